@@ -1,0 +1,126 @@
+"""Search with and without the catalog's constraint for what training never saw, and write `results.json`."""
+
+import json
+import os
+import platform
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from itertools import groupby
+from statistics import fmean
+from typing import Any
+
+import torch
+from paths import FILMS, OUT, RESULTS, SEED
+from prompts import Film, Request, load_films
+from questions import Question, questions
+from retriever import Retriever
+from rich.progress import track
+from tokens import CODES
+
+import hedgerow as hr
+
+BEAMS, TOP, BATCH = 50, 10, 8
+PACKAGES = ("numpy", "pyarrow", "scikit-learn", "tokenizers", "torch", "transformers")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the two searches found for one question."""
+
+    question: Question
+    films: list[Film]  # the best of the constrained search
+    real: list[bool]  # whether each beam of the free search names a film, best first
+
+
+def free_search(logits: Callable[[torch.Tensor], torch.Tensor], batch: int, levels: int) -> torch.Tensor:
+    """Beam search that takes any code at any level: SIDs [batch, BEAMS, levels], best first."""
+    codes, scores = torch.zeros(batch, 1, 0, dtype=torch.long), torch.zeros(batch, 1)
+    for _ in range(levels):
+        totals = scores[..., None] + logits(codes).log_softmax(-1)
+        scores, best = totals.flatten(1).topk(BEAMS)
+        parents = codes.gather(1, (best // CODES)[..., None].expand(-1, -1, codes.shape[-1]))
+        codes = torch.cat([parents, (best % CODES)[..., None]], dim=-1)
+    return codes
+
+
+def same_length(retriever: Retriever, asked: Iterable[Question]) -> Iterator[tuple[torch.Tensor, list[Question]]]:
+    """Small batches of questions whose prompts have equally many tokens, so that none needs padding."""
+    encoded = sorted(((retriever.encode(question.prompt), question) for question in asked), key=lambda row: len(row[0]))
+    for _, group in groupby(encoded, key=lambda row: len(row[0])):
+        rows = list(group)
+        for at in range(0, len(rows), BATCH):
+            ids, part = zip(*rows[at : at + BATCH], strict=True)
+            yield torch.tensor(ids), list(part)
+
+
+def answers(films: list[Film]) -> Iterator[Answer]:
+    catalog = hr.Catalog.from_parquet(FILMS, sid="sid", item_id="item_id")
+    index = hr.build_index(catalog)
+    device_index = index.to("torch")
+    by_id = {film["item_id"]: film for film in films}
+    sids = {tuple(film["sid"]) for film in films}
+    retriever = Retriever()
+    batches = list(same_length(retriever, questions(films)))
+    for prompts, asked in track(batches, "evaluating"):
+        logits = partial(retriever.logits, prompts)
+        beams = hr.beam_search(
+            device_index, lambda beams: logits(beams.codes), batch_size=len(asked), beam_width=BEAMS
+        )
+        free = free_search(logits, len(asked), index.num_levels).tolist()
+        for question, found, beams_of in zip(asked, index.items(beams), free, strict=True):
+            best = [by_id[item] for item in found.item_ids[:TOP]]
+            yield Answer(question, best, [tuple(sid) in sids for sid in beams_of])
+
+
+def shares(request: Request, films: list[Film]) -> dict[str, float]:
+    """The share of the films that have each fact asked for."""
+    met = [request.met_by(film) for film in films]
+    return {fact: fmean(facts[fact] for facts in met) for fact in met[0]}
+
+
+def averaged(rows: Iterable[dict[str, float]]) -> dict[str, float]:
+    """The mean of each fact over the rows that have it."""
+    columns: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        for fact, value in row.items():
+            columns[fact].append(value)
+    return {fact: round(fmean(values), 4) for fact, values in columns.items()}
+
+
+def figures(part: list[Answer], chance: dict[Request, dict[str, float]]) -> dict[str, Any]:
+    return {
+        "prompts": len(part),
+        "constrained_top_10": averaged(shares(answer.question.request, answer.films) for answer in part),
+        "chance": averaged(chance[answer.question.request] for answer in part),
+        "unconstrained_without_film": {
+            "beams": round(1 - fmean(fmean(answer.real) for answer in part), 4),
+            "top_10": round(1 - fmean(fmean(answer.real[:TOP]) for answer in part), 4),
+            "prompts_with_one_in_top_10": round(fmean(not all(answer.real[:TOP]) for answer in part), 4),
+        },
+    }
+
+
+def main() -> None:
+    films = load_films()
+    answered = list(answers(films))
+    chance = {request: shares(request, films) for request in {answer.question.request for answer in answered}}
+    parts: dict[str, list[Answer]] = {"all": answered}
+    for answer in answered:
+        parts.setdefault(f"unseen {answer.question.unseen}", []).append(answer)
+    results = {
+        "held_out": {name: figures(part, chance) for name, part in parts.items()},
+        "search": {"beams": BEAMS, "top": TOP, "seed": SEED},
+        "catalog": {"films": len(films), "sids": len({tuple(film["sid"]) for film in films})},
+        "training": json.loads((OUT / "training.json").read_text()),
+        "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
+        "machine": {"cpus": os.cpu_count(), "architecture": platform.machine()},
+    }
+    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    print(json.dumps(results["held_out"], indent=2))
+
+
+if __name__ == "__main__":
+    main()

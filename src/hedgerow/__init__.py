@@ -1,0 +1,32 @@
+"""Constrained decoding for generative retrieval: a language model that can only name items that exist."""
+
+from hedgerow.catalog import Catalog
+from hedgerow.decode.beams import Beams
+from hedgerow.decode.device import DeviceIndex
+from hedgerow.decode.search import beam_search, start
+from hedgerow.decode.step import step
+from hedgerow.errors import ArgumentError, BackendError, CatalogError, HedgerowError, IndexFileError
+from hedgerow.index.build import build_index
+from hedgerow.index.files import load_index
+from hedgerow.index.trie import TrieIndex
+from hedgerow.results import Results
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ArgumentError",
+    "BackendError",
+    "Beams",
+    "Catalog",
+    "CatalogError",
+    "DeviceIndex",
+    "HedgerowError",
+    "IndexFileError",
+    "Results",
+    "TrieIndex",
+    "beam_search",
+    "build_index",
+    "load_index",
+    "start",
+    "step",
+]

@@ -1,0 +1,236 @@
+"""Catalog: item ids, their Semantic IDs and attributes, validated once at the door."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hedgerow.errors import CatalogError
+from hedgerow.sids import as_sids, checked_codebook_sizes
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ITEM_ID = "item_id"
+
+
+@dataclass(frozen=True, eq=False, init=False, repr=False)
+class Catalog:
+    """N items, each with a Semantic ID of L codes, an id and any attributes.
+
+    Rows may come in any order. Several items may share one SID (a collision): all of them are found by it.
+
+    Args:
+        sids: [N, L] integers: a NumPy array, an Arrow list column, nested sequences, or what NumPy can view.
+            L is 1 to 255; every code of level l lies in ``0 .. codebook_sizes[l] - 1``.
+        codebook_sizes: codes per level, one number for all levels or L of them, each 1 to 2**31. Left out, each is
+            the largest code seen, plus one.
+        item_ids: N distinct ids of one type (integers, strings, bytes, dates, UUIDs, ...). Left out, row numbers.
+        attributes: name -> column of N values, or an Arrow table or frame of N rows.
+
+    Attributes:
+        sids: [N, L] uint8, uint16 or uint32, the smallest that holds every codebook; read-only.
+        codebook_sizes: L ints.
+
+    Raises:
+        CatalogError: naming the row and level at fault, both counted from 0.
+    """
+
+    sids: np.ndarray
+    codebook_sizes: tuple[int, ...]
+    given_ids: pa.Array | None
+    given_attributes: pa.Table | None
+
+    def __init__(
+        self,
+        sids: Any,
+        *,
+        codebook_sizes: int | Sequence[int] | None = None,
+        item_ids: Any = None,
+        attributes: Any = None,
+    ) -> None:
+        matrix = as_sids(_from_lists(sids))
+        sizes = checked_codebook_sizes(matrix, codebook_sizes)
+        # Column by column, because the build reads one level at a time.
+        narrow = np.array(matrix, dtype=np.min_scalar_type(max(sizes) - 1), order="F")
+        narrow.setflags(write=False)
+        object.__setattr__(self, "sids", narrow)
+        object.__setattr__(self, "codebook_sizes", sizes)
+        object.__setattr__(self, "given_ids", _checked_ids(item_ids, len(narrow)))
+        object.__setattr__(self, "given_attributes", _checked_attributes(attributes, len(narrow)))
+
+    @classmethod
+    def from_arrow(
+        cls,
+        table: Any,
+        *,
+        sid: str | Sequence[str] = "sid",
+        item_id: str | None = None,
+        codebook_sizes: int | Sequence[int] | None = None,
+        attributes: Sequence[str] | None = None,
+    ) -> Catalog:
+        """Makes a catalog from an Arrow table, a pandas or Polars frame, or any Arrow C stream.
+
+        Args:
+            table: one row an item.
+            sid: the column of lists that holds the SIDs, or the names of L columns, one a level.
+            item_id: the column that names the items; left out, row numbers do.
+            codebook_sizes: as for `Catalog`.
+            attributes: the columns to take along; left out, every other column.
+
+        Raises:
+            CatalogError: a column is missing, or as for `Catalog`.
+        """
+        from hedgerow import columns
+
+        rows = columns.from_frame(table)
+        if isinstance(sid, str):
+            names, sids = [sid], columns.sids_of_lists(columns.column_of(rows, sid, "SID"), sid)
+        else:
+            names, sids = list(sid), columns.sids_of_columns(rows, list(sid))
+        ids = None if item_id is None else columns.column_of(rows, item_id, "item id")
+        taken = {*names, item_id}
+        kept = [name for name in rows.column_names if name not in taken] if attributes is None else list(attributes)
+        return cls(
+            sids,
+            codebook_sizes=codebook_sizes,
+            item_ids=ids,
+            attributes={name: columns.column_of(rows, name, "attribute") for name in kept},
+        )
+
+    @classmethod
+    def from_parquet(cls, path: str | Path, **options: Any) -> Catalog:
+        """Makes a catalog from a Parquet file; the options are those of `from_arrow`.
+
+        Raises:
+            CatalogError: the file cannot be read, or as for `from_arrow`.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            table = pq.read_table(path)
+        except (OSError, pa.ArrowException) as error:
+            raise CatalogError(f"{path} cannot be read as Parquet: {error}") from None
+        return cls.from_arrow(table, **options)
+
+    @classmethod
+    def from_json(
+        cls,
+        source: str | Path | Mapping[Any, Sequence[int]],
+        *,
+        codebook_sizes: int | Sequence[int] | None = None,
+    ) -> Catalog:
+        """Makes a catalog from a map item id -> codes: a JSON file that holds one object, or a mapping.
+
+        Raises:
+            CatalogError: not such a map, an item named twice, or as for `Catalog`.
+        """
+        items = source if isinstance(source, Mapping) else _read_json(Path(source))
+        for item, codes in items.items():
+            if not isinstance(codes, Sequence) or isinstance(codes, str):
+                raise CatalogError(f"item {item!r} must map to a list of integer codes; got {codes!r}.")
+        if not items:
+            raise CatalogError("the map holds no item; use Catalog(np.zeros((0, levels), int), codebook_sizes=...).")
+        return cls(list(items.values()), codebook_sizes=codebook_sizes, item_ids=list(items))
+
+    @property
+    def num_items(self) -> int:
+        """N, the number of items."""
+        return len(self.sids)
+
+    @property
+    def num_levels(self) -> int:
+        """L, the number of codes in a SID."""
+        return self.sids.shape[1]
+
+    @property
+    def item_ids(self) -> pa.Array:
+        """N item ids, as Arrow; row numbers where none were given."""
+        import pyarrow as pa
+
+        return pa.array(np.arange(self.num_items)) if self.given_ids is None else self.given_ids
+
+    @property
+    def attributes(self) -> pa.Table:
+        """The attributes, as an Arrow table of N rows."""
+        from hedgerow.columns import no_columns
+
+        return no_columns(self.num_items) if self.given_attributes is None else self.given_attributes
+
+    def filter(self, mask: Any) -> Catalog:
+        """Returns the catalog of the items where `mask` (bool [N]) is true, with the same codebooks and ids.
+
+        Raises:
+            CatalogError: `mask` is not a boolean for every item.
+        """
+        keep = np.asarray(mask)
+        if keep.dtype != bool or keep.shape != (self.num_items,):
+            raise CatalogError(f"the mask must be bool [{self.num_items}]; got {keep.dtype} {list(keep.shape)}.")
+        rows = np.flatnonzero(keep)
+        return Catalog(
+            self.sids[rows],
+            codebook_sizes=self.codebook_sizes,
+            item_ids=self.item_ids.take(rows),
+            attributes=self.attributes.take(rows),
+        )
+
+    def __len__(self) -> int:
+        return self.num_items
+
+    def __repr__(self) -> str:
+        names = [] if self.given_attributes is None else self.given_attributes.column_names
+        return (
+            f"Catalog(items={self.num_items:,}, levels={self.num_levels}, codebook_sizes={list(self.codebook_sizes)}, "
+            f"attributes=[{', '.join(names)}])"
+        )
+
+
+def _from_lists(sids: Any) -> Any:
+    """Returns the codes of an Arrow list column as a matrix, and anything else as it is."""
+    if not hasattr(sids, "__arrow_c_array__") and not hasattr(sids, "__arrow_c_stream__"):
+        return sids
+    from hedgerow import columns
+
+    return columns.sids_of_lists(columns.as_column(sids, "sids"), "sids")
+
+
+def _checked_ids(item_ids: Any, items: int) -> pa.Array | None:
+    if item_ids is None:
+        return None
+    from hedgerow.columns import checked_item_ids
+
+    return checked_item_ids(item_ids, items)
+
+
+def _checked_attributes(attributes: Any, items: int) -> pa.Table | None:
+    if attributes is None:
+        return None
+    from hedgerow.columns import as_table
+
+    return as_table(attributes, items, reserved=ITEM_ID)
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        seen = dict(pairs)
+        if len(seen) < len(pairs):
+            twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+            raise CatalogError(f"{path} names item {twice!r} twice; item ids must be distinct.")
+        return seen
+
+    try:
+        items = json.loads(path.read_text("utf-8"), object_pairs_hook=distinct)
+    except CatalogError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise CatalogError(f"{path} cannot be read as JSON: {error}") from None
+    if not isinstance(items, Mapping):
+        raise CatalogError(f"{path} must hold one JSON object, item id -> list of codes; got {type(items).__name__}.")
+    return items

@@ -1,0 +1,187 @@
+"""Columns as they come in: item ids, attributes and SID columns, as Arrow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hedgerow.errors import CatalogError
+
+
+def as_column(values: Any, what: str) -> pa.Array:
+    """Returns `values` (an Arrow, NumPy, pandas or Polars column, or a sequence) as one Arrow array.
+
+    Raises:
+        CatalogError: naming `what`, where Arrow has no type that holds the values.
+    """
+    try:
+        if isinstance(values, pa.Array):
+            column = values
+        elif isinstance(values, pa.ChunkedArray):
+            column = values.combine_chunks()
+        elif hasattr(values, "__arrow_c_stream__"):
+            column = pa.chunked_array(values).combine_chunks()
+        else:
+            column = pa.array(values if isinstance(values, np.ndarray) else list(values))
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise CatalogError(f"{what} cannot be held as one Arrow column: {error}. Give values of one type.") from None
+    if isinstance(column, pa.ChunkedArray):
+        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    return column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column
+
+
+def as_table(columns: Any, items: int, *, reserved: str) -> pa.Table:
+    """Returns attributes (a mapping of columns, an Arrow table, a frame) as an Arrow table of `items` rows.
+
+    Raises:
+        CatalogError: a column of another length, a name that is reserved, or values Arrow cannot hold.
+    """
+    if isinstance(columns, Mapping):
+        arrays = {str(name): as_column(values, f"attribute {name!r}") for name, values in columns.items()}
+        for name, array in arrays.items():
+            if len(array) != items:
+                raise CatalogError(f"attribute {name!r} has {len(array)} values, but the catalog has {items} items.")
+        table = pa.table(arrays) if arrays else no_columns(items)
+    else:
+        table = from_frame(columns)
+    if table.num_rows != items:
+        raise CatalogError(f"the attributes have {table.num_rows} rows, but the catalog has {items} items.")
+    if reserved in table.column_names:
+        raise CatalogError(f"an attribute may not be called {reserved!r}: that is the column of ids. Rename it, or name it as the item id.")
+    if len(set(table.column_names)) < table.num_columns:
+        raise CatalogError(f"two attributes have one name: {sorted(table.column_names)}. Rename one.")
+    return table
+
+
+def no_columns(rows: int) -> pa.Table:
+    """Returns a table of `rows` rows and no columns, which Arrow makes only by dropping one."""
+    return pa.table({"": np.zeros(rows, np.int8)}).drop_columns([""])
+
+
+def from_frame(frame: Any) -> pa.Table:
+    """Returns an Arrow table, a pandas or Polars frame, or anything with Arrow's C stream interface, as a table.
+
+    Raises:
+        CatalogError: `frame` is none of these.
+    """
+    if isinstance(frame, pa.Table):
+        return frame
+    if isinstance(frame, pa.RecordBatch):
+        return pa.Table.from_batches([frame])
+    if not hasattr(frame, "__arrow_c_stream__"):
+        raise CatalogError(
+            "expected an Arrow table, a pandas or Polars frame, or another object with Arrow's C stream interface; "
+            f"got {type(frame).__name__}."
+        )
+    try:
+        return pa.table(frame)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise CatalogError(f"{type(frame).__name__} cannot be read as an Arrow table: {error}") from None
+
+
+def column_of(table: pa.Table, name: str, what: str) -> pa.Array:
+    """Returns the column `name` of `table`, or says which columns there are."""
+    if name not in table.column_names:
+        lists = [field.name for field in table.schema if is_list(field.type)]
+        hint = f" Columns of lists, which may hold SIDs: {', '.join(lists)}." if what == "SID" and lists else ""
+        raise CatalogError(f"there is no {what} column {name!r}; the columns are {', '.join(table.column_names)}.{hint}")
+    return as_column(table.column(name), f"column {name!r}")
+
+
+def is_list(type_: pa.DataType) -> bool:
+    """Whether an Arrow type is any of the list types."""
+    return pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_)
+
+
+def checked_item_ids(item_ids: Any, items: int) -> pa.Array:
+    """Returns item ids as an Arrow array: `items` of them, none null, no two equal.
+
+    Raises:
+        CatalogError: naming the rows at fault.
+    """
+    ids = as_column(item_ids, "item_ids")
+    if len(ids) != items:
+        raise CatalogError(f"item_ids has {len(ids)} entries, but sids has {items} rows.")
+    unknown = pc.is_null(ids, nan_is_null=True)
+    if pc.any(unknown).as_py():
+        row = pc.index(unknown, True).as_py()
+        raise CatalogError(f"row {row} has no item id (null or NaN); every item needs one.")
+    try:
+        distinct = pc.count_distinct(sortable(ids)).as_py()
+        pc.sort_indices(sortable(ids[:1]))
+    except pa.ArrowException:
+        raise CatalogError(
+            f"item ids of type {ids.type} cannot be ordered; give integers, strings, bytes, dates or UUIDs."
+        ) from None
+    if distinct < items:
+        raise CatalogError(_repeated_id(ids))
+    return ids
+
+
+def sortable(ids: pa.Array) -> pa.Array:
+    """Returns ids of an extension type (a UUID) as the storage beneath, which Arrow can compare."""
+    return ids.storage if isinstance(ids, pa.ExtensionArray) else ids
+
+
+def _repeated_id(ids: pa.Array) -> str:
+    order = pc.sort_indices(sortable(ids))
+    ordered = sortable(ids).take(order)
+    at = pc.index(pc.equal(ordered[1:], ordered[:-1]), True).as_py()
+    first, second = sorted((order[at].as_py(), order[at + 1].as_py()))
+    return (
+        f"item id {ids[first].as_py()!r} stands in rows {first} and {second}; item ids must be distinct. "
+        "(Two items may share a SID; one id may not name two items.)"
+    )
+
+
+def sids_of_columns(table: pa.Table, names: Sequence[str]) -> np.ndarray:
+    """Returns SIDs [N, L] from L integer columns, one a level."""
+    levels = []
+    for level, name in enumerate(names):
+        column = column_of(table, name, "SID")
+        if not pa.types.is_integer(column.type):
+            raise CatalogError(f"level {level}: column {name!r} must hold integer codes; it holds {column.type}.")
+        if column.null_count:
+            row = pc.index(pc.is_null(column), True).as_py()
+            raise CatalogError(f"row {row}, level {level}: column {name!r} is null; drop the rows without a SID.")
+        levels.append(column.to_numpy(zero_copy_only=False))
+    if not levels:
+        raise CatalogError("no SID column was named; give one list column, or one column a level.")
+    return np.column_stack(levels)
+
+
+def sids_of_lists(column: pa.Array, name: str) -> np.ndarray:
+    """Returns SIDs [N, L] from one column of lists, all of one length.
+
+    Raises:
+        CatalogError: naming the row that is null, holds a null, or has another length.
+    """
+    if not is_list(column.type):
+        raise CatalogError(
+            f"column {name!r} must hold lists of codes; it holds {column.type}. "
+            "For one column a level, name them all: sid=['sid_0', 'sid_1', ...]."
+        )
+    if not pa.types.is_integer(column.type.value_type):
+        raise CatalogError(f"column {name!r} must hold lists of integers; it holds {column.type}.")
+    if column.null_count:
+        row = pc.index(pc.is_null(column), True).as_py()
+        raise CatalogError(f"row {row}: column {name!r} is null; drop the rows without a SID.")
+    lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
+    if len(column) == 0:
+        width = column.type.list_size if pa.types.is_fixed_size_list(column.type) else 0
+        return np.zeros((0, width), np.int64)
+    if (lengths != lengths[0]).any():
+        row = int(np.argmax(lengths != lengths[0]))
+        raise CatalogError(
+            f"row {row} of column {name!r} has {lengths[row]} codes, but row 0 has {lengths[0]}; "
+            "every SID of a catalog must have the same number of levels."
+        )
+    codes = column.flatten()
+    if codes.null_count:
+        row, level = divmod(pc.index(pc.is_null(codes), True).as_py(), int(lengths[0]))
+        raise CatalogError(f"row {row}, level {level}: a code of column {name!r} is null; drop the rows without a SID.")
+    return codes.to_numpy(zero_copy_only=False).reshape(len(column), int(lengths[0]))

@@ -1,0 +1,144 @@
+"""DeviceIndex: the trie as arrays of one backend, on one device."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from hedgerow.decode.beams import Beams
+from hedgerow.decode.ops import Array, Ops, ops_of
+from hedgerow.errors import BackendError
+from hedgerow.index.trie import Level, TrieIndex
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceLevel:
+    """A `Level` of the trie as arrays of one backend; codes and words reinterpreted as signed integers for PyTorch.
+
+    Attributes:
+        codes: [max(E, 1)], unsigned for NumPy and JAX, the same bits as signed for PyTorch.
+        child_start: [P + 1] int32, or None where unary.
+        allowed: [P, W] int32, or None where not dense.
+        codebook_size: C.
+        max_branch: K.
+    """
+
+    codes: Array
+    child_start: Array | None
+    allowed: Array | None
+    codebook_size: int
+    max_branch: int
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceIndex:
+    """The trie on a device, ready for `step` and `beam_search`; a pytree in JAX.
+
+    Attributes:
+        levels: L levels.
+        ops: the backend's operations.
+        device: where the arrays are, in the backend's own terms.
+    """
+
+    levels: tuple[DeviceLevel, ...]
+    ops: Ops
+    device: Any
+
+    @property
+    def num_levels(self) -> int:
+        """L."""
+        return len(self.levels)
+
+    def __repr__(self) -> str:
+        return f"DeviceIndex(levels={self.num_levels}, backend={self.ops.name!r}, device={str(self.device)!r})"
+
+
+def to_device(index: TrieIndex, backend: str, device: Any = None) -> DeviceIndex:
+    """Returns `index` as arrays of `backend` on `device`: `TrieIndex.to`."""
+    ops = ops_of(backend)
+    place = {"numpy": _numpy_placer, "torch": _torch_placer, "jax": _jax_placer}[backend]
+    put, where = place(device)
+
+    def placed(array: np.ndarray | None, dtype: type) -> Array | None:
+        return None if array is None else put(array.view(dtype))
+
+    def level_on_device(level: Level) -> DeviceLevel:
+        codes = level.codes if level.num_nodes else np.zeros(1, level.codes.dtype)
+        return DeviceLevel(
+            placed(codes, _code_dtype(codes.dtype, ops)),
+            placed(level.child_start, np.int32),
+            placed(level.allowed, np.int32),
+            level.codebook_size,
+            level.max_branch,
+        )
+
+    return DeviceIndex(tuple(level_on_device(level) for level in index.levels), ops, where)
+
+
+def as_device_index(index: DeviceIndex | TrieIndex) -> DeviceIndex:
+    """Returns `index`, or, given the index of the host, its NumPy form, which shares its memory."""
+    return to_device(index, "numpy") if isinstance(index, TrieIndex) else index
+
+
+def _code_dtype(dtype: np.dtype, ops: Ops) -> Any:
+    """PyTorch gathers uint8 but not uint16 or uint32; the step reads their bits back."""
+    if ops.name == "torch" and dtype.itemsize > 1:
+        return np.dtype(f"i{dtype.itemsize}")
+    return dtype
+
+
+def _numpy_placer(device: Any) -> tuple[Any, Any]:
+    if device not in (None, "cpu"):
+        raise BackendError(f"NumPy arrays are on the 'cpu'; got device {device!r}. Use the backend torch or jax.")
+    return np.asarray, "cpu"
+
+
+def _torch_placer(device: Any) -> tuple[Any, Any]:
+    import torch
+
+    _register_with_torch()
+    try:
+        where = torch.empty(0, device="cpu" if device is None else device).device
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise BackendError(f"PyTorch cannot use device {device!r}: {error}") from None
+
+    def put(array: np.ndarray) -> Array:
+        with warnings.catch_warnings():
+            # The index is read-only, and nothing here writes to it, so PyTorch may share its memory.
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            return torch.from_numpy(array).to(where)
+
+    return put, where
+
+
+def _jax_placer(device: Any) -> tuple[Any, Any]:
+    import jax
+
+    _register_with_jax()
+    if isinstance(device, str):
+        try:
+            device = jax.devices(device)[0]
+        except RuntimeError as error:
+            raise BackendError(f"JAX cannot use device {device!r}: {error}") from None
+    return lambda array: jax.device_put(array, device), device
+
+
+@cache
+def _register_with_torch() -> None:
+    import torch
+
+    torch.export.register_dataclass(Beams, serialized_type_name="hedgerow.Beams")
+
+
+@cache
+def _register_with_jax() -> None:
+    import jax
+
+    register = jax.tree_util.register_dataclass
+    register(Beams, ["codes", "scores", "states", "parents"], [])
+    register(DeviceLevel, ["codes", "child_start", "allowed"], ["codebook_size", "max_branch"])
+    register(DeviceIndex, ["levels"], ["ops", "device"])

@@ -1,0 +1,1 @@
+"""The index: a catalog's prefix tree, flattened level by level."""

@@ -1,0 +1,198 @@
+"""Catalog → TrieIndex: one sort, then one linear pass a level."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from hedgerow.catalog import ITEM_ID, Catalog
+from hedgerow.errors import ArgumentError
+from hedgerow.index.trie import WORD_BITS, Level, TrieIndex
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Progress = Callable[[str, int, int], None]
+DENSE_FILL = 4
+BITMAP_LIMIT = 2**33
+CHUNK_BITS = 2**26
+
+
+def build_index(
+    catalog: Catalog,
+    *,
+    dense_levels: Collection[int] | Literal["auto"] = "auto",
+    progress: Progress | None = None,
+) -> TrieIndex:
+    """Builds the flat trie of a catalog; time O(N · L), after one sort.
+
+    A level is made dense (also held as a bitmap) where both hold: its largest branch factor is at least a quarter of
+    its codebook, so that scanning all codes beats gathering the children of the fattest node; and the bitmap takes
+    no more bytes than the codes and row pointers it stands beside.
+
+    Args:
+        catalog: what to index.
+        dense_levels: the levels to make dense, in place of that rule.
+        progress: called as ``progress(what, done, total)`` between the passes.
+
+    Raises:
+        ArgumentError: a dense level does not exist, or its bitmap would take more than 8 GiB.
+    """
+    if dense_levels != "auto":
+        dense_levels = _checked_levels(dense_levels, catalog.num_levels)
+    tell = progress or (lambda what, done, total: None)
+    passes = catalog.num_levels + 2
+    tell("sort", 0, passes)
+    order = sorted_rows(catalog)
+    is_new = np.zeros(catalog.num_items, bool)
+    is_new[:1] = True
+    levels, parent_starts = [], np.zeros(1, np.int64)
+    for at, size in enumerate(catalog.codebook_sizes):
+        tell(f"level {at}", at + 1, passes)
+        codes = catalog.sids[:, at][order]
+        is_new[1:] |= codes[1:] != codes[:-1]
+        starts = np.flatnonzero(is_new)
+        level = _level(codes[starts], _child_start(parent_starts, starts), size)
+        if (at in dense_levels) if dense_levels != "auto" else _pays_dense(level):
+            level = _with_bitmap(level, at)
+        levels.append(level)
+        parent_starts = starts
+    tell("items", passes - 1, passes)
+    leaf_start, order = _leaves(catalog, order, is_new)
+    tell("done", passes, passes)
+    ids, attributes = catalog.given_ids, catalog.given_attributes
+    return TrieIndex(tuple(levels), leaf_start, lambda: _items_table(ids, attributes, order))
+
+
+def sorted_rows(catalog: Catalog) -> np.ndarray:
+    """Returns the rows [N] of the catalog in lexicographic order of their SIDs; equal SIDs in any order.
+
+    Codes are packed into as few uint64 words as hold them. Rows are sorted by the first word, and only those that
+    tie in it by the next, so that a deep catalog costs little more than a shallow one.
+    """
+    words = list(_packed(catalog))
+    order = np.argsort(words[0]) if words else np.arange(catalog.num_items)
+    ties = None
+    for before, word in zip(words, words[1:], strict=False):
+        ranked = before[order]
+        differs = ranked[1:] != ranked[:-1]
+        ties = ~differs if ties is None else ties & ~differs
+        tied = _touched(ties, len(order))
+        if not tied.any():
+            break
+        rows = order[tied]
+        group = np.cumsum(np.concatenate(([True], ~ties)))[tied]
+        order[tied] = rows[np.lexsort((word[rows], group))]
+    return order
+
+
+def _packed(catalog: Catalog) -> list[np.ndarray]:
+    """Returns the SIDs as uint64 words, most significant first, each of as many whole levels as it holds."""
+    words: list[np.ndarray] = []
+    free = 0
+    for at, size in enumerate(catalog.codebook_sizes):
+        bits = (size - 1).bit_length()
+        column = catalog.sids[:, at].astype(np.uint64)
+        if bits > free:
+            words.append(column)
+            free = 64
+        elif bits:
+            words[-1] <<= np.uint64(bits)
+            words[-1] |= column
+        free -= bits
+    return words
+
+
+def _touched(ties: np.ndarray, rows: int) -> np.ndarray:
+    """Returns bool [rows]: whether a row ties with a neighbour, where ties[i] says that rows i and i + 1 do."""
+    touched = np.zeros(rows, bool)
+    touched[1:] = ties
+    touched[:-1] |= ties
+    return touched
+
+
+def _child_start(parent_starts: np.ndarray, starts: np.ndarray) -> np.ndarray | None:
+    """Returns row pointers [P + 1], from the sorted rows at which the parents and the nodes start; None if unary."""
+    if len(parent_starts) == len(starts):
+        return None
+    child_start = np.empty(len(parent_starts) + 1, np.int32)
+    child_start[:-1] = np.searchsorted(starts, parent_starts)
+    child_start[-1] = len(starts)
+    return child_start
+
+
+def _level(codes: np.ndarray, child_start: np.ndarray | None, codebook_size: int) -> Level:
+    codes = codes.astype(np.min_scalar_type(codebook_size - 1))
+    max_branch = min(1, len(codes)) if child_start is None else int(np.diff(child_start).max())
+    return Level(codes, child_start, None, codebook_size, max_branch)
+
+
+def _words(codebook_size: int) -> int:
+    return -(-codebook_size // WORD_BITS)
+
+
+def _pays_dense(level: Level) -> bool:
+    if level.child_start is None or level.max_branch * DENSE_FILL < level.codebook_size:
+        return False
+    parents = len(level.child_start) - 1
+    return parents * _words(level.codebook_size) * 4 <= level.nbytes
+
+
+def _with_bitmap(level: Level, at: int) -> Level:
+    """Returns `level` with its bitmap, made a block of parents at a time so that unpacked bits never fill memory."""
+    words = _words(level.codebook_size)
+    parents = level.num_nodes if level.child_start is None else len(level.child_start) - 1
+    if parents * words * 4 > BITMAP_LIMIT:
+        raise ArgumentError(
+            f"dense_levels: level {at} has {parents:,} parents of {level.codebook_size:,} codes, a bitmap of "
+            f"{parents * words * 4 / 2**30:,.0f} GiB; at most {BITMAP_LIMIT >> 30} GiB are built. Leave it out."
+        )
+    bounds = np.arange(parents + 1) if level.child_start is None else level.child_start
+    allowed = np.empty((parents, words), np.uint32)
+    block = max(1, CHUNK_BITS // (words * WORD_BITS))
+    for first in range(0, parents, block):
+        last = min(first + block, parents)
+        bits = np.zeros((last - first, words * WORD_BITS), bool)
+        of_parent = np.repeat(np.arange(last - first), np.diff(bounds[first : last + 1]))
+        bits[of_parent, level.codes[bounds[first] : bounds[last]]] = True
+        allowed[first:last] = np.packbits(bits, axis=1, bitorder="little").view("<u4")
+    return Level(level.codes, level.child_start, allowed, level.codebook_size, level.max_branch)
+
+
+def _leaves(catalog: Catalog, order: np.ndarray, is_new: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
+    """Returns leaf_start, and the rows with those that share a SID put in the order of their ids."""
+    if is_new.all():
+        return None, order
+    shares = _touched(~is_new[1:], len(order))
+    rows = order[shares]
+    rank = rows if catalog.given_ids is None else _ranks(catalog.given_ids.take(rows))
+    order = order.copy()
+    order[shares] = rows[np.lexsort((rank, np.cumsum(is_new)[shares]))]
+    return np.append(np.flatnonzero(is_new), len(order)).astype(np.int32), order
+
+
+def _ranks(ids: pa.Array) -> np.ndarray:
+    import pyarrow.compute as pc
+
+    from hedgerow.columns import sortable
+
+    ranks = np.empty(len(ids), np.int64)
+    ranks[pc.sort_indices(sortable(ids)).to_numpy()] = np.arange(len(ids))
+    return ranks
+
+
+def _items_table(ids: pa.Array | None, attributes: pa.Table | None, order: np.ndarray) -> pa.Table:
+    import pyarrow as pa
+
+    column = pa.array(order) if ids is None else ids.take(order)
+    return pa.table({ITEM_ID: column}) if attributes is None else attributes.take(order).add_column(0, ITEM_ID, column)
+
+
+def _checked_levels(levels: Collection[int], num_levels: int) -> Collection[int]:
+    wanted = {levels} if isinstance(levels, int) else set(levels)
+    unknown = sorted(wanted - set(range(num_levels)))
+    if unknown:
+        raise ArgumentError(f"dense_levels: level {unknown[0]} does not exist; levels are 0 to {num_levels - 1}.")
+    return wanted

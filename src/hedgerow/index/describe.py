@@ -1,0 +1,60 @@
+"""What an index is, level by level, for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from hedgerow.index.trie import TrieIndex
+
+
+def level_facts(index: TrieIndex) -> list[dict[str, Any]]:
+    """Returns the facts of every level, from the root's children on."""
+    facts = []
+    parents = 1
+    for number, level in enumerate(index.levels):
+        facts.append(
+            {
+                "level": number,
+                "codebook_size": level.codebook_size,
+                "nodes": level.num_nodes,
+                "mean_branch": level.num_nodes / parents if parents else 0.0,
+                "max_branch": level.max_branch,
+                "representation": level.representation,
+                "nbytes": level.nbytes,
+            }
+        )
+        parents = level.num_nodes
+    return facts
+
+
+def level_table(index: TrieIndex) -> Table:
+    """Returns the facts of every level as a rich table."""
+    from rich.table import Table
+
+    table = Table(title=repr(index), title_justify="left", title_style="bold")
+    for heading in ("level", "codebook", "nodes", "mean branch", "max branch", "representation", "bytes"):
+        table.add_column(heading, justify="left" if heading == "representation" else "right")
+    for fact in level_facts(index):
+        table.add_row(
+            str(fact["level"]),
+            f"{fact['codebook_size']:,}",
+            f"{fact['nodes']:,}",
+            f"{fact['mean_branch']:,.2f}",
+            f"{fact['max_branch']:,}",
+            fact["representation"],
+            f"{fact['nbytes']:,}",
+        )
+    return table
+
+
+def describe(index: TrieIndex) -> str:
+    """Returns `level_table` as plain text."""
+    from rich.console import Console
+
+    console = Console(width=100, color_system=None, force_terminal=False)
+    with console.capture() as capture:
+        console.print(level_table(index))
+    return capture.get()

@@ -1,0 +1,251 @@
+"""An index on disk: a folder of one manifest, the trie (safetensors) and the items (Parquet); see docs/format.md.
+
+The data files are named by their checksums and the manifest is put in place last, by an atomic rename. So whoever
+reads the folder sees the old index or the new one, whatever happens to the writer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hedgerow.errors import IndexFileError
+from hedgerow.index.tensors import read_tensors, write_tensors
+from hedgerow.index.trie import WORD_BITS, Level, TrieIndex
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMAT = "hedgerow"
+VERSION = 1
+MANIFEST = "manifest.json"
+LOCK = ".lock"
+OURS = re.compile(r"(trie|items)-([0-9a-f]{16}\.(safetensors|parquet)|new)|manifest-new|\.lock|manifest\.json")
+BLOCK = 2**22
+
+
+def save_index(index: TrieIndex, path: str | Path) -> None:
+    """Writes `index` to the folder `path`: `TrieIndex.save`."""
+    folder = Path(path)
+    try:
+        _claim(folder)
+        with _locked(folder):
+            trie, items = folder / "trie-new", folder / "items-new"
+            write_tensors(_tensors(index), trie)
+            _write_items(index.items_table, items)
+            files = {"trie": _sealed(trie, "trie-{}.safetensors"), "items": _sealed(items, "items-{}.parquet")}
+            _replace(folder / "manifest-new", folder / MANIFEST, _manifest_bytes(index, files))
+            kept = {MANIFEST, LOCK, *(entry["name"] for entry in files.values())}
+            for name in set(os.listdir(folder)) - kept:
+                os.unlink(folder / name)
+            _sync(folder)
+    except OSError as error:
+        raise IndexFileError(f"the index cannot be saved to {folder}: {error.strerror or error}.") from error
+
+
+def load_index(path: str | Path, *, mmap: bool = False, verify: bool | None = None) -> TrieIndex:
+    """Returns the index saved in the folder `path`.
+
+    Args:
+        path: what `TrieIndex.save` wrote.
+        mmap: maps the trie into memory and reads its pages when they are first used, in place of reading it whole.
+        verify: compares the checksum of every byte. Left out: yes where the files are read whole, no where mapped;
+            the manifest's checksum, and all names, sizes, types and shapes, are compared in any case.
+
+    Raises:
+        IndexFileError: there is no index, or it is foreign, truncated, altered, or of a newer format.
+    """
+    folder = Path(path)
+    try:
+        for _ in range(3):
+            manifest = read_manifest(folder)
+            try:
+                return _load(folder, manifest, mmap, not mmap if verify is None else verify)
+            except FileNotFoundError:
+                # A writer replaced the index between the two reads: its manifest names other files.
+                continue
+        missing = [entry["name"] for entry in manifest["files"].values() if not (folder / entry["name"]).exists()]
+        raise IndexFileError(f"{folder} is not whole: {', '.join(missing)} is missing. Build and save it again.")
+    except OSError as error:
+        raise IndexFileError(f"{folder} cannot be read: {error.strerror or error}.") from error
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Returns the manifest of the index in `folder`, its format and checksum compared. Errors as for `load_index`."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        what = "does not exist" if not folder.exists() else f"holds no {MANIFEST}, so it is not a saved index"
+        raise IndexFileError(f"{folder} {what}. Write one with index.save(path), or: hedgerow build.")
+    try:
+        manifest = json.loads(path.read_bytes())
+        if manifest["format"] != FORMAT:
+            raise KeyError("format")
+        version = int(manifest["version"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise IndexFileError(f"{path} is not the manifest of a hedgerow index, or it is damaged.") from None
+    if version > VERSION:
+        raise IndexFileError(
+            f"{folder} has format version {version}; this hedgerow reads up to {VERSION}. Upgrade hedgerow, or build anew."
+        )
+    if manifest.get("sha256") != _digest_of(manifest):
+        raise IndexFileError(f"{path} was altered or damaged: its checksum differs. Build and save the index again.")
+    return manifest
+
+
+def _load(folder: Path, manifest: dict[str, Any], mmap: bool, verify: bool) -> TrieIndex:
+    trie, items = (folder / manifest["files"][part]["name"] for part in ("trie", "items"))
+    for part, path in (("trie", trie), ("items", items)):
+        expected = manifest["files"][part]
+        if (size := path.stat().st_size) != expected["bytes"]:
+            raise IndexFileError(
+                f"{path} has {size:,} bytes, but should have {expected['bytes']:,}: it was cut short or altered. "
+                "Build and save the index again."
+            )
+        if verify and _digest(path) != expected["sha256"]:
+            raise IndexFileError(f"{path} was altered or damaged: its checksum differs. Build and save the index again.")
+    tensors = read_tensors(trie, mmap=mmap)
+    levels = []
+    parents = 1
+    for at, facts in enumerate(manifest["levels"]):
+        levels.append(_level(trie, tensors, at, facts, parents))
+        parents = facts["nodes"]
+    leaf_start = tensors.pop("leaf_start", None)
+    expected_leaves = None if parents == manifest["items"] else (np.dtype(np.int32), (parents + 1,))
+    if tensors or _kind(leaf_start) != expected_leaves:
+        raise IndexFileError(f"{trie} does not hold the arrays that its manifest names. Build and save it again.")
+    return TrieIndex(tuple(levels), leaf_start, lambda: _read_items(items, manifest["items"]))
+
+
+def _level(path: Path, tensors: dict[str, np.ndarray], at: int, facts: dict[str, Any], parents: int) -> Level:
+    codes, child_start, allowed = (tensors.pop(f"{name}.{at}", None) for name in ("codes", "child_start", "allowed"))
+    size, nodes = facts["codebook_size"], facts["nodes"]
+    words = -(-size // WORD_BITS)
+    expected = (
+        (np.min_scalar_type(size - 1), (nodes,)),
+        None if nodes == parents else (np.dtype(np.int32), (parents + 1,)),
+        (np.dtype(np.uint32), (parents, words)) if facts["dense"] else None,
+    )
+    if tuple(map(_kind, (codes, child_start, allowed))) != expected or codes is None:
+        raise IndexFileError(f"{path}: the arrays of level {at} are not those that the manifest names. Build it again.")
+    return Level(codes, child_start, allowed, size, facts["max_branch"])
+
+
+def _kind(array: np.ndarray | None) -> tuple[np.dtype, tuple[int, ...]] | None:
+    return None if array is None else (array.dtype, array.shape)
+
+
+def _tensors(index: TrieIndex) -> dict[str, np.ndarray]:
+    tensors = {
+        f"{name}.{at}": array for at, level in enumerate(index.levels) for name, array in level.arrays.items()
+    }
+    return tensors if index.leaf_start is None else tensors | {"leaf_start": index.leaf_start}
+
+
+def _manifest_bytes(index: TrieIndex, files: dict[str, Any]) -> bytes:
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "items": index.num_items,
+        "levels": [
+            {
+                "codebook_size": level.codebook_size,
+                "dense": level.allowed is not None,
+                "max_branch": level.max_branch,
+                "nodes": level.num_nodes,
+            }
+            for level in index.levels
+        ],
+        "files": files,
+    }
+    return json.dumps(manifest | {"sha256": _digest_of(manifest)}, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def _digest_of(manifest: dict[str, Any]) -> str:
+    rest = {key: value for key, value in manifest.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _claim(folder: Path) -> None:
+    """Makes the folder, or makes sure that all in it is ours to replace."""
+    if folder.exists() and not folder.is_dir():
+        raise IndexFileError(f"{folder} is a file; an index is saved as a folder. Choose another path.")
+    folder.mkdir(parents=True, exist_ok=True)
+    foreign = sorted(name for name in os.listdir(folder) if not OURS.fullmatch(name))
+    if foreign:
+        raise IndexFileError(f"{folder} holds {foreign[0]!r}, which is not part of an index. Choose another path.")
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Lets one writer at a time into the folder; the lock goes with the process that holds it."""
+    with open(folder / LOCK, "wb") as lock:
+        try:
+            import fcntl
+        except ModuleNotFoundError:
+            # No such locks on Windows: there, writers of one folder must take turns by themselves.
+            yield
+            return
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _write_items(table: pa.Table, path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        pq.write_table(table, path, compression="zstd")
+    except pa.ArrowException as error:
+        raise IndexFileError(f"the attributes cannot be written as Parquet: {error}") from error
+
+
+def _read_items(path: Path, items: int) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise IndexFileError(f"{path} cannot be read: {error}. Build and save the index again.") from error
+    if table.num_rows != items or table.column_names[:1] != ["item_id"]:
+        raise IndexFileError(f"{path} does not hold the {items:,} items that the manifest names. Build it again.")
+    return table
+
+
+def _sealed(path: Path, pattern: str) -> dict[str, Any]:
+    """Flushes a new file to disk and names it by its checksum; returns its entry in the manifest."""
+    _sync(path)
+    entry = {"bytes": path.stat().st_size, "sha256": _digest(path)}
+    entry["name"] = pattern.format(entry["sha256"][:16])
+    os.replace(path, path.with_name(entry["name"]))
+    return entry
+
+
+def _replace(new: Path, path: Path, content: bytes) -> None:
+    new.write_bytes(content)
+    _sync(new)
+    _sync(path.parent)
+    os.replace(new, path)
+
+
+def _sync(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

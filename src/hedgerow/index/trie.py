@@ -1,0 +1,249 @@
+"""TrieIndex: the prefix tree of a catalog's SIDs, flattened level by level into arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hedgerow.errors import ArgumentError
+from hedgerow.sids import as_sids
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from hedgerow.decode.beams import Beams
+    from hedgerow.decode.device import DeviceIndex
+    from hedgerow.results import Results
+
+WORD_BITS = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """One level of the trie: E nodes, under the P nodes of the level before (P = 1, the root, for level 0).
+
+    Nodes are numbered from 0 in lexicographic order of their prefixes, so the children of a node are neighbours, in
+    the order of their codes, and need no pointer each.
+
+    Attributes:
+        codes: [E] uint8, uint16 or uint32, each node's code.
+        child_start: [P + 1] int32: the children of parent p are the nodes child_start[p] to child_start[p + 1] - 1.
+            None where every parent has one child: then the child of p is p.
+        allowed: [P, ceil(C / 32)] uint32, bit c % 32 of word c // 32 set where parent p has a child of code c.
+            None where the level is not dense.
+        codebook_size: C.
+        max_branch: K, the largest number of children of one parent; 0 where there are no nodes.
+    """
+
+    codes: np.ndarray
+    child_start: np.ndarray | None
+    allowed: np.ndarray | None
+    codebook_size: int
+    max_branch: int
+
+    @property
+    def num_nodes(self) -> int:
+        """E, the number of distinct prefixes that end at this level."""
+        return len(self.codes)
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays that are there, by field name."""
+        named = {"codes": self.codes, "child_start": self.child_start, "allowed": self.allowed}
+        return {name: array for name, array in named.items() if array is not None}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of this level's arrays."""
+        return sum(array.nbytes for array in self.arrays.values())
+
+    @property
+    def representation(self) -> str:
+        """'unary' (codes alone), 'sparse' (and row pointers) or 'dense' (and a bitmap)."""
+        if self.allowed is not None:
+            return "dense"
+        return "unary" if self.child_start is None else "sparse"
+
+    def children(self, parents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the first child of each of `parents` [R], and the node after its last."""
+        if self.child_start is None:
+            return parents, parents + 1
+        return self.child_start[parents], self.child_start[parents + 1]
+
+    def find(self, parents: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """Returns the child [R] of each of `parents` [R] that has the code, or -1; a parent of -1 has none."""
+        if self.num_nodes == 0:
+            return np.full(len(parents), -1, np.int64)
+        low, end = self.children(np.maximum(parents, 0).astype(np.int64))
+        low, high = low.astype(np.int64), end.astype(np.int64)
+        for _ in range(int(self.max_branch).bit_length()):
+            middle = (low + high) // 2
+            right = (low < high) & (self.codes[np.minimum(middle, self.num_nodes - 1)] < codes)
+            low, high = np.where(right, middle + 1, low), np.where(right, high, middle)
+        found = (low < end) & (self.codes[np.minimum(low, self.num_nodes - 1)] == codes) & (parents >= 0)
+        return np.where(found, low, -1)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TrieIndex:
+    """A catalog's SIDs as a flat trie, and the items that its leaves name (STATIC, section 4).
+
+    Items are kept in the order of their SIDs, and of their ids where several share one, so that the same set of
+    items makes the same index whatever order it came in. `item_ids` and `attributes` have that order.
+
+    Attributes:
+        levels: L levels, from the root.
+        leaf_start: [S + 1] int32: the items of leaf s are the rows leaf_start[s] to leaf_start[s + 1] - 1.
+            None where no two items share a SID: then the item of leaf s is row s.
+    """
+
+    levels: tuple[Level, ...]
+    leaf_start: np.ndarray | None
+    load_items: Callable[[], pa.Table] = field(compare=False)
+
+    @property
+    def num_items(self) -> int:
+        """N, the number of items."""
+        return self.num_sids if self.leaf_start is None else int(self.leaf_start[-1])
+
+    @property
+    def num_sids(self) -> int:
+        """S, the number of distinct SIDs, which is the number of leaves."""
+        return self.levels[-1].num_nodes
+
+    @property
+    def num_levels(self) -> int:
+        """L, the number of codes in a SID."""
+        return len(self.levels)
+
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        """Codes per level."""
+        return tuple(level.codebook_size for level in self.levels)
+
+    @property
+    def nodes_per_level(self) -> tuple[int, ...]:
+        """Distinct prefixes per level."""
+        return tuple(level.num_nodes for level in self.levels)
+
+    @property
+    def max_branch_factors(self) -> tuple[int, ...]:
+        """The largest number of children of one node, per level: entry 0 is the root's."""
+        return tuple(level.max_branch for level in self.levels)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the trie's arrays; item ids and attributes are not counted."""
+        return sum(level.nbytes for level in self.levels) + (0 if self.leaf_start is None else self.leaf_start.nbytes)
+
+    @cached_property
+    def items_table(self) -> pa.Table:
+        """N rows, in the index's order: the column item_id, then the attributes. Read when first used."""
+        return self.load_items()
+
+    @property
+    def item_ids(self) -> pa.ChunkedArray:
+        """N item ids, in the index's order."""
+        return self.items_table.column("item_id")
+
+    @property
+    def attributes(self) -> pa.Table:
+        """The attributes of the N items, in the index's order."""
+        return self.items_table.drop_columns(["item_id"])
+
+    def find(self, sids: Any) -> np.ndarray:
+        """Returns the leaf [R] of each SID of `sids` [R, L], or -1 where no item has it.
+
+        Raises:
+            CatalogError: `sids` is not a matrix of integers.
+            ArgumentError: its width is not L.
+        """
+        matrix = as_sids(sids)
+        if matrix.shape[1] != self.num_levels:
+            raise ArgumentError(f"sids must be [R, {self.num_levels}], as this index has; got {list(matrix.shape)}.")
+        return self._walk(matrix)
+
+    def contains(self, sids: Any) -> np.ndarray:
+        """Returns bool [R]: whether each SID of `sids` [R, L] is that of an item. Errors as for `find`."""
+        return self.find(sids) >= 0
+
+    def allowed_codes(self, prefix: Sequence[int] = ()) -> np.ndarray:
+        """Returns the codes that may follow `prefix` (0 to L - 1 codes), ascending; none where no item has it.
+
+        Raises:
+            ArgumentError: the prefix is as long as a SID, or longer.
+        """
+        depth = len(prefix)
+        if depth >= self.num_levels:
+            raise ArgumentError(f"a prefix has 0 to {self.num_levels - 1} codes here; got {depth}.")
+        state = self._walk(as_sids(np.asarray([prefix])))[0] if depth else 0
+        if state < 0 or self.levels[depth].num_nodes == 0:
+            return np.zeros(0, np.int64)
+        first, end = self.levels[depth].children(np.asarray([state]))
+        return self.levels[depth].codes[first[0] : end[0]].astype(np.int64)
+
+    def sids(self, leaves: Any = None) -> np.ndarray:
+        """Returns the SIDs [R, L] (int64) of `leaves` [R], or all S of them in lexicographic order."""
+        nodes = np.arange(self.num_sids) if leaves is None else np.asarray(leaves, np.int64)
+        matrix = np.empty((len(nodes), self.num_levels), np.int64)
+        for at in range(self.num_levels - 1, -1, -1):
+            level = self.levels[at]
+            matrix[:, at] = level.codes[nodes]
+            if level.child_start is not None:
+                nodes = np.searchsorted(level.child_start, nodes, side="right") - 1
+        return matrix
+
+    def items(self, beams: Beams) -> list[Results]:
+        """Returns the items that finished beams name: one `Results` a request, best first, live beams only.
+
+        All items of a shared SID are named, with the same score, in the order of their ids.
+
+        Raises:
+            ArgumentError: the beams have not all L codes.
+        """
+        from hedgerow.results import results_of
+
+        return results_of(self, beams)
+
+    def to(self, backend: str, device: Any = None) -> DeviceIndex:
+        """Returns the trie as arrays of "numpy", "torch" or "jax" on `device`, ready for `step` and `beam_search`.
+
+        Raises:
+            BackendError: the backend is unknown or not installed.
+        """
+        from hedgerow.decode.device import to_device
+
+        return to_device(self, backend, device)
+
+    def save(self, path: Any) -> None:
+        """Writes the index to the folder `path`, whole or not at all; an index there before is replaced.
+
+        Raises:
+            IndexFileError: `path` holds something that is not an index, or cannot be written.
+        """
+        from hedgerow.index.files import save_index
+
+        save_index(self, path)
+
+    def describe(self) -> str:
+        """Returns a table as text: nodes, branch factors, representation and bytes of every level."""
+        from hedgerow.index.describe import describe
+
+        return describe(self)
+
+    def _walk(self, prefixes: np.ndarray) -> np.ndarray:
+        states = np.zeros(len(prefixes), np.int64)
+        for level, codes in zip(self.levels, prefixes.T, strict=False):
+            states = level.find(states, codes)
+        return states
+
+    def __repr__(self) -> str:
+        shared = f", sids={self.num_sids:,}" if self.num_sids < self.num_items else ""
+        return (
+            f"TrieIndex(items={self.num_items:,}{shared}, levels={self.num_levels}, "
+            f"nodes={sum(self.nodes_per_level):,}, {self.nbytes / 1e6:.1f} MB)"
+        )

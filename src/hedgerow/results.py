@@ -1,0 +1,69 @@
+"""Results: the items that finished beams name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hedgerow.decode.beams import Beams
+from hedgerow.decode.ops import to_numpy
+from hedgerow.errors import ArgumentError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from hedgerow.index.trie import TrieIndex
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """The R items of one request, best first.
+
+    Attributes:
+        item_ids: R ids, as Python values.
+        sids: [R, L] int32.
+        scores: [R] float32, the sum of log-probabilities along the SID; items of one SID share it.
+        rows: [R] int64, the items' rows in the index's `item_ids` and `attributes`.
+        attributes: R rows, as an Arrow table.
+    """
+
+    item_ids: list[Any]
+    sids: np.ndarray
+    scores: np.ndarray
+    rows: np.ndarray
+    attributes: pa.Table
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+    def to_pylist(self) -> list[dict[str, Any]]:
+        """Returns one dict an item: item_id, score, sid, and its attributes."""
+        named = zip(self.item_ids, self.scores.tolist(), self.sids.tolist(), self.attributes.to_pylist(), strict=True)
+        return [{"item_id": item, "score": score, "sid": sid} | rest for item, score, sid, rest in named]
+
+
+def results_of(index: TrieIndex, beams: Beams) -> list[Results]:
+    """Returns one `Results` a request: `TrieIndex.items`."""
+    if beams.level != index.num_levels:
+        raise ArgumentError(
+            f"only finished beams name items: these have {beams.level} of {index.num_levels} codes; step them on."
+        )
+    states, scores, sids = (to_numpy(array) for array in (beams.states, beams.scores, beams.codes))
+    return [_request(index, *arrays) for arrays in zip(states, scores, sids, strict=True)]
+
+
+def _request(index: TrieIndex, states: np.ndarray, scores: np.ndarray, sids: np.ndarray) -> Results:
+    beams = np.flatnonzero(states >= 0)
+    leaves = states[beams].astype(np.int64)
+    if index.leaf_start is None:
+        rows, owners = leaves, beams
+    else:
+        counts = (index.leaf_start[leaves + 1] - index.leaf_start[leaves]).astype(np.int64)
+        owners = np.repeat(beams, counts)
+        before = np.repeat(np.cumsum(counts) - counts, counts)
+        rows = np.repeat(index.leaf_start[leaves].astype(np.int64), counts) + np.arange(len(owners)) - before
+    return Results(
+        index.item_ids.take(rows).to_pylist(), sids[owners], scores[owners], rows, index.attributes.take(rows)
+    )

@@ -1,0 +1,124 @@
+"""Semantic IDs as they come in: any integer matrix, checked row by row and level by level."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from hedgerow.errors import CatalogError
+
+MAX_LEVELS = 255
+MAX_CODEBOOK_SIZE = 2**31
+MAX_ITEMS = 2**31 - 1
+
+
+def as_sids(sids: Any) -> np.ndarray:
+    """Returns `sids` as an integer matrix [N, L], or says which row is not one.
+
+    Raises:
+        CatalogError: rows of different lengths, codes that are not integers, too many items or levels.
+    """
+    if isinstance(sids, np.ma.MaskedArray) and np.ma.is_masked(sids):
+        row = int(np.argwhere(np.ma.getmaskarray(sids))[0][0])
+        raise CatalogError(f"row {row} of sids has a masked code; drop the rows whose SID is not known.")
+    matrix = sids if isinstance(sids, np.ndarray) else _as_array(sids)
+    if matrix.ndim != 2:
+        hint = " For items of one code each, pass sids.reshape(-1, 1)." if matrix.ndim == 1 else ""
+        raise CatalogError(f"sids must be [items, levels]; got an array of shape {matrix.shape}.{hint}")
+    items, levels = matrix.shape
+    if not 1 <= levels <= MAX_LEVELS:
+        raise CatalogError(f"sids must have 1 to {MAX_LEVELS} levels; got {levels} (shape {matrix.shape}).")
+    if items > MAX_ITEMS:
+        raise CatalogError(f"a catalog holds at most {MAX_ITEMS:,} items; got {items:,}. Split it into several.")
+    if matrix.dtype.kind not in "iu":
+        raise CatalogError(_not_integers(matrix))
+    return matrix
+
+
+def checked_codebook_sizes(sids: np.ndarray, sizes: int | Sequence[int] | None) -> tuple[int, ...]:
+    """Returns one codebook size a level, each larger than every code of its level.
+
+    Args:
+        sids: [N, L] integers.
+        sizes: one number for all levels, L numbers, or None for the smallest that fit.
+
+    Raises:
+        CatalogError: a size out of range, or a code outside its codebook.
+    """
+    levels = sids.shape[1]
+    if len(sids) == 0:
+        if sizes is None:
+            raise CatalogError("an empty catalog needs codebook_sizes: there is no code to infer them from.")
+        return _as_sizes(sizes, levels)
+    lowest, highest = sids.min(axis=0), sids.max(axis=0)
+    for level in range(levels):
+        if lowest[level] < 0:
+            raise CatalogError(_bad_code(sids, level, int(lowest[level]), "codes count from 0"))
+    wanted = tuple(int(code) + 1 for code in highest) if sizes is None else _as_sizes(sizes, levels)
+    for level, size in enumerate(wanted):
+        if highest[level] >= size or size > MAX_CODEBOOK_SIZE:
+            limit = min(size, MAX_CODEBOOK_SIZE)
+            raise CatalogError(
+                _bad_code(sids, level, int(highest[level]), f"the codebook of this level has codes 0 to {limit - 1}")
+            )
+    return wanted
+
+
+def _as_sizes(sizes: Any, levels: int) -> tuple[int, ...]:
+    given = np.asarray(sizes)
+    if given.dtype.kind not in "iu" or given.ndim > 1:
+        raise CatalogError(f"codebook_sizes must be an integer or one integer a level; got {sizes!r}.")
+    if given.ndim == 1 and len(given) != levels:
+        raise CatalogError(f"codebook_sizes has {len(given)} entries, but the SIDs have {levels} levels.")
+    wanted = tuple(int(size) for size in np.broadcast_to(given, levels))
+    for level, size in enumerate(wanted):
+        if not 1 <= size <= MAX_CODEBOOK_SIZE:
+            raise CatalogError(f"codebook_sizes: level {level} has {size}; expected 1 to {MAX_CODEBOOK_SIZE:,}.")
+    return wanted
+
+
+def _bad_code(sids: np.ndarray, level: int, code: int, rule: str) -> str:
+    row = int(np.argmax(sids[:, level] == code))
+    return f"row {row}, level {level}: code {code} is out of range; {rule}. The row's SID: {sids[row].tolist()}."
+
+
+def _as_array(sids: Any) -> np.ndarray:
+    try:
+        return np.asarray(sids)
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+        ragged = _ragged_row(sids)
+        if ragged:
+            raise CatalogError(ragged) from None
+        raise CatalogError(f"sids must be [items, levels] of integers; {type(sids).__name__} is not: {error}") from None
+
+
+def _ragged_row(sids: Any) -> str | None:
+    """Names the first row whose length differs from row 0, where `sids` is a sequence of sequences."""
+    try:
+        lengths = [len(row) for row in sids]
+    except TypeError:
+        return None
+    for row, length in enumerate(lengths):
+        if length != lengths[0]:
+            return (
+                f"row {row} of sids has {length} codes, but row 0 has {lengths[0]}; "
+                "every SID of a catalog must have the same number of levels."
+            )
+    return None
+
+
+def _not_integers(matrix: np.ndarray) -> str:
+    """Says which code is at fault where floats or objects hold one that is not an integer."""
+    flat = matrix.reshape(-1)
+    if matrix.dtype.kind == "f":
+        bad = np.flatnonzero(~np.isfinite(flat) | (flat != np.trunc(flat)))
+        advice = "the codes are whole numbers held as floats: pass sids.astype(int)"
+    else:
+        bad = [at for at, code in enumerate(flat.tolist()) if not isinstance(code, int) or isinstance(code, bool)][:1]
+        advice = "pass an integer array"
+    if len(bad):
+        row, level = divmod(int(bad[0]), matrix.shape[1])
+        return f"row {row}, level {level}: {matrix[row, level]!r} is not an integer code; got an array of {matrix.dtype}."
+    return f"sids must be integers; got an array of {matrix.dtype}; {advice}."
