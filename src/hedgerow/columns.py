@@ -1,5 +1,8 @@
 """Columns as they come in: item ids, attributes and SID columns, as Arrow."""
 
+# pyarrow.compute makes its functions when it is imported, where pyright cannot see them.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -51,7 +54,9 @@ def as_table(columns: Any, items: int, *, reserved: str) -> pa.Table:
     if table.num_rows != items:
         raise CatalogError(f"the attributes have {table.num_rows} rows, but the catalog has {items} items.")
     if reserved in table.column_names:
-        raise CatalogError(f"an attribute may not be called {reserved!r}: that is the column of ids. Rename it, or name it as the item id.")
+        raise CatalogError(
+            f"an attribute may not be called {reserved!r}: the ids have that name. Rename it, or pass it as item_id."
+        )
     if len(set(table.column_names)) < table.num_columns:
         raise CatalogError(f"two attributes have one name: {sorted(table.column_names)}. Rename one.")
     return table
@@ -88,7 +93,9 @@ def column_of(table: pa.Table, name: str, what: str) -> pa.Array:
     if name not in table.column_names:
         lists = [field.name for field in table.schema if is_list(field.type)]
         hint = f" Columns of lists, which may hold SIDs: {', '.join(lists)}." if what == "SID" and lists else ""
-        raise CatalogError(f"there is no {what} column {name!r}; the columns are {', '.join(table.column_names)}.{hint}")
+        raise CatalogError(
+            f"there is no {what} column {name!r}; the columns are {', '.join(table.column_names)}.{hint}"
+        )
     return as_column(table.column(name), f"column {name!r}")
 
 
@@ -125,6 +132,13 @@ def checked_item_ids(item_ids: Any, items: int) -> pa.Array:
 def sortable(ids: pa.Array) -> pa.Array:
     """Returns ids of an extension type (a UUID) as the storage beneath, which Arrow can compare."""
     return ids.storage if isinstance(ids, pa.ExtensionArray) else ids
+
+
+def ranks(ids: pa.Array) -> np.ndarray:
+    """Returns the place [N] of each id in their order."""
+    places = np.empty(len(ids), np.int64)
+    places[pc.sort_indices(sortable(ids)).to_numpy()] = np.arange(len(ids))
+    return places
 
 
 def _repeated_id(ids: pa.Array) -> str:

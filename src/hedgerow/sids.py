@@ -120,5 +120,7 @@ def _not_integers(matrix: np.ndarray) -> str:
         advice = "pass an integer array"
     if len(bad):
         row, level = divmod(int(bad[0]), matrix.shape[1])
-        return f"row {row}, level {level}: {matrix[row, level]!r} is not an integer code; got an array of {matrix.dtype}."
+        return (
+            f"row {row}, level {level}: {matrix[row, level]!r} is not an integer code; got an array of {matrix.dtype}."
+        )
     return f"sids must be integers; got an array of {matrix.dtype}; {advice}."

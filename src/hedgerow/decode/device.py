@@ -137,8 +137,16 @@ def _register_with_torch() -> None:
 @cache
 def _register_with_jax() -> None:
     import jax
+    import jax.export
 
     register = jax.tree_util.register_dataclass
     register(Beams, ["codes", "scores", "states", "parents"], [])
     register(DeviceLevel, ["codes", "child_start", "allowed"], ["codebook_size", "max_branch"])
     register(DeviceIndex, ["levels"], ["ops", "device"])
+    # So that an exported step, which takes and gives Beams, can be written to a file.
+    jax.export.register_pytree_node_serialization(
+        Beams,
+        serialized_name="hedgerow.Beams",
+        serialize_auxdata=lambda _: b"",
+        deserialize_auxdata=lambda _: (),
+    )

@@ -33,10 +33,10 @@ def oracle_step(
         allowed = sorted({sid[depth] for sid in sids if sid[:depth] == prefix})
         logits = [_bounded(logit) for logit in logits_of(prefix)]
         over = {"codes": logits, "allowed": [logits[code] for code in allowed], None: []}[normalize]
-        normalizer = _log_sum_exp(over)
+        top, log_sum = _normalizer(over)
         for code in allowed:
             if logits[code] > -math.inf:
-                candidates.append(((*prefix, code), score + logits[code] - normalizer))
+                candidates.append(((*prefix, code), score + (logits[code] - top - log_sum)))
     return sorted(candidates, key=lambda candidate: -candidate[1])[:beam_width]
 
 
@@ -58,8 +58,9 @@ def _bounded(logit: float) -> float:
     return -math.inf if math.isnan(logit) or logit == -math.inf else min(max(logit, -LARGEST), LARGEST)
 
 
-def _log_sum_exp(logits: Sequence[float]) -> float:
+def _normalizer(logits: Sequence[float]) -> tuple[float, float]:
+    """Returns the largest logit and the log of the sum of exponentials above it: apart, because one may be huge."""
     top = max(logits, default=-math.inf)
     if top == -math.inf:
-        return 0.0
-    return top + math.log(math.fsum(math.exp(logit - top) for logit in logits))
+        return 0.0, 0.0
+    return top, math.log(math.fsum(math.exp(logit - top) for logit in logits))

@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from hedgerow.decode.beams import DEAD, Beams
+from hedgerow.decode.device import DeviceIndex, DeviceLevel, as_device_index
 from hedgerow.decode.ops import Array, Ops
 from hedgerow.errors import ArgumentError, BackendError
-from hedgerow.decode.device import DeviceIndex, DeviceLevel, as_device_index
 from hedgerow.index.trie import WORD_BITS, TrieIndex
 
 Normalize = Literal["codes", "allowed"] | None
@@ -188,7 +188,9 @@ def _flat(ops: Ops, x: Array) -> Array:
 
 def _check(index: DeviceIndex, beams: Beams, logits: Any, beam_width: int, normalize: Normalize) -> None:
     if beams.level >= index.num_levels:
-        raise ArgumentError(f"these beams are finished: they have all {index.num_levels} codes; call index.items(beams).")
+        raise ArgumentError(
+            f"these beams are finished: they have all {index.num_levels} codes; call index.items(beams)."
+        )
     if isinstance(beam_width, bool) or not isinstance(beam_width, int) or beam_width < 1:
         raise ArgumentError(f"beam_width must be a positive integer; got {beam_width!r}.")
     if normalize not in ("codes", "allowed", None):

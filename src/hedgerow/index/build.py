@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -42,7 +43,7 @@ def build_index(
     """
     if dense_levels != "auto":
         dense_levels = _checked_levels(dense_levels, catalog.num_levels)
-    tell = progress or (lambda what, done, total: None)
+    tell = progress or _silent
     passes = catalog.num_levels + 2
     tell("sort", 0, passes)
     order = sorted_rows(catalog)
@@ -66,6 +67,10 @@ def build_index(
     return TrieIndex(tuple(levels), leaf_start, lambda: _items_table(ids, attributes, order))
 
 
+def _silent(what: str, done: int, total: int) -> None:
+    pass
+
+
 def sorted_rows(catalog: Catalog) -> np.ndarray:
     """Returns the rows [N] of the catalog in lexicographic order of their SIDs; equal SIDs in any order.
 
@@ -75,7 +80,7 @@ def sorted_rows(catalog: Catalog) -> np.ndarray:
     words = list(_packed(catalog))
     order = np.argsort(words[0]) if words else np.arange(catalog.num_items)
     ties = None
-    for before, word in zip(words, words[1:], strict=False):
+    for before, word in pairwise(words):
         ranked = before[order]
         differs = ranked[1:] != ranked[:-1]
         ties = ~differs if ties is None else ties & ~differs
@@ -167,20 +172,18 @@ def _leaves(catalog: Catalog, order: np.ndarray, is_new: np.ndarray) -> tuple[np
         return None, order
     shares = _touched(~is_new[1:], len(order))
     rows = order[shares]
-    rank = rows if catalog.given_ids is None else _ranks(catalog.given_ids.take(rows))
+    rank = _ranks(catalog.given_ids, rows)
     order = order.copy()
     order[shares] = rows[np.lexsort((rank, np.cumsum(is_new)[shares]))]
     return np.append(np.flatnonzero(is_new), len(order)).astype(np.int32), order
 
 
-def _ranks(ids: pa.Array) -> np.ndarray:
-    import pyarrow.compute as pc
+def _ranks(ids: pa.Array | None, rows: np.ndarray) -> np.ndarray:
+    if ids is None:
+        return rows
+    from hedgerow.columns import ranks
 
-    from hedgerow.columns import sortable
-
-    ranks = np.empty(len(ids), np.int64)
-    ranks[pc.sort_indices(sortable(ids)).to_numpy()] = np.arange(len(ids))
-    return ranks
+    return ranks(ids.take(rows))
 
 
 def _items_table(ids: pa.Array | None, attributes: pa.Table | None, order: np.ndarray) -> pa.Table:

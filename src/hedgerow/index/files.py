@@ -64,16 +64,15 @@ def load_index(path: str | Path, *, mmap: bool = False, verify: bool | None = No
         IndexFileError: there is no index, or it is foreign, truncated, altered, or of a newer format.
     """
     folder = Path(path)
+    check = not mmap if verify is None else verify
     try:
-        for _ in range(3):
-            manifest = read_manifest(folder)
-            try:
-                return _load(folder, manifest, mmap, not mmap if verify is None else verify)
-            except FileNotFoundError:
-                # A writer replaced the index between the two reads: its manifest names other files.
-                continue
-        missing = [entry["name"] for entry in manifest["files"].values() if not (folder / entry["name"]).exists()]
-        raise IndexFileError(f"{folder} is not whole: {', '.join(missing)} is missing. Build and save it again.")
+        try:
+            return _load(folder, read_manifest(folder), mmap, check)
+        except FileNotFoundError:
+            # A writer replaced the index after its manifest was read: the new manifest names other files.
+            return _load(folder, read_manifest(folder), mmap, check)
+    except FileNotFoundError as error:
+        raise IndexFileError(f"{error.filename} is missing. Build and save the index again.") from error
     except OSError as error:
         raise IndexFileError(f"{folder} cannot be read: {error.strerror or error}.") from error
 
@@ -93,7 +92,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise IndexFileError(f"{path} is not the manifest of a hedgerow index, or it is damaged.") from None
     if version > VERSION:
         raise IndexFileError(
-            f"{folder} has format version {version}; this hedgerow reads up to {VERSION}. Upgrade hedgerow, or build anew."
+            f"{folder} has format version {version}; this hedgerow reads up to {VERSION}. Upgrade it, or build anew."
         )
     if manifest.get("sha256") != _digest_of(manifest):
         raise IndexFileError(f"{path} was altered or damaged: its checksum differs. Build and save the index again.")
@@ -110,7 +109,9 @@ def _load(folder: Path, manifest: dict[str, Any], mmap: bool, verify: bool) -> T
                 "Build and save the index again."
             )
         if verify and _digest(path) != expected["sha256"]:
-            raise IndexFileError(f"{path} was altered or damaged: its checksum differs. Build and save the index again.")
+            raise IndexFileError(
+                f"{path} was altered or damaged: its checksum differs. Build and save the index again."
+            )
     tensors = read_tensors(trie, mmap=mmap)
     levels = []
     parents = 1
@@ -143,9 +144,7 @@ def _kind(array: np.ndarray | None) -> tuple[np.dtype, tuple[int, ...]] | None:
 
 
 def _tensors(index: TrieIndex) -> dict[str, np.ndarray]:
-    tensors = {
-        f"{name}.{at}": array for at, level in enumerate(index.levels) for name, array in level.arrays.items()
-    }
+    tensors = {f"{name}.{at}": array for at, level in enumerate(index.levels) for name, array in level.arrays.items()}
     return tensors if index.leaf_start is None else tensors | {"leaf_start": index.leaf_start}
 
 

@@ -1,0 +1,30 @@
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# The same examples at every run; HYPOTHESIS_PROFILE=explore looks for new ones.
+settings.register_profile("fixed", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("explore", deadline=None, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+REAL = {
+    "beauty-rqvae": ("amazon_beauty_2014", "sid_rqvae"),
+    "beauty-rqkmeans": ("amazon_beauty_2014", "sid_rqkmeans"),
+    "beauty-letter": ("amazon_beauty_2014", "sid_letter"),
+    "beauty-iba": ("amazon_beauty_2014", "sid_iba"),
+    "office-minionerec": ("amazon_office_2018", "sid_minionerec"),
+}
+
+
+@pytest.fixture(params=REAL)
+def real_catalog(request: pytest.FixtureRequest):
+    import hedgerow as hr
+
+    folder, column = REAL[request.param]
+    path = DATA / folder / "items.parquet"
+    if not path.exists():
+        pytest.skip(f"the real catalog {folder} is not beside the checkout")
+    return hr.Catalog.from_parquet(path, sid=column, attributes=[])

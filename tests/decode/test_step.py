@@ -1,0 +1,211 @@
+"""One step: special values, types, parents, and what it refuses."""
+
+import numpy as np
+import pytest
+from support import BACKENDS, FakeModel, array_of, search
+
+import hedgerow as hr
+from hedgerow.decode.ops import to_numpy
+from hedgerow.decode.oracle import oracle_step
+
+INF, NAN = float("inf"), float("nan")
+# Dense and sparse at both levels, by hand.
+WAYS = [(), (0, 1)]
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request):
+    pytest.importorskip(request.param)
+    return request.param
+
+
+def four_items(dense_levels):
+    return hr.build_index(hr.Catalog([[0, 0], [0, 2], [1, 1], [2, 2]], codebook_sizes=4), dense_levels=dense_levels)
+
+
+def first_step(index, backend, row, **options):
+    device_index = index.to(backend)
+    logits = array_of(backend, np.asarray(row, np.float32).reshape(1, 1, -1))
+    return hr.step(device_index, hr.start(device_index, 1), logits, **options)
+
+
+@pytest.mark.parametrize("dense_levels", WAYS)
+@pytest.mark.parametrize("normalize", ["codes", "allowed", None])
+@pytest.mark.parametrize(
+    "row",
+    [
+        [0.0, -INF, 1.0, 5.0],
+        [NAN, 0.5, NAN, NAN],
+        [-INF, -INF, -INF, 0.0],
+        [NAN, NAN, NAN, NAN],
+        [INF, 0.0, 1.0, 2.0],
+        [INF, INF, INF, INF],
+        [-INF, INF, NAN, 0.0],
+        [3.0e38, -3.0e38, 1.0, 0.0],
+        [-3.4e38, -3.4e38, -3.4e38, -3.4e38],
+        [0.0, -0.0, 0.0, 0.0],
+        [1e-40, 80.0, -80.0, 1e4],
+    ],
+)
+def test_special_logits_equal_the_oracle(backend, dense_levels, normalize, row):
+    beams = first_step(four_items(dense_levels), backend, row, beam_width=5, normalize=normalize)
+    sids = [(0, 0), (0, 2), (1, 1), (2, 2)]
+    expected = oracle_step(sids, [((), 0.0)], lambda _: np.asarray(row, np.float32).tolist(), 5, normalize)
+    live = int(to_numpy(beams.n_valid)[0])
+    assert live == len(expected)
+    np.testing.assert_allclose(to_numpy(beams.scores)[0, :live], [score for _, score in expected], rtol=1e-5, atol=1e-5)
+    assert sorted(to_numpy(beams.codes)[0, :live, 0].tolist()) == sorted(prefix[0] for prefix, _ in expected)
+    assert (to_numpy(beams.scores)[0, live:] == -INF).all()
+
+
+def test_finite_logits_never_lose_a_live_beam(backend):
+    """A model that masks with the least finite float, at every level: the beams stay, at the bottom."""
+    index = hr.build_index(hr.Catalog([[0] * 40, [1] * 40], codebook_sizes=2))
+    device_index = index.to(backend)
+    beams = hr.start(device_index, 1)
+    for _ in range(40):
+        row = np.full((1, beams.states.shape[1], 2), np.finfo(np.float32).min, np.float32)
+        beams = hr.step(device_index, beams, array_of(backend, row), beam_width=2, normalize=None)
+    assert to_numpy(beams.n_valid).tolist() == [2]
+
+
+@pytest.mark.parametrize("dense_levels", WAYS)
+def test_all_equal_scores_keep_every_beam_once(backend, dense_levels):
+    index = four_items(dense_levels)
+    device_index = index.to(backend)
+    beams = hr.start(device_index, 1)
+    for _ in range(2):
+        logits = array_of(backend, np.zeros((1, beams.states.shape[1], 4), np.float32))
+        beams = hr.step(device_index, beams, logits, beam_width=4)
+    assert sorted(map(tuple, to_numpy(beams.codes)[0].tolist())) == [(0, 0), (0, 2), (1, 1), (2, 2)]
+
+
+@pytest.mark.parametrize("dense_levels", WAYS)
+def test_parents_say_which_beam_each_continues(backend, dense_levels):
+    index = four_items(dense_levels)
+    device_index = index.to(backend)
+    model = FakeModel(index.codebook_sizes)
+    before = hr.step(
+        device_index, hr.start(device_index, 2), array_of(backend, model(hr.start(index, 2))), beam_width=3
+    )
+    after = hr.step(device_index, before, array_of(backend, model(before)), beam_width=4)
+    codes, parents, history = to_numpy(after.codes), to_numpy(after.parents), to_numpy(before.codes)
+    for request in range(2):
+        assert (codes[request, :, 0] == history[request, parents[request], 0]).all()
+
+
+def test_requests_do_not_touch_each_other(backend):
+    """One request whose model bans everything, beside one that goes on as if alone."""
+    rng = np.random.default_rng(0)
+    index = hr.build_index(hr.Catalog(rng.integers(0, 6, (30, 3)), codebook_sizes=6))
+    model = FakeModel(index.codebook_sizes)
+    alone = search(index, backend, model, batch_size=1, beam_width=4)
+    device_index = index.to(backend)
+    beams = hr.start(device_index, 2)
+    for _ in range(3):
+        logits = model(beams)
+        logits[1] = -INF
+        beams = hr.step(device_index, beams, array_of(backend, logits), beam_width=4)
+    np.testing.assert_allclose(to_numpy(beams.scores)[0], to_numpy(alone.scores)[0], rtol=1e-6)
+    assert to_numpy(beams.n_valid).tolist() == [4, 0]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("dense_levels", WAYS)
+def test_float_types(backend, dtype, dense_levels):
+    row = np.asarray([0.5, -1.25, 2.0, -INF], np.float32).reshape(1, 1, 4)
+    if backend == "torch":
+        import torch
+
+        logits = torch.from_numpy(row).to(getattr(torch, dtype))
+    elif backend == "jax":
+        import jax.numpy as jnp
+
+        if dtype == "float64":
+            pytest.skip("JAX has no float64 unless it is switched on")
+        logits = jnp.asarray(row, dtype)
+    else:
+        logits = row.astype(pytest.importorskip("ml_dtypes").bfloat16 if dtype == "bfloat16" else dtype)
+    index = four_items(dense_levels)
+    device_index = index.to(backend)
+    beams = hr.step(device_index, hr.start(device_index, 1), logits, beam_width=3)
+    expected = first_step(index, "numpy", row, beam_width=3)
+    assert to_numpy(beams.scores).dtype == np.float32
+    np.testing.assert_allclose(to_numpy(beams.scores), expected.scores, rtol=1e-6)
+
+
+def test_float64_logits_beyond_float32_are_bounded():
+    beams = hr.step(
+        four_items(()), hr.start(four_items(()), 1), np.asarray([[[1e300, 0.0, -1e300, 0.0]]]), beam_width=3
+    )
+    assert beams.n_valid.tolist() == [3]
+
+
+def test_logits_need_not_be_contiguous(backend):
+    index = four_items(())
+    device_index = index.to(backend)
+    wide = np.arange(8, dtype=np.float32).reshape(1, 1, 8)
+    beams = hr.step(device_index, hr.start(device_index, 1), array_of(backend, wide)[..., ::2], beam_width=3)
+    expected = first_step(index, "numpy", wide[..., ::2], beam_width=3)
+    np.testing.assert_allclose(to_numpy(beams.scores), expected.scores, rtol=1e-6)
+
+
+class TestRefused:
+    def setup_method(self):
+        self.index = four_items(())
+        self.beams = hr.start(self.index, 2)
+        self.logits = np.zeros((2, 1, 4), np.float32)
+
+    @pytest.mark.parametrize("shape", [(2, 1, 5), (2, 4), (1, 1, 4), (2, 2, 4), (2, 1, 0)])
+    def test_logits_of_another_shape(self, shape):
+        with pytest.raises(hr.ArgumentError, match=r"\[2, 1, 4\].*got \[") as raised:
+            hr.step(self.index, self.beams, np.zeros(shape, np.float32), beam_width=2)
+        assert str(list(shape)) in str(raised.value)
+
+    @pytest.mark.parametrize("width", [0, -1, 2.0, True, "3", None])
+    def test_beam_width(self, width):
+        with pytest.raises(hr.ArgumentError, match="beam_width"):
+            hr.step(self.index, self.beams, self.logits, beam_width=width)
+
+    @pytest.mark.parametrize("size", [0, -1, 1.0, True, None])
+    def test_batch_size(self, size):
+        with pytest.raises(hr.ArgumentError, match="batch_size"):
+            hr.start(self.index, size)
+
+    def test_normalize(self):
+        with pytest.raises(hr.ArgumentError, match="normalize"):
+            hr.step(self.index, self.beams, self.logits, beam_width=2, normalize="softmax")  # pyright: ignore
+
+    def test_integer_logits(self):
+        with pytest.raises(hr.ArgumentError, match="floating point; got int64"):
+            hr.step(self.index, self.beams, self.logits.astype(int), beam_width=2)
+
+    def test_finished_beams(self):
+        beams = hr.beam_search(self.index, lambda b: np.zeros((*b.states.shape, 4)), batch_size=2, beam_width=2)
+        with pytest.raises(hr.ArgumentError, match="finished"):
+            hr.step(self.index, beams, self.logits, beam_width=2)
+
+    def test_arrays_of_another_backend(self):
+        torch = pytest.importorskip("torch")
+        with pytest.raises(hr.BackendError, match=r"backend 'numpy'.*Tensor"):
+            hr.step(self.index, self.beams, torch.zeros(2, 1, 4), beam_width=2)
+        with pytest.raises(hr.BackendError, match=r"backend 'torch'.*ndarray"):
+            hr.step(self.index.to("torch"), self.beams, torch.zeros(2, 1, 4), beam_width=2)
+
+    def test_lists_are_not_logits(self):
+        with pytest.raises(hr.BackendError, match="logits are list"):
+            hr.step(self.index, self.beams, [[[0.0] * 4]] * 2, beam_width=2)
+
+    def test_unknown_backend_and_device(self):
+        with pytest.raises(hr.BackendError, match="no backend 'tensorflow'; there are numpy, torch, jax"):
+            self.index.to("tensorflow")
+        with pytest.raises(hr.BackendError, match="'cuda'"):
+            self.index.to("numpy", device="cuda")
+
+    def test_devices_that_are_not_there(self):
+        pytest.importorskip("torch")
+        pytest.importorskip("jax")
+        with pytest.raises(hr.BackendError, match="PyTorch cannot use device 'nowhere'"):
+            self.index.to("torch", device="nowhere")
+        with pytest.raises(hr.BackendError, match="JAX cannot use device 'nowhere'"):
+            self.index.to("jax", device="nowhere")

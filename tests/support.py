@@ -1,0 +1,92 @@
+"""What several test modules share: backends, catalogs made by hypothesis, and a model that is a pure function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+import hedgerow as hr
+from hedgerow.decode.ops import to_numpy
+
+BACKENDS = ("numpy", "torch", "jax")
+
+
+def array_of(backend: str, array: np.ndarray) -> Any:
+    """Returns a NumPy array as one of `backend`."""
+    if backend == "torch":
+        return pytest.importorskip("torch").from_numpy(array)
+    if backend == "jax":
+        return pytest.importorskip("jax.numpy").asarray(array)
+    return array
+
+
+def stepper(backend: str) -> Callable[..., hr.Beams]:
+    """Returns hr.step as its users would run it: jitted in JAX, where op by op is slow."""
+    if backend != "jax":
+        return hr.step
+    jax = pytest.importorskip("jax")
+    return jax.jit(hr.step, static_argnames=("beam_width", "normalize"))
+
+
+@dataclass
+class FakeModel:
+    """Logits that depend on the request and the prefix alone, float32, the same for every backend."""
+
+    sizes: tuple[int, ...]
+    seed: int = 0
+    known: dict[tuple, np.ndarray] = field(default_factory=dict)
+
+    def logits_of(self, request: int) -> Callable[[tuple[int, ...]], list[float]]:
+        return lambda prefix: self._logits(request, prefix).tolist()
+
+    def _logits(self, request: int, prefix: tuple[int, ...]) -> np.ndarray:
+        key = (request, *prefix)
+        if key not in self.known:
+            rng = np.random.default_rng((self.seed, *key))
+            self.known[key] = rng.normal(0, 3, self.sizes[len(prefix)]).astype(np.float32)
+        return self.known[key]
+
+    def __call__(self, beams: hr.Beams) -> np.ndarray:
+        codes = to_numpy(beams.codes)
+        batch, width, level = codes.shape
+        # NaN for dead beams: what a model says of them may not matter.
+        logits = np.full((batch, width, self.sizes[level]), np.nan, np.float32)
+        for b, m in zip(*np.nonzero(to_numpy(beams.states) >= 0), strict=True):
+            logits[b, m] = self._logits(int(b), tuple(codes[b, m].tolist()))
+        return logits
+
+
+def search(index: hr.TrieIndex, backend: str, model: FakeModel, *, batch_size: int, **options: Any) -> hr.Beams:
+    """beam_search on `backend`, with its step as users would run it."""
+    device_index = index.to(backend)
+    step = stepper(backend)
+    beams = hr.start(device_index, batch_size)
+    for _ in range(index.num_levels):
+        beams = step(device_index, beams, array_of(backend, model(beams)), **options)
+    return beams
+
+
+@st.composite
+def catalogs(draw: st.DrawFn) -> hr.Catalog:
+    """Catalogs of odd sizes: one item, chains, one fat node, collisions, codebooks of 1, dense and sparse levels."""
+    levels = draw(st.integers(1, 5))
+    sizes = tuple(draw(st.sampled_from([1, 2, 3, 5, 8, 31, 32, 33, 65])) for _ in range(levels))
+    items = draw(st.integers(1, 60))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    sids = np.stack([rng.integers(0, size, items) for size in sizes], axis=1)
+    shape = draw(st.sampled_from(["random", "chain", "fat node", "full head", "collisions"]))
+    if shape == "chain":
+        sids[:, : levels - 1] = sids[0, : levels - 1]
+    elif shape == "fat node":
+        fat = rng.random(items) < 0.8
+        sids[fat, : levels - 1] = sids[0, : levels - 1]
+    elif shape == "full head":
+        sids[:, 0] = np.arange(items) % sizes[0]
+    elif shape == "collisions":
+        sids = sids[rng.integers(0, max(1, items // 4), items)]
+    return hr.Catalog(sids, codebook_sizes=sizes)
