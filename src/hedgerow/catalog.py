@@ -178,7 +178,7 @@ class Catalog:
             self.sids[rows],
             codebook_sizes=self.codebook_sizes,
             item_ids=self.item_ids.take(rows),
-            attributes=self.attributes.take(rows),
+            attributes=None if self.given_attributes is None else self.given_attributes.take(rows),
         )
 
     def __len__(self) -> int:
@@ -214,7 +214,9 @@ def _checked_attributes(attributes: Any, items: int) -> pa.Table | None:
         return None
     from hedgerow.columns import as_table
 
-    return as_table(attributes, items, reserved=ITEM_ID)
+    table = as_table(attributes, items, reserved=ITEM_ID)
+    # Arrow forgets the number of rows when it takes rows of a table without columns.
+    return table if table.num_columns else None
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hedgerow.errors import CatalogError
+from hedgerow.sids import MAX_CODEBOOK_SIZE
 
 
 def as_column(values: Any, what: str) -> pa.Array:
@@ -22,19 +24,52 @@ def as_column(values: Any, what: str) -> pa.Array:
         CatalogError: naming `what`, where Arrow has no type that holds the values.
     """
     try:
-        if isinstance(values, pa.Array):
-            column = values
-        elif isinstance(values, pa.ChunkedArray):
-            column = values.combine_chunks()
-        elif hasattr(values, "__arrow_c_stream__"):
-            column = pa.chunked_array(values).combine_chunks()
-        else:
-            column = pa.array(values if isinstance(values, np.ndarray) else list(values))
+        return _plain(_one_array(values if isinstance(values, (pa.Array, pa.ChunkedArray)) else _converted(values)))
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise CatalogError(f"{what} cannot be held as one Arrow column: {error}. Give values of one type.") from None
-    if isinstance(column, pa.ChunkedArray):
-        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-    return column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column
+
+
+def _converted(values: Any) -> pa.Array | pa.ChunkedArray:
+    """Returns values that are not Arrow's as Arrow, with memory of their own: the caller may change his."""
+    if hasattr(values, "__arrow_c_stream__"):
+        return _one_array(pa.chunked_array(values)).copy_to(pa.default_cpu_memory_manager())
+    if isinstance(values, np.ndarray) and not values.dtype.isnative:
+        values = values.astype(values.dtype.newbyteorder("="))
+    return pa.array(values if hasattr(values, "dtype") else list(values)).copy_to(pa.default_cpu_memory_manager())
+
+
+def _one_array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    if isinstance(column, pa.Array):
+        return column
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    """Returns `column` without dictionary and string views, of which Arrow cannot take rows or the order."""
+    if isinstance(column, pa.DictionaryArray):
+        return _plain(column.dictionary).take(column.indices)
+    plain = _plain_type(column.type)
+    return column if plain == column.type else column.cast(plain)
+
+
+def _plain_type(type_: pa.DataType) -> pa.DataType:
+    if pa.types.is_string_view(type_):
+        return pa.large_string()
+    if pa.types.is_binary_view(type_):
+        return pa.large_binary()
+    if pa.types.is_struct(type_):
+        return pa.struct([_plain_field(type_.field(at)) for at in range(type_.num_fields)])
+    if pa.types.is_fixed_size_list(type_):
+        return pa.list_(_plain_field(type_.value_field), type_.list_size)
+    if pa.types.is_list(type_):
+        return pa.list_(_plain_field(type_.value_field))
+    if pa.types.is_large_list(type_):
+        return pa.large_list(_plain_field(type_.value_field))
+    return type_
+
+
+def _plain_field(field: pa.Field) -> pa.Field:
+    return field.with_type(_plain_type(field.type))
 
 
 def as_table(columns: Any, items: int, *, reserved: str) -> pa.Table:
@@ -50,7 +85,11 @@ def as_table(columns: Any, items: int, *, reserved: str) -> pa.Table:
                 raise CatalogError(f"attribute {name!r} has {len(array)} values, but the catalog has {items} items.")
         table = pa.table(arrays) if arrays else no_columns(items)
     else:
-        table = from_frame(columns)
+        given = from_frame(columns)
+        arrays = [
+            as_column(c, f"attribute {name!r}") for name, c in zip(given.column_names, given.columns, strict=True)
+        ]
+        table = pa.Table.from_arrays(arrays, given.column_names) if arrays else given
     if table.num_rows != items:
         raise CatalogError(f"the attributes have {table.num_rows} rows, but the catalog has {items} items.")
     if reserved in table.column_names:
@@ -83,7 +122,11 @@ def from_frame(frame: Any) -> pa.Table:
             f"got {type(frame).__name__}."
         )
     try:
-        return pa.table(frame)
+        table = pa.table(frame)
+        # Memory of its own, as in `as_column`; and without the row labels of a pandas frame that was cut or sorted.
+        labels = [name for name in table.column_names if re.fullmatch(r"__index_level_\d+__", name)]
+        batches = [batch.copy_to(pa.default_cpu_memory_manager()) for batch in table.to_batches()]
+        return pa.Table.from_batches(batches, table.schema).drop_columns(labels)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise CatalogError(f"{type(frame).__name__} cannot be read as an Arrow table: {error}") from None
 
@@ -96,6 +139,8 @@ def column_of(table: pa.Table, name: str, what: str) -> pa.Array:
         raise CatalogError(
             f"there is no {what} column {name!r}; the columns are {', '.join(table.column_names)}.{hint}"
         )
+    if table.column_names.count(name) > 1:
+        raise CatalogError(f"there are {table.column_names.count(name)} columns {name!r}. Rename all but one.")
     return as_column(table.column(name), f"column {name!r}")
 
 
@@ -113,6 +158,8 @@ def checked_item_ids(item_ids: Any, items: int) -> pa.Array:
     ids = as_column(item_ids, "item_ids")
     if len(ids) != items:
         raise CatalogError(f"item_ids has {len(ids)} entries, but sids has {items} rows.")
+    if items == 0 and pa.types.is_null(ids.type):
+        ids = ids.cast(pa.int64())
     unknown = pc.is_null(ids, nan_is_null=True)
     if pc.any(unknown).as_py():
         row = pc.index(unknown, True).as_py()
@@ -162,10 +209,24 @@ def sids_of_columns(table: pa.Table, names: Sequence[str]) -> np.ndarray:
         if column.null_count:
             row = pc.index(pc.is_null(column), True).as_py()
             raise CatalogError(f"row {row}, level {level}: column {name!r} is null; drop the rows without a SID.")
-        levels.append(column.to_numpy(zero_copy_only=False))
+        levels.append(_codes_of(column, level, name))
     if not levels:
         raise CatalogError("no SID column was named; give one list column, or one column a level.")
     return np.column_stack(levels)
+
+
+def _codes_of(column: pa.Array, level: int, name: str) -> np.ndarray:
+    """Returns a column of codes, never uint64: NumPy would make floats of it beside a signed column."""
+    codes = column.to_numpy(zero_copy_only=False)
+    if codes.dtype != np.uint64:
+        return codes
+    if (codes > MAX_CODEBOOK_SIZE).any():
+        row = int(np.argmax(codes > MAX_CODEBOOK_SIZE))
+        raise CatalogError(
+            f"row {row}, level {level}: code {codes[row]} of column {name!r} is out of range; "
+            f"a codebook has codes 0 to at most {MAX_CODEBOOK_SIZE - 1}."
+        )
+    return codes.astype(np.int64)
 
 
 def sids_of_lists(column: pa.Array, name: str) -> np.ndarray:

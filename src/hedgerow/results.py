@@ -64,6 +64,7 @@ def _request(index: TrieIndex, states: np.ndarray, scores: np.ndarray, sids: np.
         owners = np.repeat(beams, counts)
         before = np.repeat(np.cumsum(counts) - counts, counts)
         rows = np.repeat(index.leaf_start[leaves].astype(np.int64), counts) + np.arange(len(owners)) - before
-    return Results(
-        index.item_ids.take(rows).to_pylist(), sids[owners], scores[owners], rows, index.attributes.take(rows)
-    )
+    # Taken with the ids beside them: Arrow forgets the number of rows of a table without columns.
+    items = index.items_table.take(rows)
+    ids, attributes = items.column("item_id").to_pylist(), items.drop_columns(["item_id"])
+    return Results(ids, sids[owners], scores[owners], rows, attributes)

@@ -11,6 +11,7 @@ from hedgerow.errors import CatalogError
 
 MAX_LEVELS = 255
 MAX_CODEBOOK_SIZE = 2**31
+MAX_CODE = MAX_CODEBOOK_SIZE - 1
 MAX_ITEMS = 2**31 - 1
 
 
@@ -21,8 +22,10 @@ def as_sids(sids: Any) -> np.ndarray:
         CatalogError: rows of different lengths, codes that are not integers, too many items or levels.
     """
     if isinstance(sids, np.ma.MaskedArray) and np.ma.is_masked(sids):
-        row = int(np.argwhere(np.ma.getmaskarray(sids))[0][0])
-        raise CatalogError(f"row {row} of sids has a masked code; drop the rows whose SID is not known.")
+        row, level = (np.argwhere(np.ma.getmaskarray(sids))[0].tolist() + [0])[:2]
+        raise CatalogError(f"row {row}, level {level}: the code is masked; drop the rows whose SID is not known.")
+    if isinstance(sids, np.ndarray) and sids.dtype == object and sids.ndim == 1:
+        sids = sids.tolist()  # an array of lists, as a column of a frame gives them
     matrix = sids if isinstance(sids, np.ndarray) else _as_array(sids)
     if matrix.ndim != 2:
         hint = " For items of one code each, pass sids.reshape(-1, 1)." if matrix.ndim == 1 else ""
@@ -67,7 +70,10 @@ def checked_codebook_sizes(sids: np.ndarray, sizes: int | Sequence[int] | None) 
 
 
 def _as_sizes(sizes: Any, levels: int) -> tuple[int, ...]:
-    given = np.asarray(sizes)
+    try:
+        given = np.asarray(sizes)
+    except ValueError:
+        given = np.zeros((), object)
     if given.dtype.kind not in "iu" or given.ndim > 1:
         raise CatalogError(f"codebook_sizes must be an integer or one integer a level; got {sizes!r}.")
     if given.ndim == 1 and len(given) != levels:
@@ -86,7 +92,10 @@ def _bad_code(sids: np.ndarray, level: int, code: int, rule: str) -> str:
 
 def _as_array(sids: Any) -> np.ndarray:
     try:
-        return np.asarray(sids)
+        matrix = np.asarray(sids)
+        # NumPy turns a row that mixes kinds into one kind; as objects, the code at fault is still to be seen.
+        mixed = isinstance(sids, Sequence) and matrix.ndim == 2 and matrix.dtype.kind not in "iu" and matrix.size
+        return np.array(sids, object) if mixed else matrix
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:
         ragged = _ragged_row(sids)
         if ragged:
@@ -96,14 +105,14 @@ def _as_array(sids: Any) -> np.ndarray:
 
 def _ragged_row(sids: Any) -> str | None:
     """Names the first row whose length differs from row 0, where `sids` is a sequence of sequences."""
-    try:
-        lengths = [len(row) for row in sids]
-    except TypeError:
+    if not isinstance(sids, Sequence):
         return None
-    for row, length in enumerate(lengths):
-        if length != lengths[0]:
+    for row, codes in enumerate(sids):
+        if not hasattr(codes, "__len__"):
+            return f"row {row} of sids is {codes!r}; expected a list of codes."
+        if len(codes) != len(sids[0]):
             return (
-                f"row {row} of sids has {length} codes, but row 0 has {lengths[0]}; "
+                f"row {row} of sids has {len(codes)} codes, but row 0 has {len(sids[0])}; "
                 "every SID of a catalog must have the same number of levels."
             )
     return None
@@ -116,11 +125,13 @@ def _not_integers(matrix: np.ndarray) -> str:
         bad = np.flatnonzero(~np.isfinite(flat) | (flat != np.trunc(flat)))
         advice = "the codes are whole numbers held as floats: pass sids.astype(int)"
     else:
-        bad = [at for at, code in enumerate(flat.tolist()) if not isinstance(code, int) or isinstance(code, bool)][:1]
+        bad = [at for at, code in enumerate(flat) if not _is_code(code)][:1]
         advice = "pass an integer array"
     if len(bad):
         row, level = divmod(int(bad[0]), matrix.shape[1])
-        return (
-            f"row {row}, level {level}: {matrix[row, level]!r} is not an integer code; got an array of {matrix.dtype}."
-        )
+        return f"row {row}, level {level}: {matrix[row, level]!r} is not an integer code from 0 to {MAX_CODE}."
     return f"sids must be integers; got an array of {matrix.dtype}; {advice}."
+
+
+def _is_code(code: Any) -> bool:
+    return isinstance(code, (int, np.integer)) and not isinstance(code, bool) and 0 <= code <= MAX_CODE

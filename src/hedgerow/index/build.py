@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
@@ -21,11 +22,15 @@ BITMAP_LIMIT = 2**33
 CHUNK_BITS = 2**26
 
 
+def ignore_progress(what: str, done: int, total: int) -> None:
+    """A progress callback for who does not want to know."""
+
+
 def build_index(
     catalog: Catalog,
     *,
     dense_levels: Collection[int] | Literal["auto"] = "auto",
-    progress: Progress | None = None,
+    progress: Progress = ignore_progress,
 ) -> TrieIndex:
     """Builds the flat trie of a catalog; time O(N · L), after one sort.
 
@@ -41,34 +46,29 @@ def build_index(
     Raises:
         ArgumentError: a dense level does not exist, or its bitmap would take more than 8 GiB.
     """
-    if dense_levels != "auto":
-        dense_levels = _checked_levels(dense_levels, catalog.num_levels)
-    tell = progress or _silent
+    by_rule = isinstance(dense_levels, str) and dense_levels == "auto"
+    by_hand = set() if by_rule else _checked_levels(dense_levels, catalog.num_levels)
     passes = catalog.num_levels + 2
-    tell("sort", 0, passes)
+    progress("sort", 0, passes)
     order = sorted_rows(catalog)
     is_new = np.zeros(catalog.num_items, bool)
     is_new[:1] = True
     levels, parent_starts = [], np.zeros(1, np.int64)
     for at, size in enumerate(catalog.codebook_sizes):
-        tell(f"level {at}", at + 1, passes)
+        progress(f"level {at}", at + 1, passes)
         codes = catalog.sids[:, at][order]
         is_new[1:] |= codes[1:] != codes[:-1]
         starts = np.flatnonzero(is_new)
         level = _level(codes[starts], _child_start(parent_starts, starts), size)
-        if (at in dense_levels) if dense_levels != "auto" else _pays_dense(level):
+        if _pays_dense(level) if by_rule else at in by_hand:
             level = _with_bitmap(level, at)
         levels.append(level)
         parent_starts = starts
-    tell("items", passes - 1, passes)
+    progress("items", passes - 1, passes)
     leaf_start, order = _leaves(catalog, order, is_new)
-    tell("done", passes, passes)
+    progress("done", passes, passes)
     ids, attributes = catalog.given_ids, catalog.given_attributes
     return TrieIndex(tuple(levels), leaf_start, lambda: _items_table(ids, attributes, order))
-
-
-def _silent(what: str, done: int, total: int) -> None:
-    pass
 
 
 def sorted_rows(catalog: Catalog) -> np.ndarray:
@@ -146,14 +146,19 @@ def _pays_dense(level: Level) -> bool:
 
 
 def _with_bitmap(level: Level, at: int) -> Level:
-    """Returns `level` with its bitmap, made a block of parents at a time so that unpacked bits never fill memory."""
-    words = _words(level.codebook_size)
     parents = level.num_nodes if level.child_start is None else len(level.child_start) - 1
-    if parents * words * 4 > BITMAP_LIMIT:
+    nbytes = parents * _words(level.codebook_size) * 4
+    if nbytes > BITMAP_LIMIT:
         raise ArgumentError(
             f"dense_levels: level {at} has {parents:,} parents of {level.codebook_size:,} codes, a bitmap of "
-            f"{parents * words * 4 / 2**30:,.0f} GiB; at most {BITMAP_LIMIT >> 30} GiB are built. Leave it out."
+            f"{nbytes / 2**30:,.0f} GiB; at most {BITMAP_LIMIT >> 30} GiB are built. Leave it out."
         )
+    return replace(level, allowed=bitmap(level, parents))
+
+
+def bitmap(level: Level, parents: int) -> np.ndarray:
+    """Returns `Level.allowed` [P, ceil(C / 32)], made a block of parents at a time, so that memory stays small."""
+    words = _words(level.codebook_size)
     bounds = np.arange(parents + 1) if level.child_start is None else level.child_start
     allowed = np.empty((parents, words), np.uint32)
     block = max(1, CHUNK_BITS // (words * WORD_BITS))
@@ -163,7 +168,7 @@ def _with_bitmap(level: Level, at: int) -> Level:
         of_parent = np.repeat(np.arange(last - first), np.diff(bounds[first : last + 1]))
         bits[of_parent, level.codes[bounds[first] : bounds[last]]] = True
         allowed[first:last] = np.packbits(bits, axis=1, bitorder="little").view("<u4")
-    return Level(level.codes, level.child_start, allowed, level.codebook_size, level.max_branch)
+    return allowed
 
 
 def _leaves(catalog: Catalog, order: np.ndarray, is_new: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
@@ -193,9 +198,11 @@ def _items_table(ids: pa.Array | None, attributes: pa.Table | None, order: np.nd
     return pa.table({ITEM_ID: column}) if attributes is None else attributes.take(order).add_column(0, ITEM_ID, column)
 
 
-def _checked_levels(levels: Collection[int], num_levels: int) -> Collection[int]:
+def _checked_levels(levels: Collection[int] | str, num_levels: int) -> set[int]:
+    if isinstance(levels, str):
+        raise ArgumentError(f'dense_levels must be "auto" or numbers of levels; got {levels!r}.')
     wanted = {levels} if isinstance(levels, int) else set(levels)
-    unknown = sorted(wanted - set(range(num_levels)))
+    unknown = [level for level in wanted if level not in range(num_levels)]
     if unknown:
         raise ArgumentError(f"dense_levels: level {unknown[0]} does not exist; levels are 0 to {num_levels - 1}.")
     return wanted

@@ -36,7 +36,8 @@ def level_table(index: TrieIndex) -> Table:
 
     table = Table(title=repr(index), title_justify="left", title_style="bold")
     for heading in ("level", "codebook", "nodes", "mean branch", "max branch", "representation", "bytes"):
-        table.add_column(heading, justify="left" if heading == "representation" else "right")
+        words = heading == "representation"
+        table.add_column(heading, justify="left" if words else "right", no_wrap=words)
     for fact in level_facts(index):
         table.add_row(
             str(fact["level"]),

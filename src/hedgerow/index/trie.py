@@ -187,8 +187,15 @@ class TrieIndex:
         return self.levels[depth].codes[first[0] : end[0]].astype(np.int64)
 
     def sids(self, leaves: Any = None) -> np.ndarray:
-        """Returns the SIDs [R, L] (int64) of `leaves` [R], or all S of them in lexicographic order."""
+        """Returns the SIDs [R, L] (int64) of `leaves` [R], or all S of them in lexicographic order.
+
+        Raises:
+            ArgumentError: a leaf is not 0 to S - 1.
+        """
         nodes = np.arange(self.num_sids) if leaves is None else np.asarray(leaves, np.int64)
+        unknown = nodes[(nodes < 0) | (nodes >= self.num_sids)]
+        if len(unknown):
+            raise ArgumentError(f"leaf {unknown[0]} does not exist; this index has leaves 0 to {self.num_sids - 1}.")
         matrix = np.empty((len(nodes), self.num_levels), np.int64)
         for at in range(self.num_levels - 1, -1, -1):
             level = self.levels[at]
@@ -196,6 +203,10 @@ class TrieIndex:
             if level.child_start is not None:
                 nodes = np.searchsorted(level.child_start, nodes, side="right") - 1
         return matrix
+
+    def rows_of(self, leaf: int) -> range:
+        """Returns the rows of the items that have the SID of `leaf`."""
+        return range(leaf, leaf + 1) if self.leaf_start is None else range(*self.leaf_start[leaf : leaf + 2].tolist())
 
     def items(self, beams: Beams) -> list[Results]:
         """Returns the items that finished beams name: one `Results` a request, best first, live beams only.

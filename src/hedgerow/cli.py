@@ -1,0 +1,229 @@
+"""The command line: one verb a function. Frameworks are imported inside the verb that needs them."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+import hedgerow as hr
+from hedgerow.errors import HedgerowError
+from hedgerow.index.build import Progress, ignore_progress
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Constrained decoding for generative retrieval: build and check the index of a catalog, and see it at work.",
+    epilog="Exit codes: 0 done, 1 bad input or a damaged index (one line says which), 2 wrong usage.",
+)
+out = Console()
+err = Console(stderr=True)
+
+IndexPath = Annotated[Path, typer.Argument(metavar="INDEX", help="A saved index: a folder.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+@app.command(epilog="Example: hedgerow build items.parquet -o items.hedgerow --sid sid --item-id asin")
+def build(
+    source: Annotated[
+        Path, typer.Argument(metavar="ITEMS", help="Parquet, JSON (item -> codes) or .npy [N, L].", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the index goes: a folder.", show_default=False)],
+    sid: Annotated[
+        str, typer.Option(help="Parquet: the column of lists that holds the SIDs, or one column a level: a,b,c.")
+    ] = "sid",
+    item_id: Annotated[
+        str | None, typer.Option(help="Parquet: the column that names the items; left out, row numbers do.")
+    ] = None,
+    codebook_size: Annotated[
+        str | None, typer.Option(help="Codes per level: 256, or 256,256,64; left out, the largest code seen + 1.")
+    ] = None,
+    attributes: Annotated[
+        str | None, typer.Option(help="Parquet: the columns to take along, a,b,c, or ''; left out, all others.")
+    ] = None,
+    dense_levels: Annotated[str, typer.Option(help="The levels to hold as bitmaps: auto, none, or 0,1.")] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Build the index of a catalog and save it."""
+    named = {"auto": "auto", "none": []}
+    dense = named[dense_levels] if dense_levels in named else _numbers(dense_levels, "--dense-levels")
+    started = time.perf_counter()
+    with _progress(not as_json) as progress:
+        progress("read", 0, 1)
+        catalog = _read_catalog(source, sid, item_id, codebook_size, attributes)
+        read = time.perf_counter()
+        index = hr.build_index(catalog, dense_levels=dense, progress=progress)
+        built = time.perf_counter()
+        progress("save", 0, 1)
+        index.save(output)
+    seconds = {"read": read - started, "build": built - read, "save": time.perf_counter() - built}
+    if as_json:
+        _print_json(_facts(index) | {"path": str(output), "seconds": seconds})
+        return
+    took = ", ".join(f"{what} {spent:.2f} s" for what, spent in seconds.items())
+    out.print(f"[bold]{escape(str(output))}[/]: {escape(repr(index))}")
+    _print_collisions(index)
+    out.print(f"[dim]{took}. Look at it: hedgerow inspect {escape(str(output))}[/]")
+
+
+@app.command(epilog="Example: hedgerow inspect items.hedgerow")
+def inspect(path: IndexPath, as_json: AsJson = False) -> None:
+    """Show what an index holds, level by level."""
+    from hedgerow.index.describe import level_table
+    from hedgerow.index.files import read_manifest
+
+    index = hr.load_index(path, mmap=True)
+    manifest = read_manifest(path)
+    columns = {field.name: str(field.type) for field in index.items_table.schema}
+    if as_json:
+        files = {part: entry["bytes"] for part, entry in manifest["files"].items()}
+        _print_json(_facts(index) | {"version": manifest["version"], "columns": columns, "file_bytes": files})
+        return
+    out.print(level_table(index))
+    _print_collisions(index)
+    out.print("columns: " + ", ".join(f"{escape(name)} [dim]({escape(kind)})[/]" for name, kind in columns.items()))
+    sizes = ", ".join(f"{part} {entry['bytes'] / 1e6:,.2f} MB" for part, entry in manifest["files"].items())
+    out.print(f"on disk: {sizes} [dim](format {manifest['version']})[/]")
+
+
+@app.command(epilog="Example: hedgerow verify items.hedgerow")
+def verify(path: IndexPath, as_json: AsJson = False) -> None:
+    """Compare every checksum and every array of an index, and walk every SID."""
+    from hedgerow.index.verify import verify_index
+
+    with _progress(not as_json) as progress:
+        index = verify_index(path, progress=progress)
+    if as_json:
+        _print_json(_facts(index) | {"valid": True})
+    else:
+        out.print(f"[green]valid[/]: {escape(repr(index))}; every checksum, array and SID is as it should be.")
+
+
+@app.command(epilog="Example: hedgerow demo --prompt 'Recommend me a western'")
+def demo(
+    prompt: Annotated[
+        list[str] | None, typer.Option("--prompt", "-p", help="What to ask for; may be given several times.")
+    ] = None,
+    since: Annotated[int, typer.Option(help="Ask again among films released in this year or later.")] = 2000,
+    beam_width: Annotated[int, typer.Option(min=1, max=1000, help="Beams a search.")] = 50,
+    k: Annotated[int, typer.Option("-k", min=1, help="Films to show.")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Let a small language model recommend films: free, constrained to the catalog, and to recent films."""
+    from hedgerow.demo.run import run_demo
+    from hedgerow.demo.show import show_demo
+
+    with err.status("loading the model and 17,472 films ...") if not as_json else _nothing():
+        report = run_demo(prompt or None, since=since, beam_width=beam_width, k=k)
+    if as_json:
+        _print_json(report.to_dict())
+    else:
+        show_demo(report, out)
+
+
+def main() -> None:
+    """Runs the command line; bad input ends it with one line and exit code 1, never with a traceback."""
+    try:
+        app()
+    except HedgerowError as error:
+        err.print(f"[bold red]hedgerow:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+        sys.exit(1)
+    except BrokenPipeError:
+        # The reader of a pipe has gone, as `head` does.
+        sys.stderr.close()
+        sys.exit(1)
+
+
+def _read_catalog(
+    source: Path, sid: str, item_id: str | None, codebook_size: str | None, attributes: str | None
+) -> hr.Catalog:
+    sizes = None if codebook_size is None else _numbers(codebook_size, "--codebook-size")
+    if sizes is not None and len(sizes) == 1:
+        sizes = sizes[0]
+    if source.suffix == ".parquet":
+        names = [name.strip() for name in sid.split(",")]
+        return hr.Catalog.from_parquet(
+            source,
+            sid=names[0] if len(names) == 1 else names,
+            item_id=item_id,
+            codebook_sizes=sizes,
+            attributes=None if attributes is None else [name.strip() for name in attributes.split(",") if name.strip()],
+        )
+    if source.suffix == ".json":
+        return hr.Catalog.from_json(source, codebook_sizes=sizes)
+    if source.suffix == ".npy":
+        return hr.Catalog(_read_npy(source), codebook_sizes=sizes)
+    raise hr.CatalogError(f"{source}: expected a file that ends in .parquet, .json or .npy; got {source.suffix!r}.")
+
+
+def _read_npy(path: Path) -> Any:
+    import numpy as np
+
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise hr.CatalogError(f"{path} cannot be read as a NumPy array: {error}") from None
+
+
+def _numbers(text: str, option: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        message = f"expected whole numbers separated by commas; got {text!r}"
+        raise typer.BadParameter(message, param_hint=option) from None
+
+
+def _facts(index: hr.TrieIndex) -> dict[str, Any]:
+    from hedgerow.index.describe import level_facts
+
+    return {
+        "items": index.num_items,
+        "sids": index.num_sids,
+        "nbytes": index.nbytes,
+        "levels": level_facts(index),
+    }
+
+
+def _print_collisions(index: hr.TrieIndex) -> None:
+    if index.leaf_start is None:
+        out.print("collisions: none, every item has a SID of its own")
+        return
+    import numpy as np
+
+    shared = np.diff(index.leaf_start)
+    shared = shared[shared > 1]
+    out.print(f"collisions: {shared.sum():,} items share {len(shared):,} SIDs, at most {shared.max():,} one SID")
+
+
+def _print_json(facts: dict[str, Any]) -> None:
+    print(json.dumps(facts, indent=2, ensure_ascii=False))
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def _progress(wanted: bool) -> Iterator[Progress]:
+    """A progress bar on stderr, gone when done; none where stderr is no terminal."""
+    if not (wanted and err.is_terminal):
+        yield ignore_progress
+        return
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as ProgressBar
+
+    columns = TextColumn("{task.description:>8}"), BarColumn(), TimeElapsedColumn()
+    with ProgressBar(*columns, console=err, transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)

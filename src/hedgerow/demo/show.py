@@ -1,0 +1,84 @@
+"""The demo's report, as tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from hedgerow.demo.run import Answer, Named, Report
+
+GENRES = 3
+
+
+def show_demo(report: Report, console: Console) -> None:
+    """Prints the report: for each prompt three tables, then sizes and times."""
+    for answer in report.answers:
+        console.rule(f"[bold]{escape(answer.prompt)}")
+        _show_free(answer, console)
+        _show_films("Constrained to the catalog", answer.films, console)
+        _show_films(f"Constrained to films since {report.since}", answer.recent, console)
+    _show_totals(report, console)
+
+
+def _show_free(answer: Answer, console: Console) -> None:
+    table = _table("Unconstrained: what the model names when it may name anything", ["SID", "names", "score"])
+    for rank, named in enumerate(answer.free, 1):
+        table.add_row(str(rank), "-".join(map(str, named.sid)), _name_of(named), f"{named.score:.2f}")
+    console.print(table)
+    console.print(f"  {answer.free_without_film} of its {answer.beams} beams name no film.\n")
+
+
+def _name_of(named: Named) -> str:
+    if named.films == 0:
+        return "[red]no such film[/]"
+    others = f" [dim]and {named.films - 1} more[/]" if named.films > 1 else ""
+    return escape(str(named.title)) + others
+
+
+def _show_films(title: str, films: list[dict[str, Any]], console: Console) -> None:
+    table = _table(title, ["title", "year", "genres", "director", "score"])
+    for rank, film in enumerate(films, 1):
+        cells = film["title"], film["year"], ", ".join((film["genres"] or [])[:GENRES]), film["director"]
+        named = (escape(str(cell)) if cell not in (None, "") else "[dim]unknown[/]" for cell in cells)
+        table.add_row(str(rank), *named, f"{film['score']:.2f}")
+    console.print(table)
+    if not films:
+        console.print("  no film of the catalog may be shown.")
+    console.print()
+
+
+def _table(title: str, headings: list[str]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold cyan", box=None, padding=(0, 1), expand=True)
+    table.add_column("", justify="right", style="dim")
+    for heading in headings:
+        number = heading in ("year", "score")
+        # Words give way where the terminal is narrow; numbers do not.
+        table.add_column(
+            heading,
+            justify="right" if number else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            min_width=5 if number else None,
+            ratio=None if number else 1,
+        )
+    return table
+
+
+def _show_totals(report: Report, console: Console) -> None:
+    beams = sum(answer.beams for answer in report.answers)
+    invented = sum(answer.free_without_film for answer in report.answers)
+    wrong = sum(answer.constrained_without_film for answer in report.answers)
+    console.rule("[bold]In all")
+    console.print(f"unconstrained: [red]{invented} of {beams}[/] SIDs name no film; constrained: [green]{wrong}[/].")
+    console.print(
+        f"{report.index.num_items:,} films, {report.index.num_sids:,} SIDs, {report.recent_index.num_items:,} films "
+        f"since {report.since}; index {report.index.nbytes / 1e6:.2f} MB; "
+        f"model {report.parameters / 1e6:.1f} M parameters"
+    )
+    console.print(", ".join(f"{what} {spent:.2f} s" for what, spent in report.seconds.items()))
+    for what in ("free", "constrained", "recent"):
+        spent = sorted(answer.milliseconds[what] for answer in report.answers)
+        console.print(f"{what + ' search':>20}: median {spent[len(spent) // 2]:.0f} ms a prompt, model included")

@@ -1,0 +1,80 @@
+"""verify_index(): all that a saved index promises, held against what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from hedgerow.errors import CatalogError, IndexFileError
+from hedgerow.index.build import Progress, bitmap, ignore_progress
+from hedgerow.index.files import load_index
+from hedgerow.index.trie import Level, TrieIndex
+
+BLOCK = 2**18
+
+
+def verify_index(path: str | Path, *, progress: Progress = ignore_progress) -> TrieIndex:
+    """Loads the index in the folder `path` after comparing every checksum, every array and every SID.
+
+    Args:
+        path: a saved index.
+        progress: called as ``progress(what, done, total)``, in SIDs.
+
+    Returns:
+        The index, loaded whole.
+
+    Raises:
+        IndexFileError: naming the first thing that is wrong.
+    """
+    index = load_index(path, verify=True)
+    for fault in _faults(index, progress):
+        raise IndexFileError(f"{path}: {fault}. The checksums agree, so it was written wrong: build and save it again.")
+    return index
+
+
+def _faults(index: TrieIndex, progress: Progress) -> Iterator[str]:
+    parents = 1
+    for number, level in enumerate(index.levels):
+        for fault in _level_faults(level, parents):
+            yield f"level {number}: {fault}"
+        parents = level.num_nodes
+    if index.leaf_start is not None and (index.leaf_start[0] != 0 or (np.diff(index.leaf_start) < 1).any()):
+        yield "a leaf has no item, or its items are out of order"
+    yield from _item_faults(index)
+    for first in range(0, index.num_sids, BLOCK):
+        leaves = np.arange(first, min(first + BLOCK, index.num_sids))
+        progress("walk", first, index.num_sids)
+        if (wrong := index.find(index.sids(leaves)) != leaves).any():
+            yield f"the SID {index.sids(leaves[wrong][:1])[0].tolist()} does not lead to its leaf"
+    progress("walk", index.num_sids, index.num_sids)
+
+
+def _level_faults(level: Level, parents: int) -> Iterator[str]:
+    bounds = np.arange(parents + 1) if level.child_start is None else level.child_start.astype(np.int64)
+    counts = np.diff(bounds)
+    if bounds[0] != 0 or bounds[-1] != level.num_nodes or (counts < min(1, level.num_nodes)).any():
+        yield "the row pointers do not rise from 0 to the number of nodes"
+        return
+    if level.max_branch != counts.max(initial=0):
+        yield f"the largest branch factor is {counts.max(initial=0)}, not {level.max_branch} as the manifest says"
+    codes = level.codes.astype(np.int64)
+    if codes.max(initial=0) >= level.codebook_size:
+        yield f"code {codes.max()} is outside the codebook of {level.codebook_size}"
+        return
+    inside = np.ones(level.num_nodes, bool)
+    inside[bounds[:-1][counts > 0]] = False
+    if (np.diff(codes) < 1)[inside[1:]].any():
+        yield "the codes of a node's children do not rise"
+    if level.allowed is not None and not np.array_equal(bitmap(level, parents), level.allowed):
+        yield "the bitmap does not say what the codes say"
+
+
+def _item_faults(index: TrieIndex) -> Iterator[str]:
+    from hedgerow.columns import checked_item_ids
+
+    try:
+        checked_item_ids(index.item_ids, index.num_items)
+    except CatalogError as error:
+        yield str(error).rstrip(".")
