@@ -22,7 +22,7 @@ def as_sids(sids: Any) -> np.ndarray:
         CatalogError: rows of different lengths, codes that are not integers, too many items or levels.
     """
     if isinstance(sids, np.ma.MaskedArray) and np.ma.is_masked(sids):
-        row, level = (np.argwhere(np.ma.getmaskarray(sids))[0].tolist() + [0])[:2]
+        row, level = ([*np.argwhere(np.ma.getmaskarray(sids))[0].tolist(), 0])[:2]
         raise CatalogError(f"row {row}, level {level}: the code is masked; drop the rows whose SID is not known.")
     if isinstance(sids, np.ndarray) and sids.dtype == object and sids.ndim == 1:
         sids = sids.tolist()  # an array of lists, as a column of a frame gives them
@@ -134,4 +134,4 @@ def _not_integers(matrix: np.ndarray) -> str:
 
 
 def _is_code(code: Any) -> bool:
-    return isinstance(code, (int, np.integer)) and not isinstance(code, bool) and 0 <= code <= MAX_CODE
+    return isinstance(code, (int, np.integer)) and not isinstance(code, bool) and 0 <= int(code) <= MAX_CODE

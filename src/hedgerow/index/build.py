@@ -201,7 +201,7 @@ def _items_table(ids: pa.Array | None, attributes: pa.Table | None, order: np.nd
 def _checked_levels(levels: Collection[int] | str, num_levels: int) -> set[int]:
     if isinstance(levels, str):
         raise ArgumentError(f'dense_levels must be "auto" or numbers of levels; got {levels!r}.')
-    wanted = {levels} if isinstance(levels, int) else set(levels)
+    wanted: set[int] = {levels} if isinstance(levels, int) else set(levels)
     unknown = [level for level in wanted if level not in range(num_levels)]
     if unknown:
         raise ArgumentError(f"dense_levels: level {unknown[0]} does not exist; levels are 0 to {num_levels - 1}.")

@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,17 +38,26 @@ def save_index(index: TrieIndex, path: str | Path) -> None:
     try:
         _claim(folder)
         with _locked(folder):
-            trie, items = folder / "trie-new", folder / "items-new"
-            write_tensors(_tensors(index), trie)
-            _write_items(index.items_table, items)
-            files = {"trie": _sealed(trie, "trie-{}.safetensors"), "items": _sealed(items, "items-{}.parquet")}
-            _replace(folder / "manifest-new", folder / MANIFEST, _manifest_bytes(index, files))
-            kept = {MANIFEST, LOCK, *(entry["name"] for entry in files.values())}
-            for name in set(os.listdir(folder)) - kept:
-                os.unlink(folder / name)
-            _sync(folder)
+            _write(index, folder)
     except OSError as error:
         raise IndexFileError(f"the index cannot be saved to {folder}: {error.strerror or error}.") from error
+
+
+def _write(index: TrieIndex, folder: Path) -> None:
+    trie, items, manifest = (folder / f"{part}-new" for part in ("trie", "items", "manifest"))
+    try:
+        write_tensors(_tensors(index), trie)
+        _write_items(index.items_table, items)
+        files = {"trie": _sealed(trie, "trie-{}.safetensors"), "items": _sealed(items, "items-{}.parquet")}
+        _replace(manifest, folder / MANIFEST, _manifest_bytes(index, files))
+    finally:
+        for new in (trie, items, manifest):
+            new.unlink(missing_ok=True)
+    kept = {MANIFEST, LOCK, *(entry["name"] for entry in files.values())}
+    for name in set(os.listdir(folder)) - kept:
+        # Windows keeps a file that a reader has mapped; the next save removes it.
+        with suppress(PermissionError):
+            os.unlink(folder / name)
 
 
 def load_index(path: str | Path, *, mmap: bool = False, verify: bool | None = None) -> TrieIndex:
@@ -66,15 +75,25 @@ def load_index(path: str | Path, *, mmap: bool = False, verify: bool | None = No
     folder = Path(path)
     check = not mmap if verify is None else verify
     try:
-        try:
-            return _load(folder, read_manifest(folder), mmap, check)
-        except FileNotFoundError:
-            # A writer replaced the index after its manifest was read: the new manifest names other files.
-            return _load(folder, read_manifest(folder), mmap, check)
-    except FileNotFoundError as error:
-        raise IndexFileError(f"{error.filename} is missing. Build and save the index again.") from error
+        while True:
+            stamp = _stamp(folder)
+            try:
+                return _load(folder, read_manifest(folder), mmap, check)
+            except FileNotFoundError as error:
+                # If a writer replaced the index after its manifest was read, the new manifest names other files.
+                if _stamp(folder) == stamp:
+                    raise IndexFileError(f"{error.filename} is missing. Build and save the index again.") from error
     except OSError as error:
         raise IndexFileError(f"{folder} cannot be read: {error.strerror or error}.") from error
+
+
+def _stamp(folder: Path) -> tuple[int, int] | None:
+    """Returns what tells the manifest of one save from that of another, be they of one content."""
+    try:
+        info = (folder / MANIFEST).stat()
+    except FileNotFoundError:
+        return None
+    return info.st_ino, info.st_mtime_ns
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -88,7 +107,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if manifest["format"] != FORMAT:
             raise KeyError("format")
         version = int(manifest["version"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise IndexFileError(f"{path} is not the manifest of a hedgerow index, or it is damaged.") from None
     if version > VERSION:
         raise IndexFileError(
@@ -122,7 +141,9 @@ def _load(folder: Path, manifest: dict[str, Any], mmap: bool, verify: bool) -> T
     expected_leaves = None if parents == manifest["items"] else (np.dtype(np.int32), (parents + 1,))
     if tensors or _kind(leaf_start) != expected_leaves:
         raise IndexFileError(f"{trie} does not hold the arrays that its manifest names. Build and save it again.")
-    return TrieIndex(tuple(levels), leaf_start, lambda: _read_items(items, manifest["items"]))
+    # Mapped now, so that items read later are those of this index, even if a writer has replaced it.
+    data = np.memmap(items, np.uint8, "r")
+    return TrieIndex(tuple(levels), leaf_start, lambda: _read_items(items, data, manifest["items"]))
 
 
 def _level(path: Path, tensors: dict[str, np.ndarray], at: int, facts: dict[str, Any], parents: int) -> Level:
@@ -182,7 +203,10 @@ def _claim(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise IndexFileError(f"{folder} is a file; an index is saved as a folder. Choose another path.")
     folder.mkdir(parents=True, exist_ok=True)
-    foreign = sorted(name for name in os.listdir(folder) if not OURS.fullmatch(name))
+    names = os.listdir(folder)
+    foreign = sorted(name for name in names if not OURS.fullmatch(name))
+    if names == [MANIFEST] and f'"{FORMAT}"'.encode() not in (folder / MANIFEST).read_bytes():
+        foreign = names  # many programs call a file so
     if foreign:
         raise IndexFileError(f"{folder} holds {foreign[0]!r}, which is not part of an index. Choose another path.")
 
@@ -211,12 +235,12 @@ def _write_items(table: pa.Table, path: Path) -> None:
         raise IndexFileError(f"the attributes cannot be written as Parquet: {error}") from error
 
 
-def _read_items(path: Path, items: int) -> pa.Table:
+def _read_items(path: Path, data: np.ndarray, items: int) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(pa.BufferReader(pa.py_buffer(data)))
     except (OSError, pa.ArrowException) as error:
         raise IndexFileError(f"{path} cannot be read: {error}. Build and save the index again.") from error
     if table.num_rows != items or table.column_names[:1] != ["item_id"]:
@@ -238,6 +262,7 @@ def _replace(new: Path, path: Path, content: bytes) -> None:
     _sync(new)
     _sync(path.parent)
     os.replace(new, path)
+    _sync(path.parent)
 
 
 def _sync(path: Path) -> None:

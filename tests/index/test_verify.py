@@ -1,0 +1,84 @@
+"""verify_index() finds what checksums cannot: an index that was written wrong."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import hedgerow as hr
+from hedgerow.index.verify import verify_index
+
+
+@pytest.fixture
+def index():
+    rng = np.random.default_rng(0)
+    sids = np.stack([rng.integers(0, size, 200) for size in (4, 40, 6)], axis=1)
+    index = hr.build_index(hr.Catalog(sids, codebook_sizes=(4, 40, 6)), dense_levels=[0])
+    assert [level.representation for level in index.levels] == ["dense", "sparse", "sparse"]
+    assert index.leaf_start is not None
+    return index
+
+
+def test_a_right_index_passes_and_reports_progress(index, tmp_path):
+    index.save(tmp_path / "x")
+    told = []
+    verified = verify_index(tmp_path / "x", progress=lambda *what: told.append(what))
+    assert verified.num_items == 200
+    assert told[-1] == ("walk", index.num_sids, index.num_sids)
+
+
+def altered(index, at, **arrays):
+    level = index.levels[at]
+    changed = {name: change(getattr(level, name).copy()) for name, change in arrays.items()}
+    levels = [*index.levels]
+    levels[at] = dataclasses.replace(level, **changed)
+    return dataclasses.replace(index, levels=tuple(levels))
+
+
+def with_entry(place, value):
+    def change(array):
+        array[place] = value
+        return array
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("at", "arrays", "fault"),
+    [
+        (1, {"codes": with_entry(3, 41)}, "level 1: code 41 is outside"),
+        (1, {"codes": lambda codes: codes[::-1]}, "level 1: the codes of a node's children do not rise"),
+        (1, {"child_start": with_entry(0, 1)}, "level 1: the row pointers"),
+        (1, {"child_start": with_entry(1, 0)}, "level 1: the row pointers"),
+        (2, {"child_start": with_entry(-1, 7)}, "level 2: the row pointers"),
+        (0, {"allowed": with_entry((0, 0), 7)}, "level 0: the bitmap"),
+    ],
+)
+def test_a_wrong_array_is_named(index, tmp_path, at, arrays, fault):
+    altered(index, at, **arrays).save(tmp_path / "x")
+    with pytest.raises(hr.IndexFileError, match=fault):
+        verify_index(tmp_path / "x")
+
+
+def test_a_wrong_branch_factor_is_named(index, tmp_path):
+    levels = [*index.levels[:2], dataclasses.replace(index.levels[2], max_branch=99)]
+    dataclasses.replace(index, levels=tuple(levels)).save(tmp_path / "x")
+    with pytest.raises(hr.IndexFileError, match="level 2: the largest branch factor is 4, not 99"):
+        verify_index(tmp_path / "x")
+
+
+def test_wrong_leaves_are_named(index, tmp_path):
+    leaf_start = index.leaf_start.copy()
+    leaf_start[1] = 0
+    dataclasses.replace(index, leaf_start=leaf_start).save(tmp_path / "x")
+    with pytest.raises(hr.IndexFileError, match="a leaf has no item"):
+        verify_index(tmp_path / "x")
+
+
+def test_repeated_item_ids_are_named(index, tmp_path):
+    import pyarrow as pa
+
+    table = pa.table({"item_id": [7] * 200})
+    dataclasses.replace(index, load_items=lambda: table).save(tmp_path / "x")
+    with pytest.raises(hr.IndexFileError, match="item id 7 stands in rows 0 and 1"):
+        verify_index(tmp_path / "x")

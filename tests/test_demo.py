@@ -1,0 +1,75 @@
+"""The demo, on the data and weights that ship."""
+
+import json
+
+import pytest
+
+import hedgerow as hr
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from hedgerow.demo.films import DATA, load_catalog
+from hedgerow.demo.run import run_demo
+from hedgerow.demo.show import show_demo
+
+
+@pytest.fixture(scope="module")
+def report():
+    prompts = ["Recommend me a western", "Recommend me a science fiction film from the 1980s", "A French comedy"]
+    return run_demo(prompts, since=2000, beam_width=50, k=10)
+
+
+def test_shipped_data_is_small():
+    assert sum(path.stat().st_size for path in DATA.iterdir()) < 10_000_000
+
+
+def test_all_films_are_there():
+    catalog = load_catalog()
+    assert (catalog.num_items, catalog.num_levels, catalog.codebook_sizes) == (17_472, 4, (256,) * 4)
+
+
+def test_constrained_answers_are_films_and_free_ones_are_not_all(report):
+    index = hr.build_index(load_catalog())
+    assert sum(answer.free_without_film for answer in report.answers) > 0
+    for answer in report.answers:
+        assert answer.constrained_without_film == 0
+        assert len(answer.films) == len(answer.recent) == 10
+        assert index.contains([film["sid"] for film in answer.films + answer.recent]).all()
+        for named in answer.free:
+            assert (named.films > 0) == index.contains([named.sid])[0]
+
+
+def test_answers_have_what_was_asked_for(report):
+    western, science_fiction, french = report.answers
+    assert sum("western" in film["genres"] for film in western.films) >= 7
+    assert sum("sci-fi" in film["genres"] for film in science_fiction.films) >= 7
+    assert sum("comedy" in film["genres"] for film in french.films) >= 7
+
+
+def test_recent_answers_are_recent_and_each_in_order(report):
+    for answer in report.answers:
+        assert all(film["year"] >= 2000 for film in answer.recent)
+        for films in (answer.films, answer.recent):
+            scores = [film["score"] for film in films]
+            assert scores == sorted(scores, reverse=True)
+
+
+def test_report_as_json_and_as_tables(report, capsys):
+    from rich.console import Console
+
+    assert json.loads(json.dumps(report.to_dict(), default=str))["films"] == 17_472
+    show_demo(report, Console(width=100))
+    shown = capsys.readouterr().out
+    assert report.answers[0].films[0]["title"][:20] in shown
+    assert "name no film" in shown
+
+
+def test_a_year_without_films_gives_no_films():
+    (answer,) = run_demo(["Recommend me a western"], since=2100, beam_width=5, k=3).answers
+    assert answer.recent == []
+
+
+def test_an_empty_prompt_is_refused():
+    with pytest.raises(hr.ArgumentError, match="prompt is empty"):
+        run_demo(["  "], since=2000, beam_width=5, k=3)

@@ -1,0 +1,32 @@
+"""Importing hedgerow loads NumPy and nothing heavier."""
+
+import subprocess
+import sys
+
+HEAVY = "torch jax numba pyarrow transformers tokenizers safetensors typer rich pandas polars array_api_compat"
+
+
+def loaded_after(code: str) -> list[str]:
+    program = f"{code}\nimport sys\nprint([name for name in {HEAVY.split()} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return eval(done.stdout)
+
+
+def test_import_loads_numpy_alone():
+    assert loaded_after("import hedgerow") == []
+
+
+def test_searching_with_numpy_loads_no_framework():
+    code = """
+import numpy as np, hedgerow as hr
+index = hr.build_index(hr.Catalog([[0, 1], [1, 0]]))
+hr.beam_search(index, lambda beams: np.zeros((*beams.states.shape, 2)), batch_size=1, beam_width=2)
+"""
+    assert loaded_after(code) == ["array_api_compat"]
+
+
+def test_public_names_are_all_there():
+    import hedgerow as hr
+
+    assert all(hasattr(hr, name) for name in hr.__all__)
+    assert sorted(hr.__all__) == hr.__all__
