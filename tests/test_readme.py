@@ -1,0 +1,43 @@
+"""The README's Python runs, in order, as it stands; what it names is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def test_code_runs(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) >= 3
+    names: dict = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+
+
+def test_tree_is_the_tree():
+    tree = README[README.index("src/hedgerow/\n") : README.index("tests/  ")]
+    named = set(re.findall(r"[├└]─ (\w+\.py)", tree))
+    modules = {path.name for path in (ROOT / "src/hedgerow").rglob("*.py")} - {
+        "__init__.py",
+        "run.py",
+        "show.py",
+        "films.py",
+    }
+    assert named == modules
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_commands_exist():
+    from hedgerow.cli import app
+
+    verbs = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    assert set(re.findall(r"^hedgerow (\w+)", README, re.MULTILINE)) <= verbs
