@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,14 @@ import hedgerow as hr
 from hedgerow.decode.ops import to_numpy
 
 BACKENDS = ("numpy", "torch", "jax")
+# Every kernel, as the framework whose arrays it takes and its name: what the contract suite runs.
+KERNELS = ("numpy-array", "torch-array", "jax-array", "numpy-numba", "torch-numba")
+
+
+def require(kernel: str) -> None:
+    """Skips the test where a package of `kernel`, one of KERNELS, is not installed."""
+    for package in kernel.replace("-array", "").split("-"):
+        pytest.importorskip(package)
 
 
 def array_of(backend: str, array: np.ndarray) -> Any:
@@ -25,12 +34,13 @@ def array_of(backend: str, array: np.ndarray) -> Any:
     return array
 
 
-def stepper(backend: str) -> Callable[..., hr.Beams]:
+def stepper(backend: str, kernel: Any = "auto") -> Callable[..., hr.Beams]:
     """Returns hr.step as its users would run it: jitted in JAX, where op by op is slow."""
+    step = partial(hr.step, backend=kernel)
     if backend != "jax":
-        return hr.step
+        return step
     jax = pytest.importorskip("jax")
-    return jax.jit(hr.step, static_argnames=("beam_width", "normalize"))
+    return jax.jit(step, static_argnames=("beam_width", "normalize"))
 
 
 @dataclass
@@ -61,10 +71,11 @@ class FakeModel:
         return logits
 
 
-def search(index: hr.TrieIndex, backend: str, model: FakeModel, *, batch_size: int, **options: Any) -> hr.Beams:
-    """beam_search on `backend`, with its step as users would run it."""
+def search(index: hr.TrieIndex, kernel: str, model: FakeModel, *, batch_size: int, **options: Any) -> hr.Beams:
+    """beam_search by a kernel of KERNELS, or by a framework's own choice, with its step as users would run it."""
+    backend, _, name = kernel.partition("-")
     device_index = index.to(backend)
-    step = stepper(backend)
+    step = stepper(backend, name or "auto")
     beams = hr.start(device_index, batch_size)
     for _ in range(index.num_levels):
         beams = step(device_index, beams, array_of(backend, model(beams)), **options)

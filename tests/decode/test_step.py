@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from support import BACKENDS, FakeModel, array_of, search
+from support import BACKENDS, KERNELS, FakeModel, array_of, require, search, stepper
 
 import hedgerow as hr
 from hedgerow.decode.ops import to_numpy
@@ -23,10 +23,11 @@ def four_items(dense_levels):
     return hr.build_index(hr.Catalog([[0, 0], [0, 2], [1, 1], [2, 2]], codebook_sizes=4), dense_levels=dense_levels)
 
 
-def first_step(index, backend, row, **options):
+def first_step(index, kernel, row, **options):
+    backend, _, name = kernel.partition("-")
     device_index = index.to(backend)
     logits = array_of(backend, np.asarray(row, np.float32).reshape(1, 1, -1))
-    return hr.step(device_index, hr.start(device_index, 1), logits, **options)
+    return stepper(backend, name or "auto")(device_index, hr.start(device_index, 1), logits, **options)
 
 
 @pytest.mark.parametrize("dense_levels", WAYS)
@@ -47,8 +48,10 @@ def first_step(index, backend, row, **options):
         [1e-40, 80.0, -80.0, 1e4],
     ],
 )
-def test_special_logits_equal_the_oracle(backend, dense_levels, normalize, row):
-    beams = first_step(four_items(dense_levels), backend, row, beam_width=5, normalize=normalize)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_special_logits_equal_the_oracle(kernel, dense_levels, normalize, row):
+    require(kernel)
+    beams = first_step(four_items(dense_levels), kernel, row, beam_width=5, normalize=normalize)
     sids = [(0, 0), (0, 2), (1, 1), (2, 2)]
     expected = oracle_step(sids, [((), 0.0)], lambda _: np.asarray(row, np.float32).tolist(), 5, normalize)
     live = int(to_numpy(beams.n_valid)[0])

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from hedgerow.decode.array import Normalize
 from hedgerow.decode.beams import Beams
 from hedgerow.decode.device import DeviceIndex, as_device_index
-from hedgerow.decode.step import Normalize, step
+from hedgerow.decode.kernels import Backend
+from hedgerow.decode.step import step
 from hedgerow.errors import ArgumentError
 from hedgerow.index.trie import TrieIndex
 
@@ -38,6 +40,7 @@ def beam_search(
     batch_size: int,
     beam_width: int,
     normalize: Normalize = "codes",
+    backend: Backend = "auto",
 ) -> Beams:
     """Searches for the best `beam_width` SIDs of each request, level by level.
 
@@ -48,6 +51,7 @@ def beam_search(
         batch_size: B.
         beam_width: M.
         normalize: as for `step`.
+        backend: as for `step`.
 
     Returns:
         Finished beams [B, M], for `TrieIndex.items`. Errors as for `step`.
@@ -55,5 +59,5 @@ def beam_search(
     index = as_device_index(index)
     beams = start(index, batch_size)
     for _ in range(index.num_levels):
-        beams = step(index, beams, logits_fn(beams), beam_width=beam_width, normalize=normalize)
+        beams = step(index, beams, logits_fn(beams), beam_width=beam_width, normalize=normalize, backend=backend)
     return beams

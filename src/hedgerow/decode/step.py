@@ -1,24 +1,15 @@
-"""step(): one level of exact, constrained beam search, written once for every backend.
-
-A step scores every allowed child of every live beam and keeps the best of all of them (STATIC, section 4, without its
-cut of each beam's candidates before the mask). Shapes depend on B, m, M and the level alone, never on the data, and
-nothing is read back to the host, so the step traces under torch.compile, torch.export, CUDA graphs and jax.jit.
-"""
+"""step(): one level of exact, constrained beam search."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
-from hedgerow.decode.beams import DEAD, Beams
-from hedgerow.decode.device import DeviceIndex, DeviceLevel, as_device_index
-from hedgerow.decode.ops import Array, Ops
+from hedgerow.decode.array import Normalize
+from hedgerow.decode.beams import Beams
+from hedgerow.decode.device import DeviceIndex, as_device_index
+from hedgerow.decode.kernels import Backend, kernel_for
 from hedgerow.errors import ArgumentError, BackendError
-from hedgerow.index.trie import WORD_BITS, TrieIndex
-
-Normalize = Literal["codes", "allowed"] | None
-# Finite logits are clipped to +-LARGEST, so that no sum of 255 of them leaves float32 and no live beam is lost.
-LARGEST = 1e30
-INF = float("inf")
+from hedgerow.index.trie import TrieIndex
 
 
 def step(
@@ -28,6 +19,7 @@ def step(
     *,
     beam_width: int,
     normalize: Normalize = "codes",
+    backend: Backend = "auto",
 ) -> Beams:
     """Returns the best `beam_width` continuations of `beams` by one code, for each request.
 
@@ -39,151 +31,19 @@ def step(
         beam_width: M, at least 1; more than there are candidates is fine.
         normalize: "codes": log-softmax over all C logits, before any masking, as in the paper; "allowed": over the
             allowed children alone; None: the logits are log-probabilities already.
+        backend: which kernel does the work, "auto", "array" or "numba"; all give the same answer.
 
     Returns:
         Beams of [B, M], at level l + 1.
 
     Raises:
         ArgumentError: the shapes do not fit, the beams are finished, or another argument is out of range.
-        BackendError: the logits are not arrays of the index's backend.
+        BackendError: the logits are not arrays of the index's framework, or the kernel asked for cannot run.
     """
     index = as_device_index(index)
     _check(index, beams, logits, beam_width, normalize)
-    level, ops = index.levels[beams.level], index.ops
-    logits = _bounded(ops, logits)
-    if level.allowed is None:
-        return _gather_step(ops, level, beams, logits, beam_width, normalize)
-    return _scan_step(ops, level, beams, logits, beam_width, normalize)
-
-
-def _gather_step(
-    ops: Ops, level: DeviceLevel, beams: Beams, logits: Array, beam_width: int, normalize: Normalize
-) -> Beams:
-    """Gathers the children of every beam, and their logits: K candidates a beam, K the largest branch factor."""
-    xp = ops.xp
-    first, count = _children(ops, level, beams.states)
-    branch = max(level.max_branch, 1)
-    at = xp.arange(branch, dtype=xp.int32, device=ops.device_of(logits))
-    valid = at < xp.expand_dims(count, axis=-1)
-    nodes = xp.expand_dims(first, axis=-1) + xp.where(valid, at, 0)
-    codes = _codes(ops, level, nodes)
-    log_probs = ops.take_along(logits, codes)
-    if normalize == "codes":
-        log_probs = _less_normalizer(ops, log_probs, logits)
-    elif normalize == "allowed":
-        log_probs = _less_normalizer(ops, log_probs, xp.where(valid, log_probs, -INF))
-    scores = xp.where(valid, xp.expand_dims(beams.scores, axis=-1) + log_probs, -INF)
-    best, at, alive = _best(ops, scores, beam_width)
-    states = ops.take_along(_flat(ops, nodes), at)
-    codes = ops.take_along(_flat(ops, codes), at)
-    return _continued(ops, beams, best, alive, at // branch, states, codes)
-
-
-def _scan_step(
-    ops: Ops, level: DeviceLevel, beams: Beams, logits: Array, beam_width: int, normalize: Normalize
-) -> Beams:
-    """Scans every code of every beam under the bitmap: no gather of codes, and no cost of a fat node."""
-    xp = ops.xp
-    size = level.codebook_size
-    live = beams.states > DEAD
-    words = ops.take(level.allowed, xp.where(live, beams.states, 0))
-    bit = xp.arange(WORD_BITS, dtype=xp.int32, device=ops.device_of(logits))
-    bits = (xp.expand_dims(words, axis=-1) >> bit) & 1
-    shape = (*words.shape[:-1], words.shape[-1] * WORD_BITS)
-    valid = (xp.reshape(bits, shape)[..., :size] != 0) & xp.expand_dims(live, axis=-1)
-    log_probs = logits
-    if normalize == "codes":
-        log_probs = _less_normalizer(ops, logits, logits)
-    elif normalize == "allowed":
-        log_probs = _less_normalizer(ops, logits, xp.where(valid, logits, -INF))
-    scores = xp.where(valid, xp.expand_dims(beams.scores, axis=-1) + log_probs, -INF)
-    best, at, alive = _best(ops, scores, beam_width)
-    parents, codes = at // size, xp.astype(at % size, xp.int32)
-    states = _ranked_children(ops, level, ops.take_along(beams.states, parents), codes)
-    return _continued(ops, beams, best, alive, parents, states, codes)
-
-
-def _ranked_children(ops: Ops, level: DeviceLevel, states: Array, codes: Array) -> Array:
-    """Returns the child of each state by each code: the first child, plus the allowed codes below this one."""
-    xp = ops.xp
-    states = xp.where(states > DEAD, states, 0)
-    words = ops.take(level.allowed, states)
-    word = xp.arange(words.shape[-1], dtype=xp.int32, device=ops.device_of(words))
-    # How many of each word's bits lie below the code: all of an earlier word's, none of a later one's.
-    below = xp.clip(xp.expand_dims(codes, axis=-1) - word * WORD_BITS, 0, WORD_BITS)
-    # ~0 << 32 is not defined, so the whole word is a case of its own.
-    low_bits = xp.where(below == WORD_BITS, -1, (1 << (below % WORD_BITS)) - 1)
-    rank = xp.sum(xp.astype(ops.popcount(words & low_bits), xp.int32), axis=-1, dtype=xp.int32)
-    first, _ = _children(ops, level, states)
-    return first + rank
-
-
-def _children(ops: Ops, level: DeviceLevel, states: Array) -> tuple[Array, Array]:
-    """Returns the first child and the number of children of each state; a dead one has none."""
-    xp = ops.xp
-    live = states > DEAD
-    parents = xp.where(live, states, 0)
-    if level.max_branch == 0:
-        return parents * 0, parents * 0
-    if level.child_start is None:
-        return parents, xp.astype(live, xp.int32)
-    first = ops.take(level.child_start, parents)
-    return first, xp.where(live, ops.take(level.child_start, parents + 1) - first, 0)
-
-
-def _codes(ops: Ops, level: DeviceLevel, nodes: Array) -> Array:
-    codes = ops.xp.astype(ops.take(level.codes, nodes), ops.xp.int32)
-    # PyTorch holds 16-bit codes as signed numbers.
-    return codes & 0xFFFF if level.codebook_size <= 2**16 else codes
-
-
-def _bounded(ops: Ops, logits: Array) -> Array:
-    """Returns float32 logits, finite ones within +-LARGEST, +inf as LARGEST, NaN as -inf."""
-    xp = ops.xp
-    wide = logits if logits.dtype == xp.float64 else xp.astype(logits, xp.float32)
-    return xp.astype(xp.where(wide > -INF, xp.clip(wide, -LARGEST, LARGEST), -INF), xp.float32)
-
-
-def _less_normalizer(ops: Ops, logits: Array, over: Array) -> Array:
-    """Returns `logits` less the log of the sum of exponentials of `over` along the last axis."""
-    xp = ops.xp
-    top = xp.max(over, axis=-1, keepdims=True)
-    top = xp.where(top > -INF, top, 0.0)
-    total = xp.sum(xp.exp(over - top), axis=-1, keepdims=True)
-    return logits - top - xp.log(xp.where(total > 0, total, 1.0))
-
-
-def _best(ops: Ops, scores: Array, beam_width: int) -> tuple[Array, Array, Array]:
-    """Returns the best scores [B, M] of all candidates of a request, where they are, and which are live."""
-    xp = ops.xp
-    flat = _flat(ops, scores)
-    missing = beam_width - flat.shape[-1]
-    if missing > 0:
-        fill = xp.full((flat.shape[0], missing), -INF, dtype=xp.float32, device=ops.device_of(scores))
-        flat = xp.concat([flat, fill], axis=-1)
-    best, at = ops.top_k(flat, beam_width)
-    alive = best > -INF
-    return best, xp.where(alive, at, 0), alive
-
-
-def _continued(
-    ops: Ops, beams: Beams, scores: Array, alive: Array, parents: Array, states: Array, codes: Array
-) -> Beams:
-    xp = ops.xp
-    batch, width, level = *alive.shape, beams.level
-    history = xp.broadcast_to(xp.expand_dims(parents, axis=-1), (batch, width, level))
-    before = xp.take_along_axis(beams.codes, xp.astype(history, ops.index_dtype), axis=1)
-    codes = xp.concat([before, xp.expand_dims(xp.astype(codes, xp.int32), axis=-1)], axis=-1)
-    return Beams(
-        codes=xp.where(xp.expand_dims(alive, axis=-1), codes, DEAD),
-        scores=scores,
-        states=xp.where(alive, xp.astype(states, xp.int32), DEAD),
-        parents=xp.astype(parents, xp.int32),
-    )
-
-
-def _flat(ops: Ops, x: Array) -> Array:
-    return ops.xp.reshape(x, (x.shape[0], x.shape[1] * x.shape[2]))
+    kernel = kernel_for(backend, index, logits)
+    return kernel(index.ops, index.levels[beams.level], beams, logits, beam_width, normalize)
 
 
 def _check(index: DeviceIndex, beams: Beams, logits: Any, beam_width: int, normalize: Normalize) -> None:

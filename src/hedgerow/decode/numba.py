@@ -1,0 +1,231 @@
+"""The step as a Numba kernel, for NumPy arrays and PyTorch tensors of a CPU.
+
+Two passes. Over rows (a row is one beam of one request): the row's largest logit and normaliser, vectorised. Over
+requests: the children of each row compete for a heap of the M best. Rows come best first, so the heap fills with
+good candidates at once; a row, or on a dense level a word of 32 codes, is then skipped whole where even its largest
+logit would not enter. Loops run over each row's own children, so a fat node costs its own rows alone.
+"""
+
+# pyright: reportCallIssue=false
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit, prange
+
+from hedgerow.decode.array import LARGEST as LARGEST_LOGIT
+from hedgerow.decode.array import Normalize, bounded
+from hedgerow.decode.beams import DEAD, Beams
+from hedgerow.decode.device import DeviceLevel
+from hedgerow.decode.instructions import count_bits, larger, lowest_bit, power_of_two
+from hedgerow.decode.ops import Array, Ops, to_numpy
+from hedgerow.index.trie import WORD_BITS
+
+LARGEST = np.float32(LARGEST_LOGIT)
+NEGATIVE_INF = np.float32(-np.inf)
+LOG2_E = np.float32(1.4426950408889634)
+LN2_HIGH = np.float32(0.693359375)
+LN2_LOW = np.float32(-2.12194440e-4)
+# Below this, exp() is less than the last bit of a sum that holds exp(0).
+SMALLEST = np.float32(-87.0)
+CODES, ALLOWED, GIVEN = 0, 1, 2
+NORMALIZERS = {"codes": CODES, "allowed": ALLOWED, None: GIVEN}
+UNARY, SPARSE, FORKED = 0, 1, 2
+NOTHING, NO_WORDS = np.zeros(1, np.int32), np.zeros((1, 0), np.uint32)
+# Reductions are vectorised only where the order of additions is free; NaN is gone before they run.
+REDUCE = {"nnan", "nsz", "reassoc", "contract"}
+
+
+@njit(inline="always")
+def _bounded(logit):
+    """As the definition has it: NaN is -inf, +inf and what is beyond +-LARGEST is +-LARGEST, -inf stays."""
+    if logit > NEGATIVE_INF:
+        return min(max(logit, -LARGEST), LARGEST)
+    return NEGATIVE_INF
+
+
+@njit(inline="always")
+def _exp(x):
+    """exp of x <= 0 in float32, to the last bit or two, in operations that vectorise."""
+    x = larger(x, SMALLEST)
+    n = np.int32(x * LOG2_E - np.float32(0.5))
+    scale = np.float32(n)
+    f = x - scale * LN2_HIGH - scale * LN2_LOW
+    p = np.float32(1.9875691500e-4)
+    p = p * f + np.float32(1.3981999507e-3)
+    p = p * f + np.float32(8.3334519073e-3)
+    p = p * f + np.float32(4.1665795894e-2)
+    p = p * f + np.float32(1.6666665459e-1)
+    p = p * f + np.float32(5.0000001201e-1)
+    p = p * f * f + f + np.float32(1.0)
+    return p * power_of_two(n)
+
+
+@njit
+def _bound_row(logits, out):
+    for code in range(len(logits)):
+        out[code] = _bounded(logits[code])
+
+
+@njit(fastmath=REDUCE)
+def _largest(row):
+    top = NEGATIVE_INF
+    for code in range(len(row)):
+        top = larger(top, row[code])
+    return top
+
+
+@njit(fastmath=REDUCE)
+def _sum_exp(row, top):
+    total = np.float32(0.0)
+    for code in range(len(row)):
+        total += _exp(row[code] - top)
+    return total
+
+
+@njit(inline="always")
+def _children(kind, pointers, state):
+    """The first child of a state, and the node after its last."""
+    if kind == SPARSE:
+        return pointers[state], pointers[state + 1]
+    return state, state + 1
+
+
+@njit(parallel=True, cache=True)
+def _measure_rows(logits, scores, states, normalize, kind, pointers, codes, word_tops):
+    """Returns per row the largest logit that counts, the log of the sum of exponentials above it, and the best score
+    that a child of the row can have. Fills `word_tops` [rows, W], the largest logit of every 32 codes; W may be 0.
+    """
+    rows, size = logits.shape
+    top, log_sum = np.zeros(rows, np.float32), np.zeros(rows, np.float32)
+    bound = np.full(rows, NEGATIVE_INF)
+    words = word_tops.shape[1]
+    for row in prange(rows):
+        if states[row] < 0:
+            continue
+        bounded = np.empty(size, np.float32)
+        _bound_row(logits[row], bounded)
+        if normalize == ALLOWED:
+            first, end = _children(kind, pointers, states[row])
+            best = NEGATIVE_INF
+            for node in range(first, end):
+                best = larger(best, bounded[codes[node]])
+            total = np.float32(0.0)
+            for node in range(first, end):
+                total += _exp(bounded[codes[node]] - best)
+        else:
+            best = _largest(bounded)
+            total = np.float32(1.0)
+            if normalize == CODES and best > NEGATIVE_INF:
+                total = _sum_exp(bounded, best)
+        if best > NEGATIVE_INF:
+            bound[row] = scores[row] - np.float32(math.log(total)) + (best if normalize == GIVEN else np.float32(0.0))
+            if normalize != GIVEN:
+                top[row], log_sum[row] = best, np.float32(math.log(total))
+        for word in range(words):
+            word_tops[row, word] = _largest(bounded[word * WORD_BITS : (word + 1) * WORD_BITS])
+    return top, log_sum, bound
+
+
+@njit(inline="always")
+def _sift_down(keys, nodes, rows, size):
+    """Restores the heap, least first, after its root has changed."""
+    at = 0
+    while True:
+        child = 2 * at + 1
+        if child >= size:
+            return
+        if child + 1 < size and keys[child + 1] < keys[child]:
+            child += 1
+        if keys[at] <= keys[child]:
+            return
+        keys[at], keys[child] = keys[child], keys[at]
+        nodes[at], nodes[child] = nodes[child], nodes[at]
+        rows[at], rows[child] = rows[child], rows[at]
+        at = child
+
+
+@njit(inline="always")
+def _replace_least(keys, nodes, rows, key, node, row):
+    keys[0], nodes[0], rows[0] = key, node, row
+    _sift_down(keys, nodes, rows, len(keys))
+
+
+@njit(parallel=True, cache=True)
+def _select(logits, scores, states, measures, kind, pointers, codes, allowed, word_tops, best, nodes, parents):
+    """Fills `best`, `nodes` and `parents` [B, M] with the winners of each request, best first; -inf where none is."""
+    batch, width = states.shape
+    top, log_sum, bound = measures
+    for request in prange(batch):
+        keys, chosen, chosen_rows = best[request], nodes[request], parents[request]
+        for at in range(width):
+            row, state = request * width + at, states[request, at]
+            if bound[row] <= keys[0]:
+                continue
+            score, shift, log_total = scores[request, at], top[row], log_sum[row]
+            first, end = _children(kind, pointers, state)
+            node = first
+            for word in range(word_tops.shape[1]):
+                bits = allowed[state, word]
+                if score + (word_tops[row, word] - shift - log_total) <= keys[0]:
+                    node += np.int64(count_bits(bits))
+                    continue
+                while bits != 0:
+                    logit = _bounded(logits[row, word * WORD_BITS + np.int64(lowest_bit(bits))])
+                    key = score + (logit - shift - log_total)
+                    if key > keys[0]:
+                        _replace_least(keys, chosen, chosen_rows, key, node, at)
+                    node += 1
+                    bits &= bits - np.uint32(1)
+            if word_tops.shape[1] == 0:
+                for node in range(first, end):
+                    key = score + (_bounded(logits[row, codes[node]]) - shift - log_total)
+                    if key > keys[0]:
+                        _replace_least(keys, chosen, chosen_rows, key, node, at)
+        for size in range(len(keys) - 1, 0, -1):
+            keys[0], keys[size] = keys[size], keys[0]
+            chosen[0], chosen[size] = chosen[size], chosen[0]
+            chosen_rows[0], chosen_rows[size] = chosen_rows[size], chosen_rows[0]
+            _sift_down(keys, chosen, chosen_rows, size)
+
+
+@njit(cache=True)
+def _continue_codes(before, best, nodes, parents, codes, after):
+    """Fills the states (in `nodes`), the parents and the codes [B, M, l + 1] of the winners, and marks the dead."""
+    batch, width, depth = after.shape
+    for request in range(batch):
+        for at in range(width):
+            if best[request, at] == NEGATIVE_INF:
+                nodes[request, at], parents[request, at] = DEAD, 0
+                after[request, at] = DEAD
+                continue
+            after[request, at, : depth - 1] = before[request, parents[request, at]]
+            after[request, at, depth - 1] = codes[nodes[request, at]]
+
+
+def numba_step(
+    ops: Ops, level: DeviceLevel, beams: Beams, logits: Array, beam_width: int, normalize: Normalize
+) -> Beams:
+    """Does what `array_step` does, on NumPy arrays or on PyTorch tensors of a CPU, whose memory it shares."""
+    batch, width, size = logits.shape
+    if logits.dtype == ops.xp.float64:
+        logits = bounded(ops, logits)
+    rows = to_numpy(ops.xp.astype(logits, ops.xp.float32)).reshape(batch * width, size)
+    scores, states = (np.ascontiguousarray(to_numpy(array)) for array in (beams.scores, beams.states))
+    if level.max_branch == 0:
+        states = np.full_like(states, DEAD)
+    kind, pointers = (UNARY, NOTHING) if level.child_start is None else (SPARSE, to_numpy(level.child_start))
+    level_codes = to_numpy(level.codes).view(f"u{level.codes.itemsize}")
+    shape = (kind, pointers, level_codes)
+    allowed = NO_WORDS if level.allowed is None else to_numpy(level.allowed).view(np.uint32)
+    word_tops = np.empty((batch * width, allowed.shape[1]), np.float32)
+    measures = _measure_rows(rows, scores.ravel(), states.ravel(), NORMALIZERS[normalize], *shape, word_tops)
+    best = np.full((batch, beam_width), NEGATIVE_INF)
+    nodes, parents = np.zeros(best.shape, np.int32), np.zeros(best.shape, np.int32)
+    _select(rows, scores, states, measures, *shape, allowed, word_tops, best, nodes, parents)
+    codes = np.empty((batch, beam_width, beams.level + 1), np.int32)
+    _continue_codes(np.ascontiguousarray(to_numpy(beams.codes)), best, nodes, parents, level_codes, codes)
+    arrays = (codes, best, nodes, parents)
+    return Beams(*(ops.xp.from_numpy(array) if ops.name == "torch" else array for array in arrays))
