@@ -91,7 +91,7 @@ def _stamp(folder: Path) -> tuple[int, int] | None:
     """Returns what tells the manifest of one save from that of another, be they of one content."""
     try:
         info = (folder / MANIFEST).stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return info.st_ino, info.st_mtime_ns
 
@@ -139,7 +139,8 @@ def _load(folder: Path, manifest: dict[str, Any], mmap: bool, verify: bool) -> T
         parents = facts["nodes"]
     leaf_start = tensors.pop("leaf_start", None)
     expected_leaves = None if parents == manifest["items"] else (np.dtype(np.int32), (parents + 1,))
-    if tensors or _kind(leaf_start) != expected_leaves:
+    fits = not tensors and _kind(leaf_start) == expected_leaves
+    if not fits or (leaf_start is not None and leaf_start[-1] != manifest["items"]):
         raise IndexFileError(f"{trie} does not hold the arrays that its manifest names. Build and save it again.")
     # Mapped now, so that items read later are those of this index, even if a writer has replaced it.
     data = np.memmap(items, np.uint8, "r")

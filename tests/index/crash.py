@@ -1,0 +1,82 @@
+"""Saves an index once for every operation on files that a save makes, and stops it there; run by test_files.py.
+
+Called as ``crash.py FOLDER HOW FIRST``. HOW is "killed" (the process ends, as in a power cut) or "failed" (the
+operation raises, as on a full disk); FIRST says whether another index is there before. Prints what was found as JSON.
+"""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import hedgerow as hr
+
+OLD = hr.Catalog([[0, 1], [0, 1], [2, 0]], item_ids=["a", "b", "c"], codebook_sizes=4)
+NEW = hr.Catalog([[1, 1], [3, 2], [3, 3], [3, 0]], item_ids=[4, 3, 2, 1], codebook_sizes=4)
+WATCHED = ("open", "os.rename", "os.remove", "os.mkdir", "os.listdir", "os.chmod", "os.truncate")
+
+
+def stop_at(count: int, how: str, folder: Path) -> Callable[[], bool]:
+    """Stops at the operation of that number; returns a function that tells whether it was reached."""
+    seen = 0
+
+    def hook(event: str, args: tuple) -> None:
+        nonlocal seen
+        if event not in WATCHED or not args or not str(args[0]).startswith(str(folder)):
+            return
+        seen += 1
+        if seen == count and how == "killed":
+            os._exit(9)
+        if seen == count:
+            raise OSError(28, "No space left on device")
+
+    sys.addaudithook(hook)
+    return lambda: seen >= count
+
+
+def save_in_child(index: hr.TrieIndex, folder: Path, count: int, how: str) -> int:
+    """Returns 0 if the save makes fewer operations, 9 if it was killed, 1 if it raised, 2 if it got over it."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    stopped = stop_at(count, how, folder)
+    try:
+        index.save(folder)
+    except hr.IndexFileError as error:
+        os._exit(1 if "No space left" in str(error) else 3)
+    except BaseException:
+        os._exit(4)
+    os._exit(2 if stopped() else 0)
+
+
+def loaded(folder: Path) -> str | list:
+    """Returns the items and SIDs of the index there, or the error."""
+    try:
+        index = hr.load_index(folder)
+        return [index.item_ids.to_pylist(), index.sids().tolist()]
+    except hr.IndexFileError as error:
+        return str(error)
+
+
+def main(folder: Path, how: str, first: bool) -> None:
+    old, new = hr.build_index(OLD), hr.build_index(NEW)
+    rounds = []
+    for count in range(1, 100):
+        work = folder / str(count)
+        if not first:
+            old.save(work)
+        code = save_in_child(new, work, count, how)
+        after = loaded(work)
+        left = sorted(name for name in os.listdir(work) if name.endswith("-new")) if work.exists() else []
+        new.save(work)
+        rounds.append({"code": code, "loaded": after, "left": left, "again": loaded(work), "end": os.listdir(work)})
+        shutil.rmtree(work)
+        if code == 0:
+            break
+    print(json.dumps(rounds))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "True")

@@ -1,0 +1,50 @@
+"""The trie as a set of prefixes: what an index of a catalog has to say, by brute force."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import hedgerow as hr
+
+Prefix = tuple[int, ...]
+
+
+class NaiveTrie:
+    """Answers from the set of all prefixes of a catalog's SIDs."""
+
+    def __init__(self, catalog: hr.Catalog) -> None:
+        self.rows: list[Prefix] = [tuple(row) for row in catalog.sids.tolist()]
+        self.sids = sorted(set(self.rows))
+        self.prefixes = {sid[:depth] for sid in self.sids for depth in range(1, catalog.num_levels + 1)}
+        self.num_levels = catalog.num_levels
+
+    def nodes(self, level: int) -> list[Prefix]:
+        return sorted(prefix for prefix in self.prefixes if len(prefix) == level + 1)
+
+    def parents(self, level: int) -> list[Prefix]:
+        return self.nodes(level - 1) if level else [()]
+
+    def allowed_codes(self, prefix: Prefix) -> list[int]:
+        return [node[-1] for node in self.nodes(len(prefix)) if node[:-1] == prefix]
+
+    def max_branch(self, level: int) -> int:
+        return max(Counter(node[:-1] for node in self.nodes(level)).values(), default=0)
+
+    def items(self, ids: list) -> list:
+        """Returns the ids in the order of their SIDs, then of themselves."""
+        return [item for _, item in sorted(zip(self.rows, ids, strict=True))]
+
+
+def same_trie(left: hr.TrieIndex, right: hr.TrieIndex) -> bool:
+    """Whether two indexes have the same arrays, of the same types."""
+
+    def flat(index: hr.TrieIndex) -> list:
+        arrays = [(at, name, array) for at, level in enumerate(index.levels) for name, array in level.arrays.items()]
+        arrays += [] if index.leaf_start is None else [(-1, "leaf_start", index.leaf_start)]
+        return [(at, name, array.dtype, array.shape, array.tolist()) for at, name, array in arrays]
+
+    return (
+        flat(left) == flat(right)
+        and left.codebook_sizes == right.codebook_sizes
+        and left.max_branch_factors == right.max_branch_factors
+    )
