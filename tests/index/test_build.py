@@ -29,12 +29,20 @@ def assert_layout(index: hr.TrieIndex, naive: NaiveTrie) -> None:
         assert level.num_nodes == len(nodes)
         assert level.max_branch == naive.max_branch(at)
         counts = [len(naive.allowed_codes(parent)) for parent in parents]
-        if level.child_start is None:
-            assert counts == [1] * len(parents)
-        else:
-            assert counts != [1] * len(parents)
+        extra = len(nodes) - len(parents)
+        assert (level.child_start is not None) == (extra != 0 and not 0 < extra <= len(parents) // 8)
+        assert (level.forks is not None) == (0 < extra <= len(parents) // 8)
+        assert level.num_parents == len(parents)
+        if level.child_start is not None:
             assert level.child_start.dtype == np.int32
             assert level.child_start.tolist() == np.cumsum([0, *counts]).tolist()
+        if level.forks is not None:
+            assert level.forks.dtype == np.int32
+            assert level.forks.tolist() == [at for at, count in enumerate(counts) for _ in range(count - 1)]
+        first, end = level.children(np.arange(len(parents)))
+        assert first.tolist() == np.cumsum([0, *counts])[:-1].tolist()
+        assert (end - first).tolist() == counts
+        assert level.parents(np.arange(len(nodes))).tolist() == np.repeat(np.arange(len(parents)), counts).tolist()
         if level.allowed is not None:
             assert level.allowed.dtype == np.uint32
             assert level.allowed.shape == (len(parents), -(-level.codebook_size // 32))

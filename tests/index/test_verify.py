@@ -60,6 +60,16 @@ def test_a_wrong_array_is_named(index, tmp_path, at, arrays, fault):
         verify_index(tmp_path / "x")
 
 
+@pytest.mark.parametrize("forks", [[0, 0], [3, 1], [-1, 2], [0, 16]])
+def test_wrong_forks_are_named(tmp_path, forks):
+    sids = [[code, 0] for code in range(16)] + [[2, 1], [9, 1]]
+    index = hr.build_index(hr.Catalog(sids, codebook_sizes=(300, 300)))
+    assert index.levels[1].representation == "forked"
+    altered(index, 1, forks=lambda _: np.asarray(forks, np.int32)).save(tmp_path / "x")
+    with pytest.raises(hr.IndexFileError, match="level 1: "):
+        verify_index(tmp_path / "x")
+
+
 def test_a_wrong_branch_factor_is_named(index, tmp_path):
     levels = [*index.levels[:2], dataclasses.replace(index.levels[2], max_branch=99)]
     dataclasses.replace(index, levels=tuple(levels)).save(tmp_path / "x")

@@ -99,10 +99,15 @@ def _children(ops: Ops, level: DeviceLevel, states: Array) -> tuple[Array, Array
     parents = xp.where(live, states, 0)
     if level.max_branch == 0:
         return parents * 0, parents * 0
-    if level.child_start is None:
-        return parents, xp.astype(live, xp.int32)
-    first = ops.take(level.child_start, parents)
-    return first, xp.where(live, ops.take(level.child_start, parents + 1) - first, 0)
+    if level.child_start is not None:
+        first = ops.take(level.child_start, parents)
+        end = ops.take(level.child_start, parents + 1)
+    elif level.forks is not None:
+        first = parents + ops.rank(level.forks, parents)
+        end = parents + 1 + ops.rank(level.forks, parents + 1)
+    else:
+        first, end = parents, parents + 1
+    return first, xp.where(live, end - first, 0)
 
 
 def _codes(ops: Ops, level: DeviceLevel, nodes: Array) -> Array:

@@ -12,7 +12,7 @@ import numpy as np
 from hedgerow.decode.beams import Beams
 from hedgerow.decode.ops import Array, Ops, ops_of
 from hedgerow.errors import BackendError
-from hedgerow.index.trie import Level, TrieIndex
+from hedgerow.index.trie import ARRAYS, Level, TrieIndex
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +21,8 @@ class DeviceLevel:
 
     Attributes:
         codes: [max(E, 1)], unsigned for NumPy and JAX, the same bits as signed for PyTorch.
-        child_start: [P + 1] int32, or None where unary.
+        child_start: [P + 1] int32, or None where unary or forked.
+        forks: [X] int32, or None where not forked.
         allowed: [P, W] int32, or None where not dense.
         codebook_size: C.
         max_branch: K.
@@ -29,6 +30,7 @@ class DeviceLevel:
 
     codes: Array
     child_start: Array | None
+    forks: Array | None
     allowed: Array | None
     codebook_size: int
     max_branch: int
@@ -71,6 +73,7 @@ def to_device(index: TrieIndex, backend: str, device: Any = None) -> DeviceIndex
         return DeviceLevel(
             placed(codes, _code_dtype(codes.dtype, ops)),
             placed(level.child_start, np.int32),
+            placed(level.forks, np.int32),
             placed(level.allowed, np.int32),
             level.codebook_size,
             level.max_branch,
@@ -141,7 +144,7 @@ def _register_with_jax() -> None:
 
     register = jax.tree_util.register_dataclass
     register(Beams, ["codes", "scores", "states", "parents"], [])
-    register(DeviceLevel, ["codes", "child_start", "allowed"], ["codebook_size", "max_branch"])
+    register(DeviceLevel, [*ARRAYS], ["codebook_size", "max_branch"])
     register(DeviceIndex, ["levels"], ["ops", "device"])
     # So that an exported step, which takes and gives Beams, can be written to a file.
     jax.export.register_pytree_node_serialization(

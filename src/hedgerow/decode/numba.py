@@ -85,11 +85,26 @@ def _sum_exp(row, top):
     return total
 
 
+@njit
+def _rank(forks, parent):
+    """How many forks lie before a parent."""
+    low, high = 0, len(forks)
+    while low < high:
+        middle = (low + high) // 2
+        if forks[middle] < parent:
+            low = middle + 1
+        else:
+            high = middle
+    return np.int32(low)
+
+
 @njit(inline="always")
 def _children(kind, pointers, state):
     """The first child of a state, and the node after its last."""
     if kind == SPARSE:
         return pointers[state], pointers[state + 1]
+    if kind == FORKED:
+        return state + _rank(pointers, state), state + 1 + _rank(pointers, state + 1)
     return state, state + 1
 
 
@@ -205,6 +220,12 @@ def _continue_codes(before, best, nodes, parents, codes, after):
             after[request, at, depth - 1] = codes[nodes[request, at]]
 
 
+def _pointers(level: DeviceLevel) -> tuple[int, np.ndarray]:
+    if level.child_start is not None:
+        return SPARSE, to_numpy(level.child_start)
+    return (UNARY, NOTHING) if level.forks is None else (FORKED, to_numpy(level.forks))
+
+
 def numba_step(
     ops: Ops, level: DeviceLevel, beams: Beams, logits: Array, beam_width: int, normalize: Normalize
 ) -> Beams:
@@ -216,7 +237,7 @@ def numba_step(
     scores, states = (np.ascontiguousarray(to_numpy(array)) for array in (beams.scores, beams.states))
     if level.max_branch == 0:
         states = np.full_like(states, DEAD)
-    kind, pointers = (UNARY, NOTHING) if level.child_start is None else (SPARSE, to_numpy(level.child_start))
+    kind, pointers = _pointers(level)
     level_codes = to_numpy(level.codes).view(f"u{level.codes.itemsize}")
     shape = (kind, pointers, level_codes)
     allowed = NO_WORDS if level.allowed is None else to_numpy(level.allowed).view(np.uint32)

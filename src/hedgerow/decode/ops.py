@@ -54,6 +54,10 @@ class Ops:
         """Returns, for each row of the last axis of `x` [..., n], the entries at `positions` [..., k]."""
         return self.xp.take_along_axis(x, self.xp.astype(positions, self.index_dtype), axis=-1)
 
+    def rank(self, ascending: Array, values: Array) -> Array:
+        """Returns, for each of `values`, how many entries of `ascending` [n] are below it, as int32."""
+        return self.xp.astype(self.xp.searchsorted(ascending, values), self.xp.int32)
+
     def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
         """Returns the k largest of each row of `x` [B, n], descending, and their positions, exactly.
 

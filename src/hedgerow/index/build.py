@@ -11,7 +11,7 @@ import numpy as np
 
 from hedgerow.catalog import ITEM_ID, Catalog
 from hedgerow.errors import ArgumentError
-from hedgerow.index.trie import WORD_BITS, Level, TrieIndex
+from hedgerow.index.trie import WORD_BITS, Level, TrieIndex, is_forked
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,7 +59,7 @@ def build_index(
         codes = catalog.sids[:, at][order]
         is_new[1:] |= codes[1:] != codes[:-1]
         starts = np.flatnonzero(is_new)
-        level = _level(codes[starts], _child_start(parent_starts, starts), size)
+        level = _level(codes[starts], parent_starts, starts, size)
         if _pays_dense(level) if by_rule else at in by_hand:
             level = _with_bitmap(level, at)
         levels.append(level)
@@ -118,20 +118,17 @@ def _touched(ties: np.ndarray, rows: int) -> np.ndarray:
     return touched
 
 
-def _child_start(parent_starts: np.ndarray, starts: np.ndarray) -> np.ndarray | None:
-    """Returns row pointers [P + 1], from the sorted rows at which the parents and the nodes start; None if unary."""
-    if len(parent_starts) == len(starts):
-        return None
-    child_start = np.empty(len(parent_starts) + 1, np.int32)
-    child_start[:-1] = np.searchsorted(starts, parent_starts)
-    child_start[-1] = len(starts)
-    return child_start
-
-
-def _level(codes: np.ndarray, child_start: np.ndarray | None, codebook_size: int) -> Level:
+def _level(codes: np.ndarray, parent_starts: np.ndarray, starts: np.ndarray, codebook_size: int) -> Level:
+    """Returns a level, from its codes and the sorted rows at which its parents and its nodes start."""
     codes = codes.astype(np.min_scalar_type(codebook_size - 1))
-    max_branch = min(1, len(codes)) if child_start is None else int(np.diff(child_start).max())
-    return Level(codes, child_start, None, codebook_size, max_branch)
+    first = np.searchsorted(starts, parent_starts).astype(np.int32)
+    counts = np.diff(first, append=np.int32(len(starts)))
+    child_start, forks = None, None
+    if is_forked(len(first), len(starts)):
+        forks = np.repeat(np.arange(len(first), dtype=np.int32), counts - 1)
+    elif len(first) != len(starts):
+        child_start = np.append(first, np.int32(len(starts)))
+    return Level(codes, child_start, forks, None, codebook_size, int(counts.max(initial=0)))
 
 
 def _words(codebook_size: int) -> int:
@@ -139,35 +136,33 @@ def _words(codebook_size: int) -> int:
 
 
 def _pays_dense(level: Level) -> bool:
-    if level.child_start is None or level.max_branch * DENSE_FILL < level.codebook_size:
-        return False
-    parents = len(level.child_start) - 1
-    return parents * _words(level.codebook_size) * 4 <= level.nbytes
+    return level.max_branch * DENSE_FILL >= level.codebook_size and _bitmap_nbytes(level) <= level.nbytes
+
+
+def _bitmap_nbytes(level: Level) -> int:
+    return level.num_parents * _words(level.codebook_size) * 4
 
 
 def _with_bitmap(level: Level, at: int) -> Level:
-    parents = level.num_nodes if level.child_start is None else len(level.child_start) - 1
-    nbytes = parents * _words(level.codebook_size) * 4
-    if nbytes > BITMAP_LIMIT:
+    if _bitmap_nbytes(level) > BITMAP_LIMIT:
         raise ArgumentError(
-            f"dense_levels: level {at} has {parents:,} parents of {level.codebook_size:,} codes, a bitmap of "
-            f"{nbytes / 2**30:,.0f} GiB; at most {BITMAP_LIMIT >> 30} GiB are built. Leave it out."
+            f"dense_levels: level {at} has {level.num_parents:,} parents of {level.codebook_size:,} codes, a bitmap of "
+            f"{_bitmap_nbytes(level) / 2**30:,.0f} GiB; at most {BITMAP_LIMIT >> 30} GiB are built. Leave it out."
         )
-    return replace(level, allowed=bitmap(level, parents))
+    return replace(level, allowed=bitmap(level))
 
 
-def bitmap(level: Level, parents: int) -> np.ndarray:
+def bitmap(level: Level) -> np.ndarray:
     """Returns `Level.allowed` [P, ceil(C / 32)], made a block of parents at a time, so that memory stays small."""
     words = _words(level.codebook_size)
-    bounds = np.arange(parents + 1) if level.child_start is None else level.child_start
-    allowed = np.empty((parents, words), np.uint32)
+    allowed = np.empty((level.num_parents, words), np.uint32)
     block = max(1, CHUNK_BITS // (words * WORD_BITS))
-    for first in range(0, parents, block):
-        last = min(first + block, parents)
-        bits = np.zeros((last - first, words * WORD_BITS), bool)
-        of_parent = np.repeat(np.arange(last - first), np.diff(bounds[first : last + 1]))
-        bits[of_parent, level.codes[bounds[first] : bounds[last]]] = True
-        allowed[first:last] = np.packbits(bits, axis=1, bitorder="little").view("<u4")
+    for begin in range(0, level.num_parents, block):
+        parents = np.arange(begin, min(begin + block, level.num_parents))
+        first, end = level.children(parents)
+        bits = np.zeros((len(parents), words * WORD_BITS), bool)
+        bits[np.repeat(parents - begin, end - first), level.codes[first[0] : end[-1]]] = True
+        allowed[begin : begin + block] = np.packbits(bits, axis=1, bitorder="little").view("<u4")
     return allowed
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from hedgerow.errors import IndexFileError
 from hedgerow.index.tensors import read_tensors, write_tensors
-from hedgerow.index.trie import WORD_BITS, Level, TrieIndex
+from hedgerow.index.trie import ARRAYS, WORD_BITS, Level, TrieIndex, is_forked
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -107,15 +107,30 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if manifest["format"] != FORMAT:
             raise KeyError("format")
         version = int(manifest["version"])
+        complete = version > VERSION or _is_complete(manifest)
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise IndexFileError(f"{path} is not the manifest of a hedgerow index, or it is damaged.") from None
     if version > VERSION:
         raise IndexFileError(
             f"{folder} has format version {version}; this hedgerow reads up to {VERSION}. Upgrade it, or build anew."
         )
-    if manifest.get("sha256") != _digest_of(manifest):
+    if not complete or manifest.get("sha256") != _digest_of(manifest):
         raise IndexFileError(f"{path} was altered or damaged: its checksum differs. Build and save the index again.")
     return manifest
+
+
+def _is_complete(manifest: dict[str, Any]) -> bool:
+    """Whether every entry is there, of its type, and names no file outside the folder; raises where one is not."""
+    numbers = [manifest["items"]]
+    for level in manifest["levels"]:
+        numbers += [level[name] for name in ("codebook_size", "max_branch", "nodes")]
+    files = [manifest["files"][part] for part in ("trie", "items")]
+    numbers += [entry["bytes"] for entry in files]
+    names = all(OURS.fullmatch(entry["name"]) and isinstance(entry["sha256"], str) for entry in files)
+    dense = all(isinstance(level["dense"], bool) for level in manifest["levels"])
+    return (
+        names and dense and all(type(number) is int and number >= 0 for number in numbers) and manifest["levels"] != []
+    )
 
 
 def _load(folder: Path, manifest: dict[str, Any], mmap: bool, verify: bool) -> TrieIndex:
@@ -148,17 +163,18 @@ def _load(folder: Path, manifest: dict[str, Any], mmap: bool, verify: bool) -> T
 
 
 def _level(path: Path, tensors: dict[str, np.ndarray], at: int, facts: dict[str, Any], parents: int) -> Level:
-    codes, child_start, allowed = (tensors.pop(f"{name}.{at}", None) for name in ("codes", "child_start", "allowed"))
+    codes, child_start, forks, allowed = (tensors.pop(f"{name}.{at}", None) for name in ARRAYS)
     size, nodes = facts["codebook_size"], facts["nodes"]
-    words = -(-size // WORD_BITS)
+    words, forked = -(-size // WORD_BITS), is_forked(parents, nodes)
     expected = (
         (np.min_scalar_type(size - 1), (nodes,)),
-        None if nodes == parents else (np.dtype(np.int32), (parents + 1,)),
+        None if nodes == parents or forked else (np.dtype(np.int32), (parents + 1,)),
+        (np.dtype(np.int32), (nodes - parents,)) if forked else None,
         (np.dtype(np.uint32), (parents, words)) if facts["dense"] else None,
     )
-    if tuple(map(_kind, (codes, child_start, allowed))) != expected or codes is None:
+    if tuple(map(_kind, (codes, child_start, forks, allowed))) != expected or codes is None:
         raise IndexFileError(f"{path}: the arrays of level {at} are not those that the manifest names. Build it again.")
-    return Level(codes, child_start, allowed, size, facts["max_branch"])
+    return Level(codes, child_start, forks, allowed, size, facts["max_branch"])
 
 
 def _kind(array: np.ndarray | None) -> tuple[np.dtype, tuple[int, ...]] | None:

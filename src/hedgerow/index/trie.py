@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from hedgerow.results import Results
 
 WORD_BITS = 32
+ARRAYS = ("codes", "child_start", "forks", "allowed")
+# Forks are held in place of row pointers where they are an eighth as many as parents, or fewer.
+FORKED_SHARE = 8
+
+
+def is_forked(parents: int, nodes: int) -> bool:
+    """Whether a level of so many nodes under so many parents holds forks."""
+    return 0 < nodes - parents <= parents // FORKED_SHARE
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +40,10 @@ class Level:
     Attributes:
         codes: [E] uint8, uint16 or uint32, each node's code.
         child_start: [P + 1] int32: the children of parent p are the nodes child_start[p] to child_start[p + 1] - 1.
-            None where every parent has one child: then the child of p is p.
+            None where all parents have one child, or nearly all: then the first child of p is p, plus the number of
+            forks before it.
+        forks: [X] int32, ascending: for each node that is not its parent's first child, that parent. None where there
+            is no such node, or where row pointers are held.
         allowed: [P, ceil(C / 32)] uint32, bit c % 32 of word c // 32 set where parent p has a child of code c.
             None where the level is not dense.
         codebook_size: C.
@@ -41,6 +52,7 @@ class Level:
 
     codes: np.ndarray
     child_start: np.ndarray | None
+    forks: np.ndarray | None
     allowed: np.ndarray | None
     codebook_size: int
     max_branch: int
@@ -51,9 +63,16 @@ class Level:
         return len(self.codes)
 
     @property
+    def num_parents(self) -> int:
+        """P, the number of nodes of the level before; 1 for level 0."""
+        if self.child_start is not None:
+            return len(self.child_start) - 1
+        return self.num_nodes - (0 if self.forks is None else len(self.forks))
+
+    @property
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays that are there, by field name."""
-        named = {"codes": self.codes, "child_start": self.child_start, "allowed": self.allowed}
+        named = {name: getattr(self, name) for name in ARRAYS}
         return {name: array for name, array in named.items() if array is not None}
 
     @property
@@ -63,16 +82,30 @@ class Level:
 
     @property
     def representation(self) -> str:
-        """'unary' (codes alone), 'sparse' (and row pointers) or 'dense' (and a bitmap)."""
+        """'unary' (codes alone), 'forked' (and forks), 'sparse' (and row pointers) or 'dense' (and a bitmap)."""
         if self.allowed is not None:
             return "dense"
-        return "unary" if self.child_start is None else "sparse"
+        if self.child_start is not None:
+            return "sparse"
+        return "unary" if self.forks is None else "forked"
 
     def children(self, parents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns the first child of each of `parents` [R], and the node after its last."""
-        if self.child_start is None:
+        if self.child_start is not None:
+            return self.child_start[parents], self.child_start[parents + 1]
+        if self.forks is None:
             return parents, parents + 1
-        return self.child_start[parents], self.child_start[parents + 1]
+        before, through = (np.searchsorted(self.forks, parents, side) for side in ("left", "right"))
+        return parents + before, parents + 1 + through
+
+    def parents(self, nodes: np.ndarray) -> np.ndarray:
+        """Returns the parent of each of `nodes` [R]."""
+        if self.child_start is not None:
+            return np.searchsorted(self.child_start, nodes, side="right") - 1
+        if self.forks is None:
+            return nodes
+        not_first = self.forks + np.arange(1, len(self.forks) + 1)
+        return nodes - np.searchsorted(not_first, nodes, side="right")
 
     def find(self, parents: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """Returns the child [R] of each of `parents` [R] that has the code, or -1; a parent of -1 has none."""
@@ -200,8 +233,7 @@ class TrieIndex:
         for at in range(self.num_levels - 1, -1, -1):
             level = self.levels[at]
             matrix[:, at] = level.codes[nodes]
-            if level.child_start is not None:
-                nodes = np.searchsorted(level.child_start, nodes, side="right") - 1
+            nodes = level.parents(nodes)
         return matrix
 
     def rows_of(self, leaf: int) -> range:

@@ -52,9 +52,13 @@ def _faults(index: TrieIndex, progress: Progress) -> Iterator[str]:
 
 
 def _level_faults(level: Level, parents: int) -> Iterator[str]:
-    bounds = np.arange(parents + 1) if level.child_start is None else level.child_start.astype(np.int64)
-    counts = np.diff(bounds)
-    if bounds[0] != 0 or bounds[-1] != level.num_nodes or (counts < min(1, level.num_nodes)).any():
+    if level.forks is not None and not _rise(level.forks, parents):
+        yield "the forks do not rise from one parent to another"
+        return
+    first, end = level.children(np.arange(parents))
+    counts = (end - first).astype(np.int64)
+    rises = np.array_equal(first, np.cumsum(counts) - counts) and counts.min(initial=1) >= min(1, level.num_nodes)
+    if not rises or counts.sum() != level.num_nodes:
         yield "the row pointers do not rise from 0 to the number of nodes"
         return
     if level.max_branch != counts.max(initial=0):
@@ -64,11 +68,15 @@ def _level_faults(level: Level, parents: int) -> Iterator[str]:
         yield f"code {codes.max()} is outside the codebook of {level.codebook_size}"
         return
     inside = np.ones(level.num_nodes, bool)
-    inside[bounds[:-1][counts > 0]] = False
+    inside[first[counts > 0]] = False
     if (np.diff(codes) < 1)[inside[1:]].any():
         yield "the codes of a node's children do not rise"
-    if level.allowed is not None and not np.array_equal(bitmap(level, parents), level.allowed):
+    if level.allowed is not None and not np.array_equal(bitmap(level), level.allowed):
         yield "the bitmap does not say what the codes say"
+
+
+def _rise(forks: np.ndarray, parents: int) -> bool:
+    return bool(forks[0] >= 0 and forks[-1] < parents and (np.diff(forks) >= 0).all())
 
 
 def _item_faults(index: TrieIndex) -> Iterator[str]:
