@@ -40,7 +40,7 @@ def same_trie(left: hr.TrieIndex, right: hr.TrieIndex) -> bool:
 
     def flat(index: hr.TrieIndex) -> list:
         arrays = [(at, name, array) for at, level in enumerate(index.levels) for name, array in level.arrays.items()]
-        arrays += [] if index.leaf_start is None else [(-1, "leaf_start", index.leaf_start)]
+        arrays += [(-1, name, array) for name, array in index.leaf_arrays.items()]
         return [(at, name, array.dtype, array.shape, array.tolist()) for at, name, array in arrays]
 
     return (

@@ -57,8 +57,7 @@ class Catalog:
     ) -> None:
         matrix = as_sids(_from_lists(sids))
         sizes = checked_codebook_sizes(matrix, codebook_sizes)
-        # Column by column, because the build reads one level at a time.
-        narrow = np.array(matrix, dtype=np.min_scalar_type(max(sizes) - 1), order="F")
+        narrow = np.array(matrix, dtype=np.min_scalar_type(max(sizes) - 1), order="C")
         narrow.setflags(write=False)
         object.__setattr__(self, "sids", narrow)
         object.__setattr__(self, "codebook_sizes", sizes)

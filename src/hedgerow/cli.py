@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import hedgerow as hr
+from hedgerow.bench.cli import bench, plan
 from hedgerow.errors import HedgerowError
 from hedgerow.index.build import Progress, ignore_progress
 
@@ -26,6 +27,7 @@ app = typer.Typer(
     help="Constrained decoding for generative retrieval: build and check the index of a catalog, and see it at work.",
     epilog="Exit codes: 0 done, 1 bad input or a damaged index (one line says which), 2 wrong usage.",
 )
+app.add_typer(bench, name="bench")
 out = Console()
 err = Console(stderr=True)
 
@@ -131,6 +133,9 @@ def demo(
         show_demo(report, out)
 
 
+app.command(epilog="Example: hedgerow plan --items 20e6 --levels 8 --codebook 2048")(plan)
+
+
 def main() -> None:
     """Runs the command line; bad input ends it with one line and exit code 1, never with a traceback."""
     try:
@@ -195,14 +200,14 @@ def _facts(index: hr.TrieIndex) -> dict[str, Any]:
 
 
 def _print_collisions(index: hr.TrieIndex) -> None:
-    if index.leaf_start is None:
-        out.print("collisions: none, every item has a SID of its own")
-        return
     import numpy as np
 
-    shared = np.diff(index.leaf_start)
-    shared = shared[shared > 1]
-    out.print(f"collisions: {shared.sum():,} items share {len(shared):,} SIDs, at most {shared.max():,} one SID")
+    first, end = index.rows_of(np.arange(index.num_sids))
+    shared = (end - first)[end - first > 1]
+    if len(shared):
+        out.print(f"collisions: {shared.sum():,} items share {len(shared):,} SIDs, at most {shared.max():,} one SID")
+    else:
+        out.print("collisions: none, every item has a SID of its own")
 
 
 def _print_json(facts: dict[str, Any]) -> None:

@@ -57,13 +57,11 @@ def results_of(index: TrieIndex, beams: Beams) -> list[Results]:
 def _request(index: TrieIndex, states: np.ndarray, scores: np.ndarray, sids: np.ndarray) -> Results:
     beams = np.flatnonzero(states >= 0)
     leaves = states[beams].astype(np.int64)
-    if index.leaf_start is None:
-        rows, owners = leaves, beams
-    else:
-        counts = (index.leaf_start[leaves + 1] - index.leaf_start[leaves]).astype(np.int64)
-        owners = np.repeat(beams, counts)
-        before = np.repeat(np.cumsum(counts) - counts, counts)
-        rows = np.repeat(index.leaf_start[leaves].astype(np.int64), counts) + np.arange(len(owners)) - before
+    first, end = index.rows_of(leaves)
+    counts = end - first
+    owners = np.repeat(beams, counts)
+    before = np.repeat(np.cumsum(counts) - counts, counts)
+    rows = np.repeat(first, counts).astype(np.int64) + np.arange(len(owners)) - before
     # Taken with the ids beside them: Arrow forgets the number of rows of a table without columns.
     items = index.items_table.take(rows)
     ids, attributes = items.column("item_id").to_pylist(), items.drop_columns(["item_id"])

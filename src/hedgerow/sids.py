@@ -55,17 +55,18 @@ def checked_codebook_sizes(sids: np.ndarray, sizes: int | Sequence[int] | None) 
         if sizes is None:
             raise CatalogError("an empty catalog needs codebook_sizes: there is no code to infer them from.")
         return _as_sizes(sizes, levels)
-    lowest, highest = sids.min(axis=0), sids.max(axis=0)
-    for level in range(levels):
-        if lowest[level] < 0:
-            raise CatalogError(_bad_code(sids, level, int(lowest[level]), "codes count from 0"))
-    wanted = tuple(int(code) + 1 for code in highest) if sizes is None else _as_sizes(sizes, levels)
-    for level, size in enumerate(wanted):
-        if highest[level] >= size or size > MAX_CODEBOOK_SIZE:
+    if sizes is not None and sids.min() >= 0 and sids.max() < min(wanted := _as_sizes(sizes, levels)):
+        # All codes fit the smallest codebook: no need to look at each level by itself.
+        return wanted
+    lowest, highest = ([int(end(column)) for column in sids.T] for end in (np.min, np.max))
+    for level, code in enumerate(lowest):
+        if code < 0:
+            raise CatalogError(_bad_code(sids, level, code, "codes count from 0"))
+    wanted = tuple(code + 1 for code in highest) if sizes is None else _as_sizes(sizes, levels)
+    for level, (code, size) in enumerate(zip(highest, wanted, strict=True)):
+        if code >= size or size > MAX_CODEBOOK_SIZE:
             limit = min(size, MAX_CODEBOOK_SIZE)
-            raise CatalogError(
-                _bad_code(sids, level, int(highest[level]), f"the codebook of this level has codes 0 to {limit - 1}")
-            )
+            raise CatalogError(_bad_code(sids, level, code, f"the codebook of this level has codes 0 to {limit - 1}"))
     return wanted
 
 

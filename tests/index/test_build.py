@@ -62,7 +62,7 @@ def test_every_array_is_that_of_the_naive_trie(catalog, dense):
     assert index.codebook_sizes == catalog.codebook_sizes
     assert index.item_ids.to_pylist() == naive.items(list(range(len(catalog))))
     arrays = [array for level in index.levels for array in level.arrays.values()]
-    assert index.nbytes == sum(a.nbytes for a in arrays) + (0 if index.leaf_start is None else index.leaf_start.nbytes)
+    assert index.nbytes == sum(array.nbytes for array in [*arrays, *index.leaf_arrays.values()])
     if dense != "auto":
         assert {level.allowed is None for level in index.levels} == {dense == "none"}
 
@@ -72,14 +72,19 @@ def test_every_array_is_that_of_the_naive_trie(catalog, dense):
 def test_leaves_name_their_items(catalog):
     index = hr.build_index(catalog)
     naive = NaiveTrie(catalog)
-    if len(naive.sids) == len(catalog):
-        assert index.leaf_start is None
-        return
-    assert index.leaf_start is not None
-    assert index.leaf_start.dtype == np.int32
-    assert np.diff(index.leaf_start).tolist() == [naive.rows.count(sid) for sid in naive.sids]
-    assert index.leaf_start[0] == 0
-    assert index.leaf_start[-1] == len(catalog)
+    leaves, extra = len(naive.sids), len(catalog) - len(naive.sids)
+    counts = [naive.rows.count(sid) for sid in naive.sids]
+    assert (index.leaf_start is not None) == (extra > leaves // 8)
+    assert (index.leaf_forks is not None) == (0 < extra <= leaves // 8)
+    if index.leaf_start is not None:
+        assert index.leaf_start.dtype == np.int32
+        assert index.leaf_start.tolist() == np.cumsum([0, *counts]).tolist()
+    if index.leaf_forks is not None:
+        assert index.leaf_forks.dtype == np.int32
+        assert index.leaf_forks.tolist() == [leaf for leaf, count in enumerate(counts) for _ in range(count - 1)]
+    first, end = index.rows_of(np.arange(leaves))
+    assert first.tolist() == np.cumsum([0, *counts])[:-1].tolist()
+    assert (end - first).tolist() == counts
 
 
 @EXAMPLES

@@ -15,7 +15,7 @@ def index():
     sids = np.stack([rng.integers(0, size, 200) for size in (4, 40, 6)], axis=1)
     index = hr.build_index(hr.Catalog(sids, codebook_sizes=(4, 40, 6)), dense_levels=[0])
     assert [level.representation for level in index.levels] == ["dense", "sparse", "sparse"]
-    assert index.leaf_start is not None
+    assert index.leaf_forks is not None
     return index
 
 
@@ -48,9 +48,9 @@ def with_entry(place, value):
     [
         (1, {"codes": with_entry(3, 41)}, "level 1: code 41 is outside"),
         (1, {"codes": lambda codes: codes[::-1]}, "level 1: the codes of a node's children do not rise"),
-        (1, {"child_start": with_entry(0, 1)}, "level 1: the row pointers"),
-        (1, {"child_start": with_entry(1, 0)}, "level 1: the row pointers"),
-        (2, {"child_start": with_entry(-1, 7)}, "level 2: the row pointers"),
+        (1, {"child_start": with_entry(0, 1)}, "level 1: the row pointers or forks"),
+        (1, {"child_start": with_entry(1, 0)}, "level 1: the row pointers or forks"),
+        (2, {"child_start": with_entry(-1, 7)}, "level 2: the row pointers or forks"),
         (0, {"allowed": with_entry((0, 0), 7)}, "level 0: the bitmap"),
     ],
 )
@@ -78,9 +78,18 @@ def test_a_wrong_branch_factor_is_named(index, tmp_path):
 
 
 def test_wrong_leaves_are_named(index, tmp_path):
-    leaf_start = index.leaf_start.copy()
-    leaf_start[1] = 0
-    dataclasses.replace(index, leaf_start=leaf_start).save(tmp_path / "x")
+    leaf_forks = index.leaf_forks.copy()
+    leaf_forks[1] = index.num_sids
+    dataclasses.replace(index, leaf_forks=leaf_forks).save(tmp_path / "x")
+    with pytest.raises(hr.IndexFileError, match="a leaf has no item"):
+        verify_index(tmp_path / "x")
+
+
+def test_wrong_leaf_pointers_are_named(tmp_path):
+    index = hr.build_index(hr.Catalog([[0], [0], [1], [1]]))
+    assert index.leaf_start is not None
+    wrong = dataclasses.replace(index, leaf_start=np.asarray([0, 0, 4], np.int32))
+    wrong.save(tmp_path / "x")
     with pytest.raises(hr.IndexFileError, match="a leaf has no item"):
         verify_index(tmp_path / "x")
 

@@ -124,7 +124,7 @@ def _named(index: hr.TrieIndex, sids: Any, scores: list[float]) -> list[Named]:
     titles = index.attributes["title"]
     named = []
     for sid, score, leaf in zip(sids.tolist(), scores, index.find(sids).tolist(), strict=True):
-        rows = range(0) if leaf < 0 else index.rows_of(leaf)
+        rows = range(0) if leaf < 0 else range(*map(int, index.rows_of(leaf)))
         named.append(Named(sid, score, len(rows), titles[rows[0]].as_py() if rows else None))
     return named
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
-from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from hedgerow.catalog import ITEM_ID, Catalog
 from hedgerow.errors import ArgumentError
-from hedgerow.index.trie import WORD_BITS, Level, TrieIndex, is_forked
+from hedgerow.index.fanout import fan_out
+from hedgerow.index.sort import sorted_columns, sorted_rows, touched
+from hedgerow.index.trie import WORD_BITS, Level, TrieIndex
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,84 +52,45 @@ def build_index(
     passes = catalog.num_levels + 2
     progress("sort", 0, passes)
     order = sorted_rows(catalog)
+    columns = sorted_columns(catalog, order)
     is_new = np.zeros(catalog.num_items, bool)
     is_new[:1] = True
-    levels, parent_starts = [], np.zeros(1, np.int64)
-    for at, size in enumerate(catalog.codebook_sizes):
+    levels, parents = [], 1
+    for at, (size, codes) in enumerate(zip(catalog.codebook_sizes, columns, strict=True)):
         progress(f"level {at}", at + 1, passes)
-        codes = catalog.sids[:, at][order]
-        is_new[1:] |= codes[1:] != codes[:-1]
-        starts = np.flatnonzero(is_new)
-        level = _level(codes[starts], parent_starts, starts, size)
+        is_first, codes = _new_nodes(is_new, codes)
+        level = _level(codes, *fan_out(is_first, parents), size)
         if _pays_dense(level) if by_rule else at in by_hand:
             level = _with_bitmap(level, at)
         levels.append(level)
-        parent_starts = starts
+        parents = level.num_nodes
     progress("items", passes - 1, passes)
-    leaf_start, order = _leaves(catalog, order, is_new)
+    leaf_start, leaf_forks, _ = fan_out(is_new, parents)
+    order = _in_order_of_ids(catalog, order, is_new)
     progress("done", passes, passes)
     ids, attributes = catalog.given_ids, catalog.given_attributes
-    return TrieIndex(tuple(levels), leaf_start, lambda: _items_table(ids, attributes, order))
+    return TrieIndex(tuple(levels), leaf_start, leaf_forks, lambda: _items_table(ids, attributes, order))
 
 
-def sorted_rows(catalog: Catalog) -> np.ndarray:
-    """Returns the rows [N] of the catalog in lexicographic order of their SIDs; equal SIDs in any order.
+def _new_nodes(is_new: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns, for each node of a level, whether it is its parent's first child, and its code.
 
-    Codes are packed into as few uint64 words as hold them. Rows are sorted by the first word, and only those that
-    tie in it by the next, so that a deep catalog costs little more than a shallow one.
+    Args:
+        is_new: [N] bool, whether each sorted row starts a node of the level before; changed to say so of this level.
+        codes: [N], the codes of the sorted rows at this level.
     """
-    words = list(_packed(catalog))
-    order = np.argsort(words[0]) if words else np.arange(catalog.num_items)
-    ties = None
-    for before, word in pairwise(words):
-        ranked = before[order]
-        differs = ranked[1:] != ranked[:-1]
-        ties = ~differs if ties is None else ties & ~differs
-        tied = _touched(ties, len(order))
-        if not tied.any():
-            break
-        rows = order[tied]
-        group = np.cumsum(np.concatenate(([True], ~ties)))[tied]
-        order[tied] = rows[np.lexsort((word[rows], group))]
-    return order
+    if is_new.all():
+        return is_new, codes
+    was_new = is_new.copy()
+    is_new[1:] |= codes[1:] != codes[:-1]
+    return was_new[is_new], codes[is_new]
 
 
-def _packed(catalog: Catalog) -> list[np.ndarray]:
-    """Returns the SIDs as uint64 words, most significant first, each of as many whole levels as it holds."""
-    words: list[np.ndarray] = []
-    free = 0
-    for at, size in enumerate(catalog.codebook_sizes):
-        bits = (size - 1).bit_length()
-        column = catalog.sids[:, at].astype(np.uint64)
-        if bits > free:
-            words.append(column)
-            free = 64
-        elif bits:
-            words[-1] <<= np.uint64(bits)
-            words[-1] |= column
-        free -= bits
-    return words
-
-
-def _touched(ties: np.ndarray, rows: int) -> np.ndarray:
-    """Returns bool [rows]: whether a row ties with a neighbour, where ties[i] says that rows i and i + 1 do."""
-    touched = np.zeros(rows, bool)
-    touched[1:] = ties
-    touched[:-1] |= ties
-    return touched
-
-
-def _level(codes: np.ndarray, parent_starts: np.ndarray, starts: np.ndarray, codebook_size: int) -> Level:
-    """Returns a level, from its codes and the sorted rows at which its parents and its nodes start."""
+def _level(
+    codes: np.ndarray, child_start: np.ndarray | None, forks: np.ndarray | None, max_branch: int, codebook_size: int
+) -> Level:
     codes = codes.astype(np.min_scalar_type(codebook_size - 1))
-    first = np.searchsorted(starts, parent_starts).astype(np.int32)
-    counts = np.diff(first, append=np.int32(len(starts)))
-    child_start, forks = None, None
-    if is_forked(len(first), len(starts)):
-        forks = np.repeat(np.arange(len(first), dtype=np.int32), counts - 1)
-    elif len(first) != len(starts):
-        child_start = np.append(first, np.int32(len(starts)))
-    return Level(codes, child_start, forks, None, codebook_size, int(counts.max(initial=0)))
+    return Level(codes, child_start, forks, None, codebook_size, max_branch)
 
 
 def _words(codebook_size: int) -> int:
@@ -166,16 +128,14 @@ def bitmap(level: Level) -> np.ndarray:
     return allowed
 
 
-def _leaves(catalog: Catalog, order: np.ndarray, is_new: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
-    """Returns leaf_start, and the rows with those that share a SID put in the order of their ids."""
-    if is_new.all():
-        return None, order
-    shares = _touched(~is_new[1:], len(order))
+def _in_order_of_ids(catalog: Catalog, order: np.ndarray, is_new: np.ndarray) -> np.ndarray:
+    """Returns the sorted rows, with those that share a SID put in the order of their ids."""
+    shares = touched(~is_new[1:], len(order))
+    if not shares.any():
+        return order
     rows = order[shares]
-    rank = _ranks(catalog.given_ids, rows)
-    order = order.copy()
-    order[shares] = rows[np.lexsort((rank, np.cumsum(is_new)[shares]))]
-    return np.append(np.flatnonzero(is_new), len(order)).astype(np.int32), order
+    order[shares] = rows[np.lexsort((_ranks(catalog.given_ids, rows), np.cumsum(is_new)[shares]))]
+    return order
 
 
 def _ranks(ids: pa.Array | None, rows: np.ndarray) -> np.ndarray:

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hedgerow.errors import IndexFileError
+from hedgerow.index.fanout import count_children, kinds
 from hedgerow.index.tensors import read_tensors, write_tensors
-from hedgerow.index.trie import ARRAYS, WORD_BITS, Level, TrieIndex, is_forked
+from hedgerow.index.trie import ARRAYS, WORD_BITS, Level, TrieIndex
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -152,24 +153,22 @@ def _load(folder: Path, manifest: dict[str, Any], mmap: bool, verify: bool) -> T
     for at, facts in enumerate(manifest["levels"]):
         levels.append(_level(trie, tensors, at, facts, parents))
         parents = facts["nodes"]
-    leaf_start = tensors.pop("leaf_start", None)
-    expected_leaves = None if parents == manifest["items"] else (np.dtype(np.int32), (parents + 1,))
-    fits = not tensors and _kind(leaf_start) == expected_leaves
-    if not fits or (leaf_start is not None and leaf_start[-1] != manifest["items"]):
+    leaf_start, leaf_forks = (tensors.pop(name, None) for name in ("leaf_start", "leaf_forks"))
+    fits = not tensors and (_kind(leaf_start), _kind(leaf_forks)) == kinds(parents, manifest["items"])
+    if not fits or count_children(leaf_start, leaf_forks, parents) != manifest["items"]:
         raise IndexFileError(f"{trie} does not hold the arrays that its manifest names. Build and save it again.")
     # Mapped now, so that items read later are those of this index, even if a writer has replaced it.
     data = np.memmap(items, np.uint8, "r")
-    return TrieIndex(tuple(levels), leaf_start, lambda: _read_items(items, data, manifest["items"]))
+    return TrieIndex(tuple(levels), leaf_start, leaf_forks, lambda: _read_items(items, data, manifest["items"]))
 
 
 def _level(path: Path, tensors: dict[str, np.ndarray], at: int, facts: dict[str, Any], parents: int) -> Level:
     codes, child_start, forks, allowed = (tensors.pop(f"{name}.{at}", None) for name in ARRAYS)
     size, nodes = facts["codebook_size"], facts["nodes"]
-    words, forked = -(-size // WORD_BITS), is_forked(parents, nodes)
+    words = -(-size // WORD_BITS)
     expected = (
         (np.min_scalar_type(size - 1), (nodes,)),
-        None if nodes == parents or forked else (np.dtype(np.int32), (parents + 1,)),
-        (np.dtype(np.int32), (nodes - parents,)) if forked else None,
+        *kinds(parents, nodes),
         (np.dtype(np.uint32), (parents, words)) if facts["dense"] else None,
     )
     if tuple(map(_kind, (codes, child_start, forks, allowed))) != expected or codes is None:
@@ -183,7 +182,7 @@ def _kind(array: np.ndarray | None) -> tuple[np.dtype, tuple[int, ...]] | None:
 
 def _tensors(index: TrieIndex) -> dict[str, np.ndarray]:
     tensors = {f"{name}.{at}": array for at, level in enumerate(index.levels) for name, array in level.arrays.items()}
-    return tensors if index.leaf_start is None else tensors | {"leaf_start": index.leaf_start}
+    return tensors | index.leaf_arrays
 
 
 def _manifest_bytes(index: TrieIndex, files: dict[str, Any]) -> bytes:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hedgerow.errors import ArgumentError
+from hedgerow.index.fanout import count_children, count_parents, owners, spans
 from hedgerow.sids import as_sids
 
 if TYPE_CHECKING:
@@ -21,13 +22,6 @@ if TYPE_CHECKING:
 
 WORD_BITS = 32
 ARRAYS = ("codes", "child_start", "forks", "allowed")
-# Forks are held in place of row pointers where they are an eighth as many as parents, or fewer.
-FORKED_SHARE = 8
-
-
-def is_forked(parents: int, nodes: int) -> bool:
-    """Whether a level of so many nodes under so many parents holds forks."""
-    return 0 < nodes - parents <= parents // FORKED_SHARE
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +59,7 @@ class Level:
     @property
     def num_parents(self) -> int:
         """P, the number of nodes of the level before; 1 for level 0."""
-        if self.child_start is not None:
-            return len(self.child_start) - 1
-        return self.num_nodes - (0 if self.forks is None else len(self.forks))
+        return count_parents(self.child_start, self.forks, self.num_nodes)
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -91,21 +83,11 @@ class Level:
 
     def children(self, parents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns the first child of each of `parents` [R], and the node after its last."""
-        if self.child_start is not None:
-            return self.child_start[parents], self.child_start[parents + 1]
-        if self.forks is None:
-            return parents, parents + 1
-        before, through = (np.searchsorted(self.forks, parents, side) for side in ("left", "right"))
-        return parents + before, parents + 1 + through
+        return spans(self.child_start, self.forks, parents)
 
     def parents(self, nodes: np.ndarray) -> np.ndarray:
         """Returns the parent of each of `nodes` [R]."""
-        if self.child_start is not None:
-            return np.searchsorted(self.child_start, nodes, side="right") - 1
-        if self.forks is None:
-            return nodes
-        not_first = self.forks + np.arange(1, len(self.forks) + 1)
-        return nodes - np.searchsorted(not_first, nodes, side="right")
+        return owners(self.child_start, self.forks, nodes)
 
     def find(self, parents: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """Returns the child [R] of each of `parents` [R] that has the code, or -1; a parent of -1 has none."""
@@ -131,17 +113,21 @@ class TrieIndex:
     Attributes:
         levels: L levels, from the root.
         leaf_start: [S + 1] int32: the items of leaf s are the rows leaf_start[s] to leaf_start[s + 1] - 1.
-            None where no two items share a SID: then the item of leaf s is row s.
+            None where no two items share a SID, or few do: then the first item of leaf s is row s, plus the number of
+            leaf forks before it.
+        leaf_forks: [N - S] int32, ascending: for each item that is not the first of its leaf, that leaf. None where
+            there is no such item, or where leaf_start is held.
     """
 
     levels: tuple[Level, ...]
     leaf_start: np.ndarray | None
+    leaf_forks: np.ndarray | None
     load_items: Callable[[], pa.Table] = field(compare=False)
 
     @property
     def num_items(self) -> int:
         """N, the number of items."""
-        return self.num_sids if self.leaf_start is None else int(self.leaf_start[-1])
+        return count_children(self.leaf_start, self.leaf_forks, self.num_sids)
 
     @property
     def num_sids(self) -> int:
@@ -171,7 +157,13 @@ class TrieIndex:
     @property
     def nbytes(self) -> int:
         """Bytes of the trie's arrays; item ids and attributes are not counted."""
-        return sum(level.nbytes for level in self.levels) + (0 if self.leaf_start is None else self.leaf_start.nbytes)
+        return sum(level.nbytes for level in self.levels) + sum(array.nbytes for array in self.leaf_arrays.values())
+
+    @property
+    def leaf_arrays(self) -> dict[str, np.ndarray]:
+        """The arrays that lead from leaves to items, where they are there, by field name."""
+        named = {"leaf_start": self.leaf_start, "leaf_forks": self.leaf_forks}
+        return {name: array for name, array in named.items() if array is not None}
 
     @cached_property
     def items_table(self) -> pa.Table:
@@ -236,9 +228,9 @@ class TrieIndex:
             nodes = level.parents(nodes)
         return matrix
 
-    def rows_of(self, leaf: int) -> range:
-        """Returns the rows of the items that have the SID of `leaf`."""
-        return range(leaf, leaf + 1) if self.leaf_start is None else range(*self.leaf_start[leaf : leaf + 2].tolist())
+    def rows_of(self, leaves: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Returns, for each of `leaves` [R], the row of its first item, and the row after its last."""
+        return spans(self.leaf_start, self.leaf_forks, np.asarray(leaves, np.int64))
 
     def items(self, beams: Beams) -> list[Results]:
         """Returns the items that finished beams name: one `Results` a request, best first, live beams only.

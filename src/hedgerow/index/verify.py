@@ -9,6 +9,7 @@ import numpy as np
 
 from hedgerow.errors import CatalogError, IndexFileError
 from hedgerow.index.build import Progress, bitmap, ignore_progress
+from hedgerow.index.fanout import is_whole
 from hedgerow.index.files import load_index
 from hedgerow.index.trie import Level, TrieIndex
 
@@ -40,8 +41,9 @@ def _faults(index: TrieIndex, progress: Progress) -> Iterator[str]:
         for fault in _level_faults(level, parents):
             yield f"level {number}: {fault}"
         parents = level.num_nodes
-    if index.leaf_start is not None and (index.leaf_start[0] != 0 or (np.diff(index.leaf_start) < 1).any()):
+    if not is_whole(index.leaf_start, index.leaf_forks, index.num_sids, index.num_items):
         yield "a leaf has no item, or its items are out of order"
+        return
     yield from _item_faults(index)
     for first in range(0, index.num_sids, BLOCK):
         leaves = np.arange(first, min(first + BLOCK, index.num_sids))
@@ -52,15 +54,11 @@ def _faults(index: TrieIndex, progress: Progress) -> Iterator[str]:
 
 
 def _level_faults(level: Level, parents: int) -> Iterator[str]:
-    if level.forks is not None and not _rise(level.forks, parents):
-        yield "the forks do not rise from one parent to another"
+    if not is_whole(level.child_start, level.forks, parents, level.num_nodes):
+        yield "the row pointers or forks do not give each node one parent, in order"
         return
     first, end = level.children(np.arange(parents))
-    counts = (end - first).astype(np.int64)
-    rises = np.array_equal(first, np.cumsum(counts) - counts) and counts.min(initial=1) >= min(1, level.num_nodes)
-    if not rises or counts.sum() != level.num_nodes:
-        yield "the row pointers do not rise from 0 to the number of nodes"
-        return
+    counts = end - first
     if level.max_branch != counts.max(initial=0):
         yield f"the largest branch factor is {counts.max(initial=0)}, not {level.max_branch} as the manifest says"
     codes = level.codes.astype(np.int64)

@@ -1,0 +1,95 @@
+"""Fan-out: which of E neighbours, numbered in order, belong to each of P parents. Every parent has at least one.
+
+Held as little as it takes: nothing where each parent has one child; `forks`, where nearly each has; else `start`.
+
+    start: [P + 1] int32: the children of parent p are start[p] to start[p + 1] - 1.
+    forks: [X] int32, ascending: for each child that is not its parent's first, that parent.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+# Forks are held where they are an eighth as many as parents, or fewer.
+FORKED_SHARE = 8
+
+
+def is_forked(parents: int, children: int) -> bool:
+    """Whether so many children under so many parents are held as forks."""
+    return 0 < children - parents <= parents // FORKED_SHARE
+
+
+def fan_out(is_first: np.ndarray, parents: int) -> tuple[np.ndarray | None, np.ndarray | None, int]:
+    """Returns start, forks (one of them at most) and the largest number of children of one parent.
+
+    Args:
+        is_first: [E] bool, whether each child is its parent's first.
+        parents: P. More than there are first children only where there is no child at all.
+    """
+    children = len(is_first)
+    if children == parents:
+        return None, None, min(1, children)
+    if is_forked(parents, children):
+        others = np.flatnonzero(~is_first)
+        forks = (others - np.arange(1, len(others) + 1)).astype(np.int32)
+        ends = np.flatnonzero(np.append(forks[1:] != forks[:-1], True))
+        return None, forks, 1 + int(np.diff(ends, prepend=-1).max())
+    start = np.full(parents + 1, children, np.int32)
+    start[: np.count_nonzero(is_first)] = np.flatnonzero(is_first)
+    if children == 0:
+        start[:] = 0
+    return start, None, int(np.diff(start).max())
+
+
+def spans(start: np.ndarray | None, forks: np.ndarray | None, parents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the first child of each of `parents` [R], and the child after its last."""
+    if start is not None:
+        return start[parents], start[parents + 1]
+    if forks is None:
+        return parents, parents + 1
+    before, through = (np.searchsorted(forks, parents, side) for side in ("left", "right"))
+    return parents + before, parents + 1 + through
+
+
+def owners(start: np.ndarray | None, forks: np.ndarray | None, children: np.ndarray) -> np.ndarray:
+    """Returns the parent of each of `children` [R]."""
+    if start is not None:
+        return np.searchsorted(start, children, side="right") - 1
+    if forks is None:
+        return children
+    not_first = forks + np.arange(1, len(forks) + 1)
+    return children - np.searchsorted(not_first, children, side="right")
+
+
+def count_parents(start: np.ndarray | None, forks: np.ndarray | None, children: int) -> int:
+    """Returns P, given E."""
+    if start is not None:
+        return len(start) - 1
+    return children if forks is None else children - len(forks)
+
+
+def count_children(start: np.ndarray | None, forks: np.ndarray | None, parents: int) -> int:
+    """Returns E, given P."""
+    if start is not None:
+        return int(start[-1])
+    return parents if forks is None else parents + len(forks)
+
+
+def kinds(parents: int, children: int) -> tuple[tuple | None, tuple | None]:
+    """Returns the dtype and shape that start and forks have for so many parents and children; None where not held."""
+    if children == parents:
+        return None, None
+    if is_forked(parents, children):
+        return None, (np.dtype(np.int32), (children - parents,))
+    return (np.dtype(np.int32), (parents + 1,)), None
+
+
+def is_whole(start: np.ndarray | None, forks: np.ndarray | None, parents: int, children: int) -> bool:
+    """Whether each of `children` belongs to one of `parents`, in order, and each of those has one."""
+    if start is not None:
+        rises = bool((np.diff(start) >= min(1, children)).all())
+        return rises and start[0] == 0 and start[-1] == children and len(start) == parents + 1
+    if forks is None:
+        return parents == children
+    inside = bool(forks[0] >= 0 and forks[-1] < parents and (np.diff(forks) >= 0).all())
+    return inside and parents + len(forks) == children
