@@ -4,7 +4,7 @@ import json
 import os
 import platform
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -16,11 +16,10 @@ import torch
 from paths import FILMS, OUT, RESULTS, SEED
 from prompts import Film, Request, load_films
 from questions import Question, questions
-from retriever import Retriever
 from rich.progress import track
-from tokens import CODES
 
 import hedgerow as hr
+from hedgerow.demo.films import FilmModel, free_search
 
 BEAMS, TOP, BATCH = 50, 10, 8
 PACKAGES = ("numpy", "pyarrow", "scikit-learn", "tokenizers", "torch", "transformers")
@@ -35,20 +34,9 @@ class Answer:
     real: list[bool]  # whether each beam of the free search names a film, best first
 
 
-def free_search(logits: Callable[[torch.Tensor], torch.Tensor], batch: int, levels: int) -> torch.Tensor:
-    """Beam search that takes any code at any level: SIDs [batch, BEAMS, levels], best first."""
-    codes, scores = torch.zeros(batch, 1, 0, dtype=torch.long), torch.zeros(batch, 1)
-    for _ in range(levels):
-        totals = scores[..., None] + logits(codes).log_softmax(-1)
-        scores, best = totals.flatten(1).topk(BEAMS)
-        parents = codes.gather(1, (best // CODES)[..., None].expand(-1, -1, codes.shape[-1]))
-        codes = torch.cat([parents, (best % CODES)[..., None]], dim=-1)
-    return codes
-
-
-def same_length(retriever: Retriever, asked: Iterable[Question]) -> Iterator[tuple[torch.Tensor, list[Question]]]:
+def same_length(model: FilmModel, asked: Iterable[Question]) -> Iterator[tuple[torch.Tensor, list[Question]]]:
     """Small batches of questions whose prompts have equally many tokens, so that none needs padding."""
-    encoded = sorted(((retriever.encode(question.prompt), question) for question in asked), key=lambda row: len(row[0]))
+    encoded = sorted(((model.encode(question.prompt), question) for question in asked), key=lambda row: len(row[0]))
     for _, group in groupby(encoded, key=lambda row: len(row[0])):
         rows = list(group)
         for at in range(0, len(rows), BATCH):
@@ -62,15 +50,12 @@ def answers(films: list[Film]) -> Iterator[Answer]:
     device_index = index.to("torch")
     by_id = {film["item_id"]: film for film in films}
     sids = {tuple(film["sid"]) for film in films}
-    retriever = Retriever()
-    batches = list(same_length(retriever, questions(films)))
+    model = FilmModel()
+    batches = list(same_length(model, questions(films)))
     for prompts, asked in track(batches, "evaluating"):
-        logits = partial(retriever.logits, prompts)
-        beams = hr.beam_search(
-            device_index, lambda beams: logits(beams.codes), batch_size=len(asked), beam_width=BEAMS
-        )
-        free = free_search(logits, len(asked), index.num_levels).tolist()
-        for question, found, beams_of in zip(asked, index.items(beams), free, strict=True):
+        beams = hr.beam_search(device_index, model.logits_fn(prompts), batch_size=len(asked), beam_width=BEAMS)
+        free, _ = free_search(partial(model.logits, prompts), batch_size=len(asked), beam_width=BEAMS)
+        for question, found, beams_of in zip(asked, index.items(beams), free.tolist(), strict=True):
             best = [by_id[item] for item in found.item_ids[:TOP]]
             yield Answer(question, best, [tuple(sid) in sids for sid in beams_of])
 

@@ -72,6 +72,7 @@ class Sampler:
     """An endless stream of (prompt, film) pairs for training."""
 
     def __init__(self, films: list[Film], seed: int = SEED) -> None:
+        """Group the films by genre and by the first codes of their SIDs."""
         self.films = films
         self.rng = random.Random(seed)
         self.held_out = held_out_pairs(films)
@@ -90,6 +91,7 @@ class Sampler:
         self.kind = Urn(list(KINDS), list(KINDS.values()))
 
     def __iter__(self) -> Iterator[tuple[str, Film]]:
+        """Draw until a request can be met and may be trained on."""
         while True:
             film, request = self.draw()
             if request is not None and self.held_out.isdisjoint(request.pairs()):
@@ -117,6 +119,7 @@ class Sampler:
         return film
 
     def say(self, request: Request) -> str:
+        """The request in one of the frames for training."""
         if request.like is not None:
             return self.rng.choice(self.like_frames).format(title=request.like) + self.rng.choice(ENDINGS)
         return phrase(request, self.rng.choice(self.frames), self.rng)
@@ -126,10 +129,12 @@ class Urn:
     """Weighted draws from a fixed list."""
 
     def __init__(self, things: Sequence[Any], weights: Sequence[float]) -> None:
+        """Sum the weights once."""
         self.things = things
         self.steps = list(accumulate(weights))
 
     def draw(self, rng: random.Random) -> Any:
+        """One of the things, in proportion to its weight."""
         return self.things[bisect(self.steps, rng.random() * self.steps[-1])]
 
 

@@ -1,5 +1,8 @@
 """Give each film a Semantic ID by residual quantisation of its facts, and write the shipped `films.parquet`."""
 
+# scikit-learn has no type hints, and what pyright infers for it is too narrow.
+# pyright: reportArgumentType=false, reportReturnType=false
+
 from collections.abc import Callable, Iterable
 from typing import Any
 

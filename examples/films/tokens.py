@@ -33,8 +33,9 @@ def texts(films: list[Film]) -> Iterator[str]:
 def train(films: list[Film]) -> Tokenizer:
     """A byte-level BPE that ignores case and accents, with the special tokens first."""
     tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
+    apostrophe = normalizers.Replace(Regex("\u2019"), "'")
     tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFD(), normalizers.StripAccents(), normalizers.Lowercase(), normalizers.Replace(Regex("’"), "'")]
+        [normalizers.NFD(), normalizers.StripAccents(), normalizers.Lowercase(), apostrophe]
     )
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()

@@ -10,7 +10,7 @@ from naive import NaiveTrie, same_trie
 from support import catalogs
 
 import hedgerow as hr
-from hedgerow.index.build import sorted_rows
+from hedgerow.index.sort import sorted_rows
 
 EXAMPLES = settings(max_examples=80)
 

@@ -60,8 +60,8 @@ def build_index(
         progress(f"level {at}", at + 1, passes)
         is_first, codes = _new_nodes(is_new, codes)
         level = _level(codes, *fan_out(is_first, parents), size)
-        if _pays_dense(level) if by_rule else at in by_hand:
-            level = _with_bitmap(level, at)
+        if pays_dense(level) if by_rule else at in by_hand:
+            level = with_bitmap(level, at)
         levels.append(level)
         parents = level.num_nodes
     progress("items", passes - 1, passes)
@@ -97,7 +97,8 @@ def _words(codebook_size: int) -> int:
     return -(-codebook_size // WORD_BITS)
 
 
-def _pays_dense(level: Level) -> bool:
+def pays_dense(level: Level) -> bool:
+    """Whether the rule of `build_index` makes a level dense."""
     return level.max_branch * DENSE_FILL >= level.codebook_size and _bitmap_nbytes(level) <= level.nbytes
 
 
@@ -105,7 +106,8 @@ def _bitmap_nbytes(level: Level) -> int:
     return level.num_parents * _words(level.codebook_size) * 4
 
 
-def _with_bitmap(level: Level, at: int) -> Level:
+def with_bitmap(level: Level, at: int) -> Level:
+    """Returns level number `at`, made dense."""
     if _bitmap_nbytes(level) > BITMAP_LIMIT:
         raise ArgumentError(
             f"dense_levels: level {at} has {level.num_parents:,} parents of {level.codebook_size:,} codes, a bitmap of "

@@ -10,8 +10,9 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,22 +34,28 @@ OURS = re.compile(r"(trie|items)-([0-9a-f]{16}\.(safetensors|parquet)|new)|manif
 BLOCK = 2**22
 
 
-def save_index(index: TrieIndex, path: str | Path) -> None:
-    """Writes `index` to the folder `path`: `TrieIndex.save`."""
+def save_index(index: TrieIndex, path: str | Path, *, write_items: Callable[[Path], None] | None = None) -> None:
+    """Writes `index` to the folder `path`: `TrieIndex.save`.
+
+    Args:
+        index: what to write.
+        path: the folder.
+        write_items: writes the items as Parquet to the path it is given, where they are too many to be one table.
+    """
     folder = Path(path)
     try:
-        _claim(folder)
+        claim_folder(folder)
         with _locked(folder):
-            _write(index, folder)
+            _write(index, folder, write_items or partial(_write_items, index.items_table))
     except OSError as error:
         raise IndexFileError(f"the index cannot be saved to {folder}: {error.strerror or error}.") from error
 
 
-def _write(index: TrieIndex, folder: Path) -> None:
+def _write(index: TrieIndex, folder: Path, write_items: Callable[[Path], None]) -> None:
     trie, items, manifest = (folder / f"{part}-new" for part in ("trie", "items", "manifest"))
     try:
         write_tensors(_tensors(index), trie)
-        _write_items(index.items_table, items)
+        write_items(items)
         files = {"trie": _sealed(trie, "trie-{}.safetensors"), "items": _sealed(items, "items-{}.parquet")}
         _replace(manifest, folder / MANIFEST, _manifest_bytes(index, files))
     finally:
@@ -214,7 +221,7 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _claim(folder: Path) -> None:
+def claim_folder(folder: Path) -> None:
     """Makes the folder, or makes sure that all in it is ours to replace."""
     if folder.exists() and not folder.is_dir():
         raise IndexFileError(f"{folder} is a file; an index is saved as a folder. Choose another path.")

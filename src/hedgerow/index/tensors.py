@@ -1,4 +1,4 @@
-"""safetensors files, written by the library and read in place, so that a large trie can be mapped."""
+"""safetensors files, written and read in place, so that a trie need not fit in memory."""
 
 from __future__ import annotations
 
@@ -11,15 +11,29 @@ import numpy as np
 
 from hedgerow.errors import IndexFileError
 
+# In the order in which the safetensors library lays arrays out: the widest first, so that each is aligned.
 DTYPES = {"U32": "<u4", "I32": "<i4", "U16": "<u2", "U8": "<u1"}
 
 
 def write_tensors(tensors: dict[str, np.ndarray], path: Path) -> None:
-    """Writes the arrays to a safetensors file; the same arrays make the same bytes."""
-    from safetensors.numpy import save
+    """Writes the arrays to a safetensors file, the bytes that the library would write.
 
-    # Not save_file, which goes through temporary files of its own: a crash would leave them in the folder.
-    path.write_bytes(save({name: np.ascontiguousarray(array) for name, array in tensors.items()}))
+    Written here because the library wants all bytes in memory at once; arrays may be mapped, and larger than that.
+    """
+    kinds = [(kind, np.dtype(dtype)) for kind, dtype in DTYPES.items()]
+    laid_out = [
+        (kind, name, tensors[name]) for kind, dtype in kinds for name in sorted(tensors) if tensors[name].dtype == dtype
+    ]
+    header, end = {}, 0
+    for kind, name, array in laid_out:
+        begin, end = end, end + array.nbytes
+        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for kind, _, array in laid_out:
+            file.write(np.ascontiguousarray(array, DTYPES[kind]).data)
 
 
 def read_tensors(path: Path, *, mmap: bool) -> dict[str, np.ndarray]:

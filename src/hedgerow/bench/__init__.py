@@ -1,0 +1,1 @@
+"""`hedgerow bench` and `hedgerow plan`: cases, baselines, timing, reports."""

@@ -1,0 +1,85 @@
+"""hedgerow itself, behind the baselines' face: one method for every kernel that runs here."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+
+import hedgerow as hr
+from hedgerow.bench.arrays import Array, Arrays
+from hedgerow.bench.baselines.base import Baseline, Found, Problem, Promise, Unavailable
+
+KERNELS = {"numpy": ("array", "numba"), "torch": ("array", "numba", "triton"), "jax": ("array",)}
+LABELS = {"array": "hedgerow", "numba": "hedgerow, Numba", "triton": "hedgerow, Triton"}
+
+
+class Hedgerow(Baseline):
+    """`hr.step`: every allowed child of every live beam competes. Exact."""
+
+    promise = Promise.EXACT
+    kernel = "array"
+
+    def __init__(self, problem: Problem, arrays: Arrays) -> None:
+        super().__init__(problem, arrays)
+        if self.kernel not in KERNELS[arrays.name]:
+            raise Unavailable(f"there is no {self.kernel} kernel for {arrays.name}")
+        self.options = kernel_option(self.kernel)
+        self.tables = problem.index.to(arrays.name, device=arrays.device)
+        self._nbytes = problem.index.nbytes
+        self._try_kernel()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the trie."""
+        return self._nbytes
+
+    def start(self, batch: int) -> hr.Beams:
+        """Returns the beams at the root."""
+        return hr.start(self.tables, batch_size=batch)
+
+    def step(self, tables: Any, search: hr.Beams, logits: Array, beam_width: int) -> hr.Beams:
+        """One level."""
+        return hr.step(tables, search, logits, beam_width=beam_width, **self.options)
+
+    def _try_kernel(self) -> None:
+        """Runs one small step, because whether a kernel runs here is for `hr.step` to say."""
+        logits = self.arrays.put(np.zeros((1, 1, self.codebook_sizes[0]), np.float32))
+        try:
+            self.step(self.tables, self.start(1), logits, 1)
+        except (hr.BackendError, hr.ArgumentError) as error:
+            raise Unavailable(str(error)) from None
+
+    def found(self, search: hr.Beams) -> Found:
+        """Returns the beams' codes and scores."""
+        return Found(self.arrays.get(search.codes), self.arrays.get(search.scores))
+
+
+class HedgerowNumba(Hedgerow):
+    """`hr.step` with the CPU kernel."""
+
+    kernel = "numba"
+
+
+class HedgerowTriton(Hedgerow):
+    """`hr.step` with the GPU kernel."""
+
+    kernel = "triton"
+
+
+for _method in (Hedgerow, HedgerowNumba, HedgerowTriton):
+    _method.name = LABELS[_method.kernel]
+
+
+def kernel_option(kernel: str) -> dict[str, Any]:
+    """Returns the keyword that asks `hr.step` for a kernel: the one place where benchmarks choose.
+
+    Raises:
+        Unavailable: this version of `hr.step` has no such choice.
+    """
+    if "backend" in inspect.signature(hr.step).parameters:
+        return {"backend": kernel}
+    if kernel == "array":
+        return {}
+    raise Unavailable(f"this hr.step has no {kernel} kernel")

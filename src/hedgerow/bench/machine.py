@@ -1,0 +1,121 @@
+"""What a measurement was made on: processor, memory, versions, commit. Never a host's name or a path."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+PACKAGES = ("hedgerow", "numpy", "numba", "torch", "triton", "jax", "transformers", "marisa-trie", "xgrammar")
+PACKAGES += ("llguidance", "outlines-core", "rectokens")
+
+
+def conditions(device: str | None = None) -> dict[str, Any]:
+    """Returns the machine, the commit and the versions."""
+    return {
+        "cpu": _cpu(),
+        "cores": _cores(),
+        "memory_gb": _memory_gb(),
+        "gpu": _gpu(device),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "commit": _commit(),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
+        "threads": threads(),
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Returns the installed versions of what takes part."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def set_threads(count: int | None) -> None:
+    """Fixes the threads of PyTorch and Numba; None leaves each its own default, all cores."""
+    if count is None:
+        return
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(count)
+    import numba
+
+    numba.set_num_threads(count)
+
+
+def threads() -> dict[str, int]:
+    """Returns the threads of the libraries that are loaded; XLA takes all cores, NumPy's operations here take one."""
+    found = {"numpy": 1}
+    if "torch" in sys.modules:
+        found["torch"] = sys.modules["torch"].get_num_threads()
+    if "numba" in sys.modules:
+        found["numba"] = sys.modules["numba"].get_num_threads()
+    if "jax" in sys.modules:
+        found["jax"] = _cores()
+    return found
+
+
+@cache
+def read_gb_per_second() -> float:
+    """Returns how fast one thread here reads memory, the best of five passes over 128 MB: for the floors on a CPU."""
+    block = np.ones(1 << 24, np.int64)
+    best = float("inf")
+    for _ in range(5):
+        started = time.perf_counter()
+        block.max()
+        best = min(best, time.perf_counter() - started)
+    return block.nbytes / best / 1e9
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _memory_gb() -> int | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9)
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def _gpu(device: str | None) -> str | None:
+    if device is None or not device.startswith("cuda") or "torch" not in sys.modules:
+        return None
+    return sys.modules["torch"].cuda.get_device_name(device)
+
+
+def _commit() -> str | None:
+    """Returns the commit of the checkout that this code lies in, marked where files differ from it."""
+    folder = Path(__file__).parent
+    try:
+        commit = _git(folder, "rev-parse", "--short=10", "HEAD")
+        return commit + ("+changes" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(folder: Path, *words: str) -> str:
+    return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,0 +1,161 @@
+"""Every method keeps its promise on small catalogs of every kind, on every backend."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import BACKENDS, catalogs
+
+import hedgerow as hr
+from hedgerow.bench.arrays import arrays_of
+from hedgerow.bench.baselines.base import Baseline, Found, Problem, Promise, Unavailable
+from hedgerow.bench.baselines.cpu_trie import CpuTrie
+from hedgerow.bench.baselines.hash_bitmap import HashBitmap
+from hedgerow.bench.baselines.ours import Hedgerow
+from hedgerow.bench.baselines.ppv import PpvApproximate, PpvCarried, PpvExact
+from hedgerow.bench.baselines.static_published import StaticPublished
+from hedgerow.bench.baselines.unconstrained import Unconstrained
+from hedgerow.bench.cases import COLD, Case, logits_of, sids_of
+from hedgerow.bench.entries import entry_of
+from hedgerow.bench.gate import GateError, check, exact_beams
+from hedgerow.bench.methods import PAPER, PEERS
+from hedgerow.decode.oracle import oracle_search
+
+METHODS = tuple(dict.fromkeys((*PAPER, *PEERS)))
+SMALL = Case("small", batch=2, beam_width=7, levels=3, codebook=9, items=40)
+# XLA compiles each method twice, which takes seconds; these stand for every kind of step.
+COMPILED = (Unconstrained, Hedgerow, StaticPublished, HashBitmap, PpvCarried, CpuTrie)
+
+
+def searched(
+    method: type[Baseline], problem: Problem, backend: str, logits: list[np.ndarray], beam_width: int
+) -> Found:
+    """A search by a method, in its own steps."""
+    arrays = arrays_of(backend)
+    made = method(problem, arrays)
+    state = made.start(len(logits[0]))
+    for level_logits in logits:
+        state = made.step(made.tables, state, arrays.put(level_logits), beam_width)
+    return made.found(state)
+
+
+def logits_for(index: hr.TrieIndex, batch: int, beam_width: int, seed: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    widths = [1] + [beam_width] * (index.num_levels - 1)
+    return [
+        rng.normal(0, 2, (batch, width, size)).astype(np.float32)
+        for width, size in zip(widths, index.codebook_sizes, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+@settings(max_examples=12)
+@given(catalog=catalogs(), beam_width=st.integers(1, 9), seed=st.integers(0, 2**16))
+def test_promise_on_any_catalog(method, catalog, beam_width, seed):
+    problem = Problem(hr.build_index(catalog))
+    logits = logits_for(problem.index, 2, beam_width, seed)
+    try:
+        found = searched(method, problem, "numpy", logits, beam_width)
+    except Unavailable:
+        return
+    exact = exact_beams(problem, logits, beam_width)[-1]
+    assert found.scores is not None
+    if method.promise is Promise.EXACT:
+        np.testing.assert_allclose(found.scores, exact.scores, rtol=0, atol=1e-4)
+    if method.promise in (Promise.EXACT, Promise.VALID):
+        assert problem.index.contains(found.codes[found.live].astype(np.int64)).all()
+    if method.promise is Promise.APPROXIMATE:
+        # Nothing that is allowed is ever refused.
+        assert (found.live.sum(axis=1) >= exact.n_valid).all()
+        assert (found.scores >= exact.scores - 1e-4).all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_backend_on_one_case(backend):
+    pytest.importorskip(backend)
+    arrays = arrays_of(backend)
+    problem = Problem(hr.build_index(hr.Catalog(sids_of(SMALL), codebook_sizes=SMALL.codebook)))
+    logits = logits_of(SMALL)
+    exact = exact_beams(problem, logits, SMALL.beam_width)
+    placed = [arrays.put(level_logits) for level_logits in logits]
+    ran = set()
+    for method in COMPILED if backend == "jax" else METHODS:
+        try:
+            entry = entry_of(method, problem, arrays, SMALL, placed)
+        except Unavailable:
+            continue
+        checked = check(entry, problem, exact)
+        assert len(entry.levels) == SMALL.levels
+        entry.decode()
+        if entry.promise is Promise.EXACT:
+            assert (checked.valid, checked.recall) == (1, 1)
+        ran.add(method.name)
+    assert {method.name for method in COMPILED} <= ran
+
+
+def test_the_gates_own_measure_is_the_oracle():
+    """`exact_beams` must be right by itself: it is compared with brute force on prefix-free logits."""
+    problem = Problem(hr.build_index(hr.Catalog(sids_of(SMALL), codebook_sizes=SMALL.codebook)))
+    # One row for all beams, so that the oracle, which asks by prefix, sees what the step sees by rank.
+    logits = [np.repeat(rows[:, :1], rows.shape[1], axis=1) for rows in logits_of(SMALL)]
+    last = exact_beams(problem, logits, SMALL.beam_width)[-1]
+    for request in range(SMALL.batch):
+        by_level = [level[request, 0].tolist() for level in logits]
+        wanted = oracle_search(
+            [tuple(sid) for sid in problem.sids.tolist()],
+            lambda prefix, rows=by_level: rows[len(prefix)],
+            SMALL.levels,
+            SMALL.beam_width,
+        )
+        np.testing.assert_allclose(last.scores[request], [score for _, score in wanted], atol=1e-4)
+
+
+def test_ppv_of_the_most_probable_codes_alone_loses_beams():
+    case = COLD.of(items=500)
+    problem = Problem(hr.build_index(hr.Catalog(sids_of(case), codebook_sizes=case.codebook)))
+    logits = logits_of(case)
+    all_codes = searched(PpvExact, problem, "numpy", logits, case.beam_width)
+    few_codes = searched(PpvApproximate, problem, "numpy", logits, case.beam_width)
+    assert few_codes.live.sum() < all_codes.live.sum()
+
+
+def test_static_prunes_each_beam_to_thirty():
+    """One beam of 40 children and nothing else: exact search keeps 40, the published cut 30."""
+    sids = np.stack([np.zeros(40, int), np.arange(40), np.zeros(40, int)], axis=1)
+    problem = Problem(hr.build_index(hr.Catalog(sids, codebook_sizes=40)))
+    logits = logits_for(problem.index, 1, 40, 0)
+    assert searched(StaticPublished, problem, "numpy", logits, 40).live.sum() == 30
+    assert exact_beams(problem, logits, 40)[-1].n_valid.tolist() == [40]
+
+
+def test_hash_bitmap_lets_no_prefix_of_the_catalog_out():
+    problem = Problem(hr.build_index(hr.Catalog(sids_of(SMALL), codebook_sizes=SMALL.codebook)))
+    method = HashBitmap(problem, arrays_of("numpy"))
+    for sid in problem.sids.tolist():
+        for level, code in enumerate(sid):
+            search = method.start(1)._replace(codes=np.asarray([[sid[:level]]], np.int32).reshape(1, 1, level))
+            allowed = method.mask(method.tables, search, SMALL.codebook)
+            assert allowed[0, 0, code]
+
+
+def test_gate_refuses_a_broken_promise():
+    class Liar(Unconstrained):
+        name = "liar"
+        promise = Promise.EXACT
+
+    problem = Problem(hr.build_index(hr.Catalog(sids_of(SMALL), codebook_sizes=SMALL.codebook)))
+    logits = logits_of(SMALL)
+    entry = entry_of(Liar, problem, arrays_of("numpy"), SMALL, logits)
+    with pytest.raises(GateError, match="liar promises"):
+        check(entry, problem, exact_beams(problem, logits, SMALL.beam_width))
+
+
+def test_a_catalog_too_large_for_a_method_is_refused_with_the_reason():
+    class Small(Unconstrained):
+        most_items = 3
+
+    problem = Problem(hr.build_index(hr.Catalog(sids_of(SMALL), codebook_sizes=SMALL.codebook)))
+    with pytest.raises(Unavailable, match="not tried above 3 items"):
+        entry_of(Small, problem, arrays_of("numpy"), SMALL, logits_of(SMALL))

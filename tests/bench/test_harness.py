@@ -1,0 +1,76 @@
+"""Cases, timing, records: what the numbers rest on."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from hedgerow.bench.cases import BRANCH, CASES, COLD, PAPER, logits_of, sids_of
+from hedgerow.bench.machine import conditions
+from hedgerow.bench.records import Report
+from hedgerow.bench.timing import LEAST_REPEATS, Budget, Samples, measure
+
+
+def test_cases_are_those_that_claims_are_made_at():
+    assert (PAPER.batch, PAPER.beam_width, PAPER.levels, PAPER.codebook) == (2, 70, 8, 2048)
+    assert (COLD.batch, COLD.beam_width, COLD.levels, COLD.codebook, COLD.items) == (16, 20, 4, 256, 12_000)
+    assert {"paper", "cold", "branch", "onerec-1x50", "onerec-8x512"} <= set(CASES)
+    assert PAPER.logit_bytes(0) == 2 * 2048 * 4
+    assert PAPER.logit_bytes(1) == 140 * 2048 * 4
+
+
+def test_catalogs_and_logits_are_the_same_every_time():
+    case = COLD.of(items=1000)
+    sids = sids_of(case)
+    assert sids.shape == (1000, 4)
+    assert sids.dtype == np.uint8
+    assert sids.max() < 256
+    np.testing.assert_array_equal(sids, sids_of(case))
+    assert not np.array_equal(sids, sids_of(case.of(seed=1)))
+    for first, second in zip(logits_of(case), logits_of(case), strict=True):
+        np.testing.assert_array_equal(first, second)
+    assert [level.shape for level in logits_of(BRANCH.of(codebook=4))] == [(2, 1, 4)] * 8
+
+
+def test_measure_interleaves_and_starts_each_round_elsewhere():
+    order: list[str] = []
+    thunks = {name: (lambda name=name: order.append(name)) for name in "abc"}
+    taken = measure(thunks, Budget(repeats=3, warmup=1, seconds=10))
+    assert "".join(order) == "abc" + "abc" + "bca" + "cab"
+    assert {name: len(samples.seconds) for name, samples in taken.items()} == {"a": 3, "b": 3, "c": 3}
+
+
+def test_a_slow_method_stops_early_but_not_before_the_least():
+    taken = measure({"slow": lambda: sum(range(1000))}, Budget(repeats=50, warmup=0, seconds=0))
+    assert len(taken["slow"].seconds) == LEAST_REPEATS
+
+
+def test_summary():
+    summary = Samples(np.arange(1, 101) / 1000).summary()
+    assert summary["median_ms"] == pytest.approx(50.5)
+    assert summary["p10_ms"] == pytest.approx(10.9)
+    assert summary["p90_ms"] == pytest.approx(90.1)
+    assert summary["runs"] == 100
+
+
+def test_report_files_say_what_they_were_measured_on(tmp_path):
+    facts = conditions() | {"backend": "numpy", "device": "cpu"}
+    report = Report(
+        "paper", facts, [{"method": "a", "step_ms": 0.123456789}, {"method": "b", "more": 1}], [("x", "c", "w")]
+    )
+    table, document = report.save(tmp_path)
+    assert table.name == "paper-numpy-cpu.csv"
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0]["step_ms"] == "0.123457"
+    assert rows[1]["more"] == "1"
+    assert rows[0]["cpu"] == facts["cpu"]
+    content = json.loads(document.read_text())
+    assert content["skipped"] == [{"case": "x", "method": "c", "why": "w"}]
+    assert {"cpu", "cores", "memory_gb", "commit", "versions", "threads"} <= set(content["conditions"])
+    import platform
+
+    assert platform.node() not in document.read_text() or len(platform.node()) < 4
