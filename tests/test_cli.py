@@ -98,6 +98,15 @@ def test_bad_input_is_one_line_and_exit_code_1(films, words, expected):
     assert sorted(path.name for path in films.parent.iterdir()) == ["films.parquet"]
 
 
+def test_build_within_memory(films, tmp_path):
+    built = run("build", films, "-o", tmp_path / "x", "--item-id", "name", "--memory", "1MB", "--json")
+    assert built.returncode == 0, built.stderr
+    assert json.loads(built.stdout)["sids"] == 3
+    assert hr.load_index(tmp_path / "x").item_ids.to_pylist() == ["b", "c", "a", "d"]
+    assert run("build", films, "-o", tmp_path / "y", "--memory", "much").returncode == 2
+    assert run("build", films.with_suffix(".json"), "-o", tmp_path / "y", "--memory", "1MB").returncode == 2
+
+
 def test_a_damaged_index_is_named(films, tmp_path):
     index = tmp_path / "x.hedgerow"
     assert run("build", films, "-o", index).returncode == 0

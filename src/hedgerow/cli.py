@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -54,11 +55,17 @@ def build(
         str | None, typer.Option(help="Parquet: the columns to take along, a,b,c, or ''; left out, all others.")
     ] = None,
     dense_levels: Annotated[str, typer.Option(help="The levels to hold as bitmaps: auto, none, or 0,1.")] = "auto",
+    memory: Annotated[
+        str | None, typer.Option(help="Parquet: build on disk within this much memory, 500MB or 4GB.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Build the index of a catalog and save it."""
     named = {"auto": "auto", "none": []}
     dense = named[dense_levels] if dense_levels in named else _numbers(dense_levels, "--dense-levels")
+    if memory is not None:
+        _build_within(_bytes(memory), source, output, sid, item_id, codebook_size, attributes, dense_levels, as_json)
+        return
     started = time.perf_counter()
     with _progress(not as_json) as progress:
         progress("read", 0, 1)
@@ -69,6 +76,33 @@ def build(
         progress("save", 0, 1)
         index.save(output)
     seconds = {"read": read - started, "build": built - read, "save": time.perf_counter() - built}
+    _print_built(index, output, seconds, as_json)
+
+
+def _build_within(
+    limit: int,
+    source: Path,
+    output: Path,
+    sid: str,
+    item_id: str | None,
+    codebook_size: str | None,
+    attributes: str | None,
+    dense_levels: str,
+    as_json: bool,
+) -> None:
+    from hedgerow.index.external import build_to_disk
+
+    if source.suffix != ".parquet" or dense_levels != "auto":
+        raise typer.BadParameter("goes with a Parquet file, and with --dense-levels auto", param_hint="--memory")
+    started = time.perf_counter()
+    with _progress(not as_json) as progress:
+        options = _parquet_options(sid, item_id, codebook_size, attributes)
+        build_to_disk(source, output, memory=limit, progress=progress, **options)
+    index = hr.load_index(output, mmap=True)
+    _print_built(index, output, {"build": time.perf_counter() - started}, as_json)
+
+
+def _print_built(index: hr.TrieIndex, output: Path, seconds: dict[str, float], as_json: bool) -> None:
     if as_json:
         _print_json(_facts(index) | {"path": str(output), "seconds": seconds})
         return
@@ -152,23 +186,38 @@ def main() -> None:
 def _read_catalog(
     source: Path, sid: str, item_id: str | None, codebook_size: str | None, attributes: str | None
 ) -> hr.Catalog:
-    sizes = None if codebook_size is None else _numbers(codebook_size, "--codebook-size")
-    if sizes is not None and len(sizes) == 1:
-        sizes = sizes[0]
+    options = _parquet_options(sid, item_id, codebook_size, attributes)
     if source.suffix == ".parquet":
-        names = [name.strip() for name in sid.split(",")]
-        return hr.Catalog.from_parquet(
-            source,
-            sid=names[0] if len(names) == 1 else names,
-            item_id=item_id,
-            codebook_sizes=sizes,
-            attributes=None if attributes is None else [name.strip() for name in attributes.split(",") if name.strip()],
-        )
+        return hr.Catalog.from_parquet(source, **options)
+    sizes = options["codebook_sizes"]
     if source.suffix == ".json":
         return hr.Catalog.from_json(source, codebook_sizes=sizes)
     if source.suffix == ".npy":
         return hr.Catalog(_read_npy(source), codebook_sizes=sizes)
     raise hr.CatalogError(f"{source}: expected a file that ends in .parquet, .json or .npy; got {source.suffix!r}.")
+
+
+def _parquet_options(
+    sid: str, item_id: str | None, codebook_size: str | None, attributes: str | None
+) -> dict[str, Any]:
+    names = [name.strip() for name in sid.split(",")]
+    sizes = None if codebook_size is None else _numbers(codebook_size, "--codebook-size")
+    return {
+        "sid": names[0] if len(names) == 1 else names,
+        "item_id": item_id,
+        "codebook_sizes": sizes[0] if sizes is not None and len(sizes) == 1 else sizes,
+        "attributes": None if attributes is None else [name.strip() for name in attributes.split(",") if name.strip()],
+    }
+
+
+def _bytes(text: str) -> int:
+    match = re.fullmatch(r"([0-9.]+) *([KMGT]?)B?", text.strip(), re.IGNORECASE)
+    try:
+        number, unit = match.groups() if match else ("", "")
+        return int(float(number) * 1000 ** " KMGT".index(unit.upper() or " "))
+    except ValueError:
+        message = f"expected an amount of memory, as 500MB or 4GB; got {text!r}"
+        raise typer.BadParameter(message, param_hint="--memory") from None
 
 
 def _read_npy(path: Path) -> Any:

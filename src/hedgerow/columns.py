@@ -167,14 +167,17 @@ def checked_item_ids(item_ids: Any, items: int) -> pa.Array:
         row = pc.index(unknown, True).as_py()
         raise CatalogError(f"row {row} has no item id (null or NaN); every item needs one.")
     try:
-        distinct = pc.count_distinct(sortable(ids)).as_py()
+        repeated = repeated_rows(ids)
         pc.sort_indices(sortable(ids[:1]))
     except pa.ArrowException:
         raise CatalogError(
             f"item ids of type {ids.type} cannot be ordered; give integers, strings, bytes, dates or UUIDs."
         ) from None
-    if distinct < items:
-        raise CatalogError(_repeated_id(ids))
+    if repeated is not None:
+        raise CatalogError(
+            f"item id {ids[repeated[0]].as_py()!r} stands in rows {repeated[0]} and {repeated[1]}; item ids must be "
+            "distinct. (Two items may share a SID; one id may not name two items.)"
+        )
     return ids
 
 
@@ -190,15 +193,15 @@ def ranks(ids: pa.Array) -> np.ndarray:
     return places
 
 
-def _repeated_id(ids: pa.Array) -> str:
+def repeated_rows(ids: pa.Array) -> tuple[int, int] | None:
+    """Returns two rows with one id, the first of them first, or None where all ids are distinct."""
+    if pc.count_distinct(sortable(ids)).as_py() == len(ids):
+        return None
     order = pc.sort_indices(sortable(ids))
     ordered = sortable(ids).take(order)
     at = pc.index(pc.equal(ordered[1:], ordered[:-1]), True).as_py()
     first, second = sorted((order[at].as_py(), order[at + 1].as_py()))
-    return (
-        f"item id {ids[first].as_py()!r} stands in rows {first} and {second}; item ids must be distinct. "
-        "(Two items may share a SID; one id may not name two items.)"
-    )
+    return first, second
 
 
 def sids_of_columns(table: pa.Table, names: Sequence[str]) -> np.ndarray:

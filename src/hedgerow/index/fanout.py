@@ -8,10 +8,13 @@ Held as little as it takes: nothing where each parent has one child; `forks`, wh
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 # Forks are held where they are an eighth as many as parents, or fewer.
 FORKED_SHARE = 8
+BLOCK = 2**22
 
 
 def is_forked(parents: int, children: int) -> bool:
@@ -19,26 +22,38 @@ def is_forked(parents: int, children: int) -> bool:
     return 0 < children - parents <= parents // FORKED_SHARE
 
 
-def fan_out(is_first: np.ndarray, parents: int) -> tuple[np.ndarray | None, np.ndarray | None, int]:
+def fan_out(
+    is_first: np.ndarray, parents: int, empty: Callable[..., np.ndarray] = np.empty
+) -> tuple[np.ndarray | None, np.ndarray | None, int]:
     """Returns start, forks (one of them at most) and the largest number of children of one parent.
 
     Args:
-        is_first: [E] bool, whether each child is its parent's first.
+        is_first: [E] bool, whether each child is its parent's first; read a block at a time, since it may be mapped.
         parents: P. More than there are first children only where there is no child at all.
+        empty: makes the array that is returned, as `numpy.empty` does.
     """
     children = len(is_first)
     if children == parents:
         return None, None, min(1, children)
-    if is_forked(parents, children):
-        others = np.flatnonzero(~is_first)
-        forks = (others - np.arange(1, len(others) + 1)).astype(np.int32)
-        ends = np.flatnonzero(np.append(forks[1:] != forks[:-1], True))
-        return None, forks, 1 + int(np.diff(ends, prepend=-1).max())
-    start = np.full(parents + 1, children, np.int32)
-    start[: np.count_nonzero(is_first)] = np.flatnonzero(is_first)
     if children == 0:
-        start[:] = 0
-    return start, None, int(np.diff(start).max())
+        return np.zeros(parents + 1, np.int32), None, 0
+    forked = is_forked(parents, children)
+    held = empty(children - parents if forked else parents + 1, np.int32)
+    done, largest, last = 0, 0, -1
+    for begin in range(0, children, BLOCK):
+        block = is_first[begin : begin + BLOCK]
+        firsts = np.flatnonzero(block) + begin
+        largest = max(largest, int(np.diff(firsts, prepend=max(last, 0)).max(initial=0)))
+        last = int(firsts[-1]) if len(firsts) else last
+        found = firsts
+        if forked:
+            others = np.flatnonzero(~block) + begin
+            found = others - np.arange(done + 1, done + 1 + len(others))
+        held[done : done + len(found)] = found
+        done += len(found)
+    if not forked:
+        held[parents] = children
+    return None if forked else held, held if forked else None, max(largest, children - last)
 
 
 def spans(start: np.ndarray | None, forks: np.ndarray | None, parents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from hedgerow.catalog import Catalog
@@ -42,6 +44,12 @@ def sorted_rows(catalog: Catalog) -> np.ndarray:
         groups = np.cumsum(np.diff(groups, prepend=groups[:1]) > 0, dtype=np.uint64)
         places, done = places[tied], end
     return order
+
+
+def leading_bits(sids: np.ndarray, codebook_sizes: Sequence[int]) -> np.ndarray:
+    """Returns the leading bits of each SID [N], 64 or all of them, as uint64: equal or rising where SIDs rise."""
+    widths = [(size - 1).bit_length() for size in codebook_sizes]
+    return _bits(sids, widths, None, 0, min(KEY_BITS, sum(widths)))
 
 
 def sorted_columns(catalog: Catalog, order: np.ndarray) -> np.ndarray:
