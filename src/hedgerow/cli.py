@@ -249,12 +249,9 @@ def _facts(index: hr.TrieIndex) -> dict[str, Any]:
 
 
 def _print_collisions(index: hr.TrieIndex) -> None:
-    import numpy as np
-
-    first, end = index.rows_of(np.arange(index.num_sids))
-    shared = (end - first)[end - first > 1]
-    if len(shared):
-        out.print(f"collisions: {shared.sum():,} items share {len(shared):,} SIDs, at most {shared.max():,} one SID")
+    items, sids, most = index.collisions()
+    if items:
+        out.print(f"collisions: {items:,} items share {sids:,} SIDs, at most {most:,} one SID")
     else:
         out.print("collisions: none, every item has a SID of its own")
 

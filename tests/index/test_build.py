@@ -82,6 +82,8 @@ def test_leaves_name_their_items(catalog):
     if index.leaf_forks is not None:
         assert index.leaf_forks.dtype == np.int32
         assert index.leaf_forks.tolist() == [leaf for leaf, count in enumerate(counts) for _ in range(count - 1)]
+    shared = [count for count in counts if count > 1]
+    assert index.collisions() == (sum(shared), len(shared), max(shared, default=0))
     first, end = index.rows_of(np.arange(leaves))
     assert first.tolist() == np.cumsum([0, *counts])[:-1].tolist()
     assert (end - first).tolist() == counts

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 # Bytes of work for each row of a part (keys, order, marks), beside three copies of the row itself.
-WORK_BYTES = 64
+WORK_BYTES = 96
 BATCH = 2**16
 MAX_PARTS = 512
 SAMPLE = 2**18

@@ -232,6 +232,17 @@ class TrieIndex:
         """Returns, for each of `leaves` [R], the row of its first item, and the row after its last."""
         return spans(self.leaf_start, self.leaf_forks, np.asarray(leaves, np.int64))
 
+    def collisions(self) -> tuple[int, int, int]:
+        """Returns how many items share a SID, how many SIDs they share, and how many items share one at most."""
+        if self.leaf_start is not None:
+            counts = np.diff(self.leaf_start)
+        elif self.leaf_forks is not None:
+            counts = np.unique(self.leaf_forks, return_counts=True)[1] + 1
+        else:
+            return 0, 0, 0
+        counts = counts[counts > 1]
+        return int(counts.sum()), len(counts), int(counts.max(initial=0))
+
     def items(self, beams: Beams) -> list[Results]:
         """Returns the items that finished beams name: one `Results` a request, best first, live beams only.
 
