@@ -72,7 +72,7 @@ def test_sources(tmp_path):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["build", "missing.parquet", "-o", "x"], "missing.parquet cannot be read as Parquet"),
+        (["build", "missing.parquet", "-o", "x"], "missing.parquet does not exist"),
         (["build", "films.csv", "-o", "x"], "ends in .parquet, .json or .npy; got '.csv'"),
         (
             ["build", "films.parquet", "-o", "x", "--sid", "codes"],
@@ -96,6 +96,25 @@ def test_bad_input_is_one_line_and_exit_code_1(films, words, expected):
     assert expected in done.stderr
     assert done.stderr.count("\n") == 1
     assert sorted(path.name for path in films.parent.iterdir()) == ["films.parquet"]
+
+
+def test_verify_says_in_json_what_is_wrong(tmp_path):
+    done = run("verify", tmp_path / "missing", "--json")
+    assert done.returncode == 1
+    facts = json.loads(done.stdout)
+    assert facts["valid"] is False
+    assert "does not exist" in facts["error"]
+
+
+def test_version_and_module():
+    done = subprocess.run([sys.executable, "-m", "hedgerow", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"hedgerow {hr.__version__}\n"
+
+
+def test_build_says_what_it_took_for_granted(films, tmp_path):
+    done = run("build", films, "-o", tmp_path / "x")
+    assert "item ids: row numbers; name a column with --item-id" in done.stdout
+    assert "codebook sizes: 4, 3 (the largest code of each level + 1" in done.stdout
 
 
 def test_build_within_memory(films, tmp_path):

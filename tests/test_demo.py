@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from typer.testing import CliRunner
 
 import hedgerow as hr
+from hedgerow.cli import app
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -55,10 +57,9 @@ def test_recent_answers_are_recent_and_each_in_order(report):
             assert scores == sorted(scores, reverse=True)
 
 
-def test_report_as_json_and_as_tables(report, capsys):
+def test_report_as_tables(report, capsys):
     from rich.console import Console
 
-    assert json.loads(json.dumps(report.to_dict(), default=str))["films"] == 17_472
     show_demo(report, Console(width=100))
     shown = capsys.readouterr().out
     assert report.answers[0].films[0]["title"][:20] in shown
@@ -73,3 +74,11 @@ def test_a_year_without_films_gives_no_films():
 def test_an_empty_prompt_is_refused():
     with pytest.raises(hr.ArgumentError, match="prompt is empty"):
         run_demo(["  "], since=2000, beam_width=5, k=3)
+
+
+def test_command_prints_json():
+    done = CliRunner().invoke(app, ["demo", "--prompt", "Recommend me a western", "-k", "2", "--json"])
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert report["films"] == 17_472
+    assert len(report["answers"][0]["films"]) == 2

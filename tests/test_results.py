@@ -1,5 +1,7 @@
 """From finished beams to items."""
 
+import pickle
+
 import numpy as np
 import pytest
 from support import BACKENDS, FakeModel, search
@@ -61,3 +63,25 @@ def test_default_ids_are_row_numbers():
 def test_unfinished_beams_are_refused(index):
     with pytest.raises(hr.ArgumentError, match="0 of 2 codes"):
         index.items(hr.start(index, 1))
+
+
+def test_beams_of_another_index_are_refused(index):
+    other = hr.build_index(hr.Catalog([[0, 0], [1, 1], [2, 2], [2, 1]], codebook_sizes=3))
+    beams = search(other, "numpy", FakeModel((3, 3)), batch_size=1, beam_width=4)
+    with pytest.raises(hr.ArgumentError, match="searched on another index"):
+        index.items(beams)
+    with pytest.raises(hr.ArgumentError, match="searched on another index"):
+        hr.build_index(hr.Catalog([[1, 1]], codebook_sizes=3)).items(beams)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_everything_can_be_pickled(index, backend, tmp_path):
+    pytest.importorskip(backend)
+    index.save(tmp_path / "x")
+    for original in (index, hr.load_index(tmp_path / "x"), hr.load_index(tmp_path / "x", mmap=True)):
+        copy = pickle.loads(pickle.dumps(original))
+        assert copy.items_table.equals(original.items_table)
+        beams = search(copy, backend, FakeModel((3, 3)), batch_size=1, beam_width=4)
+        assert copy.items(beams)[0].item_ids == original.items(pickle.loads(pickle.dumps(beams)))[0].item_ids
+    device_index = pickle.loads(pickle.dumps(index.to(backend)))
+    assert device_index.ops is index.to(backend).ops

@@ -79,7 +79,7 @@ class Catalog:
         Args:
             table: one row an item.
             sid: the column of lists that holds the SIDs, or the names of L columns, one a level.
-            item_id: the column that names the items; left out, row numbers do.
+            item_id: the column that names the items; left out, the column `item_id` if there is one, else row numbers.
             codebook_sizes: as for `Catalog`.
             attributes: the columns to take along; left out, every other column.
 
@@ -89,6 +89,8 @@ class Catalog:
         from hedgerow import columns
 
         rows = columns.from_frame(table)
+        if item_id is None and ITEM_ID in rows.column_names:
+            item_id = ITEM_ID
         if isinstance(sid, str):
             names, sids = [sid], columns.sids_of_lists(columns.column_of(rows, sid, "SID"), sid)
         else:
@@ -113,6 +115,8 @@ class Catalog:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        if not Path(path).exists():
+            raise CatalogError(f"{path} does not exist.")
         try:
             table = pq.read_table(path)
         except (OSError, pa.ArrowException) as error:
@@ -131,6 +135,8 @@ class Catalog:
         Raises:
             CatalogError: not such a map, an item named twice, or as for `Catalog`.
         """
+        if not isinstance(source, (str, Path, Mapping)):
+            raise CatalogError(f"expected a path or a mapping, item id -> codes; got {type(source).__name__}.")
         items = source if isinstance(source, Mapping) else _read_json(Path(source))
         for item, codes in items.items():
             if not isinstance(codes, Sequence) or isinstance(codes, str):

@@ -36,6 +36,21 @@ IndexPath = Annotated[Path, typer.Argument(metavar="INDEX", help="A saved index:
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"hedgerow {hr.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """What comes before the verb."""
+
+
 @app.command(epilog="Example: hedgerow build items.parquet -o items.hedgerow --sid sid --item-id asin")
 def build(
     source: Annotated[
@@ -46,7 +61,8 @@ def build(
         str, typer.Option(help="Parquet: the column of lists that holds the SIDs, or one column a level: a,b,c.")
     ] = "sid",
     item_id: Annotated[
-        str | None, typer.Option(help="Parquet: the column that names the items; left out, row numbers do.")
+        str | None,
+        typer.Option(help="Parquet: the column of item ids; left out, item_id, or row numbers."),
     ] = None,
     codebook_size: Annotated[
         str | None, typer.Option(help="Codes per level: 256, or 256,256,64; left out, the largest code seen + 1.")
@@ -76,7 +92,9 @@ def build(
         progress("save", 0, 1)
         index.save(output)
     seconds = {"read": read - started, "build": built - read, "save": time.perf_counter() - built}
-    _print_built(index, output, seconds, as_json)
+    if catalog.given_ids is None and not as_json:
+        out.print("item ids: row numbers; name a column with --item-id", soft_wrap=True)
+    _print_built(index, output, seconds, codebook_size is None, as_json)
 
 
 def _build_within(
@@ -99,35 +117,41 @@ def _build_within(
         options = _parquet_options(sid, item_id, codebook_size, attributes)
         build_to_disk(source, output, memory=limit, progress=progress, **options)
     index = hr.load_index(output, mmap=True)
-    _print_built(index, output, {"build": time.perf_counter() - started}, as_json)
+    _print_built(index, output, {"build": time.perf_counter() - started}, codebook_size is None, as_json)
 
 
-def _print_built(index: hr.TrieIndex, output: Path, seconds: dict[str, float], as_json: bool) -> None:
+def _print_built(index: hr.TrieIndex, output: Path, seconds: dict[str, float], inferred: bool, as_json: bool) -> None:
     if as_json:
         _print_json(_facts(index) | {"path": str(output), "seconds": seconds})
         return
     took = ", ".join(f"{what} {spent:.2f} s" for what, spent in seconds.items())
-    out.print(f"[bold]{escape(str(output))}[/]: {escape(repr(index))}")
+    out.print(f"[bold]{escape(str(output))}[/]: {escape(repr(index))}", soft_wrap=True)
+    sizes = ", ".join(f"{size:,}" for size in index.codebook_sizes)
+    rule = " (the largest code of each level + 1; a model with more codes needs --codebook-size)" if inferred else ""
+    out.print(f"codebook sizes: {sizes}{rule}", soft_wrap=True)
     _print_collisions(index)
-    out.print(f"[dim]{took}. Look at it: hedgerow inspect {escape(str(output))}[/]")
+    out.print(f"[dim]{took}. Look at it: hedgerow inspect {escape(str(output))}[/]", soft_wrap=True)
 
 
 @app.command(epilog="Example: hedgerow inspect items.hedgerow")
 def inspect(path: IndexPath, as_json: AsJson = False) -> None:
     """Show what an index holds, level by level."""
+    import pyarrow.parquet as pq
+
     from hedgerow.index.describe import level_table
     from hedgerow.index.files import read_manifest
 
     index = hr.load_index(path, mmap=True)
     manifest = read_manifest(path)
-    columns = {field.name: str(field.type) for field in index.items_table.schema}
+    columns = {field.name: str(field.type) for field in pq.read_schema(path / manifest["files"]["items"]["name"])}
     if as_json:
         files = {part: entry["bytes"] for part, entry in manifest["files"].items()}
         _print_json(_facts(index) | {"version": manifest["version"], "columns": columns, "file_bytes": files})
         return
     out.print(level_table(index))
     _print_collisions(index)
-    out.print("columns: " + ", ".join(f"{escape(name)} [dim]({escape(kind)})[/]" for name, kind in columns.items()))
+    named = ", ".join(f"{escape(name)} [dim]({escape(kind)})[/]" for name, kind in columns.items())
+    out.print(f"columns: {named}", soft_wrap=True)
     sizes = ", ".join(f"{part} {entry['bytes'] / 1e6:,.2f} MB" for part, entry in manifest["files"].items())
     out.print(f"on disk: {sizes} [dim](format {manifest['version']})[/]")
 
@@ -137,12 +161,18 @@ def verify(path: IndexPath, as_json: AsJson = False) -> None:
     """Compare every checksum and every array of an index, and walk every SID."""
     from hedgerow.index.verify import verify_index
 
-    with _progress(not as_json) as progress:
-        index = verify_index(path, progress=progress)
+    try:
+        with _progress(not as_json) as progress:
+            index = verify_index(path, progress=progress)
+    except HedgerowError as error:
+        if as_json:
+            _print_json({"valid": False, "error": str(error)})
+        raise
     if as_json:
         _print_json(_facts(index) | {"valid": True})
     else:
-        out.print(f"[green]valid[/]: {escape(repr(index))}; every checksum, array and SID is as it should be.")
+        verdict = f"[green]valid[/]: {escape(repr(index))}; every checksum, array and SID is as it should be."
+        out.print(verdict, soft_wrap=True)
 
 
 @app.command(epilog="Example: hedgerow demo --prompt 'Recommend me a western'")
@@ -187,6 +217,10 @@ def _read_catalog(
     source: Path, sid: str, item_id: str | None, codebook_size: str | None, attributes: str | None
 ) -> hr.Catalog:
     options = _parquet_options(sid, item_id, codebook_size, attributes)
+    if source.suffix != ".parquet" and (item_id or attributes is not None):
+        raise typer.BadParameter(
+            f"goes with a Parquet file, not with {source.name}", param_hint="--item-id, --attributes"
+        )
     if source.suffix == ".parquet":
         return hr.Catalog.from_parquet(source, **options)
     sizes = options["codebook_sizes"]
@@ -257,7 +291,8 @@ def _print_collisions(index: hr.TrieIndex) -> None:
 
 
 def _print_json(facts: dict[str, Any]) -> None:
-    print(json.dumps(facts, indent=2, ensure_ascii=False))
+    # Dates, decimals and the like, which JSON has no form for, are written as text.
+    print(json.dumps(facts, indent=2, ensure_ascii=False, default=str))
 
 
 @contextmanager

@@ -249,7 +249,7 @@ def sids_of_lists(column: pa.Array, name: str) -> np.ndarray:
     if not is_list(column.type):
         raise CatalogError(
             f"column {name!r} must hold lists of codes; it holds {column.type}. "
-            "For one column a level, name them all: sid=['sid_0', 'sid_1', ...]."
+            "For one column a level, name them all: sid=['sid_0', 'sid_1'], or --sid sid_0,sid_1."
         )
     if not pa.types.is_integer(column.type.value_type):
         raise CatalogError(f"column {name!r} must hold lists of integers; it holds {column.type}.")

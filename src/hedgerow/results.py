@@ -57,6 +57,8 @@ def results_of(index: TrieIndex, beams: Beams) -> list[Results]:
 def _request(index: TrieIndex, states: np.ndarray, scores: np.ndarray, sids: np.ndarray) -> Results:
     beams = np.flatnonzero(states >= 0)
     leaves = states[beams].astype(np.int64)
+    if (leaves >= index.num_sids).any() or (index.sids(leaves) != sids[beams]).any():
+        raise ArgumentError("these beams were searched on another index, with other SIDs; ask that one for the items.")
     first, end = index.rows_of(leaves)
     counts = end - first
     owners = np.repeat(beams, counts)

@@ -136,7 +136,7 @@ def test_facts_of_a_tiny_index():
 
 
 def test_repr():
-    assert repr(hr.build_index(TINY)) == "TrieIndex(items=4, sids=3, levels=3, nodes=7, 0.0 MB)"
+    assert repr(hr.build_index(TINY)) == "TrieIndex(items=4, sids=3, levels=3, nodes=7, 0.1 kB)"
     assert repr(hr.build_index(TINY.filter(np.array([1, 1, 1, 0], bool)))).startswith("TrieIndex(items=3, levels=3, ")
     many = hr.Catalog(np.stack([np.arange(250_000)] * 2, axis=1))
     assert repr(hr.build_index(many)) == "TrieIndex(items=250,000, levels=2, nodes=500,000, 2.0 MB)"
@@ -145,7 +145,7 @@ def test_repr():
 def test_describe_tells_every_level():
     text = hr.build_index(hr.Catalog(TINY.sids, codebook_sizes=[4, 2048, 1024])).describe()
     lines = text.splitlines()
-    assert lines[0].strip() == "TrieIndex(items=4, sids=3, levels=3, nodes=7, 0.0 MB)"
+    assert lines[0].strip() == "TrieIndex(items=4, sids=3, levels=3, nodes=7, 0.1 kB)"
     rows = [line.replace("│", " ").split() for line in lines if "sparse" in line or "dense" in line or "unary" in line]
     assert rows == [
         ["0", "4", "2", "2.00", "2", "dense", "14"],

@@ -41,6 +41,10 @@ class Ops:
     array_type: type
     is_float: Callable[[Any], bool]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles as the backend's name: a module cannot be."""
+        return ops_of, (self.name,)
+
     def device_of(self, x: Array) -> Any:
         """Returns where to make an array that meets `x`; JAX and NumPy find out by themselves."""
         return x.device if self.name == "torch" else None

@@ -55,6 +55,8 @@ def _check(index: DeviceIndex, beams: Beams, logits: Any, beam_width: int, norma
         raise ArgumentError(f"beam_width must be a positive integer; got {beam_width!r}.")
     if normalize not in ("codes", "allowed", None):
         raise ArgumentError(f"normalize must be 'codes', 'allowed' or None; got {normalize!r}.")
+    if logits is None:
+        raise ArgumentError("there are no logits: the model returned None.")
     for what, array in (("logits", logits), ("beams", beams.states)):
         if not isinstance(array, index.ops.array_type):
             raise BackendError(
@@ -65,7 +67,7 @@ def _check(index: DeviceIndex, beams: Beams, logits: Any, beam_width: int, norma
     if tuple(logits.shape) != expected:
         raise ArgumentError(
             f"logits of level {beams.level} must be [B, m, C] = {list(expected)}: requests, beams and codes of the "
-            f"level; got {list(logits.shape)}."
+            f"level; got {list(logits.shape)}. If the model has more codes than the catalog uses, give codebook_sizes."
         )
     if not index.ops.is_float(logits.dtype):
         raise ArgumentError(f"logits must be floating point; got {logits.dtype}.")

@@ -46,7 +46,7 @@ def _show_films(title: str, films: list[dict[str, Any]], console: Console) -> No
         table.add_row(str(rank), *named, f"{film['score']:.2f}")
     console.print(table)
     if not films:
-        console.print("  no film of the catalog may be shown.")
+        console.print("  no film of the catalog may be shown; they are of 1940 to 2014.")
     console.print()
 
 

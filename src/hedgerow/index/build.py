@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -47,6 +48,8 @@ def build_index(
     Raises:
         ArgumentError: a dense level does not exist, or its bitmap would take more than 8 GiB.
     """
+    if not isinstance(catalog, Catalog):
+        raise ArgumentError(f"build_index takes a Catalog; got {type(catalog).__name__}. Make one: hr.Catalog(sids).")
     by_rule = isinstance(dense_levels, str) and dense_levels == "auto"
     by_hand = set() if by_rule else _checked_levels(dense_levels, catalog.num_levels)
     passes = catalog.num_levels + 2
@@ -69,7 +72,7 @@ def build_index(
     order = _in_order_of_ids(catalog, order, is_new)
     progress("done", passes, passes)
     ids, attributes = catalog.given_ids, catalog.given_attributes
-    return TrieIndex(tuple(levels), leaf_start, leaf_forks, lambda: _items_table(ids, attributes, order))
+    return TrieIndex(tuple(levels), leaf_start, leaf_forks, partial(_items_table, ids, attributes, order))
 
 
 def _new_nodes(is_new: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -76,7 +76,7 @@ def build_to_disk(
                 spill.add(_as_table(catalog, ids), part_of)
         levels, leaves = _build_parts(spill, sizes, scratch, reader, 4 * rows)
         items = scratch / "items"
-        if item_id is not None:
+        if reader.item_id is not None:
             check_distinct(items, ITEM_ID, scratch, rows)
         index = TrieIndex(levels, *leaves, _not_loaded)
         save_index(index, output, write_items=lambda path: os.replace(items, path))
@@ -91,12 +91,16 @@ class _Reader:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        if not path.exists():
+            raise CatalogError(f"{path} does not exist.")
         self.path, self.sid, self.item_id, self.attributes, self.progress = path, sid, item_id, attributes, progress
         try:
             facts = pq.read_metadata(path)
         except (OSError, pa.ArrowException) as error:
             raise CatalogError(f"{path} cannot be read as Parquet: {error}") from None
         self.rows = facts.num_rows
+        if item_id is None and ITEM_ID in facts.schema.names:
+            self.item_id = ITEM_ID
         stored = sum(facts.row_group(group).total_byte_size for group in range(facts.num_row_groups))
         self.row_bytes = stored / max(1, self.rows)
 

@@ -166,7 +166,7 @@ def _load(folder: Path, manifest: dict[str, Any], mmap: bool, verify: bool) -> T
         raise IndexFileError(f"{trie} does not hold the arrays that its manifest names. Build and save it again.")
     # Mapped now, so that items read later are those of this index, even if a writer has replaced it.
     data = np.memmap(items, np.uint8, "r")
-    return TrieIndex(tuple(levels), leaf_start, leaf_forks, lambda: _read_items(items, data, manifest["items"]))
+    return TrieIndex(tuple(levels), leaf_start, leaf_forks, partial(_read_items, items, data, manifest["items"]))
 
 
 def _level(path: Path, tensors: dict[str, np.ndarray], at: int, facts: dict[str, Any], parents: int) -> Level:

@@ -202,6 +202,8 @@ class TrieIndex:
         Raises:
             ArgumentError: the prefix is as long as a SID, or longer.
         """
+        if isinstance(prefix, int):
+            raise ArgumentError(f"a prefix is a sequence of codes; got {prefix!r}. For one code: [{prefix!r}].")
         depth = len(prefix)
         if depth >= self.num_levels:
             raise ArgumentError(f"a prefix has 0 to {self.num_levels - 1} codes here; got {depth}.")
@@ -291,5 +293,9 @@ class TrieIndex:
         shared = f", sids={self.num_sids:,}" if self.num_sids < self.num_items else ""
         return (
             f"TrieIndex(items={self.num_items:,}{shared}, levels={self.num_levels}, "
-            f"nodes={sum(self.nodes_per_level):,}, {self.nbytes / 1e6:.1f} MB)"
+            f"nodes={sum(self.nodes_per_level):,}, {_size(self.nbytes)})"
         )
+
+
+def _size(nbytes: int) -> str:
+    return f"{nbytes / 1e6:,.1f} MB" if nbytes >= 1e6 else f"{nbytes / 1e3:,.1f} kB"

@@ -1,0 +1,5 @@
+"""`python -m hedgerow`: the command line."""
+
+from hedgerow.cli import main
+
+main()
