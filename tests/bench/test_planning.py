@@ -67,7 +67,9 @@ def test_rate_file(tmp_path):
         plan(500, 8, 16, rate_file=path)
 
 
-@pytest.mark.parametrize(("items", "levels", "codebook"), [(0, 8, 16), (10, 2, [4]), (10, 1, 0), (10, 1, 2**31 + 1)])
+@pytest.mark.parametrize(
+    ("items", "levels", "codebook"), [(0, 8, 16), (2**31, 8, 16), (10, 2, [4]), (10, 1, 0), (10, 1, 2**31 + 1)]
+)
 def test_impossible_sizes(items, levels, codebook):
-    with pytest.raises(hr.ArgumentError, match="expected items and"):
+    with pytest.raises(hr.ArgumentError, match=r"an index holds 1 to|codebook sizes from 1 to"):
         plan(items, levels, codebook)

@@ -27,7 +27,7 @@ def whole_number(text: str | int) -> int:
         number = float(str(text).replace("_", ""))
     except ValueError:
         number = -1.0
-    if not (number >= 1 and number == int(number)):
+    if not (1 <= number <= 1e15 and number.is_integer()):
         raise typer.BadParameter(f"expected a positive whole number, such as 1000000 or 1e6; got {text!r}")
     return int(number)
 

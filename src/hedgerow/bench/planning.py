@@ -18,6 +18,7 @@ from rich.console import Console
 from hedgerow.bench.building import LABELS, PAPER_BYTES_AN_ITEM
 from hedgerow.bench.tables import show_rows
 from hedgerow.errors import ArgumentError
+from hedgerow.sids import MAX_CODEBOOK_SIZE, MAX_ITEMS
 
 POINTER_BYTES = 4
 WORD_BITS = 32
@@ -85,8 +86,10 @@ def plan(items: int, levels: int, codebook: int | Sequence[int], *, rate_file: P
         ArgumentError: sizes that no index has, or a rate file without a rate.
     """
     sizes = [codebook] * levels if isinstance(codebook, int) else list(codebook)
-    if items < 1 or len(sizes) != levels or not all(1 <= size <= 2**31 for size in sizes):
-        raise ArgumentError(f"expected items and {levels} codebook sizes from 1 to 2**31; got {items}, {codebook}.")
+    if not 1 <= items <= MAX_ITEMS:
+        raise ArgumentError(f"an index holds 1 to {MAX_ITEMS:,} items; got {items:,}. Plan several, each of a part.")
+    if len(sizes) != levels or not all(1 <= size <= MAX_CODEBOOK_SIZE for size in sizes):
+        raise ArgumentError(f"expected {levels} codebook sizes from 1 to {MAX_CODEBOOK_SIZE:,}; got {codebook}.")
     planned, parents, bound_parents, prefixes = [], 1.0, 1, 1
     for level, size in enumerate(sizes):
         nodes = expected_nodes(items, prefixes * size)

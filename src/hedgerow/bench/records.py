@@ -34,7 +34,8 @@ class Report:
     def stem(self) -> str:
         """The files' name: benchmark, backend and device."""
         parts = [self.name, *(str(self.conditions[key]) for key in ("backend", "device") if key in self.conditions)]
-        return "-".join(parts).replace(":", "")
+        # A quick run must not replace a full one.
+        return "-".join(parts + ["quick"] * bool(self.conditions.get("quick"))).replace(":", "")
 
     def save(self, folder: Path) -> list[Path]:
         """Writes `<stem>.csv` and `<stem>.json` and returns their paths."""

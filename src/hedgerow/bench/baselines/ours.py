@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import numpy as np
@@ -10,22 +9,22 @@ import numpy as np
 import hedgerow as hr
 from hedgerow.bench.arrays import Array, Arrays
 from hedgerow.bench.baselines.base import Baseline, Found, Problem, Promise, Unavailable
+from hedgerow.decode.kernels import Backend
 
 KERNELS = {"numpy": ("array", "numba"), "torch": ("array", "numba", "triton"), "jax": ("array",)}
-LABELS = {"array": "hedgerow", "numba": "hedgerow, Numba", "triton": "hedgerow, Triton"}
+LABELS = {"array": "hedgerow, array", "numba": "hedgerow, Numba", "triton": "hedgerow, Triton"}
 
 
 class Hedgerow(Baseline):
     """`hr.step`: every allowed child of every live beam competes. Exact."""
 
     promise = Promise.EXACT
-    kernel = "array"
+    kernel: Backend = "array"
 
     def __init__(self, problem: Problem, arrays: Arrays) -> None:
         super().__init__(problem, arrays)
         if self.kernel not in KERNELS[arrays.name]:
             raise Unavailable(f"there is no {self.kernel} kernel for {arrays.name}")
-        self.options = kernel_option(self.kernel)
         self.tables = problem.index.to(arrays.name, device=arrays.device)
         self._nbytes = problem.index.nbytes
         self._try_kernel()
@@ -41,7 +40,7 @@ class Hedgerow(Baseline):
 
     def step(self, tables: Any, search: hr.Beams, logits: Array, beam_width: int) -> hr.Beams:
         """One level."""
-        return hr.step(tables, search, logits, beam_width=beam_width, **self.options)
+        return hr.step(tables, search, logits, beam_width=beam_width, backend=self.kernel)
 
     def _try_kernel(self) -> None:
         """Runs one small step, because whether a kernel runs here is for `hr.step` to say."""
@@ -70,16 +69,3 @@ class HedgerowTriton(Hedgerow):
 
 for _method in (Hedgerow, HedgerowNumba, HedgerowTriton):
     _method.name = LABELS[_method.kernel]
-
-
-def kernel_option(kernel: str) -> dict[str, Any]:
-    """Returns the keyword that asks `hr.step` for a kernel: the one place where benchmarks choose.
-
-    Raises:
-        Unavailable: this version of `hr.step` has no such choice.
-    """
-    if "backend" in inspect.signature(hr.step).parameters:
-        return {"backend": kernel}
-    if kernel == "array":
-        return {}
-    raise Unavailable(f"this hr.step has no {kernel} kernel")
