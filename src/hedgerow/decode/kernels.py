@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Literal
@@ -12,19 +13,26 @@ from hedgerow.decode.device import DeviceIndex, DeviceLevel
 from hedgerow.decode.ops import Array, Ops
 from hedgerow.errors import ArgumentError, BackendError
 
-Backend = Literal["auto", "array", "numba"]
+Backend = Literal["auto", "array", "numba", "triton"]
 Kernel = Callable[[Ops, DeviceLevel, Beams, Array, int, Normalize], Beams]
-BACKENDS = ("auto", "array", "numba")
+BACKENDS = ("auto", "array", "numba", "triton")
 # From this many logits on, Numba's kernel gains more in a few steps than loading it costs.
 NUMBA_FROM = 2**16
+
+
+# Asked once: the step may be traced, and a tracer cannot follow the question.
+HAS_NUMBA, HAS_TRITON = find_spec("numba") is not None, find_spec("triton") is not None
+# A request's candidates are numbered in 31 bits.
+MOST_CANDIDATES = 2**31
 
 
 def kernel_for(backend: Backend, index: DeviceIndex, logits: Array) -> Kernel:
     """Returns the kernel that does a step on these logits.
 
     Args:
-        backend: "array": the definition, over the array API. "numba": a compiled kernel for arrays of a CPU. "auto":
-            numba where it can run and the step has at least 65,536 logits, and array otherwise.
+        backend: "array": the definition, over the array API. "numba": a compiled kernel for arrays of a CPU.
+            "triton": compiled kernels for PyTorch tensors of a GPU. "auto": triton where it can run, on a GPU; numba
+            where it can run and the step has at least 65,536 logits; and array otherwise.
         index: where the step runs.
         logits: [B, m, C].
 
@@ -35,6 +43,8 @@ def kernel_for(backend: Backend, index: DeviceIndex, logits: Array) -> Kernel:
         raise ArgumentError(f"backend must be one of {', '.join(BACKENDS)}; got {backend!r}.")
     if backend == "array":
         return array_step
+    if backend == "triton" or (backend == "auto" and _on_gpu(index)):
+        return _triton_kernel(backend, index, logits)
     obstacle = _numba_obstacle(index)
     if backend == "numba" and obstacle:
         raise BackendError(f"the numba kernel cannot run: {obstacle}. Use backend='auto'.")
@@ -43,6 +53,33 @@ def kernel_for(backend: Backend, index: DeviceIndex, logits: Array) -> Kernel:
     from hedgerow.decode.numba import numba_step
 
     return numba_step
+
+
+def _triton_kernel(backend: Backend, index: DeviceIndex, logits: Array) -> Kernel:
+    obstacle = _triton_obstacle(index, logits)
+    if obstacle and backend == "triton":
+        raise BackendError(f"the triton kernels cannot run: {obstacle}. Use backend='auto'.")
+    if obstacle:
+        return array_step
+    from hedgerow.decode.triton import triton_step
+
+    return triton_step
+
+
+def _triton_obstacle(index: DeviceIndex, logits: Array) -> str | None:
+    if index.ops.name != "torch":
+        return f"the index is on the backend {index.ops.name!r}, and these kernels take PyTorch tensors"
+    if not HAS_TRITON:
+        return "the package triton is not installed; install it with: pip install 'hedgerow[triton]'"
+    if not _on_gpu(index) and os.environ.get("TRITON_INTERPRET") != "1":
+        return f"the index is on {index.device}, and these kernels are those of a GPU"
+    if logits.shape[1] * logits.shape[2] >= MOST_CANDIDATES:
+        return f"a request has {logits.shape[1]} x {logits.shape[2]} logits, and these kernels take less than 2^31"
+    return None
+
+
+def _on_gpu(index: DeviceIndex) -> bool:
+    return index.ops.name == "torch" and index.device.type == "cuda"
 
 
 def _numba_obstacle(index: DeviceIndex) -> str | None:
@@ -55,7 +92,7 @@ def _numba_obstacle(index: DeviceIndex) -> str | None:
             return "the step is being traced, and the compiler makes kernels of its own"
         if index.device.type != "cpu":
             return f"the index is on {index.device}, and this kernel is one of the CPU"
-    return None if find_spec("numba") else "the package numba is not installed"
+    return None if HAS_NUMBA else "the package numba is not installed"
 
 
 def _size(logits: Array) -> int:

@@ -31,7 +31,7 @@ def step(
         beam_width: M, at least 1; more than there are candidates is fine.
         normalize: "codes": log-softmax over all C logits, before any masking, as in the paper; "allowed": over the
             allowed children alone; None: the logits are log-probabilities already.
-        backend: which kernel does the work, "auto", "array" or "numba"; all give the same answer.
+        backend: which kernel does the work, "auto", "array", "numba" or "triton"; all give the same answer.
 
     Returns:
         Beams of [B, M], at level l + 1.
