@@ -584,3 +584,24 @@ def test_errors_can_be_caught_as_value_errors(tmp_path: Path):
         hr.Catalog([[1, 2], [3]])
     with pytest.raises(hr.HedgerowError):
         hr.Catalog.from_parquet(tmp_path / "missing.parquet")
+
+
+def test_ids_with_nuls_stay_whole():
+    assert hr.Catalog([[1], [2]], item_ids=np.array([b"a\0b", b"a\0c"])).item_ids.to_pylist() == [b"a\0b", b"a\0c"]
+    assert hr.Catalog([[1], [2]], item_ids=np.array(["a\0b", "c"])).item_ids.to_pylist() == ["a\0b", "c"]
+
+
+@pytest.mark.parametrize("ids", [{"a", "b"}, frozenset({"a", "b"}), {"a": 1, "b": 2}])
+def test_ids_without_an_order_are_refused(ids):
+    with pytest.raises(hr.CatalogError, match="has no order of rows"):
+        hr.Catalog([[1], [2]], item_ids=ids)
+
+
+def test_a_masked_mask_is_refused():
+    with pytest.raises(hr.CatalogError, match="masked entries"):
+        hr.Catalog([[1], [2]]).filter(np.ma.array([True, False], mask=[True, False]))
+
+
+def test_attributes_of_one_name_as_text_are_refused():
+    with pytest.raises(hr.CatalogError, match="two attributes have one name"):
+        hr.Catalog([[1]], attributes={1: [1], "1": [2]})

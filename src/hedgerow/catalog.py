@@ -115,7 +115,7 @@ class Catalog:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        if not Path(path).exists():
+        if "://" not in str(path) and not Path(path).exists():
             raise CatalogError(f"{path} does not exist.")
         try:
             table = pq.read_table(path)
@@ -175,6 +175,8 @@ class Catalog:
         Raises:
             CatalogError: `mask` is not a boolean for every item.
         """
+        if np.ma.is_masked(mask):
+            raise CatalogError("the mask has masked entries; say of each item whether it stays: mask.filled(False).")
         keep = np.asarray(mask)
         if keep.dtype != bool or keep.shape != (self.num_items,):
             raise CatalogError(f"the mask must be bool [{self.num_items}]; got {keep.dtype} {list(keep.shape)}.")

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -202,10 +203,15 @@ app.command(epilog="Example: hedgerow plan --items 20e6 --levels 8 --codebook 20
 
 def main() -> None:
     """Runs the command line; bad input ends it with one line and exit code 1, never with a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that lacks a character is no reason to stop.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except HedgerowError as error:
-        err.print(f"[bold red]hedgerow:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+        line = " ".join(str(error).splitlines())
+        err.print(f"[bold red]hedgerow:[/] {escape(line)}", soft_wrap=True, highlight=False)
         sys.exit(1)
     except BrokenPipeError:
         # The reader of a pipe has gone, as `head` does.
@@ -259,7 +265,8 @@ def _read_npy(path: Path) -> Any:
 
     try:
         return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:
+        # NumPy parses the header as Python, so that damage may raise anything.
         raise hr.CatalogError(f"{path} cannot be read as a NumPy array: {error}") from None
 
 

@@ -33,6 +33,11 @@ def _converted(values: Any) -> pa.Array | pa.ChunkedArray:
     """Returns values that are not Arrow's as Arrow, with memory of their own: the caller may change his."""
     if hasattr(values, "__arrow_c_stream__"):
         return _one_array(pa.chunked_array(values)).copy_to(pa.default_cpu_memory_manager())
+    if isinstance(values, (set, frozenset, Mapping)):
+        raise TypeError(f"a {type(values).__name__} has no order of rows")
+    if isinstance(values, np.ndarray) and values.dtype.kind in "SU":
+        # Arrow would cut NumPy's strings at a NUL.
+        values = values.tolist()
     if isinstance(values, np.ndarray) and not values.dtype.isnative:
         values = values.astype(values.dtype.newbyteorder("="))
     return pa.array(values if hasattr(values, "dtype") else list(values)).copy_to(pa.default_cpu_memory_manager())
@@ -81,6 +86,8 @@ def as_table(columns: Any, items: int, *, reserved: str) -> pa.Table:
         CatalogError: a column of another length, a name that is reserved, or values Arrow cannot hold.
     """
     if isinstance(columns, Mapping):
+        if len({str(name) for name in columns}) < len(columns):
+            raise CatalogError(f"two attributes have one name as text: {list(columns)}. Rename one.")
         arrays = {str(name): as_column(values, f"attribute {name!r}") for name, values in columns.items()}
         for name, array in arrays.items():
             if len(array) != items:

@@ -40,12 +40,16 @@ class Results:
 
     def to_pylist(self) -> list[dict[str, Any]]:
         """Returns one dict an item: item_id, score, sid, and its attributes."""
-        named = zip(self.item_ids, self.scores.tolist(), self.sids.tolist(), self.attributes.to_pylist(), strict=True)
-        return [{"item_id": item, "score": score, "sid": sid} | rest for item, score, sid, rest in named]
+        # Arrow forgets the number of rows of a table without columns when it is pickled.
+        rest = self.attributes.to_pylist() if self.attributes.num_columns else [{}] * len(self)
+        named = zip(self.item_ids, self.scores.tolist(), self.sids.tolist(), rest, strict=True)
+        return [row | {"item_id": item, "score": score, "sid": sid} for item, score, sid, row in named]
 
 
 def results_of(index: TrieIndex, beams: Beams) -> list[Results]:
     """Returns one `Results` a request: `TrieIndex.items`."""
+    if not isinstance(beams, Beams):
+        raise ArgumentError(f"expected Beams; got {type(beams).__name__}.")
     if beams.level != index.num_levels:
         raise ArgumentError(
             f"only finished beams name items: these have {beams.level} of {index.num_levels} codes; step them on."

@@ -1,5 +1,9 @@
 """One step: special values, types, parents, and what it refuses."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from support import BACKENDS, KERNELS, FakeModel, array_of, require, search, stepper
@@ -153,6 +157,46 @@ def test_logits_need_not_be_contiguous(backend):
     np.testing.assert_allclose(to_numpy(beams.scores), expected.scores, rtol=1e-6)
 
 
+def test_numbers_of_numpy_are_numbers():
+    index = four_items(())
+    beams = hr.start(index, np.int64(2))  # pyright: ignore
+    assert hr.step(index, beams, np.zeros((2, 1, 4)), beam_width=np.int32(3)).states.shape == (2, 3)  # pyright: ignore
+
+
+def test_gradients_do_not_depend_on_size():
+    torch = pytest.importorskip("torch")
+    index = hr.build_index(hr.Catalog([[0], [1]], codebook_sizes=2**17)).to("torch")
+    logits = torch.zeros(1, 1, 2**17, requires_grad=True)
+    assert hr.step(index, hr.start(index, 1), logits, beam_width=2).scores.requires_grad
+    with pytest.raises(hr.BackendError, match="gradient"):
+        hr.step(index, hr.start(index, 1), logits, beam_width=2, backend="numba")
+
+
+FORK = """
+import os, numpy as np, hedgerow as hr
+index = hr.build_index(hr.Catalog([[0, 1], [1, 0]], codebook_sizes=2))
+logits = np.zeros((1, 1, 2), np.float32)
+hr.step(index, hr.start(index, 1), logits, beam_width=2, backend="numba")
+child = os.fork()
+if child == 0:
+    wide = hr.build_index(hr.Catalog([[0], [1]], codebook_sizes=2**17))
+    beams = hr.step(wide, hr.start(wide, 1), np.zeros((1, 1, 2**17), np.float32), beam_width=2)
+    try:
+        hr.step(index, hr.start(index, 1), logits, beam_width=2, backend="numba")
+    except hr.BackendError:
+        os._exit(0 if beams.n_valid[0] == 2 else 2)
+    os._exit(3)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_process_goes_on_without_the_kernel():
+    pytest.importorskip("numba")
+    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "0"
+
+
 class TestRefused:
     def setup_method(self):
         self.index = four_items(())
@@ -182,6 +226,31 @@ class TestRefused:
     def test_integer_logits(self):
         with pytest.raises(hr.ArgumentError, match="floating point; got int64"):
             hr.step(self.index, self.beams, self.logits.astype(int), beam_width=2)
+
+    @pytest.mark.parametrize("kernel", KERNELS)
+    def test_beams_of_another_index_do_not_lead_outside(self, kernel):
+        require(kernel)
+        backend, _, name = kernel.partition("-")
+        if backend == "jax":
+            pytest.skip("JAX's arrays may be traced, so nobody looks at the states")
+        device_index = self.index.to(backend)
+        beams = hr.step(device_index, hr.start(device_index, 1), array_of(backend, self.logits[:1]), beam_width=1)
+        far = hr.Beams(beams.codes, beams.scores, beams.states * 0 + 2**30, beams.parents)
+        with pytest.raises(hr.ArgumentError, match=r"state 1073741824, but level 1 of this index follows 3 nodes"):
+            hr.step(device_index, far, array_of(backend, self.logits[:1]), beam_width=1, backend=name)
+
+    def test_beams_of_odd_shapes(self):
+        beams = hr.Beams(self.beams.codes[:1], self.beams.scores, self.beams.states, self.beams.parents)
+        with pytest.raises(hr.ArgumentError, match=r"beams must be codes \[B, m, l\].*'codes': \[1, 1, 0\]"):
+            hr.step(self.index, beams, self.logits, beam_width=2)
+
+    def test_what_is_no_index_and_no_beams(self):
+        with pytest.raises(hr.ArgumentError, match=r"expected an index.*got NoneType"):
+            hr.step(None, self.beams, self.logits, beam_width=2)  # pyright: ignore
+        with pytest.raises(hr.ArgumentError, match=r"expected Beams.*got NoneType"):
+            hr.step(self.index, None, self.logits, beam_width=2)  # pyright: ignore
+        with pytest.raises(hr.ArgumentError, match="returned None"):
+            hr.step(self.index, self.beams, None, beam_width=2)
 
     def test_finished_beams(self):
         beams = hr.beam_search(self.index, lambda b: np.zeros((*b.states.shape, 4)), batch_size=2, beam_width=2)

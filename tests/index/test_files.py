@@ -452,7 +452,7 @@ def test_no_index_at_all(tmp_path):
     assert "does not exist" in load_error(tmp_path / "missing")
     assert "holds no manifest.json" in load_error(tmp_path)
     (tmp_path / "file").write_bytes(b"")
-    assert "holds no manifest.json" in load_error(tmp_path / "file")
+    assert "is a file; a saved index is a folder" in load_error(tmp_path / "file")
 
 
 @pytest.mark.parametrize(
@@ -520,7 +520,7 @@ ALTERED = [
 ]
 
 
-@pytest.mark.parametrize(("path", "value"), [*ALTERED, (("levels", 0, "max_branch"), 1), (("version",), 0)])
+@pytest.mark.parametrize(("path", "value"), [*ALTERED, (("levels", 0, "max_branch"), 1)])
 def test_an_altered_manifest_is_told(folder, path, value):
     manifest = json.loads((folder / "manifest.json").read_bytes())
     (folder / "manifest.json").write_text(json.dumps(altered(manifest, *path, to=value)))
@@ -654,3 +654,60 @@ def test_uuids_and_no_collisions_come_back(tmp_path):
     index = hr.build_index(hr.Catalog([[0], [2], [1]], item_ids=ids))
     index.save(tmp_path / "index")
     assert hr.load_index(tmp_path / "index").item_ids.to_pylist() == [ids[0], ids[2], ids[1]]
+
+
+def test_a_path_means_what_it_means_to_python(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    index = hr.build_index(hr.Catalog([[0, 1]]))
+    index.save("a:b")
+    assert hr.load_index(tmp_path / "a:b").num_items == 1
+    index.save("~/x")
+    assert hr.load_index(tmp_path / "home" / "x").num_items == 1
+    assert sorted(os.listdir(tmp_path)) == ["a:b", "home"]
+    for path in (None, 3, "a\0b", "\ud800"):
+        with pytest.raises(hr.ArgumentError, match="path"):
+            index.save(path)
+        with pytest.raises(hr.ArgumentError, match="path"):
+            hr.load_index(path)  # pyright: ignore
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [(".lock", "not ours"), ("manifest.json", '{"dependencies": {"hedgerow": "^1.0"}}')]
+)
+def test_files_of_others_by_our_names_stay(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    (tmp_path / "trie-new").write_text("left by a crash")
+    with pytest.raises(hr.IndexFileError, match="is not part of an index"):
+        hr.build_index(hr.Catalog([[0, 1]])).save(tmp_path)
+    assert (tmp_path / name).read_text() == content
+
+
+def test_what_links_lead_to_stays(tmp_path):
+    target = tmp_path / "precious"
+    target.write_text("mine")
+    folder = tmp_path / "x"
+    folder.mkdir()
+    (folder / "trie-new").symlink_to(target)
+    index = hr.build_index(hr.Catalog([[0, 1]]))
+    index.save(folder)
+    assert target.read_text() == "mine"
+    (folder / ".lock").unlink()
+    (folder / ".lock").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(hr.IndexFileError):
+        index.save(folder)
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_built_arrays_are_frozen():
+    index = hr.build_index(hr.Catalog([[0, 1], [0, 2], [0, 2]]))
+    for array in [*index.levels[0].arrays.values(), *index.levels[1].arrays.values(), *index.leaf_arrays.values()]:
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 9
+
+
+@pytest.mark.parametrize("version", [0, -1, 1.0, 1.9, "1", True, None])
+def test_a_version_is_a_number_from_1_on(folder, version):
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"version": version}))
+    assert "is not the manifest of a hedgerow index" in load_error(folder, mmap=True)

@@ -165,3 +165,17 @@ def test_an_index_cannot_be_written_to():
         index.leaf_start = None  # type: ignore[misc]
     with pytest.raises(AttributeError):
         index.levels[0].codes = None  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("leaves", [[1.9], [True, False], [-1], [10**6]])
+def test_leaves_that_are_none_are_refused(leaves):
+    index = hr.build_index(TINY)
+    for ask in (index.sids, index.rows_of):
+        with pytest.raises(hr.ArgumentError, match="lea"):
+            ask(leaves)
+
+
+def test_a_dense_level_of_an_empty_index_is_no_trouble():
+    index = hr.build_index(hr.Catalog(np.zeros((0, 2), int), codebook_sizes=8), dense_levels=[0, 1])
+    beams = hr.beam_search(index, lambda b: np.zeros((*b.states.shape, 8)), batch_size=1, beam_width=2)
+    assert beams.n_valid.tolist() == [0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,7 +28,7 @@ def whole_number(text: str | int) -> int:
         number = float(str(text).replace("_", ""))
     except ValueError:
         number = -1.0
-    if not (1 <= number <= 1e15 and number.is_integer()):
+    if not (1 <= number <= 2**31 and number.is_integer()):
         raise typer.BadParameter(f"expected a positive whole number, such as 1000000 or 1e6; got {text!r}")
     return int(number)
 
@@ -38,7 +39,9 @@ Backend = Annotated[str, typer.Option(help="numpy, torch or jax.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; left out, the CPU for torch.")]
 Out = Annotated[Path, typer.Option("--out", help="The folder for CSV, JSON and PNG.")]
 Reference = Annotated[Path | None, typer.Option(help="Folder with the authors' static_decoding, to be timed too.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads of PyTorch and Numba; left out, all cores.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, max=os.cpu_count(), help="Threads of PyTorch and Numba; left out, all cores.")
+]
 RESULTS = Path("benchmarks/results")
 
 

@@ -196,5 +196,5 @@ def _measured_rate(path: Path) -> tuple[float, str]:
         rate = row["total_seconds"] / (row["items"] * row["levels"]) * 1e9
         conditions = report["conditions"]
         return rate, f"{row['items']:,} items measured on {conditions['cores']} cores of {conditions['cpu']}"
-    except (OSError, ValueError, KeyError, StopIteration) as error:
+    except (OSError, ValueError, KeyError, StopIteration, TypeError, AttributeError, ZeroDivisionError) as error:
         raise ArgumentError(f"{path} is not a JSON of hedgerow bench build: {error!r}.") from None

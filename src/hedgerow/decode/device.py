@@ -11,7 +11,7 @@ import numpy as np
 
 from hedgerow.decode.beams import Beams
 from hedgerow.decode.ops import Array, Ops, ops_of
-from hedgerow.errors import BackendError
+from hedgerow.errors import ArgumentError, BackendError
 from hedgerow.index.trie import ARRAYS, Level, TrieIndex
 
 
@@ -34,6 +34,13 @@ class DeviceLevel:
     allowed: Array | None
     codebook_size: int
     max_branch: int
+
+    @property
+    def num_parents(self) -> int:
+        """P: states of the beams before this level are below it, and not below 0 but where dead."""
+        if self.child_start is not None:
+            return self.child_start.shape[0] - 1
+        return self.codes.shape[0] - (0 if self.forks is None else self.forks.shape[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +91,11 @@ def to_device(index: TrieIndex, backend: str, device: Any = None) -> DeviceIndex
 
 def as_device_index(index: DeviceIndex | TrieIndex) -> DeviceIndex:
     """Returns `index`, or, given the index of the host, its NumPy form, which shares its memory."""
-    return to_device(index, "numpy") if isinstance(index, TrieIndex) else index
+    if isinstance(index, TrieIndex):
+        return to_device(index, "numpy")
+    if not isinstance(index, DeviceIndex):
+        raise ArgumentError(f"expected an index, of the host or of a device; got {type(index).__name__}.")
+    return index
 
 
 def _code_dtype(dtype: np.dtype, ops: Ops) -> Any:

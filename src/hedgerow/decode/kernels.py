@@ -18,7 +18,8 @@ Kernel = Callable[[Ops, DeviceLevel, Beams, Array, int, Normalize], Beams]
 BACKENDS = ("auto", "array", "numba", "triton")
 # From this many logits on, Numba's kernel gains more in a few steps than loading it costs.
 NUMBA_FROM = 2**16
-
+# Set in a process that was forked after the Numba kernel had run: its threads are gone there.
+FORKED = False
 
 # Asked once: the step may be traced, and a tracer cannot follow the question.
 HAS_NUMBA, HAS_TRITON = find_spec("numba") is not None, find_spec("triton") is not None
@@ -45,7 +46,7 @@ def kernel_for(backend: Backend, index: DeviceIndex, logits: Array) -> Kernel:
         return array_step
     if backend == "triton" or (backend == "auto" and _on_gpu(index)):
         return _triton_kernel(backend, index, logits)
-    obstacle = _numba_obstacle(index)
+    obstacle = _numba_obstacle(index, logits)
     if backend == "numba" and obstacle:
         raise BackendError(f"the numba kernel cannot run: {obstacle}. Use backend='auto'.")
     if obstacle or (backend == "auto" and _size(logits) < NUMBA_FROM):
@@ -82,17 +83,24 @@ def _on_gpu(index: DeviceIndex) -> bool:
     return index.ops.name == "torch" and index.device.type == "cuda"
 
 
-def _numba_obstacle(index: DeviceIndex) -> str | None:
+def _numba_obstacle(index: DeviceIndex, logits: Array) -> str | None:
     if index.ops.name == "jax":
         return "the index is on JAX, whose arrays are traced and compiled by XLA"
     if index.ops.name == "torch":
-        import torch
-
-        if torch.compiler.is_compiling():
-            return "the step is being traced, and the compiler makes kernels of its own"
-        if index.device.type != "cpu":
-            return f"the index is on {index.device}, and this kernel is one of the CPU"
+        if not on_host(index):
+            return f"the step is being traced, or the index is on {index.device}; this kernel is one of the CPU"
+        if logits.requires_grad:
+            return "the logits ask for a gradient, and this kernel gives none; use logits.detach()"
+    if FORKED:
+        return "this process was forked from one whose kernel has threads, which do not survive that"
     return None if HAS_NUMBA else "the package numba is not installed"
+
+
+def on_host(index: DeviceIndex) -> bool:
+    """Whether an index of PyTorch is on the CPU, and the step is run and not traced."""
+    import torch
+
+    return not torch.compiler.is_compiling() and index.device.type == "cpu"
 
 
 def _size(logits: Array) -> int:

@@ -11,10 +11,13 @@ logit would not enter. Loops run over each row's own children, so a fat node cos
 from __future__ import annotations
 
 import math
+import os
+import threading
 
 import numpy as np
 from numba import njit, prange
 
+from hedgerow.decode import kernels
 from hedgerow.decode.array import LARGEST as LARGEST_LOGIT
 from hedgerow.decode.array import Normalize, bounded
 from hedgerow.decode.beams import DEAD, Beams
@@ -34,8 +37,18 @@ CODES, ALLOWED, GIVEN = 0, 1, 2
 NORMALIZERS = {"codes": CODES, "allowed": ALLOWED, None: GIVEN}
 UNARY, SPARSE, FORKED = 0, 1, 2
 NOTHING, NO_WORDS = np.zeros(1, np.int32), np.zeros((1, 0), np.uint32)
+# A kernel has all cores, and one of Numba's threading layers ends the process if two run at once.
+ONE_AT_A_TIME = threading.Lock()
 # Reductions are vectorised only where the order of additions is free; NaN is gone before they run.
 REDUCE = {"nnan", "nsz", "reassoc", "contract"}
+
+
+def _after_fork() -> None:
+    kernels.FORKED = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 @njit(inline="always")
@@ -242,10 +255,11 @@ def numba_step(
     shape = (kind, pointers, level_codes)
     allowed = NO_WORDS if level.allowed is None else to_numpy(level.allowed).view(np.uint32)
     word_tops = np.empty((batch * width, allowed.shape[1]), np.float32)
-    measures = _measure_rows(rows, scores.ravel(), states.ravel(), NORMALIZERS[normalize], *shape, word_tops)
     best = np.full((batch, beam_width), NEGATIVE_INF)
     nodes, parents = np.zeros(best.shape, np.int32), np.zeros(best.shape, np.int32)
-    _select(rows, scores, states, measures, *shape, allowed, word_tops, best, nodes, parents)
+    with ONE_AT_A_TIME:
+        measures = _measure_rows(rows, scores.ravel(), states.ravel(), NORMALIZERS[normalize], *shape, word_tops)
+        _select(rows, scores, states, measures, *shape, allowed, word_tops, best, nodes, parents)
     codes = np.empty((batch, beam_width, beams.level + 1), np.int32)
     _continue_codes(np.ascontiguousarray(to_numpy(beams.codes)), best, nodes, parents, level_codes, codes)
     arrays = (codes, best, nodes, parents)

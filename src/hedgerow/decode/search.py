@@ -9,7 +9,7 @@ from hedgerow.decode.array import Normalize
 from hedgerow.decode.beams import Beams
 from hedgerow.decode.device import DeviceIndex, as_device_index
 from hedgerow.decode.kernels import Backend
-from hedgerow.decode.step import step
+from hedgerow.decode.step import is_count, step
 from hedgerow.errors import ArgumentError
 from hedgerow.index.trie import TrieIndex
 
@@ -20,11 +20,11 @@ def start(index: DeviceIndex | TrieIndex, batch_size: int) -> Beams:
     Raises:
         ArgumentError: `batch_size` is not a positive integer.
     """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+    if not is_count(batch_size):
         raise ArgumentError(f"batch_size must be a positive integer; got {batch_size!r}.")
     device_index = as_device_index(index)
     xp, device = device_index.ops.xp, device_index.device
-    shape = (batch_size, 1)
+    shape = (int(batch_size), 1)
     return Beams(
         codes=xp.zeros((*shape, 0), dtype=xp.int32, device=device),
         scores=xp.zeros(shape, dtype=xp.float32, device=device),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from hedgerow.decode.array import Normalize
 from hedgerow.decode.beams import Beams
 from hedgerow.decode.device import DeviceIndex, as_device_index
-from hedgerow.decode.kernels import Backend, kernel_for
+from hedgerow.decode.kernels import Backend, kernel_for, on_host
 from hedgerow.errors import ArgumentError, BackendError
 from hedgerow.index.trie import TrieIndex
 
@@ -43,15 +45,40 @@ def step(
     index = as_device_index(index)
     _check(index, beams, logits, beam_width, normalize)
     kernel = kernel_for(backend, index, logits)
-    return kernel(index.ops, index.levels[beams.level], beams, logits, beam_width, normalize)
+    return kernel(index.ops, index.levels[beams.level], beams, logits, int(beam_width), normalize)
+
+
+def is_count(number: Any) -> bool:
+    """Whether an argument is a whole number from 1 on, of Python or of NumPy."""
+    return isinstance(number, int | np.integer) and not isinstance(number, bool) and int(number) >= 1
+
+
+def _check_beams(index: DeviceIndex, beams: Beams) -> None:
+    """Makes sure that hand-made beams, or those of another index, lead nowhere outside this one."""
+    shape = tuple(beams.states.shape)
+    shapes = {"scores": shape, "parents": shape, "codes": (*shape, beams.level)}
+    for name, expected in shapes.items():
+        if tuple(getattr(beams, name).shape) != expected or len(shape) != 2:
+            got = {name: list(getattr(beams, name).shape) for name in ("codes", "scores", "states", "parents")}
+            raise ArgumentError(f"beams must be codes [B, m, l], and scores, states and parents [B, m]; got {got}.")
+    # Only on the host: on an accelerator a look at the states would stop it.
+    if index.ops.name == "numpy" or (index.ops.name == "torch" and on_host(index)):
+        level = index.levels[beams.level]
+        if shape[0] and shape[1] and int(beams.states.max()) >= level.num_parents:
+            raise ArgumentError(
+                f"a beam is at state {int(beams.states.max())}, but level {beams.level} of this index follows "
+                f"{level.num_parents} nodes: the beams are those of another index."
+            )
 
 
 def _check(index: DeviceIndex, beams: Beams, logits: Any, beam_width: int, normalize: Normalize) -> None:
+    if not isinstance(beams, Beams):
+        raise ArgumentError(f"expected Beams, as hr.start gives them; got {type(beams).__name__}.")
     if beams.level >= index.num_levels:
         raise ArgumentError(
             f"these beams are finished: they have all {index.num_levels} codes; call index.items(beams)."
         )
-    if isinstance(beam_width, bool) or not isinstance(beam_width, int) or beam_width < 1:
+    if not is_count(beam_width):
         raise ArgumentError(f"beam_width must be a positive integer; got {beam_width!r}.")
     if normalize not in ("codes", "allowed", None):
         raise ArgumentError(f"normalize must be 'codes', 'allowed' or None; got {normalize!r}.")
@@ -71,5 +98,6 @@ def _check(index: DeviceIndex, beams: Beams, logits: Any, beam_width: int, norma
         )
     if not index.ops.is_float(logits.dtype):
         raise ArgumentError(f"logits must be floating point; got {logits.dtype}.")
+    _check_beams(index, beams)
     if index.ops.name == "torch" and logits.device != index.device:
         raise BackendError(f"the index is on {index.device}, but the logits are on {logits.device}; move one.")

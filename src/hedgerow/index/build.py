@@ -63,7 +63,7 @@ def build_index(
         progress(f"level {at}", at + 1, passes)
         is_first, codes = _new_nodes(is_new, codes)
         level = _level(codes, *fan_out(is_first, parents), size)
-        if pays_dense(level) if by_rule else at in by_hand:
+        if pays_dense(level) if by_rule else at in by_hand and level.num_nodes:
             level = with_bitmap(level, at)
         levels.append(level)
         parents = level.num_nodes

@@ -20,7 +20,7 @@ from hedgerow.catalog import ITEM_ID, Catalog
 from hedgerow.errors import CatalogError
 from hedgerow.index.build import Progress, build_index, ignore_progress, pays_dense, with_bitmap
 from hedgerow.index.fanout import fan_out
-from hedgerow.index.files import claim_folder, save_index
+from hedgerow.index.files import as_folder, claim_folder, save_index
 from hedgerow.index.sort import leading_bits
 from hedgerow.index.spill import Spill, check_distinct, sample_evenly
 from hedgerow.index.trie import Level, TrieIndex
@@ -64,10 +64,11 @@ def build_to_disk(
         CatalogError: as for `Catalog.from_parquet`; or the memory does not do for this catalog.
         IndexFileError: as for `TrieIndex.save`.
     """
-    reader = _Reader(Path(source), sid, item_id, attributes, progress)
-    claim_folder(Path(output))
+    reader = _Reader(Path(source).absolute(), sid, item_id, attributes, progress)
+    output = as_folder(output)
+    claim_folder(output)
     # Beside the output, so that finished files move there by a rename.
-    with tempfile.TemporaryDirectory(prefix=".hedgerow-build-", dir=Path(output).absolute().parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=".hedgerow-build-", dir=output.absolute().parent) as folder:
         scratch, rows = Path(folder), reader.part_rows(memory)
         sizes, bounds = _plan(reader, codebook_sizes, memory)
         with Spill(scratch, len(bounds) + 1) as spill:

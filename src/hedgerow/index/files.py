@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hedgerow.errors import IndexFileError
+from hedgerow.errors import ArgumentError, IndexFileError
 from hedgerow.index.fanout import count_children, kinds
 from hedgerow.index.tensors import read_tensors, write_tensors
 from hedgerow.index.trie import ARRAYS, WORD_BITS, Level, TrieIndex
@@ -31,7 +31,7 @@ VERSION = 1
 MANIFEST = "manifest.json"
 LOCK = ".lock"
 OURS = re.compile(r"(trie|items)-([0-9a-f]{16}\.(safetensors|parquet)|new)|manifest-new|\.lock|manifest\.json")
-BLOCK = 2**22
+DATA = re.compile(r"(trie|items)-[0-9a-f]{16}\.(safetensors|parquet)")
 
 
 def save_index(index: TrieIndex, path: str | Path, *, write_items: Callable[[Path], None] | None = None) -> None:
@@ -42,7 +42,7 @@ def save_index(index: TrieIndex, path: str | Path, *, write_items: Callable[[Pat
         path: the folder.
         write_items: writes the items as Parquet to the path it is given, where they are too many to be one table.
     """
-    folder = Path(path)
+    folder = as_folder(path)
     try:
         claim_folder(folder)
         with _locked(folder):
@@ -53,6 +53,8 @@ def save_index(index: TrieIndex, path: str | Path, *, write_items: Callable[[Pat
 
 def _write(index: TrieIndex, folder: Path, write_items: Callable[[Path], None]) -> None:
     trie, items, manifest = (folder / f"{part}-new" for part in ("trie", "items", "manifest"))
+    for stale in (trie, items, manifest):
+        stale.unlink(missing_ok=True)
     try:
         write_tensors(_tensors(index), trie)
         write_items(items)
@@ -63,9 +65,10 @@ def _write(index: TrieIndex, folder: Path, write_items: Callable[[Path], None]) 
             new.unlink(missing_ok=True)
     kept = {MANIFEST, LOCK, *(entry["name"] for entry in files.values())}
     for name in set(os.listdir(folder)) - kept:
-        # Windows keeps a file that a reader has mapped; the next save removes it.
-        with suppress(PermissionError):
-            os.unlink(folder / name)
+        # Windows keeps a file that a reader has mapped; the next save removes it. A folder is not ours.
+        if OURS.fullmatch(name):
+            with suppress(PermissionError, IsADirectoryError):
+                os.unlink(folder / name)
 
 
 def load_index(path: str | Path, *, mmap: bool = False, verify: bool | None = None) -> TrieIndex:
@@ -80,7 +83,7 @@ def load_index(path: str | Path, *, mmap: bool = False, verify: bool | None = No
     Raises:
         IndexFileError: there is no index, or it is foreign, truncated, altered, or of a newer format.
     """
-    folder = Path(path)
+    folder = as_folder(path)
     check = not mmap if verify is None else verify
     try:
         while True:
@@ -104,17 +107,37 @@ def _stamp(folder: Path) -> tuple[int, int] | None:
     return info.st_ino, info.st_mtime_ns
 
 
+def as_folder(path: str | Path) -> Path:
+    """Returns a path as a folder's, `~` being the user's home.
+
+    Raises:
+        ArgumentError: it is no path.
+    """
+    try:
+        folder = Path(path).expanduser()
+        bad = b"\0" in os.fsencode(folder)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ArgumentError(f"expected the path of a folder; got {path!r}: {error}.") from None
+    if bad:
+        raise ArgumentError(f"a path has no NUL in it; got {path!r}.")
+    return folder
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Returns the manifest of the index in `folder`, its format and checksum compared. Errors as for `load_index`."""
     path = folder / MANIFEST
     if not path.is_file():
+        if folder.is_file():
+            raise IndexFileError(f"{folder} is a file; a saved index is a folder. Give the folder.")
         what = "does not exist" if not folder.exists() else f"holds no {MANIFEST}, so it is not a saved index"
         raise IndexFileError(f"{folder} {what}. Write one with index.save(path), or: hedgerow build.")
     try:
         manifest = json.loads(path.read_bytes())
         if manifest["format"] != FORMAT:
             raise KeyError("format")
-        version = int(manifest["version"])
+        version = manifest["version"]
+        if type(version) is not int or version < 1:
+            raise ValueError("version")
         complete = version > VERSION or _is_complete(manifest)
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise IndexFileError(f"{path} is not the manifest of a hedgerow index, or it is damaged.") from None
@@ -134,7 +157,8 @@ def _is_complete(manifest: dict[str, Any]) -> bool:
         numbers += [level[name] for name in ("codebook_size", "max_branch", "nodes")]
     files = [manifest["files"][part] for part in ("trie", "items")]
     numbers += [entry["bytes"] for entry in files]
-    names = all(OURS.fullmatch(entry["name"]) and isinstance(entry["sha256"], str) for entry in files)
+    names = all(DATA.fullmatch(entry["name"]) and isinstance(entry["sha256"], str) for entry in files)
+    names = names and all(entry["bytes"] for entry in files)
     dense = all(isinstance(level["dense"], bool) for level in manifest["levels"])
     return (
         names and dense and all(type(number) is int and number >= 0 for number in numbers) and manifest["levels"] != []
@@ -228,16 +252,31 @@ def claim_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     names = os.listdir(folder)
     foreign = sorted(name for name in names if not OURS.fullmatch(name))
-    if names == [MANIFEST] and f'"{FORMAT}"'.encode() not in (folder / MANIFEST).read_bytes():
-        foreign = names  # many programs call a file so
+    if MANIFEST in names and _is_foreign((folder / MANIFEST).read_bytes(), alone=len(names) == 1):
+        foreign = [MANIFEST]
+    if LOCK in names and (folder / LOCK).stat().st_size:
+        foreign = [LOCK]
     if foreign:
         raise IndexFileError(f"{folder} holds {foreign[0]!r}, which is not part of an index. Choose another path.")
+
+
+def _is_foreign(manifest: bytes, *, alone: bool) -> bool:
+    """Whether a manifest is another program's: many call a file so. A damaged one beside our other files is ours."""
+    if f'"format": "{FORMAT}"'.encode() in manifest:
+        return False
+    try:
+        json.loads(manifest)
+    except (ValueError, RecursionError):
+        return alone
+    return True
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Lets one writer at a time into the folder; the lock goes with the process that holds it."""
-    with open(folder / LOCK, "wb") as lock:
+    # Not through a link, and without cutting what is there.
+    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+    with open(handle, "wb") as lock:
         try:
             import fcntl
         except ModuleNotFoundError:
@@ -253,7 +292,9 @@ def _write_items(table: pa.Table, path: Path) -> None:
     import pyarrow.parquet as pq
 
     try:
-        pq.write_table(table, path, compression="zstd")
+        # An open file, because Arrow reads paths its own way: "~" and "a:b" are not what they are to Python.
+        with open(path, "wb") as file:
+            pq.write_table(table, file, compression="zstd")
     except pa.ArrowException as error:
         raise IndexFileError(f"the attributes cannot be written as Parquet: {error}") from error
 

@@ -51,6 +51,10 @@ class Level:
     codebook_size: int
     max_branch: int
 
+    def __post_init__(self) -> None:
+        for array in self.arrays.values():
+            array.setflags(write=False)
+
     @property
     def num_nodes(self) -> int:
         """E, the number of distinct prefixes that end at this level."""
@@ -123,6 +127,10 @@ class TrieIndex:
     leaf_start: np.ndarray | None
     leaf_forks: np.ndarray | None
     load_items: Callable[[], pa.Table] = field(compare=False)
+
+    def __post_init__(self) -> None:
+        for array in self.leaf_arrays.values():
+            array.setflags(write=False)
 
     @property
     def num_items(self) -> int:
@@ -219,10 +227,7 @@ class TrieIndex:
         Raises:
             ArgumentError: a leaf is not 0 to S - 1.
         """
-        nodes = np.arange(self.num_sids) if leaves is None else np.asarray(leaves, np.int64)
-        unknown = nodes[(nodes < 0) | (nodes >= self.num_sids)]
-        if len(unknown):
-            raise ArgumentError(f"leaf {unknown[0]} does not exist; this index has leaves 0 to {self.num_sids - 1}.")
+        nodes = np.arange(self.num_sids) if leaves is None else self._checked_leaves(leaves)
         matrix = np.empty((len(nodes), self.num_levels), np.int64)
         for at in range(self.num_levels - 1, -1, -1):
             level = self.levels[at]
@@ -231,8 +236,12 @@ class TrieIndex:
         return matrix
 
     def rows_of(self, leaves: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Returns, for each of `leaves` [R], the row of its first item, and the row after its last."""
-        return spans(self.leaf_start, self.leaf_forks, np.asarray(leaves, np.int64))
+        """Returns, for each of `leaves` [R], the row of its first item, and the row after its last.
+
+        Raises:
+            ArgumentError: as for `sids`.
+        """
+        return spans(self.leaf_start, self.leaf_forks, self._checked_leaves(leaves))
 
     def collisions(self) -> tuple[int, int, int]:
         """Returns how many items share a SID, how many SIDs they share, and how many items share one at most."""
@@ -282,6 +291,15 @@ class TrieIndex:
         from hedgerow.index.describe import describe
 
         return describe(self)
+
+    def _checked_leaves(self, leaves: Any) -> np.ndarray:
+        given = np.asarray(leaves)
+        if given.dtype.kind not in "iu" and given.size:
+            raise ArgumentError(f"leaves are integers; got {given.dtype}.")
+        unknown = given[(given < 0) | (given >= self.num_sids)]
+        if unknown.size:
+            raise ArgumentError(f"leaf {unknown[0]} does not exist; this index has leaves 0 to {self.num_sids - 1}.")
+        return given.astype(np.int64)
 
     def _walk(self, prefixes: np.ndarray) -> np.ndarray:
         states = np.zeros(len(prefixes), np.int64)
