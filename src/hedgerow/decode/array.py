@@ -119,8 +119,8 @@ def _codes(ops: Ops, level: DeviceLevel, nodes: Array) -> Array:
 def bounded(ops: Ops, logits: Array) -> Array:
     """Returns float32 logits, finite ones within +-LARGEST, +inf as LARGEST, NaN as -inf."""
     xp = ops.xp
-    wide = logits if logits.dtype == xp.float64 else xp.astype(logits, xp.float32)
-    return xp.astype(xp.where(wide > -INF, xp.clip(wide, -LARGEST, LARGEST), -INF), xp.float32)
+    wide = logits if logits.dtype == xp.float64 else xp.astype(logits, xp.float32, copy=False)
+    return xp.astype(xp.where(wide > -INF, xp.clip(wide, -LARGEST, LARGEST), -INF), xp.float32, copy=False)
 
 
 def _less_normalizer(ops: Ops, logits: Array, over: Array) -> Array:

@@ -246,7 +246,7 @@ def numba_step(
     batch, width, size = logits.shape
     if logits.dtype == ops.xp.float64:
         logits = bounded(ops, logits)
-    rows = to_numpy(ops.xp.astype(logits, ops.xp.float32)).reshape(batch * width, size)
+    rows = to_numpy(ops.xp.astype(logits, ops.xp.float32, copy=False)).reshape(batch * width, size)
     scores, states = (np.ascontiguousarray(to_numpy(array)) for array in (beams.scores, beams.states))
     if level.max_branch == 0:
         states = np.full_like(states, DEAD)
