@@ -41,12 +41,7 @@ def _gather_step(
     valid = at < xp.expand_dims(count, axis=-1)
     nodes = xp.expand_dims(first, axis=-1) + xp.where(valid, at, 0)
     codes = _codes(ops, level, nodes)
-    log_probs = ops.take_along(logits, codes)
-    if normalize == "codes":
-        log_probs = _less_normalizer(ops, log_probs, logits)
-    elif normalize == "allowed":
-        log_probs = _less_normalizer(ops, log_probs, xp.where(valid, log_probs, -INF))
-    scores = xp.where(valid, xp.expand_dims(beams.scores, axis=-1) + log_probs, -INF)
+    scores = _scores(ops, beams, ops.take_along(logits, codes), logits, valid, normalize)
     best, at, alive = _best(ops, scores, beam_width)
     states = ops.take_along(_flat(ops, nodes), at)
     codes = ops.take_along(_flat(ops, codes), at)
@@ -65,16 +60,21 @@ def _scan_step(
     bits = (xp.expand_dims(words, axis=-1) >> bit) & 1
     shape = (*words.shape[:-1], words.shape[-1] * WORD_BITS)
     valid = (xp.reshape(bits, shape)[..., :size] != 0) & xp.expand_dims(live, axis=-1)
-    log_probs = logits
-    if normalize == "codes":
-        log_probs = _less_normalizer(ops, logits, logits)
-    elif normalize == "allowed":
-        log_probs = _less_normalizer(ops, logits, xp.where(valid, logits, -INF))
-    scores = xp.where(valid, xp.expand_dims(beams.scores, axis=-1) + log_probs, -INF)
+    scores = _scores(ops, beams, logits, logits, valid, normalize)
     best, at, alive = _best(ops, scores, beam_width)
     parents, codes = at // size, xp.astype(at % size, xp.int32)
     states = _ranked_children(ops, level, ops.take_along(beams.states, parents), codes)
     return _continued(ops, beams, best, alive, parents, states, codes)
+
+
+def _scores(ops: Ops, beams: Beams, candidates: Array, logits: Array, valid: Array, normalize: Normalize) -> Array:
+    """Returns the scores of all candidates [B, m, K], given their logits; -inf where `valid` says there is none."""
+    xp = ops.xp
+    if normalize == "codes":
+        candidates = _less_normalizer(ops, candidates, logits)
+    elif normalize == "allowed":
+        candidates = _less_normalizer(ops, candidates, xp.where(valid, candidates, -INF))
+    return xp.where(valid, xp.expand_dims(beams.scores, axis=-1) + candidates, -INF)
 
 
 def _ranked_children(ops: Ops, level: DeviceLevel, states: Array, codes: Array) -> Array:
