@@ -7,7 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
@@ -190,7 +190,7 @@ def demo(
     from hedgerow.demo.run import run_demo
     from hedgerow.demo.show import show_demo
 
-    with err.status("loading the model and 17,472 films ...") if not as_json else _nothing():
+    with err.status("loading the model and 17,472 films ...") if not as_json else nullcontext():
         report = run_demo(prompt or None, since=since, beam_width=beam_width, k=k)
     if as_json:
         _print_json(report.to_dict())
@@ -300,11 +300,6 @@ def _print_collisions(index: hr.TrieIndex) -> None:
 def _print_json(facts: dict[str, Any]) -> None:
     # Dates, decimals and the like, which JSON has no form for, are written as text.
     print(json.dumps(facts, indent=2, ensure_ascii=False, default=str))
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
 
 
 @contextmanager

@@ -18,13 +18,12 @@ from rich.console import Console
 from hedgerow.bench.building import LABELS, PAPER_BYTES_AN_ITEM
 from hedgerow.bench.tables import show_rows
 from hedgerow.errors import ArgumentError
+from hedgerow.index.build import DENSE_FILL
+from hedgerow.index.fanout import FORKED_SHARE
+from hedgerow.index.trie import words_of
 from hedgerow.sids import MAX_CODEBOOK_SIZE, MAX_ITEMS
 
 POINTER_BYTES = 4
-WORD_BITS = 32
-# The rules of the layout (index/trie.py, index/build.py), stated again: a test holds them to a built index.
-FORKED_SHARE = 8
-DENSE_FILL = 4
 # Prefixes beyond this many are never met twice; it keeps products of many codebooks within a float.
 MANY = 10**40
 # Nanoseconds an item and level.
@@ -165,7 +164,7 @@ def show(planned: Plan, console: Console) -> None:
 def _level_bytes(parents: float, nodes: float, branch: int, size: int) -> tuple[str, float]:
     representation, pointers = _fan_out(parents, nodes)
     nbytes = nodes * _code_bytes(size) + pointers
-    bitmap = parents * -(-size // WORD_BITS) * 4
+    bitmap = parents * words_of(size) * 4
     if branch * DENSE_FILL >= size and bitmap <= nbytes:
         return "dense", nbytes + bitmap
     return representation, nbytes

@@ -12,6 +12,7 @@ import numpy as np
 from hedgerow.decode.beams import Beams
 from hedgerow.decode.ops import Array, Ops, ops_of
 from hedgerow.errors import ArgumentError, BackendError
+from hedgerow.index.fanout import count_parents
 from hedgerow.index.trie import ARRAYS, Level, TrieIndex
 
 
@@ -38,9 +39,7 @@ class DeviceLevel:
     @property
     def num_parents(self) -> int:
         """P: states of the beams before this level are below it, and not below 0 but where dead."""
-        if self.child_start is not None:
-            return self.child_start.shape[0] - 1
-        return self.codes.shape[0] - (0 if self.forks is None else self.forks.shape[0])
+        return count_parents(self.child_start, self.forks, len(self.codes))
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from hedgerow.catalog import ITEM_ID, Catalog
 from hedgerow.errors import ArgumentError
 from hedgerow.index.fanout import fan_out
 from hedgerow.index.sort import sorted_columns, sorted_rows, touched
-from hedgerow.index.trie import WORD_BITS, Level, TrieIndex
+from hedgerow.index.trie import WORD_BITS, Level, TrieIndex, words_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -96,17 +96,13 @@ def _level(
     return Level(codes, child_start, forks, None, codebook_size, max_branch)
 
 
-def _words(codebook_size: int) -> int:
-    return -(-codebook_size // WORD_BITS)
-
-
 def pays_dense(level: Level) -> bool:
     """Whether the rule of `build_index` makes a level dense."""
     return level.max_branch * DENSE_FILL >= level.codebook_size and _bitmap_nbytes(level) <= level.nbytes
 
 
 def _bitmap_nbytes(level: Level) -> int:
-    return level.num_parents * _words(level.codebook_size) * 4
+    return level.num_parents * words_of(level.codebook_size) * 4
 
 
 def with_bitmap(level: Level, at: int) -> Level:
@@ -121,7 +117,7 @@ def with_bitmap(level: Level, at: int) -> Level:
 
 def bitmap(level: Level) -> np.ndarray:
     """Returns `Level.allowed` [P, ceil(C / 32)], made a block of parents at a time, so that memory stays small."""
-    words = _words(level.codebook_size)
+    words = words_of(level.codebook_size)
     allowed = np.empty((level.num_parents, words), np.uint32)
     block = max(1, CHUNK_BITS // (words * WORD_BITS))
     for begin in range(0, level.num_parents, block):

@@ -21,7 +21,7 @@ import numpy as np
 from hedgerow.errors import ArgumentError, IndexFileError
 from hedgerow.index.fanout import count_children, kinds
 from hedgerow.index.tensors import read_tensors, write_tensors
-from hedgerow.index.trie import ARRAYS, WORD_BITS, Level, TrieIndex
+from hedgerow.index.trie import ARRAYS, Level, TrieIndex, words_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -196,11 +196,10 @@ def _load(folder: Path, manifest: dict[str, Any], mmap: bool, verify: bool) -> T
 def _level(path: Path, tensors: dict[str, np.ndarray], at: int, facts: dict[str, Any], parents: int) -> Level:
     codes, child_start, forks, allowed = (tensors.pop(f"{name}.{at}", None) for name in ARRAYS)
     size, nodes = facts["codebook_size"], facts["nodes"]
-    words = -(-size // WORD_BITS)
     expected = (
         (np.min_scalar_type(size - 1), (nodes,)),
         *kinds(parents, nodes),
-        (np.dtype(np.uint32), (parents, words)) if facts["dense"] else None,
+        (np.dtype(np.uint32), (parents, words_of(size))) if facts["dense"] else None,
     )
     if tuple(map(_kind, (codes, child_start, forks, allowed))) != expected or codes is None:
         raise IndexFileError(f"{path}: the arrays of level {at} are not those that the manifest names. Build it again.")

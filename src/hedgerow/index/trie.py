@@ -24,6 +24,11 @@ WORD_BITS = 32
 ARRAYS = ("codes", "child_start", "forks", "allowed")
 
 
+def words_of(codebook_size: int) -> int:
+    """Returns how many words a parent's row of a bitmap has."""
+    return -(-codebook_size // WORD_BITS)
+
+
 @dataclass(frozen=True, eq=False)
 class Level:
     """One level of the trie: E nodes, under the P nodes of the level before (P = 1, the root, for level 0).

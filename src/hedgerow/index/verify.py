@@ -73,10 +73,6 @@ def _level_faults(level: Level, parents: int) -> Iterator[str]:
         yield "the bitmap does not say what the codes say"
 
 
-def _rise(forks: np.ndarray, parents: int) -> bool:
-    return bool(forks[0] >= 0 and forks[-1] < parents and (np.diff(forks) >= 0).all())
-
-
 def _item_faults(index: TrieIndex) -> Iterator[str]:
     from hedgerow.columns import checked_item_ids
 
