@@ -6,22 +6,19 @@ import platform
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
-from itertools import groupby
 from statistics import fmean
 from typing import Any
 
-import torch
 from paths import FILMS, OUT, RESULTS, SEED
 from prompts import Film, Request, load_films
 from questions import Question, questions
 from rich.progress import track
 
 import hedgerow as hr
-from hedgerow.demo.films import FilmModel, free_search
+from hedgerow.demo.films import free_search, load_retriever
 
-BEAMS, TOP, BATCH = 50, 10, 8
+BEAMS, TOP, BATCH = 50, 10, 32
 PACKAGES = ("numpy", "pyarrow", "scikit-learn", "tokenizers", "torch", "transformers")
 
 
@@ -34,29 +31,19 @@ class Answer:
     real: list[bool]  # whether each beam of the free search names a film, best first
 
 
-def same_length(model: FilmModel, asked: Iterable[Question]) -> Iterator[tuple[torch.Tensor, list[Question]]]:
-    """Small batches of questions whose prompts have equally many tokens, so that none needs padding."""
-    encoded = sorted(((model.encode(question.prompt), question) for question in asked), key=lambda row: len(row[0]))
-    for _, group in groupby(encoded, key=lambda row: len(row[0])):
-        rows = list(group)
-        for at in range(0, len(rows), BATCH):
-            ids, part = zip(*rows[at : at + BATCH], strict=True)
-            yield torch.tensor(ids), list(part)
-
-
 def answers(films: list[Film]) -> Iterator[Answer]:
     catalog = hr.Catalog.from_parquet(FILMS, sid="sid", item_id="item_id")
-    index = hr.build_index(catalog)
-    device_index = index.to("torch")
+    retriever = load_retriever(hr.build_index(catalog))
     by_id = {film["item_id"]: film for film in films}
     sids = {tuple(film["sid"]) for film in films}
-    model = FilmModel()
-    batches = list(same_length(model, questions(films)))
-    for prompts, asked in track(batches, "evaluating"):
-        beams = hr.beam_search(device_index, model.logits_fn(prompts), batch_size=len(asked), beam_width=BEAMS)
-        free, _ = free_search(partial(model.logits, prompts), batch_size=len(asked), beam_width=BEAMS)
-        for question, found, beams_of in zip(asked, index.items(beams), free.tolist(), strict=True):
-            best = [by_id[item] for item in found.item_ids[:TOP]]
+    everything = list(questions(films))
+    for start in track(range(0, len(everything), BATCH), "evaluating"):
+        asked = everything[start : start + BATCH]
+        prompts = [question.prompt for question in asked]
+        found = retriever.retrieve(prompts, beam_width=BEAMS, k=TOP)
+        free, _ = free_search(retriever, prompts, beam_width=BEAMS)
+        for question, results, beams_of in zip(asked, found, free.tolist(), strict=True):
+            best = [by_id[item] for item in results.item_ids]
             yield Answer(question, best, [tuple(sid) in sids for sid in beams_of])
 
 

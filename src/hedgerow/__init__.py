@@ -10,6 +10,7 @@ from hedgerow.index.build import build_index
 from hedgerow.index.files import load_index
 from hedgerow.index.trie import TrieIndex
 from hedgerow.results import Results
+from hedgerow.tokens import TokenMap
 
 __version__ = "0.1.0"
 
@@ -23,6 +24,7 @@ __all__ = [
     "HedgerowError",
     "IndexFileError",
     "Results",
+    "TokenMap",
     "TrieIndex",
     "beam_search",
     "build_index",

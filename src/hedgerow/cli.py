@@ -18,6 +18,7 @@ from rich.markup import escape
 
 import hedgerow as hr
 from hedgerow.bench.cli import bench, plan
+from hedgerow.cli_hf import explain, retrieve
 from hedgerow.errors import HedgerowError
 from hedgerow.index.build import Progress, ignore_progress
 
@@ -198,6 +199,10 @@ def demo(
         show_demo(report, out)
 
 
+app.command(epilog="Example: hedgerow retrieve --model DIR --index items.hedgerow -p 'Recommend me a western'")(
+    retrieve
+)
+app.command(epilog="Example: hedgerow explain -p 'Recommend me a western' --item title=Unforgiven")(explain)
 app.command(epilog="Example: hedgerow plan --items 20e6 --levels 8 --codebook 2048")(plan)
 
 

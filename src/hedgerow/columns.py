@@ -278,3 +278,14 @@ def sids_of_lists(column: pa.Array, name: str) -> np.ndarray:
         row, level = divmod(pc.index(pc.is_null(codes), True).as_py(), int(lengths[0]))
         raise CatalogError(f"row {row}, level {level}: a code of column {name!r} is null; drop the rows without a SID.")
     return codes.to_numpy(zero_copy_only=False).reshape(len(column), int(lengths[0]))
+
+
+def rows_equal(column: pa.ChunkedArray, value: Any) -> list[int]:
+    """Returns the rows of a column that hold a value; none where the column's type cannot hold it."""
+    if pa.types.is_nested(column.type):
+        return []
+    try:
+        wanted = pa.scalar(value, column.type) if not isinstance(value, str) else pa.scalar(value).cast(column.type)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return []
+    return pc.indices_nonzero(pc.equal(column, wanted)).to_pylist()

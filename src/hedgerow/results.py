@@ -38,6 +38,12 @@ class Results:
     def __len__(self) -> int:
         return len(self.item_ids)
 
+    def head(self, k: int) -> Results:
+        """Returns the best k items, or all where there are fewer."""
+        cut = slice(0, k)
+        arrays = self.item_ids[cut], self.sids[cut], self.scores[cut], self.rows[cut]
+        return Results(*arrays, self.attributes.slice(0, k))
+
     def to_pylist(self) -> list[dict[str, Any]]:
         """Returns one dict an item: item_id, score, sid, and its attributes."""
         # Arrow forgets the number of rows of a table without columns when it is pickled.

@@ -17,7 +17,7 @@ from hedgerow.bench.baselines.ours import Hedgerow
 from hedgerow.bench.baselines.ppv import PpvApproximate, PpvCarried, PpvExact
 from hedgerow.bench.baselines.static_published import StaticPublished
 from hedgerow.bench.baselines.unconstrained import Unconstrained
-from hedgerow.bench.cases import COLD, Case, logits_of, sids_of
+from hedgerow.bench.cases import COLD, Case, logits_after, logits_of, sids_of
 from hedgerow.bench.entries import entry_of
 from hedgerow.bench.gate import GateError, check, exact_beams
 from hedgerow.bench.methods import PAPER, PEERS
@@ -79,6 +79,7 @@ def test_every_backend_on_one_case(backend):
     problem = Problem(hr.build_index(hr.Catalog(sids_of(SMALL), codebook_sizes=SMALL.codebook)))
     logits = logits_of(SMALL)
     exact = exact_beams(problem, logits, SMALL.beam_width)
+    by_prefix = exact_beams(problem, logits, SMALL.beam_width, by_prefix=True)[-1]
     placed = [arrays.put(level_logits) for level_logits in logits]
     ran = set()
     for method in COMPILED if backend == "jax" else METHODS:
@@ -86,7 +87,7 @@ def test_every_backend_on_one_case(backend):
             entry = entry_of(method, problem, arrays, SMALL, placed)
         except Unavailable:
             continue
-        checked = check(entry, problem, exact)
+        checked = check(entry, problem, exact, by_prefix)
         assert len(entry.levels) == SMALL.levels
         entry.decode()
         if entry.promise is Promise.EXACT:
@@ -140,6 +141,14 @@ def test_hash_bitmap_lets_no_prefix_of_the_catalog_out():
             assert allowed[0, 0, code]
 
 
+def test_logits_by_prefix_do_not_depend_on_rank():
+    level_logits = np.random.default_rng(0).normal(size=(2, 5, 4))
+    codes = np.random.default_rng(1).integers(0, 9, (2, 5, 3))
+    there = logits_after(codes, level_logits)
+    np.testing.assert_array_equal(logits_after(codes[:, ::-1], level_logits), there[:, ::-1])
+    assert len(np.unique(there[0], axis=0)) > 1
+
+
 def test_gate_refuses_a_broken_promise():
     class Liar(Unconstrained):
         name = "liar"
@@ -148,8 +157,9 @@ def test_gate_refuses_a_broken_promise():
     problem = Problem(hr.build_index(hr.Catalog(sids_of(SMALL), codebook_sizes=SMALL.codebook)))
     logits = logits_of(SMALL)
     entry = entry_of(Liar, problem, arrays_of("numpy"), SMALL, logits)
+    exact = exact_beams(problem, logits, SMALL.beam_width)
     with pytest.raises(GateError, match="liar promises"):
-        check(entry, problem, exact_beams(problem, logits, SMALL.beam_width))
+        check(entry, problem, exact, exact[-1])
 
 
 def test_a_catalog_too_large_for_a_method_is_refused_with_the_reason():

@@ -97,3 +97,14 @@ def logits_of(case: Case) -> list[np.ndarray]:
     rng = np.random.default_rng((case.seed, 1))
     widths = [1] + [case.beam_width] * (case.levels - 1)
     return [rng.standard_normal((case.batch, width, case.codebook), np.float32) for width in widths]
+
+
+def logits_after(codes: np.ndarray, level_logits: np.ndarray) -> np.ndarray:
+    """Returns logits [B, m, C] for beams with `codes` [B, m, l]: rows of the level's, chosen by prefix and not by rank.
+
+    Two beams of one score, to the last bit or nearly, may have either rank; this way nothing else depends on it.
+    """
+    multipliers = np.arange(1, codes.shape[-1] + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) | np.uint64(1)
+    mixed = (codes.astype(np.int64).view(np.uint64) * multipliers).sum(-1, dtype=np.uint64)
+    rows = (mixed >> np.uint64(32)) % np.uint64(level_logits.shape[1])
+    return level_logits[np.arange(len(codes))[:, None], rows.astype(np.int64)]

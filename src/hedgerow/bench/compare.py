@@ -63,6 +63,7 @@ def compare(
     problem = problem_of(case)
     logits = logits_of(case)
     exact = exact_beams(problem, logits, case.beam_width)
+    by_prefix = exact_beams(problem, logits, case.beam_width, by_prefix=True)[-1]
     placed = [arrays.put(level_logits) for level_logits in logits]
     skipped: list[tuple[str, str, str]] = []
     checked: list[tuple[Entry, Checked]] = []
@@ -80,7 +81,7 @@ def compare(
                     (f"{case.name}, {case.items:,} items of {case.codebook:,} codes", method.name, str(reason))
                 )
                 continue
-            checked.append((entry, check(entry, problem, exact)))
+            checked.append((entry, check(entry, problem, exact, by_prefix)))
         tell(f"{case.name}: {case.items:,} items, timing {len(checked)} methods")
         rows = _decode_rows(case, checked, arrays, budget)
         if by_level:

@@ -11,7 +11,7 @@ from typing import Any
 from hedgerow.bench.arrays import Array, Arrays
 from hedgerow.bench.baselines.base import Baseline, Found, Problem, Promise, Unavailable
 from hedgerow.bench.baselines.original import OriginalStatic
-from hedgerow.bench.cases import Case
+from hedgerow.bench.cases import Case, logits_after
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +26,7 @@ class Entry:
         decode: runs all levels, and waits.
         levels: each runs one level from the beams that its own search has there, and waits.
         found: runs all levels and returns what was found.
+        found_by_prefix: the same, with logits that follow a beam's prefix; None for the authors' code.
         method: the baseline itself, for checks of its own; None for the authors' code.
     """
 
@@ -36,6 +37,7 @@ class Entry:
     decode: Callable[[], object]
     levels: tuple[Callable[[], object], ...]
     found: Callable[[], Found]
+    found_by_prefix: Callable[[], Found] | None
     method: Baseline | None
 
 
@@ -70,6 +72,7 @@ def entry_of(method_class: type[Baseline], problem: Problem, arrays: Arrays, cas
         decode=lambda: arrays.sync(decode(method.tables, logits)),
         levels=tuple(thunks),
         found=lambda: method.found(decode(method.tables, logits)),
+        found_by_prefix=lambda: _found_by_prefix(method, step, arrays, case, logits),
         method=method,
     )
 
@@ -93,8 +96,17 @@ def original_entry(problem: Problem, arrays: Arrays, case: Case, logits: list[Ar
         decode=lambda: arrays.sync(original.decode(logits, case.beam_width)),
         levels=(),
         found=lambda: original.found(original.decode(logits, case.beam_width)),
+        found_by_prefix=None,
         method=None,
     )
+
+
+def _found_by_prefix(method: Baseline, step: Callable, arrays: Arrays, case: Case, logits: list[Array]) -> Found:
+    state = method.start(case.batch)
+    for level_logits in logits:
+        chosen = logits_after(method.found(state).codes, arrays.get(level_logits))
+        state = step(method.tables, state, arrays.put(chosen), case.beam_width)
+    return method.found(state)
 
 
 def _compiled(method: Baseline, arrays: Arrays, case: Case) -> tuple[Callable, Callable]:

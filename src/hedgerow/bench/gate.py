@@ -9,6 +9,7 @@ import numpy as np
 
 import hedgerow as hr
 from hedgerow.bench.baselines.base import Found, MaskBaseline, Problem, Promise
+from hedgerow.bench.cases import logits_after
 from hedgerow.bench.entries import Entry
 from hedgerow.errors import HedgerowError
 
@@ -37,18 +38,27 @@ class Checked:
     false_positives: float | None = None
 
 
-def exact_beams(problem: Problem, logits: Sequence[np.ndarray], beam_width: int) -> list[hr.Beams]:
-    """Returns hedgerow's beams on NumPy after every level: what exact methods must equal."""
+def exact_beams(
+    problem: Problem, logits: Sequence[np.ndarray], beam_width: int, *, by_prefix: bool = False
+) -> list[hr.Beams]:
+    """Returns hedgerow's beams on NumPy after every level; `by_prefix`: with logits that follow a beam's prefix."""
     index = problem.index.to("numpy")
     beams, after = hr.start(index, batch_size=logits[0].shape[0]), []
     for level_logits in logits:
-        beams = hr.step(index, beams, level_logits, beam_width=beam_width)
+        chosen = logits_after(beams.codes, level_logits) if by_prefix else level_logits
+        beams = hr.step(index, beams, chosen, beam_width=beam_width)
         after.append(beams)
     return after
 
 
-def check(entry: Entry, problem: Problem, exact: Sequence[hr.Beams]) -> Checked:
+def check(entry: Entry, problem: Problem, exact: Sequence[hr.Beams], exact_by_prefix: hr.Beams) -> Checked:
     """Returns what a method's results are worth.
+
+    Args:
+        entry: the method.
+        problem: the catalog.
+        exact: the beams after every level, for what the method finds.
+        exact_by_prefix: the finished beams where logits follow a prefix, which exact methods must equal in score.
 
     Raises:
         GateError: it promised more.
@@ -65,8 +75,8 @@ def check(entry: Entry, problem: Problem, exact: Sequence[hr.Beams]) -> Checked:
     )
     if entry.promise in (Promise.EXACT, Promise.VALID) and entry.method is not None and checked.valid < 1:
         raise GateError(f"{entry.name} promises valid SIDs, but {1 - checked.valid:.2%} of its beams are not.")
-    if entry.promise is Promise.EXACT:
-        _check_scores(entry.name, found, last)
+    if entry.promise is Promise.EXACT and entry.found_by_prefix is not None:
+        _check_scores(entry.name, entry.found_by_prefix(), exact_by_prefix)
     return checked
 
 

@@ -35,12 +35,12 @@ def _gather_step(
 ) -> Beams:
     """Gathers the children of every beam, and their logits: K candidates a beam, K the largest branch factor."""
     xp = ops.xp
-    first, count = _children(ops, level, beams.states)
+    first, count = children(ops, level, beams.states)
     branch = max(level.max_branch, 1)
     at = xp.arange(branch, dtype=xp.int32, device=ops.device_of(logits))
     valid = at < xp.expand_dims(count, axis=-1)
     nodes = xp.expand_dims(first, axis=-1) + xp.where(valid, at, 0)
-    codes = _codes(ops, level, nodes)
+    codes = codes_of(ops, level, nodes)
     scores = _scores(ops, beams, ops.take_along(logits, codes), logits, valid, normalize)
     best, at, alive = _best(ops, scores, beam_width)
     states = ops.take_along(_flat(ops, nodes), at)
@@ -63,7 +63,7 @@ def _scan_step(
     scores = _scores(ops, beams, logits, logits, valid, normalize)
     best, at, alive = _best(ops, scores, beam_width)
     parents, codes = at // size, xp.astype(at % size, xp.int32)
-    states = _ranked_children(ops, level, ops.take_along(beams.states, parents), codes)
+    states = ranked_children(ops, level, ops.take_along(beams.states, parents), codes)
     return _continued(ops, beams, best, alive, parents, states, codes)
 
 
@@ -77,7 +77,7 @@ def _scores(ops: Ops, beams: Beams, candidates: Array, logits: Array, valid: Arr
     return xp.where(valid, xp.expand_dims(beams.scores, axis=-1) + candidates, -INF)
 
 
-def _ranked_children(ops: Ops, level: DeviceLevel, states: Array, codes: Array) -> Array:
+def ranked_children(ops: Ops, level: DeviceLevel, states: Array, codes: Array) -> Array:
     """Returns the child of each state by each code: the first child, plus the allowed codes below this one."""
     xp = ops.xp
     states = xp.where(states > DEAD, states, 0)
@@ -88,11 +88,11 @@ def _ranked_children(ops: Ops, level: DeviceLevel, states: Array, codes: Array) 
     # ~0 << 32 is not defined, so the whole word is a case of its own.
     low_bits = xp.where(below == WORD_BITS, -1, (1 << (below % WORD_BITS)) - 1)
     rank = xp.sum(xp.astype(ops.popcount(words & low_bits), xp.int32), axis=-1, dtype=xp.int32)
-    first, _ = _children(ops, level, states)
+    first, _ = children(ops, level, states)
     return first + rank
 
 
-def _children(ops: Ops, level: DeviceLevel, states: Array) -> tuple[Array, Array]:
+def children(ops: Ops, level: DeviceLevel, states: Array) -> tuple[Array, Array]:
     """Returns the first child and the number of children of each state; a dead one has none."""
     xp = ops.xp
     live = states > DEAD
@@ -110,7 +110,8 @@ def _children(ops: Ops, level: DeviceLevel, states: Array) -> tuple[Array, Array
     return first, xp.where(live, end - first, 0)
 
 
-def _codes(ops: Ops, level: DeviceLevel, nodes: Array) -> Array:
+def codes_of(ops: Ops, level: DeviceLevel, nodes: Array) -> Array:
+    """Returns the codes of nodes of a level, int32, in their shape."""
     codes = ops.xp.astype(ops.take(level.codes, nodes), ops.xp.int32)
     # PyTorch holds 16-bit codes as signed numbers.
     return codes & 0xFFFF if level.codebook_size <= 2**16 else codes

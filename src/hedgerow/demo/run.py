@@ -6,11 +6,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hedgerow as hr
-from hedgerow.demo.films import FilmModel, free_search, load_catalog
+from hedgerow.demo.films import free_search, load_catalog, load_retriever
 from hedgerow.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from hedgerow.hf import Retriever
 
 PROMPTS = (
     "Recommend me a science fiction film from the 1980s",
@@ -81,42 +84,38 @@ def run_demo(prompts: Sequence[str] | None = None, *, since: int, beam_width: in
     if not all(prompt.strip() for prompt in prompts):
         raise ArgumentError("the prompt is empty; ask for something, for example: 'Recommend me a western'.")
     seconds: dict[str, float] = {}
-    model = _timed(seconds, "load the model", FilmModel)
     catalog = _timed(seconds, "read the catalog", load_catalog)
     index = _timed(seconds, "build the index", partial(hr.build_index, catalog))
     years = np.asarray(catalog.attributes["year"])
     recent = _timed(seconds, "build the recent index", lambda: hr.build_index(catalog.filter(years >= since)))
-    # The first call of a model sets up more than it computes.
-    model.logits(_batch(model, prompts[0]), hr.start(index.to("torch"), 1).codes)
-    answers = [_answer(model, index, recent, prompt, beam_width, k) for prompt in prompts]
-    return Report(answers, since, index, recent, model.num_parameters, seconds)
+    retriever = _timed(seconds, "load the model", partial(load_retriever, index))
+    newer = _with_index(retriever, recent)
+    answers = [_answer(retriever, newer, prompt, beam_width, k) for prompt in prompts]
+    return Report(answers, since, index, recent, retriever.model.model.num_parameters(), seconds)
 
 
-def _answer(
-    model: FilmModel, index: hr.TrieIndex, recent: hr.TrieIndex, prompt: str, beam_width: int, k: int
-) -> Answer:
-    batch = _batch(model, prompt)
+def _with_index(retriever: Retriever, index: hr.TrieIndex) -> Retriever:
+    from hedgerow.hf import Retriever
+
+    return Retriever(retriever.model.model, index, retriever.tokens, tokenizer=retriever.tokenizer)
+
+
+def _answer(retriever: Retriever, newer: Retriever, prompt: str, beam_width: int, k: int) -> Answer:
     times: dict[str, float] = {}
-    logits_of = partial(model.logits, batch)
-    codes, scores = _timed(times, "free", lambda: free_search(logits_of, batch_size=1, beam_width=beam_width))
-    found = _timed(times, "constrained", lambda: _search(model, index, batch, beam_width))
-    newer = _timed(times, "recent", lambda: _search(model, recent, batch, beam_width))
-    named = _named(index, codes[0].numpy(), scores[0].tolist())
+    codes, scores = _timed(times, "free", lambda: free_search(retriever, prompt, beam_width=beam_width))
+    (found,) = _timed(times, "constrained", lambda: retriever.retrieve(prompt, beam_width=beam_width, k=None))
+    (recent,) = _timed(times, "recent", lambda: newer.retrieve(prompt, beam_width=beam_width, k=None))
+    named = _named(retriever.index, codes[0].numpy(), scores[0].tolist())
     return Answer(
         prompt=prompt,
         free=named[:k],
-        films=found.to_pylist()[:k],
-        recent=newer.to_pylist()[:k],
+        films=found.head(k).to_pylist(),
+        recent=recent.head(k).to_pylist(),
         free_without_film=sum(name.films == 0 for name in named),
-        constrained_without_film=int((~index.contains(found.sids)).sum()),
+        constrained_without_film=int((~retriever.index.contains(found.sids)).sum()),
         beams=len(named),
         milliseconds={what: 1000 * spent for what, spent in times.items()},
     )
-
-
-def _search(model: FilmModel, index: hr.TrieIndex, batch: Any, beam_width: int) -> hr.Results:
-    beams = hr.beam_search(index.to("torch"), model.logits_fn(batch), batch_size=1, beam_width=beam_width)
-    return index.items(beams)[0]
 
 
 def _named(index: hr.TrieIndex, sids: Any, scores: list[float]) -> list[Named]:
@@ -127,12 +126,6 @@ def _named(index: hr.TrieIndex, sids: Any, scores: list[float]) -> list[Named]:
         rows = range(0) if leaf < 0 else range(*map(int, index.rows_of(leaf)))
         named.append(Named(sid, score, len(rows), titles[rows[0]].as_py() if rows else None))
     return named
-
-
-def _batch(model: FilmModel, prompt: str) -> Any:
-    import torch
-
-    return torch.tensor([model.encode(prompt)])
 
 
 def _timed(times: dict[str, float], what: str, work: Callable[[], Any]) -> Any:

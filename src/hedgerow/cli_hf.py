@@ -1,0 +1,249 @@
+"""`hedgerow retrieve` and `hedgerow explain`: a model's prompts on the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+import hedgerow as hr
+from hedgerow.errors import ArgumentError
+
+out = Console()
+err = Console(stderr=True)
+COLUMNS = 4
+
+ModelPath = Annotated[
+    str | None,
+    typer.Option(
+        "--model", metavar="DIR", help="A causal model that save_pretrained wrote; left out, the demo's films."
+    ),
+]
+IndexOption = Annotated[
+    Path | None, typer.Option("--index", metavar="INDEX", help="A saved index; left out, the demo's films.")
+]
+Width = Annotated[int, typer.Option("--beam-width", min=1, help="Beams a prompt.")]
+TopK = Annotated[int, typer.Option("-k", min=1, help="Items a prompt.")]
+Normalize = Annotated[str, typer.Option(help="What probabilities are relative to: codes, vocab or allowed.")]
+Pattern = Annotated[
+    str | None,
+    typer.Option("--tokens", help="What tokens of codes look like: '<s_{level}_{code}>'; left out, detected."),
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; left out, the CPU.")]
+DType = Annotated[str, typer.Option(help="float32, bfloat16 or float16.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs; a line a prompt.")]
+
+
+def retrieve(
+    prompt: Annotated[list[str] | None, typer.Option("--prompt", "-p", help="May be given several times.")] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option("--input", metavar="FILE", help='JSON lines: "text", [token ids], or {"prompt": either, ...}.'),
+    ] = None,
+    model: ModelPath = None,
+    index: IndexOption = None,
+    beam_width: Width = 50,
+    k: TopK = 10,
+    normalize: Normalize = "codes",
+    columns: Annotated[str | None, typer.Option(help="The attributes to show: title,year.")] = None,
+    tokens: Pattern = None,
+    device: Device = None,
+    dtype: DType = "float32",
+    as_json: AsJson = False,
+) -> None:
+    """Print the items that a model names for each prompt: only such as are in the index."""
+    if (prompt is None) == (prompts is None):
+        raise typer.BadParameter("give one or the other", param_hint="--prompt, --input")
+    asked = [{"prompt": text} for text in prompt] if prompt else _read_lines(prompts)
+    retriever = _load(model, index, pattern=tokens, device=device, dtype=dtype, normalize=normalize)
+    with _progress(len(asked) > 1) as progress:
+        found = retriever.retrieve(
+            [request["prompt"] for request in asked], beam_width=beam_width, k=k, progress=progress
+        )
+    shown = None if columns is None else [name.strip() for name in columns.split(",") if name.strip()]
+    for request, results in zip(asked, found, strict=True):
+        if as_json:
+            print(json.dumps(request | {"items": results.to_pylist()}, ensure_ascii=False, default=str))
+        else:
+            out.print(_table(str(request["prompt"]), results, shown))
+
+
+def explain(
+    prompt: Annotated[str, typer.Option("--prompt", "-p", help="What was asked.", show_default=False)],
+    item: Annotated[
+        str | None,
+        typer.Option(help="The item that was missed: its id, or an attribute that only it has: title=Alien."),
+    ] = None,
+    model: ModelPath = None,
+    index: IndexOption = None,
+    beam_width: Width = 50,
+    k: TopK = 10,
+    normalize: Normalize = "codes",
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the beam as a tree: .png, .svg or .pdf.")
+    ] = None,
+    tokens: Pattern = None,
+    device: Device = None,
+    dtype: DType = "float32",
+    as_json: AsJson = False,
+) -> None:
+    """Say why an item was not returned for a prompt: where its prefix left the beam, and what it had to beat."""
+    if item is None and plot is None:
+        raise typer.BadParameter("ask about an item, or for a picture", param_hint="--item, --plot")
+    retriever = _load(model, index, pattern=tokens, device=device, dtype=dtype, normalize=normalize)
+    found = None
+    if item is not None:
+        found = retriever.explain(prompt, item_named(retriever.index, item), beam_width=beam_width, k=k)
+        if as_json:
+            print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False, default=str))
+        else:
+            out.print(escape(str(found)), soft_wrap=True)
+            if found.levels:
+                out.print(_levels_table(found))
+    if plot is not None:
+        from hedgerow.hf.plot import plot_beams
+
+        history = retriever.trace(prompt, beam_width=beam_width)
+        plot_beams(
+            history, plot, title=prompt, names=_beam_names(retriever.index, history[-1]), sid=found.sid if found else ()
+        )
+        err.print(f"wrote {escape(str(plot))}")
+
+
+def item_named(index: hr.TrieIndex, text: str) -> Any:
+    """Returns the id of the item that a command line names: an id, or "column=value".
+
+    Raises:
+        ArgumentError: no item, or several, have that value.
+    """
+    from hedgerow.columns import rows_equal
+
+    column, _, value = text.partition("=")
+    if column not in index.attributes.column_names or not value:
+        rows = rows_equal(index.item_ids, text)
+        return index.item_ids[rows[0]].as_py() if rows else text
+    ids = [index.item_ids[row].as_py() for row in rows_equal(index.attributes.column(column), value)]
+    if len(ids) == 1:
+        return ids[0]
+    shown = f": {', '.join(map(repr, ids[:5]))}{' ...' if len(ids) > 5 else ''}. Give one of these ids" if ids else ""
+    raise ArgumentError(f"{len(ids)} items have {column} {value!r}{shown}.")
+
+
+def _load(
+    model: str | None, index: Path | None, *, pattern: str | None, device: str | None, dtype: str, normalize: str
+) -> Any:
+    from hedgerow.demo.films import DATA, load_catalog
+    from hedgerow.hf.loading import load_retriever
+
+    if (model is None) != (index is None):
+        raise typer.BadParameter("give both, or neither for the demo's films", param_hint="--model, --index")
+    with err.status("loading the model and the index ..."):
+        built = hr.build_index(load_catalog()) if index is None else hr.load_index(index)
+        return load_retriever(model or DATA, built, pattern=pattern, device=device, dtype=dtype, normalize=normalize)
+
+
+def _read_lines(path: Path | None) -> list[dict[str, Any]]:
+    assert path is not None
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArgumentError(f"{path} cannot be read: {error}") from None
+    asked = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            request = json.loads(line)
+        except ValueError as error:
+            raise ArgumentError(f"{path}, line {number} is not JSON: {error}") from None
+        if not isinstance(request, dict):
+            request = {"prompt": request}
+        if "prompt" not in request:
+            raise ArgumentError(f"{path}, line {number} has no prompt; it has {', '.join(request) or 'nothing'}.")
+        asked.append(request)
+    if not asked:
+        raise ArgumentError(f"{path} holds no prompt.")
+    return asked
+
+
+def _table(prompt: str, results: hr.Results, columns: list[str] | None) -> Table:
+    names = _columns(results, columns)
+    table = Table(title=escape(prompt), title_justify="left", title_style="bold cyan", box=None, padding=(0, 1))
+    table.expand = any(not _is_number(results, name) for name in names)
+    table.add_column("", justify="right", style="dim")
+    # Words give way where the terminal is narrow; ids and numbers do not.
+    for name in ("item_id", *names):
+        words = name != "item_id" and not _is_number(results, name)
+        table.add_column(name, overflow="ellipsis", no_wrap=True, ratio=1 if words else None)
+    table.add_column("score", justify="right", no_wrap=True)
+    for rank, row in enumerate(results.to_pylist(), 1):
+        cells = (_text(row[name]) for name in ("item_id", *names))
+        table.add_row(str(rank), *map(escape, cells), f"{row['score']:.2f}")
+    return table
+
+
+def _columns(results: hr.Results, wanted: list[str] | None) -> list[str]:
+    there = results.attributes.column_names
+    unknown = [name for name in wanted or () if name not in there]
+    if unknown:
+        raise ArgumentError(f"there is no attribute {unknown[0]!r}; the attributes are {', '.join(there) or 'none'}.")
+    return there[:COLUMNS] if wanted is None else wanted
+
+
+def _is_number(results: hr.Results, column: str) -> bool:
+    return str(results.attributes.schema.field(column).type).startswith(("int", "uint", "float", "double", "date"))
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "unknown"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _levels_table(found: Any) -> Table:
+    table = Table(box=None, padding=(0, 1))
+    for name in ("level", "code", "score", "rank", "candidates", "kept", "to beat"):
+        table.add_column(name, justify="right")
+    for at, level in enumerate(found.levels):
+        rank = "-" if level.rank is None else f"{level.rank:,}"
+        style = "red" if at == found.level else None
+        cells = (
+            str(level.code),
+            f"{level.score:.3f}",
+            rank,
+            f"{level.candidates:,}",
+            f"{level.kept}",
+            f"{level.to_beat:.3f}",
+        )
+        table.add_row(str(at), *cells, style=style)
+    return table
+
+
+def _beam_names(index: hr.TrieIndex, beams: hr.Beams) -> list[str]:
+    """Returns what each finished beam names: the first attribute of its first item, or the id."""
+    results = index.items(beams)[0]
+    firsts: dict[tuple[int, ...], str] = {}
+    for row in results.to_pylist():
+        shown = next(iter(results.attributes.column_names), "item_id")
+        firsts.setdefault(tuple(row["sid"]), _text(row[shown]))
+    return list(firsts.values())
+
+
+@contextmanager
+def _progress(wanted: bool) -> Iterator[Any]:
+    """A progress bar over prompts on stderr, gone when done; none where stderr is no terminal."""
+    if not (wanted and err.is_terminal):
+        yield None
+        return
+    from rich.progress import Progress
+
+    with Progress(console=err, transient=True) as bar:
+        task = bar.add_task("prompts", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,62 @@
+"""Walking the trie on a device: from codes that are known to the node they lead to, and what may follow it."""
+
+from __future__ import annotations
+
+from hedgerow.decode.array import children, codes_of, ranked_children
+from hedgerow.decode.beams import DEAD
+from hedgerow.decode.device import DeviceLevel
+from hedgerow.decode.ops import Array, Ops
+from hedgerow.index.trie import WORD_BITS
+
+
+def child_by_code(ops: Ops, level: DeviceLevel, states: Array, codes: Array) -> Array:
+    """Returns the child [R] int32 of each of `states` [R] by each of `codes` [R] int32; dead (-1) where there is none.
+
+    A dead state has no child. Shapes depend on R and the level alone, and nothing is read back to the host.
+    """
+    if level.max_branch == 0:
+        return states * 0 + DEAD
+    if level.allowed is not None:
+        return _by_bitmap(ops, level, states, codes)
+    return _by_search(ops, level, states, codes)
+
+
+def allowed_children(ops: Ops, level: DeviceLevel, states: Array) -> tuple[Array, Array]:
+    """Returns the codes [R, K] that may follow each of `states` [R], and which of them are there, as bool [R, K]."""
+    xp = ops.xp
+    if level.allowed is not None:
+        live = states > DEAD
+        words = ops.take(level.allowed, xp.where(live, states, 0))
+        code = xp.arange(level.codebook_size, dtype=xp.int32, device=ops.device_of(states))
+        bits = (
+            ops.take_along(words, xp.broadcast_to(code // WORD_BITS, (*states.shape, len(code)))) >> (code % WORD_BITS)
+        ) & 1
+        return xp.broadcast_to(code, bits.shape), (bits != 0) & xp.expand_dims(live, axis=-1)
+    first, count = children(ops, level, states)
+    at = xp.arange(max(level.max_branch, 1), dtype=xp.int32, device=ops.device_of(states))
+    valid = at < xp.expand_dims(count, axis=-1)
+    return codes_of(ops, level, xp.expand_dims(first, axis=-1) + xp.where(valid, at, 0)), valid
+
+
+def _by_bitmap(ops: Ops, level: DeviceLevel, states: Array, codes: Array) -> Array:
+    xp = ops.xp
+    known = (codes >= 0) & (codes < level.codebook_size) & (states > DEAD)
+    parents, code = xp.where(known, states, 0), xp.where(known, codes, 0)
+    word = ops.take_along(ops.take(level.allowed, parents), xp.expand_dims(code // WORD_BITS, axis=-1))[..., 0]
+    found = known & (((word >> (code % WORD_BITS)) & 1) != 0)
+    return xp.where(found, ranked_children(ops, level, parents, code), DEAD)
+
+
+def _by_search(ops: Ops, level: DeviceLevel, states: Array, codes: Array) -> Array:
+    """Halves the span of a node's children, which are in the order of their codes, until one is left."""
+    xp = ops.xp
+    low, count = children(ops, level, states)
+    high = low + count
+    last = len(level.codes) - 1
+    end = high
+    for _ in range(level.max_branch.bit_length()):
+        middle = (low + high) // 2
+        right = (low < high) & (codes_of(ops, level, xp.clip(middle, 0, last)) < codes)
+        low, high = xp.where(right, middle + 1, low), xp.where(right, high, middle)
+    found = (low < end) & (codes_of(ops, level, xp.clip(low, 0, last)) == codes)
+    return xp.where(found, low, DEAD)

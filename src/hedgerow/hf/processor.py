@@ -1,0 +1,204 @@
+"""CatalogLogitsProcessor: keeps any `generate()` of transformers to Semantic IDs of the catalog."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor
+
+from hedgerow.decode.beams import DEAD
+from hedgerow.decode.device import DeviceIndex
+from hedgerow.decode.step import is_count
+from hedgerow.decode.walk import allowed_children, child_by_code
+from hedgerow.errors import ArgumentError
+from hedgerow.index.trie import TrieIndex
+from hedgerow.tokens import NO_TOKEN, TokenMap
+
+INF = float("inf")
+
+
+class CatalogLogitsProcessor(LogitsProcessor):
+    """Lets `generate()` write only SIDs of the catalog: `model.generate(..., logits_processor=[processor])`.
+
+    Greedy, sampling and beam search, decoder-only and encoder-decoder models. It keeps no state: at every call it
+    finds each row's place from its last few tokens, by a vectorised walk of the index on the device, so that beams may
+    be reordered at will.
+
+    Where the token map has a begin delimiter, the model writes text as it likes; after the delimiter it writes one
+    SID, then the end delimiter if there is one, then text again, and perhaps another SID. Outside of a SID, tokens of
+    codes are not to be had. Without a begin delimiter, all that is generated is SIDs, one after another, each followed
+    by the end delimiter if there is one; then `prompt_length` says where they begin.
+
+    A row that is on no path of the catalog (a prompt that holds a SID that does not exist, or the filling of a row that
+    has ended) is taken for text. What `generate` does when a catalog has fewer items than beams is its own: it fills
+    up with repetitions of score -1e9 or -inf. `Retriever` does not.
+
+    Args:
+        index: the catalog's index.
+        tokens: the tokens of each level's codes.
+        prompt_length: how many tokens, padding included, stand before the first SID: `input_ids.shape[1]` of a
+            decoder-only model, 1 of an encoder-decoder (its start token). Only without a begin delimiter.
+        codes_in_text: whether tokens of codes may stand outside of SIDs too: where they are words of a language.
+
+    Raises:
+        ArgumentError: the tokens do not fit the index, or it cannot be known where a SID begins.
+    """
+
+    def __init__(
+        self,
+        index: TrieIndex,
+        tokens: TokenMap,
+        *,
+        prompt_length: int | None = None,
+        codes_in_text: bool = False,
+    ) -> None:
+        tokens.check(index)
+        if bool(tokens.begin) == (prompt_length is not None):
+            raise ArgumentError(
+                "where does a SID begin? Give prompt_length=input_ids.shape[1] (1 for an encoder-decoder), or a token "
+                "map with a begin delimiter; and not both."
+            )
+        if prompt_length is not None and not (is_count(prompt_length) or prompt_length == 0):
+            raise ArgumentError(f"prompt_length must be an integer from 0 on; got {prompt_length!r}.")
+        self.index, self.tokens, self.prompt_length, self.codes_in_text = index, tokens, prompt_length, codes_in_text
+        self._placed: dict[tuple[torch.device, int], _Tables] = {}
+
+    @torch.no_grad()
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # type: ignore[override]
+        """Returns the scores [R, V] with all tokens at -inf that may not follow the ids [R, T]."""
+        tables = self._tables_on(scores)
+        if self.prompt_length is None:
+            return self._within_text(tables, input_ids, scores)
+        return self._sids_alone(tables, input_ids, scores)
+
+    def _sids_alone(self, tables: _Tables, ids: Tensor, scores: Tensor) -> Tensor:
+        assert self.prompt_length is not None
+        written = ids.shape[1] - self.prompt_length
+        if written < 0:
+            raise ArgumentError(f"prompt_length is {self.prompt_length}, but the ids have {ids.shape[1]} tokens.")
+        at = written % (self.index.num_levels + len(self.tokens.end))
+        states = torch.zeros(len(ids), dtype=torch.int32, device=ids.device)
+        for level in range(min(at, self.index.num_levels)):
+            states = tables.child(level, states, ids[:, written - at + self.prompt_length + level])
+        out = self._text(tables, scores, states == DEAD)
+        if at < self.index.num_levels:
+            tables.allow(out, scores, at, states)
+        else:
+            _force(out, scores, self.tokens.end[at - self.index.num_levels], states > DEAD)
+        return out
+
+    def _within_text(self, tables: _Tables, ids: Tensor, scores: Tensor) -> Tensor:
+        begin, end, levels = self.tokens.begin, self.tokens.end, self.index.num_levels
+        # Of a row that began earlier than this, the SID is over.
+        tail = ids[:, -(len(begin) + levels + len(end)) :]
+        since = _since(tail, begin)
+        states = torch.where(since >= 0, 0, DEAD).int()
+        start = tail.shape[1] - since
+        per_level = []
+        for level in range(levels):
+            per_level.append(torch.where(since == level, states, DEAD))
+            token = tail.gather(1, (start + level).clamp(0, tail.shape[1] - 1)[:, None])[:, 0]
+            states = torch.where(since > level, tables.child(level, states, token), states)
+        ended = since - levels
+        out = self._text(tables, scores, (states == DEAD) | (ended >= len(end)))
+        for level, at_level in enumerate(per_level):
+            tables.allow(out, scores, level, at_level)
+        for at, token in enumerate(end):
+            _force(out, scores, token, (ended == at) & (states > DEAD))
+        return out
+
+    def _text(self, tables: _Tables, scores: Tensor, rows: Tensor) -> Tensor:
+        """Returns the scores of rows of text, and -inf for the others."""
+        # Asking a GPU would stop it; a CPU saves a pass over the scores.
+        if scores.device.type == "cpu" and not bool(rows.any()):
+            return torch.full_like(scores, -INF)
+        kept = rows[:, None] if self.codes_in_text else rows[:, None] & tables.words
+        return torch.where(kept, scores, -INF)
+
+    def _tables_on(self, scores: Tensor) -> _Tables:
+        key = (scores.device, scores.shape[-1])
+        if key not in self._placed:
+            self._placed[key] = _Tables.of(self.index, self.tokens, *key)
+        return self._placed[key]
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """The index and the tokens on a device.
+
+    Attributes:
+        index: the trie.
+        codes: for each level the code [V] int32 of each token, -1 where it is none.
+        token_ids: for each level the token [C] of each code, 0 where it has none.
+        present: for each level whether each code [C] has a token.
+        words: bool [V], the tokens that are no code at all.
+    """
+
+    index: DeviceIndex
+    codes: tuple[Tensor, ...]
+    token_ids: tuple[Tensor, ...]
+    present: tuple[Tensor, ...]
+    words: Tensor
+
+    @classmethod
+    def of(cls, index: TrieIndex, tokens: TokenMap, device: torch.device, vocabulary_size: int) -> _Tables:
+        highest = max(max(map(int, ids), default=0) for ids in (*tokens.token_ids, tokens.begin, tokens.end))
+        if highest >= vocabulary_size:
+            raise ArgumentError(f"the token map names token {highest}, but the scores have {vocabulary_size:,} tokens.")
+        codes, words = [], torch.ones(vocabulary_size, dtype=torch.bool)
+        for table in map(torch.tensor, tokens.token_ids):
+            known = (table != NO_TOKEN).nonzero()[:, 0]
+            inverse = torch.full((vocabulary_size,), -1, dtype=torch.int32)
+            inverse[table[known]] = known.int()
+            words[table[known]] = False
+            codes.append(inverse.to(device))
+        # The index may have more codes than the map, all of them unused.
+        padded = [
+            torch.nn.functional.pad(torch.tensor(table[:size]), (0, max(0, size - len(table))), value=NO_TOKEN).to(
+                device
+            )
+            for table, size in zip(tokens.token_ids, index.codebook_sizes, strict=True)
+        ]
+        return cls(
+            index.to("torch", device),
+            tuple(codes),
+            tuple(table.clamp(min=0) for table in padded),
+            tuple((table != NO_TOKEN).nonzero()[:, 0] for table in padded),
+            words.to(device),
+        )
+
+    def child(self, level: int, states: Tensor, tokens: Tensor) -> Tensor:
+        """Returns the child [R] of each state by each token; dead where there is none."""
+        return child_by_code(self.index.ops, self.index.levels[level], states, self.codes[level][tokens])
+
+    def allow(self, out: Tensor, scores: Tensor, at: int, states: Tensor) -> None:
+        """Writes to `out` the scores of the tokens that may follow live `states` [R] of a level."""
+        level = self.index.levels[at]
+        codes, valid = allowed_children(self.index.ops, level, states)
+        if level.allowed is not None:
+            codes, valid = codes[:, self.present[at]], valid[:, self.present[at]]
+        else:
+            # Where a row has fewer children than others, its first stands again, so that writing it twice does no harm.
+            valid = valid[:, :1]
+        tokens = self.token_ids[at][codes.long()]
+        out.scatter_(1, tokens, torch.where(valid, scores.gather(1, tokens), out.gather(1, tokens)))
+
+
+def _since(tail: Tensor, begin: tuple[int, ...]) -> Tensor:
+    """Returns how many tokens [R] stand after the last begin delimiter of each row; -1 where there is none."""
+    length = tail.shape[1] - len(begin) + 1
+    if length < 1:
+        return torch.full((len(tail),), -1, device=tail.device)
+    found = torch.ones((len(tail), length), dtype=torch.bool, device=tail.device)
+    for offset, token in enumerate(begin):
+        found &= tail[:, offset : offset + length] == token
+    distance = torch.arange(length - 1, -1, -1, device=tail.device)
+    nearest = torch.where(found, distance, length).amin(1)
+    return torch.where(nearest < length, nearest, -1)
+
+
+def _force(out: Tensor, scores: Tensor, token: int, rows: Tensor) -> None:
+    """Writes to `out` the score of one token in some rows."""
+    out[:, token] = torch.where(rows, scores[:, token], out[:, token])
