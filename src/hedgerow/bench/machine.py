@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import resource
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -79,6 +81,21 @@ def read_gb_per_second() -> float:
         block.max()
         best = min(best, time.perf_counter() - started)
     return block.nbytes / best / 1e9
+
+
+def reset_peak() -> None:
+    """Lets the kernel's record of this process's peak memory start again from what is resident now, where it can."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def memory_bytes(*, peak: bool = False) -> int:
+    """Returns the resident memory of this process, now or at its peak; without /proc, the peak that there is."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    return int(fields["VmHWM" if peak else "VmRSS"].split()[0]) * 1024
 
 
 def _cpu() -> str:

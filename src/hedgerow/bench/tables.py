@@ -13,6 +13,8 @@ from rich.table import Table
 from hedgerow.bench.machine import read_gb_per_second
 from hedgerow.bench.records import Report, Row
 
+SIZES_A_TABLE = 6
+
 
 def console_for_tables() -> Console:
     """Returns a console on stdout, wide enough for the tables where nobody's terminal sets the width."""
@@ -32,9 +34,15 @@ def show_comparison(report: Report, console: Console) -> None:
 
 
 def show_sweep(report: Report, case: str, x: str, console: Console) -> None:
-    """Prints one table of a case over the sizes `x`: milliseconds a step, and added, for every method."""
+    """Prints a case over the sizes `x`: milliseconds a step, and added, for every method; a few sizes a table."""
     rows = [row for row in report.rows if row["case"] == case and row["scope"] == "decode"]
     sizes = sorted({row[x] for row in rows})
+    for start in range(0, len(sizes), SIZES_A_TABLE):
+        part = sizes[start : start + SIZES_A_TABLE]
+        console.print(_sweep_table([row for row in rows if row[x] in part], part, case, x))
+
+
+def _sweep_table(rows: Sequence[Row], sizes: Sequence[int], case: str, x: str) -> Table:
     title = f"{case}: ms a step (added over unconstrained), against {x}; {rows[0]['backend']} on {rows[0]['device']}"
     table = Table(title=title, title_justify="left", title_style="bold")
     for heading in ("method", "promise"):
@@ -53,7 +61,7 @@ def show_sweep(report: Report, case: str, x: str, console: Console) -> None:
     table.add_section()
     floors = {row[x]: row["floor_bytes"] / row["levels"] / 1e3 for row in rows}
     table.add_row("logits to read a step", "", "", *(f"{floors[size]:,.1f} kB" for size in sizes))
-    console.print(table)
+    return table
 
 
 def show_rows(title: str, headings: dict[str, str], rows: Iterable[Row], console: Console) -> None:

@@ -6,11 +6,9 @@ Prints JSON: seconds by part, the peak of resident memory beyond what the input 
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from hedgerow.bench.baselines.base import Unavailable
 from hedgerow.bench.baselines.original import imported
 from hedgerow.bench.baselines.static_published import build_tables
 from hedgerow.bench.cases import PAPER, Case, sids_of
+from hedgerow.bench.machine import memory_bytes, reset_peak
 
 Built = tuple[dict[str, float], int]
 
@@ -84,32 +83,17 @@ def main() -> None:
         print(json.dumps({"unavailable": str(reason)}))
         return
     del sids
-    _reset_peak()
-    before = _memory("VmRSS")
+    reset_peak()
+    before = memory_bytes()
     seconds, nbytes = run()
     result: dict[str, Any] = {"seconds": seconds, "nbytes": nbytes}
-    print(json.dumps(result | {"peak_mb": (_memory("VmHWM") - before) / 1e6}))
+    print(json.dumps(result | {"peak_mb": (memory_bytes(peak=True) - before) / 1e6}))
 
 
 def _lexsorted(sids: np.ndarray) -> tuple[np.ndarray, float]:
     started = time.perf_counter()
     ordered = sids[np.lexsort(sids.T[::-1])]
     return ordered, time.perf_counter() - started
-
-
-def _reset_peak() -> None:
-    """Lets the kernel's record of the peak start again from what is resident now, where it may be told to."""
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def _memory(field: str) -> int:
-    """Returns a field of /proc/self/status in bytes; where there is none, the peak that the system tells."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
-    return int(fields[field].split()[0]) * 1024
 
 
 if __name__ == "__main__":
