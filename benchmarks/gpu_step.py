@@ -36,7 +36,7 @@ TINY = Case("tiny", batch=2, beam_width=3, levels=3, codebook=16, items=400)
 # A replay is of COPIES steps. There are REPLAYS, or as many as fit in SECONDS_EACH, but LEAST_REPLAYS at least.
 COPIES, REPLAYS, LEAST_REPLAYS, SECONDS_EACH = 20, 100, 10, 0.3
 # No case is begun after SECONDS, and no method is compiled for which less than COMPILING is left.
-SECONDS, COMPILING = 420, 150
+SECONDS, COMPILING = 330, 150
 # A larger build may take this many times longer than in proportion.
 MARGIN = 1.5
 

@@ -1,0 +1,170 @@
+"""The Retriever on one GPU: a random Qwen3-1.7B in bfloat16, 1,000-token prompts, 3 x 8,192 codes, 256 beams.
+
+The catalog has 1.5M items. First that the answers are right: in float32 the tree of beams equals the plain path, and a
+CUDA graph its own search without one. Then the time of a whole search, prompt included, constrained and not: their
+difference is what the constraint adds, told as a share of inference too (the paper: 0.25 %).
+    python benchmarks/gpu_hf.py              on one NVIDIA GPU
+    python benchmarks/gpu_hf.py --dry-run    a tiny model on the CPU: shows that the script runs, measures nothing
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gpu_checks import Row, Run, captured
+from gpu_step import RESULTS, stamp_of, unconstrained, write
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+import hedgerow as hr
+from hedgerow.hf import Retriever
+from hedgerow.hf.prompts import padded
+from hedgerow.hf.tree import TreeDecoder
+
+VOCABULARY, LEVELS, CODES = 151_669, 3, 8_192
+REPLAYS = 30
+Search = Callable[[], Any]
+
+
+def model_of(run: Run, dtype: torch.dtype, *, small: bool = False) -> Qwen3ForCausalLM:
+    """Makes a model with random weights: of Qwen3-1.7B's shape, or a small one."""
+    sizes: dict[str, Any] = {"hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 28}
+    sizes |= {"num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128}
+    if small or run.dry:
+        sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+        sizes |= {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16}
+    config = Qwen3Config(
+        vocab_size=VOCABULARY + LEVELS * CODES,
+        max_position_embeddings=4096,
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=None,
+        **sizes,
+    )
+    torch.manual_seed(0)
+    with torch.device(run.device):
+        return Qwen3ForCausalLM(config).to(dtype).eval()
+
+
+def index_of(items: int) -> hr.TrieIndex:
+    """Builds an index of uniformly random SIDs."""
+    sids = np.random.default_rng(0).integers(0, CODES, (items, LEVELS))
+    return hr.build_index(hr.Catalog(sids, codebook_sizes=CODES))
+
+
+def tokens_of() -> hr.TokenMap:
+    """OneRec's layout: the codes follow the vocabulary of Qwen3."""
+    return hr.TokenMap.from_offsets([VOCABULARY + level * CODES for level in range(LEVELS)], CODES)
+
+
+def prompts_of(batch: int, length: int) -> list[list[int]]:
+    """Random prompts."""
+    return np.random.default_rng(1).integers(1, VOCABULARY, (batch, length)).tolist()
+
+
+def check_tree(run: Run) -> None:
+    """The tree gives the plain path's scores."""
+    model, index = model_of(run, torch.float32, small=True), index_of(20_000)
+    prompts = [prompt[: 20 + 30 * row] for row, prompt in enumerate(prompts_of(3, 100))]
+    tree, plain = (Retriever(model, index, tokens_of(), decoding=how) for how in ("tree", "plain"))
+    for ours, theirs in zip(tree.retrieve(prompts, k=None), plain.retrieve(prompts, k=None), strict=True):
+        np.testing.assert_allclose(ours.scores, theirs.scores, atol=2e-3)
+
+
+def check_graph(run: Run) -> None:
+    """A captured search gives the scores of one that is not, also for prompts that it was not captured with."""
+    model, index = model_of(run, torch.float32, small=True), index_of(20_000)
+    eager, graphs = (Retriever(model, index, tokens_of(), cuda_graphs=on) for on in (False, True))
+    for length in (100, 90, 127):
+        prompts = prompts_of(3, length)
+        for ours, theirs in zip(graphs.retrieve(prompts, k=None), eager.retrieve(prompts, k=None), strict=True):
+            np.testing.assert_allclose(ours.scores, theirs.scores, atol=2e-3)
+
+
+def milliseconds(run: Run, search: Search) -> np.ndarray:
+    """Returns the time of whole searches, each replayed from a CUDA graph."""
+    if run.dry:
+        started = time.perf_counter()
+        search()
+        return np.asarray([time.perf_counter() - started]) * 1e3
+    graph, _ = captured(search)
+    times = []
+    for _ in range(REPLAYS):
+        before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        before.record()
+        graph.replay()
+        after.record()
+        torch.cuda.synchronize()
+        times.append(before.elapsed_time(after))
+    return np.asarray(times)
+
+
+def searches(retriever: Retriever, prompts: list[list[int]], beam_width: int) -> dict[str, Search]:
+    """The search as the retriever runs it, and the same without a constraint."""
+    ids, lengths = padded(prompts, retriever.model.device)
+    assert retriever.masking is not None
+
+    def decoder() -> TreeDecoder:
+        return TreeDecoder(retriever.model, retriever.masking, ids, lengths, beam_width)  # type: ignore[arg-type]
+
+    def free() -> hr.Beams:
+        follow, beams = decoder(), hr.start(retriever.device_index, len(prompts))
+        for level in range(LEVELS):
+            beams = unconstrained(beams, retriever.model.code_logits(follow(beams), level), beam_width)
+        return beams
+
+    return {
+        "hedgerow": lambda: retriever._loop(decoder(), len(prompts), beam_width),
+        "unconstrained": free,
+    }
+
+
+def time_all(run: Run) -> None:
+    """Times batches of 1 and 8, with and without the constraint."""
+    length, beams, items = (40, 8, 2_000) if run.dry else (1_000, 256, 1_500_000)
+    retriever = Retriever(model_of(run, torch.bfloat16), index_of(items), tokens_of(), decoding="tree")
+    for batch in (1, 8):
+        found: dict[str, Row] = {}
+        with torch.inference_mode():
+            for name, search in searches(retriever, prompts_of(batch, length), beams).items():
+                samples = milliseconds(run, search)
+                shape = {"batch": batch, "beam_width": beams, "prompt": length, "items": items, "method": name}
+                quantiles = np.percentile(samples, (50, 10, 90)).tolist()
+                found[name] = shape | dict(zip(("median_ms", "p10_ms", "p90_ms"), quantiles, strict=True))
+                print(f"  batch {batch}  {name:16} {quantiles[0]:8.2f} ms", flush=True)
+        added = found["hedgerow"]["median_ms"] - found["unconstrained"]["median_ms"]
+        for row in found.values():
+            row |= {"added_ms": added, "added_share_of_inference": added / found["unconstrained"]["median_ms"]}
+        run.rows += found.values()
+
+
+def main() -> int:
+    """Runs all; 1 where a check fails, 2 where there is no GPU."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dry-run", action="store_true", help="a tiny model on the CPU")
+    given = parser.parse_args()
+    if not given.dry_run and not torch.cuda.is_available():
+        print("There is no CUDA device here; --dry-run tries the script without one.", file=sys.stderr)
+        return 2
+    run = Run(torch.device("cpu" if given.dry_run else "cuda:0"), given.dry_run, float("inf"))
+    run.check("the tree of beams equals the plain path", lambda: check_tree(run))
+    if not run.dry:
+        run.check("a CUDA graph equals its search without one", lambda: check_graph(run))
+    run.check("runs: Qwen3-1.7B's shape", lambda: time_all(run))
+    out = Path(tempfile.mkdtemp()) if run.dry else RESULTS
+    checks = [{"check": what, "holds": holds, "why": why} for what, holds, why in run.checks]
+    write(out / "retriever.csv", run.rows, stamp_of(run))
+    write(out / "retriever-checks.csv", checks, stamp_of(run))
+    print(f"results are in {out}")
+    return 0 if all(holds for _, holds, _ in run.checks) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
