@@ -19,6 +19,8 @@ from hedgerow.errors import ArgumentError
 from hedgerow.hf.model import CodeModel
 
 FULL, SLIDING = "full_attention", "sliding_attention"
+# Windows that a model applies by itself, to places in its cache; in a tree of beams these are no distances.
+OWN_WINDOWS = ("window_size", "attention_window", "attention_window_size", "attention_chunk_size")
 
 
 class TreeLayer(DynamicLayer):
@@ -73,6 +75,9 @@ class Masking:
             raise ArgumentError(
                 f"attention {implementation!r} takes no 4-D masks; load the model with attn_implementation='sdpa'."
             )
+        own = [name for name in OWN_WINDOWS if getattr(config, name, None)]
+        if own:
+            raise ArgumentError(f"it has an attention window of its own, {own[0]}, that no mask can widen.")
         window = getattr(config, "sliding_window", None) or 0
         kinds = tuple(sorted(set(getattr(config, "layer_types", None) or ()))) or ((SLIDING,) if window else (FULL,))
         if not {FULL, SLIDING}.issuperset(kinds) or (SLIDING in kinds and not window):
