@@ -13,6 +13,7 @@ MAX_LEVELS = 255
 MAX_CODEBOOK_SIZE = 2**31
 MAX_CODE = MAX_CODEBOOK_SIZE - 1
 MAX_ITEMS = 2**31 - 1
+RAGGED_HINT = "SIDs of different lengths take a catalog made with ragged=True (hedgerow build --ragged)"
 
 
 def as_sids(sids: Any) -> np.ndarray:
@@ -40,12 +41,15 @@ def as_sids(sids: Any) -> np.ndarray:
     return matrix
 
 
-def checked_codebook_sizes(sids: np.ndarray, sizes: int | Sequence[int] | None) -> tuple[int, ...]:
+def checked_codebook_sizes(
+    sids: np.ndarray, sizes: int | Sequence[int] | None, *, smallest: int = 0
+) -> tuple[int, ...]:
     """Returns one codebook size a level, each larger than every code of its level.
 
     Args:
         sids: [N, L] integers.
         sizes: one number for all levels, L numbers, or None for the smallest that fit.
+        smallest: what an entry of `sids` may be at least: 0, or -1 where that says that a SID has ended.
 
     Raises:
         CatalogError: a size out of range, or a code outside its codebook.
@@ -55,13 +59,14 @@ def checked_codebook_sizes(sids: np.ndarray, sizes: int | Sequence[int] | None) 
         if sizes is None:
             raise CatalogError("an empty catalog needs codebook_sizes: there is no code to infer them from.")
         return _as_sizes(sizes, levels)
-    if sizes is not None and sids.min() >= 0 and sids.max() < min(wanted := _as_sizes(sizes, levels)):
+    if sizes is not None and sids.min() >= smallest and sids.max() < min(wanted := _as_sizes(sizes, levels)):
         # All codes fit the smallest codebook: no need to look at each level by itself.
         return wanted
     lowest, highest = ([int(end(column)) for column in sids.T] for end in (np.min, np.max))
     for level, code in enumerate(lowest):
-        if code < 0:
-            raise CatalogError(_bad_code(sids, level, code, "codes count from 0"))
+        if code < smallest:
+            hint = f"; {RAGGED_HINT}" if code == -1 else ""
+            raise CatalogError(_bad_code(sids, level, code, f"codes count from 0{hint}"))
     wanted = tuple(code + 1 for code in highest) if sizes is None else _as_sizes(sizes, levels)
     for level, (code, size) in enumerate(zip(highest, wanted, strict=True)):
         if code >= size or size > MAX_CODEBOOK_SIZE:
@@ -108,14 +113,20 @@ def _ragged_row(sids: Any) -> str | None:
     """Names the first row whose length differs from row 0, where `sids` is a sequence of sequences."""
     if not isinstance(sids, Sequence):
         return None
+    without = row_without_length(sids)
+    if without is not None:
+        return without
+    row = next((row for row, codes in enumerate(sids) if len(codes) != len(sids[0])), None)
+    if row is None:
+        return None
+    return f"row {row} of sids has {len(sids[row])} codes, but row 0 has {len(sids[0])}; {RAGGED_HINT}."
+
+
+def row_without_length(sids: Sequence[Any]) -> str | None:
+    """Names the first row that is no sequence of codes."""
     for row, codes in enumerate(sids):
         if not hasattr(codes, "__len__"):
             return f"row {row} of sids is {codes!r}; expected a list of codes."
-        if len(codes) != len(sids[0]):
-            return (
-                f"row {row} of sids has {len(codes)} codes, but row 0 has {len(sids[0])}; "
-                "every SID of a catalog must have the same number of levels."
-            )
     return None
 
 
