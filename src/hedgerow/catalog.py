@@ -73,7 +73,8 @@ class Catalog:
             matrix = with_ends(matrix, ends)
             sizes = tuple(size + (end is not None) for size, end in zip(sizes, ends, strict=True))
         narrow = np.array(matrix, dtype=np.min_scalar_type(max(sizes) - 1), order="C")
-        self._set(narrow, sizes, ends, _checked_ids(item_ids, len(narrow)), _checked_attributes(attributes, len(narrow)))
+        ids = _checked_ids(item_ids, len(narrow))
+        self._set(narrow, sizes, ends, ids, _checked_attributes(attributes, len(narrow)))
 
     def _set(
         self,
@@ -228,8 +229,8 @@ class Catalog:
         names = [] if self.given_attributes is None else self.given_attributes.column_names
         ragged = "ragged=True, " if self.ragged else ""
         return (
-            f"Catalog(items={self.num_items:,}, levels={self.num_levels}, {ragged}codebook_sizes={list(self.codebook_sizes)}, "
-            f"attributes=[{', '.join(names)}])"
+            f"Catalog(items={self.num_items:,}, levels={self.num_levels}, {ragged}"
+            f"codebook_sizes={list(self.codebook_sizes)}, attributes=[{', '.join(names)}])"
         )
 
 

@@ -228,8 +228,8 @@ def sids_of_columns(table: pa.Table, names: Sequence[str], *, ragged: bool = Fal
         if column.null_count and not ragged:
             row = pc.index(pc.is_null(column), True).as_py()
             raise CatalogError(
-                f"row {row}, level {level}: column {name!r} is null; drop the rows without a SID. If null says that the "
-                f"SID has ended: {RAGGED_HINT}."
+                f"row {row}, level {level}: column {name!r} is null; drop the rows without a SID. If null says "
+                f"that the SID has ended: {RAGGED_HINT}."
             )
         codes = _codes_of(pc.fill_null(column, 0), level, name)
         levels.append(np.where(column.is_null(), ENDED, codes) if column.null_count else codes)

@@ -37,7 +37,9 @@ def oracle_step(
         if len(prefix) < level:
             candidates.append((prefix, score))
             continue
-        logits = {(*prefix, code): _bounded(logit) for code, logit in enumerate(logits_of(prefix))}
+        logits: dict[Prefix, float] = {}
+        for code, logit in enumerate(logits_of(prefix)):
+            logits[*prefix, code] = _bounded(logit)
         allowed = {sid[: level + 1] for sid in sids if len(sid) > level and sid[:level] == prefix}
         if end_logit_of is not None and prefix:
             # To end is to stay the prefix that one is.
@@ -64,9 +66,7 @@ def oracle_search(
     sids = set(sids)
     beams: list[tuple[Prefix, float]] = [((), 0.0)]
     for level in range(num_levels):
-        beams = oracle_step(
-            sids, beams, logits_of, beam_width, normalize, level=level, end_logit_of=end_logit_of
-        )
+        beams = oracle_step(sids, beams, logits_of, beam_width, normalize, level=level, end_logit_of=end_logit_of)
     return beams
 
 

@@ -31,6 +31,8 @@ class CatalogLogitsProcessor(LogitsProcessor):
     codes are not to be had. Without a begin delimiter, all that is generated is SIDs, one after another, each followed
     by the end delimiter if there is one; then `prompt_length` says where they begin.
 
+    Where SIDs are ragged, the end token may follow every prefix that is itself a SID, and ends it.
+
     A row that is on no path of the catalog (a prompt that holds a SID that does not exist, or the filling of a row that
     has ended) is taken for text. What `generate` does when a catalog has fewer items than beams is its own: it fills
     up with repetitions of score -1e9 or -inf. `Retriever` does not.
@@ -54,7 +56,7 @@ class CatalogLogitsProcessor(LogitsProcessor):
         prompt_length: int | None = None,
         codes_in_text: bool = False,
     ) -> None:
-        tokens.check(index)
+        self._coded = tokens.of_index(index)
         if bool(tokens.begin) == (prompt_length is not None):
             raise ArgumentError(
                 "where does a SID begin? Give prompt_length=input_ids.shape[1] (1 for an encoder-decoder), or a token "
@@ -78,6 +80,9 @@ class CatalogLogitsProcessor(LogitsProcessor):
         written = ids.shape[1] - self.prompt_length
         if written < 0:
             raise ArgumentError(f"prompt_length is {self.prompt_length}, but the ids have {ids.shape[1]} tokens.")
+        if self.index.ragged:
+            since = _since(ids[:, self.prompt_length :], self.tokens.end)
+            return self._by_distance(tables, ids, scores, torch.where(since >= 0, since, written))
         at = written % (self.index.num_levels + len(self.tokens.end))
         states = torch.zeros(len(ids), dtype=torch.int32, device=ids.device)
         for level in range(min(at, self.index.num_levels)):
@@ -90,15 +95,20 @@ class CatalogLogitsProcessor(LogitsProcessor):
         return out
 
     def _within_text(self, tables: _Tables, ids: Tensor, scores: Tensor) -> Tensor:
-        begin, end, levels = self.tokens.begin, self.tokens.end, self.index.num_levels
         # Of a row that began earlier than this, the SID is over.
-        tail = ids[:, -(len(begin) + levels + len(end)) :]
-        since = _since(tail, begin)
+        tail = ids[:, -(len(self.tokens.begin) + self.index.num_levels + len(self.tokens.end)) :]
+        return self._by_distance(tables, tail, scores, _since(tail, self.tokens.begin))
+
+    def _by_distance(self, tables: _Tables, tail: Tensor, scores: Tensor, since: Tensor) -> Tensor:
+        """As `__call__`, where the SID of each row began `since` [R] tokens ago; -1 where none did."""
+        end, levels = self.tokens.end, self.index.num_levels
         states = torch.where(since >= 0, 0, DEAD).int()
         start = tail.shape[1] - since
         per_level = []
         for level in range(levels):
             per_level.append(torch.where(since == level, states, DEAD))
+            if level >= tail.shape[1]:
+                continue
             token = tail.gather(1, (start + level).clamp(0, tail.shape[1] - 1)[:, None])[:, 0]
             states = torch.where(since > level, tables.child(level, states, token), states)
         ended = since - levels
@@ -120,7 +130,7 @@ class CatalogLogitsProcessor(LogitsProcessor):
     def _tables_on(self, scores: Tensor) -> _Tables:
         key = (scores.device, scores.shape[-1])
         if key not in self._placed:
-            self._placed[key] = _Tables.of(self.index, self.tokens, *key)
+            self._placed[key] = _Tables.of(self.index, self._coded, *key)
         return self._placed[key]
 
 
@@ -130,7 +140,7 @@ class _Tables:
 
     Attributes:
         index: the trie.
-        codes: for each level the code [V] int32 of each token, -1 where it is none.
+        codes: for each level the code [V] int32 of each token, -1 where it is none, or the end.
         token_ids: for each level the token [C] of each code, 0 where it has none.
         present: for each level whether each code [C] has a token.
         words: bool [V], the tokens that are no code at all.
@@ -148,8 +158,10 @@ class _Tables:
         if highest >= vocabulary_size:
             raise ArgumentError(f"the token map names token {highest}, but the scores have {vocabulary_size:,} tokens.")
         codes, words = [], torch.ones(vocabulary_size, dtype=torch.bool)
-        for table in map(torch.tensor, tokens.token_ids):
+        for table, end in zip(map(torch.tensor, tokens.token_ids), index.end_codes, strict=True):
             known = (table != NO_TOKEN).nonzero()[:, 0]
+            # The end token is read as text, so that a SID that has ended is text from there on.
+            known = known if end is None else known[known != end]
             inverse = torch.full((vocabulary_size,), -1, dtype=torch.int32)
             inverse[table[known]] = known.int()
             words[table[known]] = False
