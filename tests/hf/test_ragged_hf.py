@@ -1,6 +1,7 @@
 """Ragged SIDs with models of transformers: equal to generate() with an end token, to teacher forcing, to a mask."""
 
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -53,12 +54,12 @@ def t5() -> Any:
         d_kv=16,
         num_layers=1,
         num_heads=2,
-        decoder_start_token_id=0,
         eos_token_id=END,
         pad_token_id=0,
         initializer_factor=6.0,
-        tie_word_embeddings=False,
     )
+    # Pyright knows the parameters of T5 alone, and not those of every configuration.
+    config.decoder_start_token_id, config.tie_word_embeddings = 0, False
     return T5ForConditionalGeneration(config).eval()
 
 
@@ -180,6 +181,7 @@ def test_sampling_writes_sids_one_after_another(model):
         max_new_tokens=30,
         do_sample=True,
         top_k=0,
+        temperature=1e3,
         eos_token_id=59,
         pad_token_id=0,
         logits_processor=[processor],
@@ -213,8 +215,7 @@ def test_the_processor_within_text_equals_a_mask(codes_in_text):
         scores = torch.randn(len(rows), VOCABULARY)
         allowed = torch.zeros(scores.shape, dtype=torch.bool)
         for at, ids in enumerate(rows):
-            pairs = list(zip(ids, ids[1:], strict=False))
-            begun = [place for place, pair in enumerate(pairs) if pair == (BEGIN, BEGIN + 1)]
+            begun = [place for place, pair in enumerate(pairwise(ids)) if pair == (BEGIN, BEGIN + 1)]
             rest = tuple(ids[begun[-1] + 2 :]) if begun else None
             wanted = None if rest is None else may_follow(MADE.sids, TABLES, END, rest)
             seen.add(None if wanted is None or rest is None else (len(rest), END in wanted))

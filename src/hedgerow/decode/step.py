@@ -46,8 +46,8 @@ def step(
     """
     index = as_device_index(index)
     _check(index, beams, logits, beam_width, normalize)
-    kernel = kernel_for(backend, index, logits)
     logits = only_ends(index, beams, logits)
+    kernel = kernel_for(backend, index, logits)
     return kernel(index.ops, index.levels[beams.level], beams, logits, int(beam_width), normalize)
 
 

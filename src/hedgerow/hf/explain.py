@@ -161,7 +161,7 @@ def _path_scores(retriever: Retriever, prompt: list[int], sid: Sequence[int]) ->
                 allowed = retriever.index.allowed_codes(sid[:level])
                 over = row[torch.as_tensor(allowed, device=row.device)]
             row = row - over.logsumexp(0)
-        total += float(row[sid[level]].nan_to_num(float("-inf")))
+        total += float(row[sid[level]].nan_to_num(nan=-torch.inf, neginf=-torch.inf))
         scores.append(total)
     return scores
 

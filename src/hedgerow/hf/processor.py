@@ -80,9 +80,9 @@ class CatalogLogitsProcessor(LogitsProcessor):
         written = ids.shape[1] - self.prompt_length
         if written < 0:
             raise ArgumentError(f"prompt_length is {self.prompt_length}, but the ids have {ids.shape[1]} tokens.")
-        if self.index.ragged:
+        if self.index.ragged and written:
             since = _since(ids[:, self.prompt_length :], self.tokens.end)
-            return self._by_distance(tables, ids, scores, torch.where(since >= 0, since, written))
+            return self._within_text(tables, ids, scores, torch.where(since >= 0, since, written))
         at = written % (self.index.num_levels + len(self.tokens.end))
         states = torch.zeros(len(ids), dtype=torch.int32, device=ids.device)
         for level in range(min(at, self.index.num_levels)):
@@ -94,21 +94,17 @@ class CatalogLogitsProcessor(LogitsProcessor):
             _force(out, scores, self.tokens.end[at - self.index.num_levels], states > DEAD)
         return out
 
-    def _within_text(self, tables: _Tables, ids: Tensor, scores: Tensor) -> Tensor:
+    def _within_text(self, tables: _Tables, ids: Tensor, scores: Tensor, since: Tensor | None = None) -> Tensor:
+        """As `__call__`; `since` [R]: how many tokens ago each SID began, where no begin delimiter says so."""
+        begin, end, levels = self.tokens.begin, self.tokens.end, self.index.num_levels
         # Of a row that began earlier than this, the SID is over.
-        tail = ids[:, -(len(self.tokens.begin) + self.index.num_levels + len(self.tokens.end)) :]
-        return self._by_distance(tables, tail, scores, _since(tail, self.tokens.begin))
-
-    def _by_distance(self, tables: _Tables, tail: Tensor, scores: Tensor, since: Tensor) -> Tensor:
-        """As `__call__`, where the SID of each row began `since` [R] tokens ago; -1 where none did."""
-        end, levels = self.tokens.end, self.index.num_levels
+        tail = ids[:, -(len(begin) + levels + len(end)) :]
+        since = _since(tail, begin) if since is None else since
         states = torch.where(since >= 0, 0, DEAD).int()
         start = tail.shape[1] - since
         per_level = []
         for level in range(levels):
             per_level.append(torch.where(since == level, states, DEAD))
-            if level >= tail.shape[1]:
-                continue
             token = tail.gather(1, (start + level).clamp(0, tail.shape[1] - 1)[:, None])[:, 0]
             states = torch.where(since > level, tables.child(level, states, token), states)
         ended = since - levels
@@ -158,10 +154,8 @@ class _Tables:
         if highest >= vocabulary_size:
             raise ArgumentError(f"the token map names token {highest}, but the scores have {vocabulary_size:,} tokens.")
         codes, words = [], torch.ones(vocabulary_size, dtype=torch.bool)
-        for table, end in zip(map(torch.tensor, tokens.token_ids), index.end_codes, strict=True):
+        for table in _without_ends(index, tokens):
             known = (table != NO_TOKEN).nonzero()[:, 0]
-            # The end token is read as text, so that a SID that has ended is text from there on.
-            known = known if end is None else known[known != end]
             inverse = torch.full((vocabulary_size,), -1, dtype=torch.int32)
             inverse[table[known]] = known.int()
             words[table[known]] = False
@@ -209,6 +203,15 @@ def _since(tail: Tensor, begin: tuple[int, ...]) -> Tensor:
     distance = torch.arange(length - 1, -1, -1, device=tail.device)
     nearest = torch.where(found, distance, length).amin(1)
     return torch.where(nearest < length, nearest, -1)
+
+
+def _without_ends(index: TrieIndex, tokens: TokenMap) -> list[Tensor]:
+    """Returns the tokens [C] of each level's codes, the end left out: it is read as text, so that text follows it."""
+    tables = [torch.tensor(table) for table in tokens.token_ids]
+    for table, end in zip(tables, index.end_codes, strict=True):
+        if end is not None:
+            table[end] = NO_TOKEN
+    return tables
 
 
 def _force(out: Tensor, scores: Tensor, token: int, rows: Tensor) -> None:
