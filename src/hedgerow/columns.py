@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hedgerow.errors import CatalogError
-from hedgerow.ragged import ENDED
+from hedgerow.ragged import ENDED, as_int64
 from hedgerow.sids import MAX_CODEBOOK_SIZE, RAGGED_HINT
 
 
@@ -290,8 +290,7 @@ def sids_of_lists(column: pa.Array, name: str, *, ragged: bool = False) -> np.nd
 def _padded(flat: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Returns the codes of all rows, one after another, as int64 [N, L], -1 after the end of each row."""
     matrix = np.full((len(lengths), max(1, int(lengths.max()))), ENDED, np.int64)
-    # What is beyond int64 is out of range in any case, and must not become -1.
-    matrix[np.arange(matrix.shape[1]) < lengths[:, None]] = np.minimum(flat, np.iinfo(np.int64).max)
+    matrix[np.arange(matrix.shape[1]) < lengths[:, None]] = as_int64(flat)
     return matrix
 
 

@@ -27,7 +27,7 @@ def as_ragged_sids(sids: Any, codebook_sizes: Any) -> np.ndarray:
     Raises:
         CatalogError: an empty SID, a code after the end of one, or as for `as_sids`.
     """
-    matrix = as_sids(padded(sids))
+    matrix = as_sids(padded(sids), smallest=ENDED)
     if len(matrix) == 0:
         return matrix
     ended = matrix == ENDED
@@ -66,12 +66,19 @@ def padded(sids: Any) -> Any:
     return sids if min(lengths) == longest else [[*row, *[ENDED] * (longest - len(row))] for row in sids]
 
 
+def as_int64(codes: np.ndarray) -> np.ndarray:
+    """Returns a copy of integers as int64; what is larger, and out of range in any case, must not become -1."""
+    if codes.dtype == np.uint64:
+        codes = np.minimum(codes, np.uint64(np.iinfo(np.int64).max))
+    return codes.astype(np.int64)
+
+
 def resized(matrix: np.ndarray, levels: int) -> np.ndarray:
     """Returns a matrix [N, W], -1 after the end of a SID, cut or filled to [N, levels]."""
     missing = levels - matrix.shape[1]
     if missing <= 0:
         return matrix[:, :levels]
-    return np.pad(matrix.astype(np.int64), ((0, 0), (0, missing)), constant_values=ENDED)
+    return np.pad(as_int64(matrix), ((0, 0), (0, missing)), constant_values=ENDED)
 
 
 def end_codes_of(codebook_sizes: Sequence[int]) -> EndCodes:
@@ -91,7 +98,8 @@ def end_codes_of(codebook_sizes: Sequence[int]) -> EndCodes:
 
 def with_ends(matrix: np.ndarray, end_codes: EndCodes) -> np.ndarray:
     """Returns SIDs [N, L], -1 after the end, as int64 [N, L] with END there."""
-    codes, ended = matrix.astype(np.int64), matrix == ENDED
+    codes = as_int64(matrix)
+    ended = codes == ENDED
     for level, end in enumerate(end_codes):
         if end is not None:
             codes[ended[:, level], level] = end

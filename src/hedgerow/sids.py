@@ -16,8 +16,10 @@ MAX_ITEMS = 2**31 - 1
 RAGGED_HINT = "SIDs of different lengths take a catalog made with ragged=True (hedgerow build --ragged)"
 
 
-def as_sids(sids: Any) -> np.ndarray:
+def as_sids(sids: Any, *, smallest: int = 0) -> np.ndarray:
     """Returns `sids` as an integer matrix [N, L], or says which row is not one.
+
+    `smallest` is what an entry may be at least, as far as the message of an error goes.
 
     Raises:
         CatalogError: rows of different lengths, codes that are not integers, too many items or levels.
@@ -37,7 +39,7 @@ def as_sids(sids: Any) -> np.ndarray:
     if items > MAX_ITEMS:
         raise CatalogError(f"a catalog holds at most {MAX_ITEMS:,} items; got {items:,}. Split it into several.")
     if matrix.dtype.kind not in "iu":
-        raise CatalogError(_not_integers(matrix))
+        raise CatalogError(_not_integers(matrix, smallest))
     return matrix
 
 
@@ -130,14 +132,14 @@ def row_without_length(sids: Sequence[Any]) -> str | None:
     return None
 
 
-def _not_integers(matrix: np.ndarray) -> str:
+def _not_integers(matrix: np.ndarray, smallest: int) -> str:
     """Says which code is at fault where floats or objects hold one that is not an integer."""
     flat = matrix.reshape(-1)
     if matrix.dtype.kind == "f":
         bad = np.flatnonzero(~np.isfinite(flat) | (flat != np.trunc(flat)))
         advice = "the codes are whole numbers held as floats: pass sids.astype(int)"
     else:
-        bad = [at for at, code in enumerate(flat) if not _is_code(code)][:1]
+        bad = [at for at, code in enumerate(flat) if not _is_code(code, smallest)][:1]
         advice = "pass an integer array"
     if len(bad):
         row, level = divmod(int(bad[0]), matrix.shape[1])
@@ -145,5 +147,5 @@ def _not_integers(matrix: np.ndarray) -> str:
     return f"sids must be integers; got an array of {matrix.dtype}; {advice}."
 
 
-def _is_code(code: Any) -> bool:
-    return isinstance(code, (int, np.integer)) and not isinstance(code, bool) and 0 <= int(code) <= MAX_CODE
+def _is_code(code: Any, smallest: int) -> bool:
+    return isinstance(code, (int, np.integer)) and not isinstance(code, bool) and smallest <= int(code) <= MAX_CODE

@@ -73,6 +73,11 @@ class CatalogLogitsProcessor(LogitsProcessor):
         tables = self._tables_on(scores)
         if self.prompt_length is None:
             return self._within_text(tables, input_ids, scores)
+        if self.index.ragged and input_ids.shape[1] > self.prompt_length:
+            # A SID begins where the one before it has ended.
+            since = _since(input_ids[:, self.prompt_length :], self.tokens.end)
+            written = input_ids.shape[1] - self.prompt_length
+            return self._within_text(tables, input_ids, scores, torch.where(since >= 0, since, written))
         return self._sids_alone(tables, input_ids, scores)
 
     def _sids_alone(self, tables: _Tables, ids: Tensor, scores: Tensor) -> Tensor:
@@ -80,9 +85,6 @@ class CatalogLogitsProcessor(LogitsProcessor):
         written = ids.shape[1] - self.prompt_length
         if written < 0:
             raise ArgumentError(f"prompt_length is {self.prompt_length}, but the ids have {ids.shape[1]} tokens.")
-        if self.index.ragged and written:
-            since = _since(ids[:, self.prompt_length :], self.tokens.end)
-            return self._within_text(tables, ids, scores, torch.where(since >= 0, since, written))
         at = written % (self.index.num_levels + len(self.tokens.end))
         states = torch.zeros(len(ids), dtype=torch.int32, device=ids.device)
         for level in range(min(at, self.index.num_levels)):
@@ -136,7 +138,7 @@ class _Tables:
 
     Attributes:
         index: the trie.
-        codes: for each level the code [V] int32 of each token, -1 where it is none, or the end.
+        codes: for each level the code [V] int32 of each token, -1 where it is none.
         token_ids: for each level the token [C] of each code, 0 where it has none.
         present: for each level whether each code [C] has a token.
         words: bool [V], the tokens that are no code at all.

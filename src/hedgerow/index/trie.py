@@ -217,7 +217,7 @@ class TrieIndex:
             ArgumentError: its width is not L, and SIDs are not ragged.
         """
         if self.ragged:
-            return self._find_ragged(as_sids(padded(sids)))
+            return self._find_ragged(as_sids(padded(sids), smallest=ENDED))
         matrix = as_sids(sids)
         if matrix.shape[1] != self.num_levels:
             raise ArgumentError(f"sids must be [R, {self.num_levels}], as this index has; got {list(matrix.shape)}.")
