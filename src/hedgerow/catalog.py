@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hedgerow.errors import CatalogError
+from hedgerow.ragged import ENDED, EndCodes, as_ragged_sids, end_codes_of, with_ends
 from hedgerow.sids import as_sids, checked_codebook_sizes
 
 if TYPE_CHECKING:
@@ -33,10 +34,16 @@ class Catalog:
             the largest code seen, plus one.
         item_ids: N distinct ids of one type (integers, strings, bytes, dates, UUIDs, ...). Left out, row numbers.
         attributes: name -> column of N values, or an Arrow table or frame of N rows.
+        ragged: SIDs may have different lengths, 1 to L codes, L the longest (or as many as codebook_sizes names); one
+            may be a prefix of another. In a matrix, -1 stands after the end. The end is then a code of its own: every
+            level but the first has one code more than its codebook, the last one, END, whose logit is the model's for
+            ending there.
 
     Attributes:
-        sids: [N, L] uint8, uint16 or uint32, the smallest that holds every codebook; read-only.
-        codebook_sizes: L ints.
+        sids: [N, L] uint8, uint16 or uint32, the smallest that holds every codebook; read-only. A ragged SID has END at
+            every level from its end on.
+        codebook_sizes: L ints, the codes per level, END included: the widths of logits.
+        end_codes: the END code of each level; None where there is none.
 
     Raises:
         CatalogError: naming the row and level at fault, both counted from 0.
@@ -44,6 +51,7 @@ class Catalog:
 
     sids: np.ndarray
     codebook_sizes: tuple[int, ...]
+    end_codes: EndCodes
     given_ids: pa.Array | None
     given_attributes: pa.Table | None
 
@@ -54,15 +62,34 @@ class Catalog:
         codebook_sizes: int | Sequence[int] | None = None,
         item_ids: Any = None,
         attributes: Any = None,
+        ragged: bool = False,
     ) -> None:
-        matrix = as_sids(_from_lists(sids))
-        sizes = checked_codebook_sizes(matrix, codebook_sizes)
+        given = _from_lists(sids, ragged)
+        matrix = as_ragged_sids(given, codebook_sizes) if ragged else as_sids(given)
+        sizes = checked_codebook_sizes(matrix, codebook_sizes, smallest=ENDED if ragged else 0)
+        ends: EndCodes = (None,) * len(sizes)
+        if ragged:
+            ends = end_codes_of(sizes)
+            matrix = with_ends(matrix, ends)
+            sizes = tuple(size + (end is not None) for size, end in zip(sizes, ends, strict=True))
         narrow = np.array(matrix, dtype=np.min_scalar_type(max(sizes) - 1), order="C")
-        narrow.setflags(write=False)
-        object.__setattr__(self, "sids", narrow)
+        ids = _checked_ids(item_ids, len(narrow))
+        self._set(narrow, sizes, ends, ids, _checked_attributes(attributes, len(narrow)))
+
+    def _set(
+        self,
+        sids: np.ndarray,
+        sizes: tuple[int, ...],
+        ends: EndCodes,
+        ids: pa.Array | None,
+        attributes: pa.Table | None,
+    ) -> None:
+        sids.setflags(write=False)
+        object.__setattr__(self, "sids", sids)
         object.__setattr__(self, "codebook_sizes", sizes)
-        object.__setattr__(self, "given_ids", _checked_ids(item_ids, len(narrow)))
-        object.__setattr__(self, "given_attributes", _checked_attributes(attributes, len(narrow)))
+        object.__setattr__(self, "end_codes", ends)
+        object.__setattr__(self, "given_ids", ids)
+        object.__setattr__(self, "given_attributes", attributes)
 
     @classmethod
     def from_arrow(
@@ -73,6 +100,7 @@ class Catalog:
         item_id: str | None = None,
         codebook_sizes: int | Sequence[int] | None = None,
         attributes: Sequence[str] | None = None,
+        ragged: bool = False,
     ) -> Catalog:
         """Makes a catalog from an Arrow table, a pandas or Polars frame, or any Arrow C stream.
 
@@ -82,6 +110,7 @@ class Catalog:
             item_id: the column that names the items; left out, the column `item_id` if there is one, else row numbers.
             codebook_sizes: as for `Catalog`.
             attributes: the columns to take along; left out, every other column.
+            ragged: as for `Catalog`; of columns one a level, null says that the SID has ended.
 
         Raises:
             CatalogError: a column is missing, or as for `Catalog`.
@@ -92,9 +121,9 @@ class Catalog:
         if item_id is None and ITEM_ID in rows.column_names:
             item_id = ITEM_ID
         if isinstance(sid, str):
-            names, sids = [sid], columns.sids_of_lists(columns.column_of(rows, sid, "SID"), sid)
+            names, sids = [sid], columns.sids_of_lists(columns.column_of(rows, sid, "SID"), sid, ragged=ragged)
         else:
-            names, sids = list(sid), columns.sids_of_columns(rows, list(sid))
+            names, sids = list(sid), columns.sids_of_columns(rows, list(sid), ragged=ragged)
         ids = None if item_id is None else columns.column_of(rows, item_id, "item id")
         taken = {*names, item_id}
         kept = [name for name in rows.column_names if name not in taken] if attributes is None else list(attributes)
@@ -103,6 +132,7 @@ class Catalog:
             codebook_sizes=codebook_sizes,
             item_ids=ids,
             attributes={name: columns.column_of(rows, name, "attribute") for name in kept},
+            ragged=ragged,
         )
 
     @classmethod
@@ -129,6 +159,7 @@ class Catalog:
         source: str | Path | Mapping[Any, Sequence[int]],
         *,
         codebook_sizes: int | Sequence[int] | None = None,
+        ragged: bool = False,
     ) -> Catalog:
         """Makes a catalog from a map item id -> codes: a JSON file that holds one object, or a mapping.
 
@@ -143,7 +174,7 @@ class Catalog:
                 raise CatalogError(f"item {item!r} must map to a list of integer codes; got {codes!r}.")
         if not items:
             raise CatalogError("the map holds no item; use Catalog(np.zeros((0, levels), int), codebook_sizes=...).")
-        return cls(list(items.values()), codebook_sizes=codebook_sizes, item_ids=list(items))
+        return cls(list(items.values()), codebook_sizes=codebook_sizes, item_ids=list(items), ragged=ragged)
 
     @property
     def num_items(self) -> int:
@@ -152,8 +183,13 @@ class Catalog:
 
     @property
     def num_levels(self) -> int:
-        """L, the number of codes in a SID."""
+        """L, the number of codes in a SID; in the longest, where they are ragged."""
         return self.sids.shape[1]
+
+    @property
+    def ragged(self) -> bool:
+        """Whether SIDs may end before the last level."""
+        return any(end is not None for end in self.end_codes)
 
     @property
     def item_ids(self) -> pa.Array:
@@ -181,31 +217,30 @@ class Catalog:
         if keep.dtype != bool or keep.shape != (self.num_items,):
             raise CatalogError(f"the mask must be bool [{self.num_items}]; got {keep.dtype} {list(keep.shape)}.")
         rows = np.flatnonzero(keep)
-        return Catalog(
-            self.sids[rows],
-            codebook_sizes=self.codebook_sizes,
-            item_ids=self.item_ids.take(rows),
-            attributes=None if self.given_attributes is None else self.given_attributes.take(rows),
-        )
+        attributes = None if self.given_attributes is None else self.given_attributes.take(rows)
+        kept = object.__new__(Catalog)
+        kept._set(self.sids[rows], self.codebook_sizes, self.end_codes, self.item_ids.take(rows), attributes)
+        return kept
 
     def __len__(self) -> int:
         return self.num_items
 
     def __repr__(self) -> str:
         names = [] if self.given_attributes is None else self.given_attributes.column_names
+        ragged = "ragged=True, " if self.ragged else ""
         return (
-            f"Catalog(items={self.num_items:,}, levels={self.num_levels}, codebook_sizes={list(self.codebook_sizes)}, "
-            f"attributes=[{', '.join(names)}])"
+            f"Catalog(items={self.num_items:,}, levels={self.num_levels}, {ragged}"
+            f"codebook_sizes={list(self.codebook_sizes)}, attributes=[{', '.join(names)}])"
         )
 
 
-def _from_lists(sids: Any) -> Any:
+def _from_lists(sids: Any, ragged: bool) -> Any:
     """Returns the codes of an Arrow list column as a matrix, and anything else as it is."""
     if not hasattr(sids, "__arrow_c_array__") and not hasattr(sids, "__arrow_c_stream__"):
         return sids
     from hedgerow import columns
 
-    return columns.sids_of_lists(columns.as_column(sids, "sids"), "sids")
+    return columns.sids_of_lists(columns.as_column(sids, "sids"), "sids", ragged=ragged)
 
 
 def _checked_ids(item_ids: Any, items: int) -> pa.Array | None:

@@ -76,18 +76,25 @@ def build(
     memory: Annotated[
         str | None, typer.Option(help="Parquet: build on disk within this much memory, 500MB or 4GB.")
     ] = None,
+    ragged: Annotated[
+        bool, typer.Option("--ragged", help="SIDs may have different lengths; -1 or null stands after the end of one.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Build the index of a catalog and save it."""
     named = {"auto": "auto", "none": []}
     dense = named[dense_levels] if dense_levels in named else _numbers(dense_levels, "--dense-levels")
     if memory is not None:
+        if ragged:
+            raise typer.BadParameter(
+                "SIDs of different lengths are built in memory alone; leave out --memory", param_hint="--ragged"
+            )
         _build_within(_bytes(memory), source, output, sid, item_id, codebook_size, attributes, dense_levels, as_json)
         return
     started = time.perf_counter()
     with _progress(not as_json) as progress:
         progress("read", 0, 1)
-        catalog = _read_catalog(source, sid, item_id, codebook_size, attributes)
+        catalog = _read_catalog(source, sid, item_id, codebook_size, attributes, ragged)
         read = time.perf_counter()
         index = hr.build_index(catalog, dense_levels=dense, progress=progress)
         built = time.perf_counter()
@@ -126,9 +133,11 @@ def _print_built(index: hr.TrieIndex, output: Path, seconds: dict[str, float], i
     if as_json:
         _print_json(_facts(index) | {"path": str(output), "seconds": seconds})
         return
+    from hedgerow.index.describe import size_of
+
     took = ", ".join(f"{what} {spent:.2f} s" for what, spent in seconds.items())
     out.print(f"[bold]{escape(str(output))}[/]: {escape(repr(index))}", soft_wrap=True)
-    sizes = ", ".join(f"{size:,}" for size in index.codebook_sizes)
+    sizes = ", ".join(size_of(level.codebook_size, level.end) for level in index.levels)
     rule = " (the largest code of each level + 1; a model with more codes needs --codebook-size)" if inferred else ""
     out.print(f"codebook sizes: {sizes}{rule}", soft_wrap=True)
     _print_collisions(index)
@@ -225,7 +234,7 @@ def main() -> None:
 
 
 def _read_catalog(
-    source: Path, sid: str, item_id: str | None, codebook_size: str | None, attributes: str | None
+    source: Path, sid: str, item_id: str | None, codebook_size: str | None, attributes: str | None, ragged: bool
 ) -> hr.Catalog:
     options = _parquet_options(sid, item_id, codebook_size, attributes)
     if source.suffix != ".parquet" and (item_id or attributes is not None):
@@ -233,12 +242,12 @@ def _read_catalog(
             f"goes with a Parquet file, not with {source.name}", param_hint="--item-id, --attributes"
         )
     if source.suffix == ".parquet":
-        return hr.Catalog.from_parquet(source, **options)
+        return hr.Catalog.from_parquet(source, **options, ragged=ragged)
     sizes = options["codebook_sizes"]
     if source.suffix == ".json":
-        return hr.Catalog.from_json(source, codebook_sizes=sizes)
+        return hr.Catalog.from_json(source, codebook_sizes=sizes, ragged=ragged)
     if source.suffix == ".npy":
-        return hr.Catalog(_read_npy(source), codebook_sizes=sizes)
+        return hr.Catalog(_read_npy(source), codebook_sizes=sizes, ragged=ragged)
     raise hr.CatalogError(f"{source}: expected a file that ends in .parquet, .json or .npy; got {source.suffix!r}.")
 
 

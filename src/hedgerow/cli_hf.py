@@ -111,9 +111,8 @@ def explain(
         from hedgerow.hf.plot import plot_beams
 
         history = retriever.trace(prompt, beam_width=beam_width)
-        plot_beams(
-            history, plot, title=prompt, names=_beam_names(retriever.index, history[-1]), sid=found.sid if found else ()
-        )
+        codes = [level.code for level in found.levels] if found else ()
+        plot_beams(history, plot, title=prompt, names=_beam_names(retriever.index, history[-1]), sid=codes)
         err.print(f"wrote {escape(str(plot))}")
 
 

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hedgerow.errors import CatalogError
-from hedgerow.sids import MAX_CODEBOOK_SIZE
+from hedgerow.ragged import ENDED, as_int64
+from hedgerow.sids import MAX_CODEBOOK_SIZE, RAGGED_HINT
 
 
 def as_column(values: Any, what: str) -> pa.Array:
@@ -217,17 +218,21 @@ def repeated_rows(ids: pa.Array) -> tuple[int, int] | None:
     return first, second
 
 
-def sids_of_columns(table: pa.Table, names: Sequence[str]) -> np.ndarray:
-    """Returns SIDs [N, L] from L integer columns, one a level."""
+def sids_of_columns(table: pa.Table, names: Sequence[str], *, ragged: bool = False) -> np.ndarray:
+    """Returns SIDs [N, L] from L integer columns, one a level; -1 where null, if they may be ragged."""
     levels = []
     for level, name in enumerate(names):
         column = column_of(table, name, "SID")
         if not pa.types.is_integer(column.type):
             raise CatalogError(f"level {level}: column {name!r} must hold integer codes; it holds {column.type}.")
-        if column.null_count:
+        if column.null_count and not ragged:
             row = pc.index(pc.is_null(column), True).as_py()
-            raise CatalogError(f"row {row}, level {level}: column {name!r} is null; drop the rows without a SID.")
-        levels.append(_codes_of(column, level, name))
+            raise CatalogError(
+                f"row {row}, level {level}: column {name!r} is null; drop the rows without a SID. If null says "
+                f"that the SID has ended: {RAGGED_HINT}."
+            )
+        codes = _codes_of(pc.fill_null(column, 0), level, name)
+        levels.append(np.where(column.is_null(), ENDED, codes) if column.null_count else codes)
     if not levels:
         raise CatalogError("no SID column was named; give one list column, or one column a level.")
     return np.column_stack(levels)
@@ -247,8 +252,8 @@ def _codes_of(column: pa.Array, level: int, name: str) -> np.ndarray:
     return codes.astype(np.int64)
 
 
-def sids_of_lists(column: pa.Array, name: str) -> np.ndarray:
-    """Returns SIDs [N, L] from one column of lists, all of one length.
+def sids_of_lists(column: pa.Array, name: str, *, ragged: bool = False) -> np.ndarray:
+    """Returns SIDs [N, L] from one column of lists, all of one length; if they may be ragged, -1 after the end.
 
     Raises:
         CatalogError: naming the row that is null, holds a null, or has another length.
@@ -267,17 +272,26 @@ def sids_of_lists(column: pa.Array, name: str) -> np.ndarray:
     if len(column) == 0:
         width = column.type.list_size if pa.types.is_fixed_size_list(column.type) else 0
         return np.zeros((0, width), np.int64)
-    if (lengths != lengths[0]).any():
+    if (lengths != lengths[0]).any() and not ragged:
         row = int(np.argmax(lengths != lengths[0]))
         raise CatalogError(
-            f"row {row} of column {name!r} has {lengths[row]} codes, but row 0 has {lengths[0]}; "
-            "every SID of a catalog must have the same number of levels."
+            f"row {row} of column {name!r} has {lengths[row]} codes, but row 0 has {lengths[0]}; {RAGGED_HINT}."
         )
     codes = column.flatten()
     if codes.null_count:
-        row, level = divmod(pc.index(pc.is_null(codes), True).as_py(), int(lengths[0]))
+        at = pc.index(pc.is_null(codes), True).as_py()
+        row = int(np.searchsorted(np.cumsum(lengths), at, side="right"))
+        level = at - int(lengths[:row].sum())
         raise CatalogError(f"row {row}, level {level}: a code of column {name!r} is null; drop the rows without a SID.")
-    return codes.to_numpy(zero_copy_only=False).reshape(len(column), int(lengths[0]))
+    flat = codes.to_numpy(zero_copy_only=False)
+    return _padded(flat, lengths) if ragged else flat.reshape(len(column), int(lengths[0]))
+
+
+def _padded(flat: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Returns the codes of all rows, one after another, as int64 [N, L], -1 after the end of each row."""
+    matrix = np.full((len(lengths), max(1, int(lengths.max()))), ENDED, np.int64)
+    matrix[np.arange(matrix.shape[1]) < lengths[:, None]] = as_int64(flat)
+    return matrix
 
 
 def rows_equal(column: pa.ChunkedArray, value: Any) -> list[int]:

@@ -10,6 +10,7 @@ import numpy as np
 from hedgerow.decode.beams import Beams
 from hedgerow.decode.ops import to_numpy
 from hedgerow.errors import ArgumentError
+from hedgerow.ragged import trimmed, without_ends
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,7 +24,7 @@ class Results:
 
     Attributes:
         item_ids: R ids, as Python values.
-        sids: [R, L] int32.
+        sids: [R, L] int32; -1 after the end of a SID, where they are ragged.
         scores: [R] float32, the sum of log-probabilities along the SID; items of one SID share it.
         rows: [R] int64, the items' rows in the index's `item_ids` and `attributes`.
         attributes: R rows, as an Arrow table.
@@ -45,11 +46,11 @@ class Results:
         return Results(*arrays, self.attributes.slice(0, k))
 
     def to_pylist(self) -> list[dict[str, Any]]:
-        """Returns one dict an item: item_id, score, sid, and its attributes."""
+        """Returns one dict an item: item_id, score, sid (at its own length), and its attributes."""
         # Arrow forgets the number of rows of a table without columns when it is pickled.
         rest = self.attributes.to_pylist() if self.attributes.num_columns else [{}] * len(self)
         named = zip(self.item_ids, self.scores.tolist(), self.sids.tolist(), rest, strict=True)
-        return [row | {"item_id": item, "score": score, "sid": sid} for item, score, sid, row in named]
+        return [row | {"item_id": item, "score": score, "sid": trimmed(sid)} for item, score, sid, row in named]
 
 
 def results_of(index: TrieIndex, beams: Beams) -> list[Results]:
@@ -67,7 +68,7 @@ def results_of(index: TrieIndex, beams: Beams) -> list[Results]:
 def _request(index: TrieIndex, states: np.ndarray, scores: np.ndarray, sids: np.ndarray) -> Results:
     beams = np.flatnonzero(states >= 0)
     leaves = states[beams].astype(np.int64)
-    if (leaves >= index.num_sids).any() or (index.sids(leaves) != sids[beams]).any():
+    if (leaves >= index.num_sids).any() or (index.codes_of(leaves) != sids[beams]).any():
         raise ArgumentError("these beams were searched on another index, with other SIDs; ask that one for the items.")
     first, end = index.rows_of(leaves)
     counts = end - first
@@ -77,4 +78,5 @@ def _request(index: TrieIndex, states: np.ndarray, scores: np.ndarray, sids: np.
     # Taken with the ids beside them: Arrow forgets the number of rows of a table without columns.
     items = index.items_table.take(rows)
     ids, attributes = items.column("item_id").to_pylist(), items.drop_columns(["item_id"])
-    return Results(ids, sids[owners], scores[owners], rows, attributes)
+    named = without_ends(sids[owners], index.end_codes) if index.ragged else sids[owners]
+    return Results(ids, named, scores[owners], rows, attributes)

@@ -13,10 +13,13 @@ MAX_LEVELS = 255
 MAX_CODEBOOK_SIZE = 2**31
 MAX_CODE = MAX_CODEBOOK_SIZE - 1
 MAX_ITEMS = 2**31 - 1
+RAGGED_HINT = "SIDs of different lengths take a catalog made with ragged=True (hedgerow build --ragged)"
 
 
-def as_sids(sids: Any) -> np.ndarray:
+def as_sids(sids: Any, *, smallest: int = 0) -> np.ndarray:
     """Returns `sids` as an integer matrix [N, L], or says which row is not one.
+
+    `smallest` is what an entry may be at least, as far as the message of an error goes.
 
     Raises:
         CatalogError: rows of different lengths, codes that are not integers, too many items or levels.
@@ -36,16 +39,19 @@ def as_sids(sids: Any) -> np.ndarray:
     if items > MAX_ITEMS:
         raise CatalogError(f"a catalog holds at most {MAX_ITEMS:,} items; got {items:,}. Split it into several.")
     if matrix.dtype.kind not in "iu":
-        raise CatalogError(_not_integers(matrix))
+        raise CatalogError(_not_integers(matrix, smallest))
     return matrix
 
 
-def checked_codebook_sizes(sids: np.ndarray, sizes: int | Sequence[int] | None) -> tuple[int, ...]:
+def checked_codebook_sizes(
+    sids: np.ndarray, sizes: int | Sequence[int] | None, *, smallest: int = 0
+) -> tuple[int, ...]:
     """Returns one codebook size a level, each larger than every code of its level.
 
     Args:
         sids: [N, L] integers.
         sizes: one number for all levels, L numbers, or None for the smallest that fit.
+        smallest: what an entry of `sids` may be at least: 0, or -1 where that says that a SID has ended.
 
     Raises:
         CatalogError: a size out of range, or a code outside its codebook.
@@ -55,13 +61,14 @@ def checked_codebook_sizes(sids: np.ndarray, sizes: int | Sequence[int] | None) 
         if sizes is None:
             raise CatalogError("an empty catalog needs codebook_sizes: there is no code to infer them from.")
         return _as_sizes(sizes, levels)
-    if sizes is not None and sids.min() >= 0 and sids.max() < min(wanted := _as_sizes(sizes, levels)):
+    if sizes is not None and sids.min() >= smallest and sids.max() < min(wanted := _as_sizes(sizes, levels)):
         # All codes fit the smallest codebook: no need to look at each level by itself.
         return wanted
     lowest, highest = ([int(end(column)) for column in sids.T] for end in (np.min, np.max))
     for level, code in enumerate(lowest):
-        if code < 0:
-            raise CatalogError(_bad_code(sids, level, code, "codes count from 0"))
+        if code < smallest:
+            hint = f"; {RAGGED_HINT}" if code == -1 else ""
+            raise CatalogError(_bad_code(sids, level, code, f"codes count from 0{hint}"))
     wanted = tuple(code + 1 for code in highest) if sizes is None else _as_sizes(sizes, levels)
     for level, (code, size) in enumerate(zip(highest, wanted, strict=True)):
         if code >= size or size > MAX_CODEBOOK_SIZE:
@@ -108,25 +115,31 @@ def _ragged_row(sids: Any) -> str | None:
     """Names the first row whose length differs from row 0, where `sids` is a sequence of sequences."""
     if not isinstance(sids, Sequence):
         return None
+    without = row_without_length(sids)
+    if without is not None:
+        return without
+    row = next((row for row, codes in enumerate(sids) if len(codes) != len(sids[0])), None)
+    if row is None:
+        return None
+    return f"row {row} of sids has {len(sids[row])} codes, but row 0 has {len(sids[0])}; {RAGGED_HINT}."
+
+
+def row_without_length(sids: Sequence[Any]) -> str | None:
+    """Names the first row that is no sequence of codes."""
     for row, codes in enumerate(sids):
         if not hasattr(codes, "__len__"):
             return f"row {row} of sids is {codes!r}; expected a list of codes."
-        if len(codes) != len(sids[0]):
-            return (
-                f"row {row} of sids has {len(codes)} codes, but row 0 has {len(sids[0])}; "
-                "every SID of a catalog must have the same number of levels."
-            )
     return None
 
 
-def _not_integers(matrix: np.ndarray) -> str:
+def _not_integers(matrix: np.ndarray, smallest: int) -> str:
     """Says which code is at fault where floats or objects hold one that is not an integer."""
     flat = matrix.reshape(-1)
     if matrix.dtype.kind == "f":
         bad = np.flatnonzero(~np.isfinite(flat) | (flat != np.trunc(flat)))
         advice = "the codes are whole numbers held as floats: pass sids.astype(int)"
     else:
-        bad = [at for at, code in enumerate(flat) if not _is_code(code)][:1]
+        bad = [at for at, code in enumerate(flat) if not _is_code(code, smallest)][:1]
         advice = "pass an integer array"
     if len(bad):
         row, level = divmod(int(bad[0]), matrix.shape[1])
@@ -134,5 +147,5 @@ def _not_integers(matrix: np.ndarray) -> str:
     return f"sids must be integers; got an array of {matrix.dtype}; {advice}."
 
 
-def _is_code(code: Any) -> bool:
-    return isinstance(code, (int, np.integer)) and not isinstance(code, bool) and 0 <= int(code) <= MAX_CODE
+def _is_code(code: Any, smallest: int) -> bool:
+    return isinstance(code, (int, np.integer)) and not isinstance(code, bool) and smallest <= int(code) <= MAX_CODE

@@ -12,7 +12,7 @@ import numpy as np
 from hedgerow.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from hedgerow.index.trie import TrieIndex
+    from hedgerow.index.trie import Level, TrieIndex
 
 NO_TOKEN = -1
 # The layouts that `detect` knows: OneRec's, MiniOneRec's and LC-Rec's, and others seen in the wild.
@@ -36,7 +36,8 @@ class TokenMap:
         token_ids: for each of L levels, the token id of every code: integers [C_l]; -1 where a code has no token.
             The codes of one level have different tokens; two levels may use the same ones.
         begin: ids of the tokens between a prompt and the first code.
-        end: ids of the tokens after the last code.
+        end: ids of the tokens after the last code. Where SIDs are ragged it is one token, and also what ends a SID
+            before the last level.
 
     Raises:
         ArgumentError: no level, an id below -1, or one token for two codes of a level.
@@ -179,16 +180,22 @@ class TokenMap:
         return self._translated(np.asarray(token_ids), [_inverse(table) for table in self.token_ids])
 
     def check(self, index: TrieIndex) -> None:
-        """Makes sure that every code that `index` uses has a token.
+        """Makes sure that every code that `index` uses has a token. Errors as for `of_index`."""
+        self.of_index(index)
+
+    def of_index(self, index: TrieIndex) -> TokenMap:
+        """Returns the map from the codes of `index`, its end codes included, to tokens: this one, if it has none.
 
         Raises:
-            ArgumentError: the levels differ, or codes of the catalog have no token; it says which.
+            ArgumentError: the levels differ, or codes of the catalog have no token; it says which. Or SIDs are ragged,
+                and `end` is not one token, or one that stands for a code, too.
         """
         if index.num_levels != self.num_levels:
             raise ArgumentError(
                 f"the index has SIDs of {index.num_levels} codes, but the token map has {self.num_levels} levels."
             )
-        for at, (level, table) in enumerate(zip(index.levels, self.token_ids, strict=True)):
+        whole = self._with_ends(index) if index.ragged else self
+        for at, (level, table) in enumerate(zip(index.levels, whole.token_ids, strict=True)):
             used = np.unique(level.codes)
             absent = [code for code in used.tolist() if code >= len(table) or table[code] == NO_TOKEN]
             if absent:
@@ -197,6 +204,20 @@ class TokenMap:
                     f"{', '.join(map(str, absent[:SHOWN]))}{' ...' if len(absent) > SHOWN else ''}. The tokenizer and "
                     "the catalog do not belong together, or tokens are still to be added to the tokenizer."
                 )
+        return whole
+
+    def _with_ends(self, index: TrieIndex) -> TokenMap:
+        if len(self.end) != 1:
+            raise ArgumentError(
+                "the SIDs of this index are ragged, so the model must write one token to end a SID; the token map has "
+                f"end={self.end}. Give it: TokenMap(..., end=tokenizer.eos_token_id)."
+            )
+        tables = zip(index.levels, self.token_ids, strict=True)
+        return TokenMap(
+            tuple(_with_end(at, level, table, self.end[0]) for at, (level, table) in enumerate(tables)),
+            self.begin,
+            self.end,
+        )
 
     def _translated(self, given: np.ndarray, translate: list[Any]) -> np.ndarray:
         if given.ndim != 2 or given.shape[1] != self.num_levels or given.dtype.kind not in "iu":
@@ -228,6 +249,26 @@ def _checked_table(level: int, given: Any) -> np.ndarray:
         raise ArgumentError(f"level {level}: token {repeated[0]} stands for two codes, {codes[0]} and {codes[1]}.")
     table.setflags(write=False)
     return table
+
+
+def _with_end(at: int, level: Level, table: np.ndarray, token: int) -> np.ndarray:
+    """Returns a level's tokens with that of its end code put in at its place; codes that follow it move up by one.
+
+    Raises:
+        ArgumentError: the token stands for a code that the catalog uses.
+    """
+    clash = np.flatnonzero(table == token)
+    if clash.size and clash[0] != level.end and (level.codes == clash[0]).any():
+        raise ArgumentError(
+            f"level {at}: token {token} ends a SID, and stands for code {clash[0]}, which the catalog uses. Give "
+            "another end token."
+        )
+    # Where the codes are the model's own vocabulary, the end token is one of them, which no SID has.
+    table = np.where(table == token, NO_TOKEN, table)
+    if level.end is None:
+        return table
+    table = np.pad(table, (0, max(0, level.end - len(table))), constant_values=NO_TOKEN)
+    return np.insert(table, level.end, token)
 
 
 def _checked_delimiter(name: str, ids: Any) -> tuple[int, ...]:

@@ -27,6 +27,7 @@ class DeviceLevel:
         allowed: [P, W] int32, or None where not dense.
         codebook_size: C.
         max_branch: K.
+        end: the code that says that a SID has ended; None where none does.
     """
 
     codes: Array
@@ -35,6 +36,7 @@ class DeviceLevel:
     allowed: Array | None
     codebook_size: int
     max_branch: int
+    end: int | None = None
 
     @property
     def num_parents(self) -> int:
@@ -83,6 +85,7 @@ def to_device(index: TrieIndex, backend: str, device: Any = None) -> DeviceIndex
             placed(level.allowed, np.int32),
             level.codebook_size,
             level.max_branch,
+            level.end,
         )
 
     return DeviceIndex(tuple(level_on_device(level) for level in index.levels), ops, where)
@@ -154,7 +157,7 @@ def _register_with_jax() -> None:
 
     register = jax.tree_util.register_dataclass
     register(Beams, ["codes", "scores", "states", "parents"], [])
-    register(DeviceLevel, [*ARRAYS], ["codebook_size", "max_branch"])
+    register(DeviceLevel, [*ARRAYS], ["codebook_size", "max_branch", "end"])
     register(DeviceIndex, ["levels"], ["ops", "device"])
     # So that an exported step, which takes and gives Beams, can be written to a file.
     jax.export.register_pytree_node_serialization(

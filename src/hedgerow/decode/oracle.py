@@ -16,27 +16,40 @@ def oracle_step(
     logits_of: Callable[[Prefix], Sequence[float]],
     beam_width: int,
     normalize: Literal["codes", "allowed"] | None = "codes",
+    *,
+    level: int = 0,
+    end_logit_of: Callable[[Prefix], float] | None = None,
 ) -> list[tuple[Prefix, float]]:
     """Returns the best `beam_width` continuations of the live `beams` of one request, best first.
 
     Args:
         sids: the SIDs of the catalog, in any order, repeated or not.
-        beams: the live beams, as (prefix, score).
+        beams: the live beams, as (prefix, score); one shorter than `level` has ended.
         logits_of: prefix -> the logits over the codes of the next level.
         beam_width: M.
         normalize: as for `step`.
+        level: l, the level that is decided.
+        end_logit_of: where SIDs are ragged: prefix of one code or more -> the logit for ending there.
     """
     sids = set(sids)
     candidates = []
     for prefix, score in beams:
-        depth = len(prefix)
-        allowed = sorted({sid[depth] for sid in sids if sid[:depth] == prefix})
-        logits = [_bounded(logit) for logit in logits_of(prefix)]
-        over = {"codes": logits, "allowed": [logits[code] for code in allowed], None: []}[normalize]
-        top, log_sum = _normalizer(over)
-        for code in allowed:
-            if logits[code] > -math.inf:
-                candidates.append(((*prefix, code), score + (logits[code] - top - log_sum)))
+        if len(prefix) < level:
+            candidates.append((prefix, score))
+            continue
+        logits: dict[Prefix, float] = {}
+        for code, logit in enumerate(logits_of(prefix)):
+            logits[*prefix, code] = _bounded(logit)
+        allowed = {sid[: level + 1] for sid in sids if len(sid) > level and sid[:level] == prefix}
+        if end_logit_of is not None and prefix:
+            # To end is to stay the prefix that one is.
+            logits[prefix] = _bounded(end_logit_of(prefix))
+            allowed |= {prefix} & sids
+        over = {"codes": logits, "allowed": allowed, None: ()}[normalize]
+        top, log_sum = _normalizer([logits[after] for after in over])
+        candidates += [
+            (after, score + (logits[after] - top - log_sum)) for after in sorted(allowed) if logits[after] > -math.inf
+        ]
     return sorted(candidates, key=lambda candidate: -candidate[1])[:beam_width]
 
 
@@ -46,11 +59,14 @@ def oracle_search(
     num_levels: int,
     beam_width: int,
     normalize: Literal["codes", "allowed"] | None = "codes",
+    *,
+    end_logit_of: Callable[[Prefix], float] | None = None,
 ) -> list[tuple[Prefix, float]]:
     """Returns the live beams of one request after the last level, best first, as (SID, score)."""
+    sids = set(sids)
     beams: list[tuple[Prefix, float]] = [((), 0.0)]
-    for _ in range(num_levels):
-        beams = oracle_step(sids, beams, logits_of, beam_width, normalize)
+    for level in range(num_levels):
+        beams = oracle_step(sids, beams, logits_of, beam_width, normalize, level=level, end_logit_of=end_logit_of)
     return beams
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from hedgerow.decode.array import Normalize
 from hedgerow.decode.beams import Beams
 from hedgerow.decode.device import DeviceIndex, as_device_index
+from hedgerow.decode.ended import only_ends
 from hedgerow.decode.kernels import Backend, kernel_for, on_host
 from hedgerow.errors import ArgumentError, BackendError
 from hedgerow.index.trie import TrieIndex
@@ -29,7 +30,8 @@ def step(
         index: the trie, on the device of `beams` and `logits`.
         beams: B requests of m beams, before level l.
         logits: [B, m, C] float16, bfloat16, float32 or float64 over the codes of level l. -inf and NaN ban a code;
-            +inf, and what is finite but beyond +-1e30, counts as +-1e30. The rows of dead beams are not used.
+            +inf, and what is finite but beyond +-1e30, counts as +-1e30. The rows of dead beams are not used, nor are
+            those of beams that have ended, where SIDs are ragged.
         beam_width: M, at least 1; more than there are candidates is fine.
         normalize: "codes": log-softmax over all C logits, before any masking, as in the paper; "allowed": over the
             allowed children alone; None: the logits are log-probabilities already.
@@ -44,6 +46,7 @@ def step(
     """
     index = as_device_index(index)
     _check(index, beams, logits, beam_width, normalize)
+    logits = only_ends(index, beams, logits)
     kernel = kernel_for(backend, index, logits)
     return kernel(index.ops, index.levels[beams.level], beams, logits, int(beam_width), normalize)
 

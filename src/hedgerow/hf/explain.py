@@ -14,6 +14,7 @@ from hedgerow.decode.beams import Beams
 from hedgerow.decode.ops import to_numpy
 from hedgerow.decode.step import is_count
 from hedgerow.errors import ArgumentError
+from hedgerow.ragged import trimmed
 
 if TYPE_CHECKING:
     from hedgerow.hf.retriever import Retriever
@@ -24,7 +25,7 @@ class LevelTrace:
     """What became of the item's prefix at one level.
 
     Attributes:
-        code: the item's code at this level.
+        code: the item's code at this level; the level's end code where its SID has ended.
         score: of the prefix that ends here.
         rank: its place among the candidates of this level, from 1; None where its own prefix had left before.
         candidates: how many there were.
@@ -80,7 +81,8 @@ class Explanation:
         assert self.level is not None
         at = self.levels[self.level]
         if self.outcome == "banned":
-            return f"{named} was not returned: the model gives its code {at.code} at level {self.level} no probability."
+            what = f"its code {at.code}" if self.level < len(self.sid) else "its end"
+            return f"{named} was not returned: the model gives {what} at level {self.level} no probability."
         return (
             f"{named} left the beam at level {self.level}: its prefix scored {at.score:.3f}, at rank {at.rank:,} of "
             f"{at.candidates:,} candidates, and the {at.kept} that went on scored {at.to_beat:.3f} or more. "
@@ -98,10 +100,11 @@ def explained(retriever: Retriever, prompt: list[int], item_id: Any, *, beam_wid
     if row is None:
         return Explanation(item_id, "not in the index", (), None, None, (), beam_width, k)
     leaf = leaf_of(retriever.index, row)
-    sid = tuple(retriever.index.sids([leaf])[0].tolist())
-    nodes = path_of(retriever.index, sid)
-    scores = _path_scores(retriever, prompt, sid)
-    levels, beams = _levels(retriever, prompt, beam_width, sid, nodes, scores)
+    sid = tuple(trimmed(retriever.index.sids([leaf])[0].tolist()))
+    codes = retriever.index.codes_of([leaf])[0].tolist()
+    nodes = path_of(retriever.index, codes)
+    scores = _path_scores(retriever, prompt, codes)
+    levels, beams = _levels(retriever, prompt, beam_width, codes, nodes, scores)
     found = retriever.index.items(beams)[0]
     at = np.flatnonzero(found.rows == row)
     rank = int(at[0]) + 1 if at.size else None
@@ -109,7 +112,7 @@ def explained(retriever: Retriever, prompt: list[int], item_id: Any, *, beam_wid
     if rank is not None:
         outcome, left = ("returned" if rank <= k else "beyond k"), None
     else:
-        left = len(sid) - 1 if left is None else left
+        left = len(codes) - 1 if left is None else left
         outcome = "cut" if np.isfinite(scores[left]) else "banned"
     return Explanation(item_id, outcome, sid, rank, left, levels, beam_width, k)
 
@@ -133,7 +136,7 @@ def leaf_of(index: hr.TrieIndex, row: int) -> int:
 
 
 def path_of(index: hr.TrieIndex, sid: Sequence[int]) -> list[int]:
-    """Returns the node of each level on the way to a SID."""
+    """Returns the node of each level on the way to a SID, end codes included."""
     state, nodes = np.zeros(1, np.int64), []
     for level, code in zip(index.levels, sid, strict=True):
         state = level.find(state, np.asarray([code]))
@@ -146,6 +149,10 @@ def _path_scores(retriever: Retriever, prompt: list[int], sid: Sequence[int]) ->
     decoder = retriever.decoder([prompt], 1)
     scores, total = [], 0.0
     for level in range(len(sid)):
+        if level and sid[level - 1] == retriever.index.end_codes[level - 1]:
+            # What has ended costs nothing more.
+            scores.append(total)
+            continue
         logits, normalize = retriever.scores_of(decoder(_forced(retriever, sid[:level])), level)
         row = logits[0, 0].double()
         if normalize is not None:

@@ -76,7 +76,7 @@ def plot_beams(
         path: a file that ends in .png, .svg or .pdf.
         title: above the picture.
         names: what the finished beams name, best first; a few are written beside them.
-        sid: the codes of an item, whose prefix is marked as far as it came.
+        sid: the codes of an item, end codes included, whose prefix is marked as far as it came.
 
     Raises:
         ArgumentError: the file's name has another ending, or it cannot be written.

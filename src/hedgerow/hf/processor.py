@@ -31,6 +31,8 @@ class CatalogLogitsProcessor(LogitsProcessor):
     codes are not to be had. Without a begin delimiter, all that is generated is SIDs, one after another, each followed
     by the end delimiter if there is one; then `prompt_length` says where they begin.
 
+    Where SIDs are ragged, the end token may follow every prefix that is itself a SID, and ends it.
+
     A row that is on no path of the catalog (a prompt that holds a SID that does not exist, or the filling of a row that
     has ended) is taken for text. What `generate` does when a catalog has fewer items than beams is its own: it fills
     up with repetitions of score -1e9 or -inf. `Retriever` does not.
@@ -54,7 +56,7 @@ class CatalogLogitsProcessor(LogitsProcessor):
         prompt_length: int | None = None,
         codes_in_text: bool = False,
     ) -> None:
-        tokens.check(index)
+        self._coded = tokens.of_index(index)
         if bool(tokens.begin) == (prompt_length is not None):
             raise ArgumentError(
                 "where does a SID begin? Give prompt_length=input_ids.shape[1] (1 for an encoder-decoder), or a token "
@@ -77,6 +79,11 @@ class CatalogLogitsProcessor(LogitsProcessor):
         tables = self._tables_on(scores)
         if self.prompt_length is None:
             return self._within_text(tables, input_ids, scores)
+        if self.index.ragged and input_ids.shape[1] > self.prompt_length:
+            # A SID begins where the one before it has ended.
+            since = _since(input_ids[:, self.prompt_length :], self.tokens.end)
+            written = input_ids.shape[1] - self.prompt_length
+            return self._within_text(tables, input_ids, scores, torch.where(since >= 0, since, written))
         return self._sids_alone(tables, input_ids, scores)
 
     def _sids_alone(self, tables: _Tables, ids: Tensor, scores: Tensor) -> Tensor:
@@ -99,13 +106,14 @@ class CatalogLogitsProcessor(LogitsProcessor):
             _force(out, scores, end[at - levels], states > DEAD)
         return out
 
-    def _within_text(self, tables: _Tables, ids: Tensor, scores: Tensor) -> Tensor:
+    def _within_text(self, tables: _Tables, ids: Tensor, scores: Tensor, since: Tensor | None = None) -> Tensor:
+        """As `__call__`; `since` [R]: how many tokens ago each SID began, where no begin delimiter says so."""
         begin, end, levels = self.tokens.begin, self.tokens.end, self.index.num_levels
         if ids.shape[1] < len(begin):
             return self._text(tables, scores, torch.ones(len(ids), dtype=torch.bool, device=ids.device))
         # Of a row that began earlier than this, the SID is over.
         tail = ids[:, -(len(begin) + levels + len(end)) :]
-        since = _since(tail, begin)
+        since = _since(tail, begin) if since is None else since
         states = torch.where(since >= 0, 0, DEAD).int()
         start = tail.shape[1] - since
         per_level = []
@@ -136,7 +144,7 @@ class CatalogLogitsProcessor(LogitsProcessor):
     def _tables_on(self, scores: Tensor) -> _Tables:
         key = (scores.device, scores.shape[-1])
         if key not in self._placed:
-            self._placed[key] = _Tables.of(self.index, self.tokens, *key)
+            self._placed[key] = _Tables.of(self.index, self._coded, *key)
         return self._placed[key]
 
 
@@ -165,7 +173,7 @@ class _Tables:
         if highest >= vocabulary_size:
             raise ArgumentError(f"the token map names token {highest}, but the scores have {vocabulary_size:,} tokens.")
         codes, words = [], torch.ones(vocabulary_size, dtype=torch.bool)
-        for table in map(torch.tensor, tokens.token_ids):
+        for table in _without_ends(index, tokens):
             known = (table != NO_TOKEN).nonzero()[:, 0]
             inverse = torch.full((vocabulary_size + 1,), -1, dtype=torch.int32)
             inverse[table[known]] = known.int()
@@ -211,6 +219,15 @@ def _since(tail: Tensor, begin: tuple[int, ...]) -> Tensor:
     distance = torch.arange(length - 1, -1, -1, device=tail.device)
     nearest = torch.where(found, distance, length).amin(1)
     return torch.where(nearest < length, nearest, -1)
+
+
+def _without_ends(index: TrieIndex, tokens: TokenMap) -> list[Tensor]:
+    """Returns the tokens [C] of each level's codes, the end left out: it is read as text, so that text follows it."""
+    tables = [torch.tensor(table) for table in tokens.token_ids]
+    for table, end in zip(tables, index.end_codes, strict=True):
+        if end is not None:
+            table[end] = NO_TOKEN
+    return tables
 
 
 def _force(out: Tensor, scores: Tensor, token: int, rows: Tensor) -> None:

@@ -40,7 +40,8 @@ class Retriever:
     Args:
         model: `...ForCausalLM` of transformers, on its device. Put into evaluation mode.
         index: the catalog's index.
-        tokens: the tokens of each level's codes; left out, `TokenMap.detect(tokenizer)`.
+        tokens: the tokens of each level's codes; left out, `TokenMap.detect(tokenizer)`. Where SIDs are ragged, its
+            end token is what ends a SID before the last level, and is scored as a code is.
         tokenizer: for prompts that are text; not needed for token ids.
         normalize: what a code's probability is relative to. "codes": the codes of its level (the paper). "vocab": the
             whole vocabulary, as in `generate`. "allowed": the codes that the catalog allows there.
@@ -79,11 +80,11 @@ class Retriever:
         if tokens is None and tokenizer is None:
             raise ArgumentError("give the tokens of the codes (a TokenMap), or a tokenizer to detect them in.")
         tokens = TokenMap.detect(tokenizer) if tokens is None else tokens
-        tokens.check(index)
+        coded = tokens.of_index(index)
         self.index, self.tokens, self.tokenizer = index, tokens, tokenizer
         self.normalize, self.max_tokens = normalize, int(max_tokens)
         self.backend: Backend = backend
-        self.model = CodeModel(model.eval(), tokens)
+        self.model = CodeModel(model.eval(), coded)
         self.device_index = index.to("torch", self.model.device)
         with torch.inference_mode():
             self.model.slices_head = find_slicing(self.model)

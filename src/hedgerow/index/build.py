@@ -59,10 +59,10 @@ def build_index(
     is_new = np.zeros(catalog.num_items, bool)
     is_new[:1] = True
     levels, parents = [], 1
-    for at, (size, codes) in enumerate(zip(catalog.codebook_sizes, columns, strict=True)):
+    for at, (size, end, codes) in enumerate(zip(catalog.codebook_sizes, catalog.end_codes, columns, strict=True)):
         progress(f"level {at}", at + 1, passes)
         is_first, codes = _new_nodes(is_new, codes)
-        level = _level(codes, *fan_out(is_first, parents), size)
+        level = _level(codes, *fan_out(is_first, parents), size, end)
         if pays_dense(level) if by_rule else at in by_hand and level.num_nodes:
             level = with_bitmap(level, at)
         levels.append(level)
@@ -90,10 +90,15 @@ def _new_nodes(is_new: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _level(
-    codes: np.ndarray, child_start: np.ndarray | None, forks: np.ndarray | None, max_branch: int, codebook_size: int
+    codes: np.ndarray,
+    child_start: np.ndarray | None,
+    forks: np.ndarray | None,
+    max_branch: int,
+    codebook_size: int,
+    end: int | None,
 ) -> Level:
     codes = codes.astype(np.min_scalar_type(codebook_size - 1))
-    return Level(codes, child_start, forks, None, codebook_size, max_branch)
+    return Level(codes, child_start, forks, None, codebook_size, max_branch, end)
 
 
 def pays_dense(level: Level) -> bool:

@@ -19,6 +19,7 @@ def level_facts(index: TrieIndex) -> list[dict[str, Any]]:
             {
                 "level": number,
                 "codebook_size": level.codebook_size,
+                "end": level.end,
                 "nodes": level.num_nodes,
                 "mean_branch": level.num_nodes / parents if parents else 0.0,
                 "max_branch": level.max_branch,
@@ -28,6 +29,11 @@ def level_facts(index: TrieIndex) -> list[dict[str, Any]]:
         )
         parents = level.num_nodes
     return facts
+
+
+def size_of(codebook_size: int, end: int | None) -> str:
+    """Returns a codebook's size as text; the end code is told apart."""
+    return f"{codebook_size:,}" if end is None else f"{end:,} + end"
 
 
 def level_table(index: TrieIndex) -> Table:
@@ -41,7 +47,7 @@ def level_table(index: TrieIndex) -> Table:
     for fact in level_facts(index):
         table.add_row(
             str(fact["level"]),
-            f"{fact['codebook_size']:,}",
+            size_of(fact["codebook_size"], fact["end"]),
             f"{fact['nodes']:,}",
             f"{fact['mean_branch']:,.2f}",
             f"{fact['max_branch']:,}",

@@ -161,8 +161,19 @@ def _is_complete(manifest: dict[str, Any]) -> bool:
     names = names and all(entry["bytes"] for entry in files)
     dense = all(isinstance(level["dense"], bool) for level in manifest["levels"])
     return (
-        names and dense and all(type(number) is int and number >= 0 for number in numbers) and manifest["levels"] != []
+        names
+        and dense
+        and all(type(number) is int and number >= 0 for number in numbers)
+        and manifest["levels"] != []
+        and _may_end(manifest)
     )
+
+
+def _may_end(manifest: dict[str, Any]) -> bool:
+    """Whether a manifest says of no SID that it may end early, or leaves room for the end codes."""
+    below = manifest["levels"][1:]
+    there = manifest.get("ragged") is True and below and all(level["codebook_size"] >= 2 for level in below)
+    return bool(there) or "ragged" not in manifest
 
 
 def _load(folder: Path, manifest: dict[str, Any], mmap: bool, verify: bool) -> TrieIndex:
@@ -182,7 +193,8 @@ def _load(folder: Path, manifest: dict[str, Any], mmap: bool, verify: bool) -> T
     levels = []
     parents = 1
     for at, facts in enumerate(manifest["levels"]):
-        levels.append(_level(trie, tensors, at, facts, parents))
+        end = facts["codebook_size"] - 1 if at and "ragged" in manifest else None
+        levels.append(_level(trie, tensors, at, facts, parents, end))
         parents = facts["nodes"]
     leaf_start, leaf_forks = (tensors.pop(name, None) for name in ("leaf_start", "leaf_forks"))
     fits = not tensors and (_kind(leaf_start), _kind(leaf_forks)) == kinds(parents, manifest["items"])
@@ -193,7 +205,9 @@ def _load(folder: Path, manifest: dict[str, Any], mmap: bool, verify: bool) -> T
     return TrieIndex(tuple(levels), leaf_start, leaf_forks, partial(_read_items, items, data, manifest["items"]))
 
 
-def _level(path: Path, tensors: dict[str, np.ndarray], at: int, facts: dict[str, Any], parents: int) -> Level:
+def _level(
+    path: Path, tensors: dict[str, np.ndarray], at: int, facts: dict[str, Any], parents: int, end: int | None
+) -> Level:
     codes, child_start, forks, allowed = (tensors.pop(f"{name}.{at}", None) for name in ARRAYS)
     size, nodes = facts["codebook_size"], facts["nodes"]
     expected = (
@@ -203,7 +217,7 @@ def _level(path: Path, tensors: dict[str, np.ndarray], at: int, facts: dict[str,
     )
     if tuple(map(_kind, (codes, child_start, forks, allowed))) != expected or codes is None:
         raise IndexFileError(f"{path}: the arrays of level {at} are not those that the manifest names. Build it again.")
-    return Level(codes, child_start, forks, allowed, size, facts["max_branch"])
+    return Level(codes, child_start, forks, allowed, size, facts["max_branch"], end)
 
 
 def _kind(array: np.ndarray | None) -> tuple[np.dtype, tuple[int, ...]] | None:
@@ -231,6 +245,8 @@ def _manifest_bytes(index: TrieIndex, files: dict[str, Any]) -> bytes:
         ],
         "files": files,
     }
+    if index.ragged:
+        manifest["ragged"] = True
     return json.dumps(manifest | {"sha256": _digest_of(manifest)}, indent=1, sort_keys=True).encode() + b"\n"
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from hedgerow.errors import ArgumentError
 from hedgerow.index.fanout import count_children, count_parents, owners, spans
+from hedgerow.ragged import ENDED, EndCodes, padded, resized, with_ends, without_ends
 from hedgerow.sids import as_sids
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Level:
             None where the level is not dense.
         codebook_size: C.
         max_branch: K, the largest number of children of one parent; 0 where there are no nodes.
+        end: the code that says that a SID has ended, C - 1; None where none does.
     """
 
     codes: np.ndarray
@@ -55,6 +57,7 @@ class Level:
     allowed: np.ndarray | None
     codebook_size: int
     max_branch: int
+    end: int | None = None
 
     def __post_init__(self) -> None:
         for array in self.arrays.values():
@@ -149,13 +152,23 @@ class TrieIndex:
 
     @property
     def num_levels(self) -> int:
-        """L, the number of codes in a SID."""
+        """L, the number of codes in a SID; in the longest, where they are ragged."""
         return len(self.levels)
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
-        """Codes per level."""
+        """Codes per level, the end code included: the widths of logits."""
         return tuple(level.codebook_size for level in self.levels)
+
+    @property
+    def end_codes(self) -> EndCodes:
+        """The code of each level that says that a SID has ended; None where none does."""
+        return tuple(level.end for level in self.levels)
+
+    @property
+    def ragged(self) -> bool:
+        """Whether SIDs may end before the last level."""
+        return any(end is not None for end in self.end_codes)
 
     @property
     def nodes_per_level(self) -> tuple[int, ...]:
@@ -196,10 +209,15 @@ class TrieIndex:
     def find(self, sids: Any) -> np.ndarray:
         """Returns the leaf [R] of each SID of `sids` [R, L], or -1 where no item has it.
 
+        Where SIDs are ragged, lists of different lengths are taken, and matrices of any width with -1, or the end
+        codes of beams, after the end of a SID.
+
         Raises:
             CatalogError: `sids` is not a matrix of integers.
-            ArgumentError: its width is not L.
+            ArgumentError: its width is not L, and SIDs are not ragged.
         """
+        if self.ragged:
+            return self._find_ragged(as_sids(padded(sids), smallest=ENDED))
         matrix = as_sids(sids)
         if matrix.shape[1] != self.num_levels:
             raise ArgumentError(f"sids must be [R, {self.num_levels}], as this index has; got {list(matrix.shape)}.")
@@ -211,6 +229,8 @@ class TrieIndex:
 
     def allowed_codes(self, prefix: Sequence[int] = ()) -> np.ndarray:
         """Returns the codes that may follow `prefix` (0 to L - 1 codes), ascending; none where no item has it.
+
+        Where SIDs are ragged and the prefix is itself a SID, the last of them is the level's end code.
 
         Raises:
             ArgumentError: the prefix is as long as a SID, or longer.
@@ -229,9 +249,16 @@ class TrieIndex:
     def sids(self, leaves: Any = None) -> np.ndarray:
         """Returns the SIDs [R, L] (int64) of `leaves` [R], or all S of them in lexicographic order.
 
+        Where SIDs are ragged, -1 stands after the end of one, and it comes after all those that it is a prefix of.
+
         Raises:
             ArgumentError: a leaf is not 0 to S - 1.
         """
+        codes = self.codes_of(leaves)
+        return without_ends(codes, self.end_codes) if self.ragged else codes
+
+    def codes_of(self, leaves: Any = None) -> np.ndarray:
+        """Returns `sids` as beams have them: the end code of each level, in place of -1, after the end of a SID."""
         nodes = np.arange(self.num_sids) if leaves is None else self._checked_leaves(leaves)
         matrix = np.empty((len(nodes), self.num_levels), np.int64)
         for at in range(self.num_levels - 1, -1, -1):
@@ -306,6 +333,11 @@ class TrieIndex:
             raise ArgumentError(f"leaf {unknown[0]} does not exist; this index has leaves 0 to {self.num_sids - 1}.")
         return given.astype(np.int64)
 
+    def _find_ragged(self, matrix: np.ndarray) -> np.ndarray:
+        sids = with_ends(resized(matrix, self.num_levels), self.end_codes)
+        too_long = (matrix[:, self.num_levels :] != ENDED).any(axis=1)
+        return np.where(too_long, -1, self._walk(sids))
+
     def _walk(self, prefixes: np.ndarray) -> np.ndarray:
         states = np.zeros(len(prefixes), np.int64)
         for level, codes in zip(self.levels, prefixes.T, strict=False):
@@ -314,8 +346,9 @@ class TrieIndex:
 
     def __repr__(self) -> str:
         shared = f", sids={self.num_sids:,}" if self.num_sids < self.num_items else ""
+        ragged = "ragged=True, " if self.ragged else ""
         return (
-            f"TrieIndex(items={self.num_items:,}{shared}, levels={self.num_levels}, "
+            f"TrieIndex(items={self.num_items:,}{shared}, levels={self.num_levels}, {ragged}"
             f"nodes={sum(self.nodes_per_level):,}, {_size(self.nbytes)})"
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,9 @@ def _faults(index: TrieIndex, progress: Progress) -> Iterator[str]:
         for fault in _level_faults(level, parents):
             yield f"level {number}: {fault}"
         parents = level.num_nodes
+    for number, (before, level) in enumerate(pairwise(index.levels), 1):
+        if before.end is not None and not _ends_stay(before, level):
+            yield f"level {number}: a SID that has ended goes on"
     if not is_whole(index.leaf_start, index.leaf_forks, index.num_sids, index.num_items):
         yield "a leaf has no item, or its items are out of order"
         return
@@ -71,6 +75,12 @@ def _level_faults(level: Level, parents: int) -> Iterator[str]:
         yield "the codes of a node's children do not rise"
     if level.allowed is not None and not np.array_equal(bitmap(level), level.allowed):
         yield "the bitmap does not say what the codes say"
+
+
+def _ends_stay(before: Level, level: Level) -> bool:
+    """Whether each end code of the level before has one child, the end code of this level."""
+    first, end = level.children(np.flatnonzero(before.codes == before.end))
+    return bool((end - first == 1).all() and (level.codes[first] == level.end).all())
 
 
 def _item_faults(index: TrieIndex) -> Iterator[str]:

@@ -1,0 +1,162 @@
+"""The index of ragged SIDs: against plain sets of tuples, on disk, checked, and on the command line."""
+
+import dataclasses
+import json
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from naive import same_trie
+from ragged import Ragged, padded, ragged
+from typer.testing import CliRunner
+
+import hedgerow as hr
+from hedgerow.cli import app
+from hedgerow.index.files import read_manifest
+from hedgerow.index.verify import verify_index
+
+NAMES = Ragged([(3,), (3, 1), (3, 1, 4), (0, 2), (0, 2), (2, 0, 0)], (4, 3, 5))
+
+
+@pytest.fixture
+def index() -> hr.TrieIndex:
+    return hr.build_index(hr.Catalog(NAMES.sids, codebook_sizes=NAMES.sizes, item_ids=list("fedcba"), ragged=True))
+
+
+@given(made=ragged())
+def test_an_index_says_what_the_set_of_sids_says(made):
+    index, levels = hr.build_index(made.catalog), len(made.sizes)
+    known = set(made.sids)
+    ends = made.ends()
+    assert index.ragged == (levels > 1)
+    assert index.end_codes == ends
+    assert index.codebook_sizes == tuple(size + (end is not None) for size, end in zip(made.sizes, ends, strict=True))
+    assert (index.num_items, index.num_sids) == (len(made.sids), len(known))
+    expected = sorted(known, key=made.as_codes)
+    assert index.sids().tolist() == [padded(sid, levels) for sid in expected]
+    assert index.find(made.padded).tolist() == [expected.index(sid) for sid in made.sids]
+    assert [made.sids[row] for row in index.item_ids.to_pylist()] == sorted(made.sids, key=made.as_codes)
+    assert index.nodes_per_level == tuple(
+        len({made.as_codes(sid)[:depth] for sid in known}) for depth in range(1, levels + 1)
+    )
+    prefixes = {sid[:depth] for sid in known for depth in range(len(sid))}
+    for prefix in prefixes | known:
+        if len(prefix) < levels:
+            codes = {sid[len(prefix)] for sid in known if len(sid) > len(prefix) and sid[: len(prefix)] == prefix}
+            codes |= {ends[len(prefix)]} if prefix in known else set()
+            assert index.allowed_codes(prefix).tolist() == sorted(codes)
+    most = max(map(made.sids.count, known))
+    assert index.collisions()[2] == (most if most > 1 else 0)
+
+
+def test_find_takes_lists_and_matrices_and_the_codes_of_beams(index):
+    asked = [[3], [3, 1, 4], [0], [0, 2], [3, 1, 4, 1], [9], [], [3, -1, 4], [-1, 2], [0, 3]]
+    expected = [4, 2, -1, 0, -1, -1, -1, -1, -1, -1]
+    assert index.find(asked).tolist() == expected
+    assert index.contains(asked).tolist() == [leaf >= 0 for leaf in expected]
+    assert index.find([padded(tuple(sid), 6) for sid in asked]).tolist() == expected
+    assert index.find([[3], [0]]).tolist() == [4, -1]
+    assert index.find(np.array([[3]], np.uint8)).tolist() == [4]
+    assert index.find(np.array([[2**64 - 1, 1], [3, 2**64 - 1]], np.uint64)).tolist() == [-1, -1]
+    assert index.find(index.codes_of()).tolist() == [0, 1, 2, 3, 4]
+    assert index.find(np.zeros((0, 2), int)).tolist() == []
+    with pytest.raises(hr.CatalogError, match="row 1, level 0: 'x'"):
+        index.find([[3], ["x", 1]])
+
+
+def test_a_prefix_that_is_an_item_may_end(index):
+    assert index.allowed_codes([3]).tolist() == [1, 3]
+    assert index.allowed_codes([3, 1]).tolist() == [4, 5]
+    assert index.allowed_codes([3, 3]).tolist() == [5]
+    assert index.allowed_codes([0]).tolist() == [2]
+
+
+def test_on_disk(index, tmp_path):
+    index.save(tmp_path / "x")
+    assert read_manifest(tmp_path / "x")["ragged"] is True
+    for options in ({}, {"mmap": True}):
+        loaded = hr.load_index(tmp_path / "x", **options)
+        assert same_trie(loaded, index)
+        assert loaded.end_codes == index.end_codes == (None, 3, 5)
+        assert loaded.find([[3], [3, 1]]).tolist() == [4, 3]
+    assert same_trie(verify_index(tmp_path / "x"), index)
+    assert pickle.loads(pickle.dumps(index)).end_codes == index.end_codes
+    hr.build_index(hr.Catalog([[1], [0]], ragged=True)).save(tmp_path / "y")
+    assert "ragged" not in read_manifest(tmp_path / "y")
+
+
+def rewritten(folder: Any, **changes: Any) -> None:
+    from hedgerow.index.files import _digest_of
+
+    manifest = read_manifest(folder) | changes
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"sha256": _digest_of(manifest)}))
+
+
+@pytest.mark.parametrize("value", [False, 1, "true", None])
+def test_a_manifest_says_true_or_nothing(index, tmp_path, value):
+    index.save(tmp_path / "x")
+    rewritten(tmp_path / "x", ragged=value)
+    with pytest.raises(hr.IndexFileError, match="altered or damaged"):
+        hr.load_index(tmp_path / "x")
+
+
+@pytest.mark.parametrize("sids", [[[1], [0]], [[1, 0], [0, 0]]])
+def test_a_manifest_leaves_room_for_the_ends(sids, tmp_path):
+    hr.build_index(hr.Catalog(sids)).save(tmp_path / "x")
+    rewritten(tmp_path / "x", ragged=True)
+    with pytest.raises(hr.IndexFileError, match="altered or damaged"):
+        hr.load_index(tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    "sids",
+    [
+        [[0, 2, 2], [1, 2, 1]],  # goes on with a code
+        [[0, 2, 2], [0, 2, 1], [1, 0, 0]],  # ends, and goes on
+    ],
+)
+def test_verify_finds_a_sid_that_goes_on_after_its_end(sids, tmp_path):
+    index = hr.build_index(hr.Catalog(sids, codebook_sizes=3))
+    levels = (index.levels[0], *(dataclasses.replace(level, end=2) for level in index.levels[1:]))
+    dataclasses.replace(index, levels=levels).save(tmp_path / "x")
+    assert hr.load_index(tmp_path / "x").ragged
+    with pytest.raises(hr.IndexFileError, match="level 2: a SID that has ended goes on"):
+        verify_index(tmp_path / "x")
+
+
+def test_words_about_it(index):
+    assert repr(index).startswith("TrieIndex(items=6, sids=5, levels=3, ragged=True, nodes=")
+    assert "3 + end" in index.describe()
+    assert index.collisions() == (2, 1, 2)
+
+
+def test_a_beam_of_another_index_is_refused(index):
+    beams = hr.beam_search(
+        index, lambda beams: np.zeros((*beams.states.shape, (4, 4, 6)[beams.level])), batch_size=1, beam_width=9
+    )
+    other = hr.build_index(hr.Catalog([[3], [3, 2], [1, 1, 1], [1, 1], [1]], codebook_sizes=NAMES.sizes, ragged=True))
+    with pytest.raises(hr.ArgumentError, match="another index"):
+        other.items(beams)
+
+
+def test_command_line(tmp_path):
+    runner = CliRunner()
+    (tmp_path / "names.json").write_text(json.dumps(dict(zip("abc", NAMES.sids, strict=False))))
+    np.save(tmp_path / "names.npy", np.array([padded(sid, 3) for sid in NAMES.sids[:3]]))
+    for source in ("names.json", "names.npy"):
+        refused = runner.invoke(app, ["build", str(tmp_path / source), "-o", str(tmp_path / "x")])
+        assert isinstance(refused.exception, hr.CatalogError)
+        assert "--ragged" in str(refused.exception)
+        built = runner.invoke(app, ["build", str(tmp_path / source), "-o", str(tmp_path / "x"), "--ragged"])
+        assert built.exit_code == 0, built.output
+        assert "codebook sizes: 4, 2 + end, 5 + end" in built.output
+        assert hr.load_index(tmp_path / "x").contains([[3], [3, 1]]).all()
+    assert runner.invoke(app, ["verify", str(tmp_path / "x")]).exit_code == 0
+    facts = json.loads(runner.invoke(app, ["inspect", str(tmp_path / "x"), "--json"]).output)
+    assert [level["end"] for level in facts["levels"]] == [None, 2, 5]
+    words = ["build", str(tmp_path / "x.parquet"), "-o", str(tmp_path / "y"), "--memory", "1GB", "--ragged"]
+    refused = runner.invoke(app, words)
+    assert refused.exit_code == 2
+    assert "leave out --memory" in " ".join(refused.output.split())
