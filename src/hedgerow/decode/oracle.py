@@ -46,8 +46,14 @@ def oracle_search(
     num_levels: int,
     beam_width: int,
     normalize: Literal["codes", "allowed"] | None = "codes",
+    shown: Iterable[bool] | None = None,
 ) -> list[tuple[Prefix, float]]:
-    """Returns the live beams of one request after the last level, best first, as (SID, score)."""
+    """Returns the live beams of one request after the last level, best first, as (SID, score).
+
+    `shown`: for each of `sids`, those of the items, whether this request may be shown the item; None for all.
+    """
+    if shown is not None:
+        sids = [sid for sid, is_shown in zip(sids, shown, strict=True) if is_shown]
     beams: list[tuple[Prefix, float]] = [((), 0.0)]
     for _ in range(num_levels):
         beams = oracle_step(sids, beams, logits_of, beam_width, normalize)

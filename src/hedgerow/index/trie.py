@@ -16,8 +16,10 @@ from hedgerow.sids import as_sids
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from hedgerow.constraints import ConstraintSet, Missing
     from hedgerow.decode.beams import Beams
     from hedgerow.decode.device import DeviceIndex
+    from hedgerow.index.lookup import IdLookup
     from hedgerow.results import Results
 
 WORD_BITS = 32
@@ -192,6 +194,33 @@ class TrieIndex:
     def attributes(self) -> pa.Table:
         """The attributes of the N items, in the index's order."""
         return self.items_table.drop_columns(["item_id"])
+
+    @cached_property
+    def id_lookup(self) -> IdLookup:
+        """What finds the rows of item ids; made when first used, in the time of one sort of the ids."""
+        from hedgerow.index.lookup import IdLookup
+
+        return IdLookup(self.item_ids)
+
+    def constraint(
+        self, mask: Any = None, *, ids: Any = None, name: str | None = None, missing: Missing = "raise"
+    ) -> ConstraintSet:
+        """Returns a set of this index's items, for `constraints=` of a search.
+
+        Args:
+            mask: bool [N], **in the order of `index.item_ids` and `index.attributes`**, which is that of the SIDs and
+                not that of the rows the catalog was made of. Or a function that is given `index.attributes` (an
+                Arrow table of N rows) and returns such a mask, so that the order is right by itself.
+            ids: item ids, in any order, in place of a mask.
+            name: for people; left out, what it was made of.
+            missing: what becomes of ids that no item has: "raise" an error, or "ignore" them.
+
+        Raises:
+            ConstraintError: the mask is not bool [N], an id is unknown, or not of the type of the ids.
+        """
+        from hedgerow.constraints import constraint
+
+        return constraint(self, mask, ids, name, missing)
 
     def find(self, sids: Any) -> np.ndarray:
         """Returns the leaf [R] of each SID of `sids` [R, L], or -1 where no item has it.
