@@ -52,12 +52,13 @@ def constrain(
     if sets is None and rows is None:
         return None
     put = placer(device_index)
-    numbers, alive = (None, (None,) * host.num_levels) if sets is None else _stacked(device_index, host, sets, put)
+    nothing = (None, None), (None,) * host.num_levels
+    binding, alive = nothing if sets is None else _stacked(device_index, host, sets, put)
     dead: Any = [(None, None)] * host.num_levels
     if rows is not None:
         dead = _dead_lists(host, sets or [None] * batch_size, rows, put)
     return Constraints(
-        tuple(LevelConstraints(numbers, words, *lists) for words, lists in zip(alive, dead, strict=True))
+        tuple(LevelConstraints(*binding, words, *lists) for words, lists in zip(alive, dead, strict=True))
     )
 
 
@@ -129,15 +130,16 @@ def _host(index: DeviceIndex | TrieIndex) -> TrieIndex:
 
 def _stacked(
     index: DeviceIndex, host: TrieIndex, sets: list[ConstraintSet | None], put: Any
-) -> tuple[Array, tuple[Array, ...]]:
-    """Returns which of the stacked sets binds each request [B], and per level the words of all of them."""
+) -> tuple[tuple[Array, Array], tuple[Array, ...]]:
+    """Returns which of the stacked sets binds each request, if any, and per level the words of all of them."""
     distinct = list(dict.fromkeys(items for items in sets if items is not None))
     place = {items: at for at, items in enumerate(distinct)}
-    numbers = np.asarray([-1 if items is None else place[items] for items in sets], np.int32)
+    rows = np.asarray([0 if items is None else place[items] for items in sets], np.int32)
+    free = np.asarray([-1 if items is None else 0 for items in sets], np.int32)
     # Filled up with the first again, to a power of two.
     padded = distinct + distinct[:1] * (power_of_two(len(distinct)) - len(distinct))
     key = (index.ops.name, index.device, *(items.key for items in padded))
-    return put(numbers), memory_of(host).stack(key, lambda: _stack(index, host, padded, put))
+    return (put(rows), put(free)), memory_of(host).stack(key, lambda: _stack(index, host, padded, put))
 
 
 def _stack(index: DeviceIndex, host: TrieIndex, sets: list[ConstraintSet], put: Any) -> tuple[Array, ...]:

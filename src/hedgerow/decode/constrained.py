@@ -9,13 +9,16 @@ from hedgerow.decode.device import DeviceLevel
 from hedgerow.decode.ops import Array, Ops
 from hedgerow.index.trie import WORD_BITS
 
+WORD_SHIFT = WORD_BITS.bit_length() - 1
+
 
 @dataclass(frozen=True, eq=False)
 class LevelConstraints:
     """The sets and the exclusions of a batch of B requests, at one level; a pytree in JAX and PyTorch.
 
     Attributes:
-        rows: [B] int32, which of the batch's sets binds each request; -1 where none does. None where there is no set.
+        rows: [B] int32, which of the batch's sets binds each request; any where none does. None where there is no set.
+        free: [B] int32, -1 (all bits set) where no set binds a request, else 0. None where there is no set.
         alive: [R, W] int32, the alive bits of R sets over the level's nodes; [R, P, W] over its codes where the level
             is dense. None where there is no set.
         dead_parents: [B, X] int32, ascending, filled up with 2^31 - 1: the parents of nodes whose items are all
@@ -24,6 +27,7 @@ class LevelConstraints:
     """
 
     rows: Array | None
+    free: Array | None
     alive: Array | None
     dead_parents: Array | None
     dead_slots: Array | None
@@ -55,9 +59,8 @@ def allowed_words(ops: Ops, level: DeviceLevel, states: Array, bound: LevelConst
     words = ops.take(level.allowed, parents)
     if bound is None or bound.rows is None:
         return words
-    rows = xp.expand_dims(bound.rows, axis=-1)
-    at = (xp.astype(xp.where(rows < 0, 0, rows), ops.index_dtype), xp.astype(parents, ops.index_dtype))
-    return xp.where(xp.expand_dims(rows, axis=-1) < 0, words, bound.alive[at])
+    at = (xp.astype(xp.expand_dims(bound.rows, axis=-1), ops.index_dtype), xp.astype(parents, ops.index_dtype))
+    return words & (bound.alive[at] | xp.reshape(bound.free, (-1, 1, 1)))
 
 
 def alive_nodes(ops: Ops, bound: LevelConstraints | None, nodes: Array, valid: Array) -> Array:
@@ -65,10 +68,12 @@ def alive_nodes(ops: Ops, bound: LevelConstraints | None, nodes: Array, valid: A
     if bound is None or bound.rows is None:
         return valid
     xp = ops.xp
-    rows = xp.reshape(bound.rows, (-1, 1, 1))
-    at = (xp.astype(xp.where(rows < 0, 0, rows), ops.index_dtype), xp.astype(nodes // WORD_BITS, ops.index_dtype))
-    bit = (bound.alive[at] >> (nodes % WORD_BITS)) & 1
-    return valid & ((rows < 0) | (bit != 0))
+    at = (
+        xp.astype(xp.reshape(bound.rows, (-1, 1, 1)), ops.index_dtype),
+        xp.astype(nodes >> WORD_SHIFT, ops.index_dtype),
+    )
+    words = bound.alive[at] | xp.reshape(bound.free, (-1, 1, 1))
+    return valid & xp.astype((words >> (nodes & (WORD_BITS - 1))) & 1, xp.bool)
 
 
 def not_excluded(ops: Ops, bound: LevelConstraints | None, states: Array, valid: Array) -> Array:

@@ -192,7 +192,7 @@ def _register_with_jax() -> None:
     from hedgerow.decode.constrained import Constraints, LevelConstraints
 
     register = jax.tree_util.register_dataclass
-    register(LevelConstraints, ["rows", "alive", "dead_parents", "dead_slots"], [])
+    register(LevelConstraints, ["rows", "free", "alive", "dead_parents", "dead_slots"], [])
     register(Constraints, ["levels"], [])
     register(Beams, ["codes", "scores", "states", "parents"], [])
     register(DeviceLevel, [*ARRAYS], ["codebook_size", "max_branch"])

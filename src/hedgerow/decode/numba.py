@@ -126,8 +126,8 @@ def _children(kind, pointers, state):
 @njit(inline="always")
 def _words_of(sets, request):
     """The words of the request's set; none where nothing binds it."""
-    rows, alive = sets
-    if len(rows) == 0 or rows[request] < 0:
+    rows, free, alive = sets
+    if len(rows) == 0 or free[request] != 0:
         return alive[0, :0]
     return alive[rows[request]]
 
@@ -309,13 +309,13 @@ def _pointers(level: DeviceLevel) -> tuple[int, np.ndarray]:
 
 def _constraints(bound: LevelConstraints | None) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
     """Returns the sets and the dead lists of a batch as arrays, without an entry where there are none."""
-    sets, dead = (NO_LIST[0], NO_WORDS), (NO_LIST, NO_LIST)
+    rows, free, alive, parents, slots = NO_LIST[0], NO_LIST[0], NO_WORDS, NO_LIST, NO_LIST
     if bound is not None and bound.rows is not None:
-        alive = to_numpy(bound.alive).view(np.uint32)
-        sets = to_numpy(bound.rows), alive.reshape(len(alive), -1)
+        rows, free, alive = map(to_numpy, (bound.rows, bound.free, bound.alive))
+        alive = alive.view(np.uint32).reshape(len(alive), -1)
     if bound is not None and bound.dead_parents is not None:
-        dead = to_numpy(bound.dead_parents), to_numpy(bound.dead_slots)
-    return (_read_only(sets[0]), _read_only(sets[1])), (_read_only(dead[0]), _read_only(dead[1]))
+        parents, slots = to_numpy(bound.dead_parents), to_numpy(bound.dead_slots)
+    return tuple(map(_read_only, (rows, free, alive))), tuple(map(_read_only, (parents, slots)))
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:
