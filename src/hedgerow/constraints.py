@@ -235,7 +235,7 @@ def _mask_of_ids(index: TrieIndex, ids: Any, missing: Missing) -> np.ndarray:
     unknown = rows < 0
     if missing == "raise" and unknown.any():
         first = int(np.argmax(unknown))
-        named = ids[first] if hasattr(ids, "__getitem__") else list(ids)[first]
+        named = list(ids)[first]
         raise ConstraintError(
             f"{int(unknown.sum()):,} of {len(rows):,} ids are not in the index, the first of them {named!r}; "
             "missing='ignore' passes over them."
@@ -254,8 +254,6 @@ def _checked_mask(index: TrieIndex, mask: Any, what: str) -> np.ndarray:
         )
     if hasattr(mask, "detach"):
         mask = mask.detach().cpu()
-    elif hasattr(mask, "to_numpy"):
-        mask = mask.to_numpy()
     array = np.asarray(mask)
     if array.dtype != bool or array.shape != (index.num_items,):
         raise ConstraintError(

@@ -36,6 +36,7 @@ def _parents_alive(ops: Ops, level: DeviceLevel, words: Array, nodes: int) -> Ar
 def _over_codes(ops: Ops, level: DeviceLevel, words: Array, nodes: int) -> Array:
     """The bit of the k-th node in the place of the k-th bit that is set in the bitmap."""
     xp = ops.xp
+    assert level.allowed is not None
     there = _unpacked(ops, xp.reshape(level.allowed, (-1,)))
     rank = xp.cumulative_sum(xp.astype(there, xp.int32), dtype=xp.int32) - 1
     alive = ops.take(_unpacked(ops, words)[: max(nodes, 1)], xp.clip(rank, 0, max(nodes, 1) - 1))

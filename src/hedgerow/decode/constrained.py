@@ -57,7 +57,7 @@ def allowed_words(ops: Ops, level: DeviceLevel, states: Array, bound: LevelConst
     xp = ops.xp
     parents = xp.where(states > DEAD, states, 0)
     words = ops.take(level.allowed, parents)
-    if bound is None or bound.rows is None:
+    if bound is None or bound.alive is None:
         return words
     at = (xp.astype(xp.expand_dims(bound.rows, axis=-1), ops.index_dtype), xp.astype(parents, ops.index_dtype))
     return words & (bound.alive[at] | xp.reshape(bound.free, (-1, 1, 1)))
@@ -65,7 +65,7 @@ def allowed_words(ops: Ops, level: DeviceLevel, states: Array, bound: LevelConst
 
 def alive_nodes(ops: Ops, bound: LevelConstraints | None, nodes: Array, valid: Array) -> Array:
     """Returns which of the valid candidates, nodes [B, m, K] of a level that is not dense, their request's set has."""
-    if bound is None or bound.rows is None:
+    if bound is None or bound.alive is None:
         return valid
     xp = ops.xp
     at = (
