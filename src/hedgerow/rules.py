@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Nulls = Literal["in", "out"] | None
 # The expression sees the items and nothing else: no file, no network, no extension, no variable of Python's.
-CLOSED = {
+CLOSED: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": "false",
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
@@ -116,6 +116,7 @@ def _ordered(column: pa.ChunkedArray, attribute: str) -> tuple[np.ndarray, np.nd
 
 
 def _moment(now: Any, attribute: str) -> np.datetime64:
+    """Returns a date (its midnight) or a datetime as a moment, UTC."""
     if now is None:
         now = datetime.now(UTC)
     if isinstance(now, datetime) and now.tzinfo is not None:
@@ -123,7 +124,7 @@ def _moment(now: Any, attribute: str) -> np.datetime64:
     try:
         if not isinstance(now, date | np.datetime64 | str):
             raise ValueError
-        return np.datetime64(now, "us")
+        return np.datetime64(now, "us")  # pyright: ignore[reportCallIssue, reportArgumentType]
     except ValueError:
         raise ConstraintError(
             f"newest: {attribute!r} holds moments, so now must be a date or a datetime; got {now!r}."

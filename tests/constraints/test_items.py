@@ -19,7 +19,7 @@ def index():
     return hr.build_index(hr.Catalog(SIDS, item_ids=list("abcdef"), attributes=ATTRIBUTES))
 
 
-def found(index, **options) -> list[list[str]]:
+def found(index, **options) -> list[str]:
     scores = {(0,): [0.0, -1.0], (1,): [-3.0, -4.0], (): [0.0, 0.0]}
     rules = {name: options[name] for name in ("constraints", "exclude") if name in options}
 
