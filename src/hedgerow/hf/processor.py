@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
+from hedgerow.constraints import ConstraintSet
 from hedgerow.decode.beams import DEAD
+from hedgerow.decode.constrain import Exclusions, Sets, constrain
+from hedgerow.decode.constrained import Constraints
 from hedgerow.decode.device import DeviceIndex
 from hedgerow.decode.step import is_count
 from hedgerow.decode.walk import allowed_children, child_by_code
-from hedgerow.errors import ArgumentError
+from hedgerow.errors import ArgumentError, ConstraintError
+from hedgerow.hf.rules import Rules
 from hedgerow.index.trie import TrieIndex
 from hedgerow.tokens import NO_TOKEN, TokenMap
 
@@ -43,9 +47,13 @@ class CatalogLogitsProcessor(LogitsProcessor):
         prompt_length: how many tokens, padding included, stand before the first SID: `input_ids.shape[1]` of a
             decoder-only model, 1 of an encoder-decoder (its start token). Only without a begin delimiter.
         codes_in_text: whether tokens of codes may stand outside of SIDs too: where they are words of a language.
+        constraints: one set of the index's items for all requests, or for each its set or None. The rows of a request
+            are neighbours, as `num_beams` and `num_return_sequences` lay them out: as many rows for each.
+        exclude: for each request the ids of items that it is not to be shown, or None.
 
     Raises:
         ArgumentError: the tokens do not fit the index, or it cannot be known where a SID begins.
+        ConstraintError: a set is another index's, or the two lists are of different lengths.
     """
 
     def __init__(
@@ -55,6 +63,8 @@ class CatalogLogitsProcessor(LogitsProcessor):
         *,
         prompt_length: int | None = None,
         codes_in_text: bool = False,
+        constraints: Sets = None,
+        exclude: Exclusions = None,
     ) -> None:
         self._coded = tokens.of_index(index)
         if bool(tokens.begin) == (prompt_length is not None):
@@ -72,11 +82,13 @@ class CatalogLogitsProcessor(LogitsProcessor):
             )
         self.index, self.tokens, self.prompt_length, self.codes_in_text = index, tokens, prompt_length, codes_in_text
         self._placed: dict[tuple[torch.device, int], _Tables] = {}
+        self._rules = _rules_of(index, constraints, exclude)
+        self._bound: dict[tuple[torch.device, int], Constraints | None] = {}
 
     @torch.no_grad()
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # type: ignore[override]
         """Returns the scores [R, V] with all tokens at -inf that may not follow the ids [R, T]."""
-        tables = self._tables_on(scores)
+        tables = replace(self._tables_on(scores), bound=self._bound_on(scores))
         if self.prompt_length is None:
             return self._within_text(tables, input_ids, scores)
         if self.index.ragged and input_ids.shape[1] > self.prompt_length:
@@ -141,6 +153,23 @@ class CatalogLogitsProcessor(LogitsProcessor):
         kept = rows[:, None] if self.codes_in_text else rows[:, None] & tables.words
         return torch.where(kept, scores, -INF)
 
+    def _bound_on(self, scores: Tensor) -> Constraints | None:
+        """Returns the constraints of every row, on the device of the scores."""
+        if self._rules is None:
+            return None
+        key = (scores.device, len(scores))
+        if key not in self._bound:
+            requests = self._rules.batch_size
+            if len(scores) % requests:
+                raise ConstraintError(
+                    f"the scores have {len(scores)} rows, which {requests} requests do not share evenly; give one set "
+                    "and one list of excluded ids, or None, for each request."
+                )
+            own = self._rules.of([row * requests // len(scores) for row in range(len(scores))])
+            index = self._tables_on(scores).index
+            self._bound = {key: constrain(index, len(scores), constraints=own.constraints, exclude=own.exclude)}
+        return self._bound[key]
+
     def _tables_on(self, scores: Tensor) -> _Tables:
         key = (scores.device, scores.shape[-1])
         if key not in self._placed:
@@ -159,6 +188,7 @@ class _Tables:
         token_ids: for each level the token [C] of each code, 0 where it has none.
         present: for each level whether each code [C] has a token.
         words: bool [V], the tokens that are no code at all.
+        bound: the constraints of every row; None where there are none.
     """
 
     index: DeviceIndex
@@ -166,6 +196,7 @@ class _Tables:
     token_ids: tuple[Tensor, ...]
     present: tuple[Tensor, ...]
     words: Tensor
+    bound: Constraints | None = None
 
     @classmethod
     def of(cls, index: TrieIndex, tokens: TokenMap, device: torch.device, vocabulary_size: int) -> _Tables:
@@ -200,14 +231,22 @@ class _Tables:
     def allow(self, out: Tensor, scores: Tensor, at: int, states: Tensor) -> None:
         """Writes to `out` the scores of the tokens that may follow live `states` [R] of a level."""
         level = self.index.levels[at]
-        codes, valid = allowed_children(self.index.ops, level, states)
+        bound = None if self.bound is None else self.bound.levels[at]
+        codes, valid = (x[:, 0] for x in allowed_children(self.index.ops, level, states[:, None], bound))
         if level.allowed is not None:
             codes, valid = codes[:, self.present[at]], valid[:, self.present[at]]
-        else:
-            # Where a row has fewer children than others, its first stands again, so that writing it twice does no harm.
-            valid = valid[:, :1]
+        # Where a row has fewer children than others, its first stands again, so that writing it twice does no harm.
         tokens = self.token_ids[at][codes.long()]
         out.scatter_(1, tokens, torch.where(valid, scores.gather(1, tokens), out.gather(1, tokens)))
+
+
+def _rules_of(index: TrieIndex, constraints: Sets, exclude: Exclusions) -> Rules | None:
+    """Returns the rules of the requests, of which there are as many as the lists say; one where there is no list."""
+    if constraints is None and exclude is None:
+        return None
+    lists = [given for given in (constraints, exclude) if given is not None and not isinstance(given, ConstraintSet)]
+    requests = len(lists[0]) if lists and hasattr(lists[0], "__len__") else 1
+    return Rules(index, requests, constraints, exclude)
 
 
 def _since(tail: Tensor, begin: tuple[int, ...]) -> Tensor:
