@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -154,20 +154,44 @@ def assert_same_scores(found: dict[tuple, float], expected: dict[tuple, float], 
     np.testing.assert_allclose([found[sid] for sid in expected], list(expected.values()), rtol=0, atol=tolerance)
 
 
-def log_probs(model: Any, ids: list[int], level: int, normalize: str, allowed: Any, tokens: hr.TokenMap) -> Any:
-    """Returns float64 log-probabilities of a level's codes after token ids, by the model's own forward pass."""
+@lru_cache(10_000)
+def last_logits(model: Any, ids: tuple[int, ...]) -> torch.Tensor:
+    """Returns float64 logits [V] after token ids, by the model's own forward pass."""
     with torch.no_grad():
-        logits = model(torch.tensor([ids])).logits[0, -1].double()
-    table = torch.tensor(tokens.token_ids[level])
+        return model(torch.tensor([ids])).logits[0, -1].double()
+
+
+def log_probs(model: Any, ids: list[int], level: int, normalize: str, allowed: Any, tokens: hr.TokenMap) -> Any:
+    """Returns float64 log-probabilities of a level's codes after token ids."""
+    logits, table = last_logits(model, tuple(ids)), torch.tensor(tokens.token_ids[level])
     codes = logits[table.clamp(min=0)].masked_fill(table < 0, -torch.inf)
     over = {"vocab": logits, "codes": codes, "allowed": codes[torch.as_tensor(allowed)]}[normalize]
     return (codes - over.logsumexp(0)).numpy()
+
+
+def path_scores(
+    model: Any, prompt: list[int], sid: list[int], index: hr.TrieIndex, tokens: hr.TokenMap, normalize: str
+) -> list[float]:
+    """Returns the score of each beginning of a SID."""
+    ids = [*prompt, *tokens.encode([sid])[0].tolist()]
+    steps = (
+        log_probs(model, ids[: len(prompt) + at], at, normalize, index.allowed_codes(sid[:at]), tokens)[code]
+        for at, code in enumerate(sid)
+    )
+    return np.cumsum(list(steps)).tolist()
 
 
 def exhaustive(
     model: Any, prompt: list[int], index: hr.TrieIndex, tokens: hr.TokenMap, *, beam_width: int, normalize: str
 ) -> list[list[tuple[tuple[int, ...], float]]]:
     """Returns every level's candidates with their scores, best first, of a search that keeps `beam_width` of them."""
+    return _exhaustive(model, tuple(prompt), index, tokens, beam_width, normalize)
+
+
+@lru_cache(100)
+def _exhaustive(
+    model: Any, prompt: tuple[int, ...], index: hr.TrieIndex, tokens: hr.TokenMap, beam_width: int, normalize: str
+) -> list[list[tuple[tuple[int, ...], float]]]:
     levels: list[list[tuple[tuple[int, ...], float]]] = []
     beams: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
     for level in range(index.num_levels):

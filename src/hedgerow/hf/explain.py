@@ -154,7 +154,7 @@ def _path_scores(retriever: Retriever, prompt: list[int], sid: Sequence[int]) ->
                 allowed = retriever.index.allowed_codes(sid[:level])
                 over = row[torch.as_tensor(allowed, device=row.device)]
             row = row - over.logsumexp(0)
-        total += float(row[sid[level]].nan_to_num(float("-inf")))
+        total += float(row[sid[level]].nan_to_num(nan=-torch.inf, neginf=-torch.inf))
         scores.append(total)
     return scores
 
@@ -171,31 +171,26 @@ def _levels(
     retriever: Retriever, prompt: list[int], beam_width: int, sid: Sequence[int], nodes: list[int], scores: list[float]
 ) -> tuple[tuple[LevelTrace, ...], Beams]:
     """Searches, ranking every candidate of every level; returns the finished beams too."""
-    index = retriever.index
-    decoder, beams, levels = retriever.decoder([prompt], beam_width), hr.start(retriever.device_index, 1), []
+    index, device_index = retriever.index, retriever.device_index
+    decoder, beams, levels = retriever.decoder([prompt], beam_width), hr.start(device_index, 1), []
     for at, level in enumerate(index.levels):
         logits, normalize = retriever.scores_of(decoder(beams), at)
         candidates = beams.states.shape[1] * max(level.max_branch, 1)
-        ranked = hr.step(retriever.device_index, beams, logits, beam_width=candidates, normalize=normalize)
-        states, ranks = to_numpy(ranked.states)[0], to_numpy(ranked.scores)[0]
-        place = np.flatnonzero(states == nodes[at])
-        live = int((states >= 0).sum())
-        kept = min(beam_width, live)
-        to_beat = float(ranks[kept - 1]) if kept else float("-inf")
-        rank = int(place[0]) + 1 if place.size else None
+        ranked = hr.step(device_index, beams, logits, beam_width=candidates, normalize=normalize, backend="array")
+        # The step that the search itself takes: where scores are equal, it alone says who goes on.
+        beams = hr.step(
+            device_index, beams, logits, beam_width=beam_width, normalize=normalize, backend=retriever.backend
+        )
+        kept, live = int(beams.n_valid[0]), int(ranked.n_valid[0])
+        to_beat = float(beams.scores[0, kept - 1]) if kept else float("-inf")
+        rank = _place(beams, nodes[at])
+        if rank is None and (place := _place(ranked, nodes[at])) is not None:
+            rank = max(place, kept + 1)
         levels.append(LevelTrace(int(sid[at]), scores[at], rank, live, kept, to_beat))
-        beams = _best(ranked, beam_width)
     return tuple(levels), beams
 
 
-def _best(ranked: Beams, width: int) -> Beams:
-    """Returns the first `width` beams, filled with dead ones where there are fewer."""
-    missing = max(0, width - ranked.states.shape[1])
-
-    def cut(array: Any, dead: float) -> Any:
-        shape = (0, 0) * (array.ndim - 2) + (0, missing)
-        return torch.nn.functional.pad(array[:, :width], shape, value=dead)
-
-    return Beams(
-        cut(ranked.codes, -1), cut(ranked.scores, float("-inf")), cut(ranked.states, -1), cut(ranked.parents, 0)
-    )
+def _place(beams: Beams, node: int) -> int | None:
+    """Returns which beam is at a node, counted from 1."""
+    at = np.flatnonzero(to_numpy(beams.states)[0] == node)
+    return int(at[0]) + 1 if at.size else None

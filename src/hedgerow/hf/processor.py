@@ -62,6 +62,12 @@ class CatalogLogitsProcessor(LogitsProcessor):
             )
         if prompt_length is not None and not (is_count(prompt_length) or prompt_length == 0):
             raise ArgumentError(f"prompt_length must be an integer from 0 on; got {prompt_length!r}.")
+        # One token of its own is enough: then the delimiter cannot come about within a SID.
+        if tokens.begin and set(tokens.begin) <= {*tokens.end, *(int(id_) for ids in tokens.token_ids for id_ in ids)}:
+            raise ArgumentError(
+                "the begin delimiter is made of tokens of codes or of the end delimiter, so that it can stand within a "
+                "SID; one of its tokens must be another."
+            )
         self.index, self.tokens, self.prompt_length, self.codes_in_text = index, tokens, prompt_length, codes_in_text
         self._placed: dict[tuple[torch.device, int], _Tables] = {}
 
@@ -78,29 +84,39 @@ class CatalogLogitsProcessor(LogitsProcessor):
         written = ids.shape[1] - self.prompt_length
         if written < 0:
             raise ArgumentError(f"prompt_length is {self.prompt_length}, but the ids have {ids.shape[1]} tokens.")
-        at = written % (self.index.num_levels + len(self.tokens.end))
+        levels, end = self.index.num_levels, self.tokens.end
+        at = written % (levels + len(end))
         states = torch.zeros(len(ids), dtype=torch.int32, device=ids.device)
-        for level in range(min(at, self.index.num_levels)):
-            states = tables.child(level, states, ids[:, written - at + self.prompt_length + level])
+        for place, tokens in enumerate(ids[:, ids.shape[1] - at :].unbind(1)):
+            if place < levels:
+                states = tables.child(place, states, tokens)
+            else:
+                states = torch.where(tokens == end[place - levels], states, DEAD)
         out = self._text(tables, scores, states == DEAD)
-        if at < self.index.num_levels:
+        if at < levels:
             tables.allow(out, scores, at, states)
         else:
-            _force(out, scores, self.tokens.end[at - self.index.num_levels], states > DEAD)
+            _force(out, scores, end[at - levels], states > DEAD)
         return out
 
     def _within_text(self, tables: _Tables, ids: Tensor, scores: Tensor) -> Tensor:
         begin, end, levels = self.tokens.begin, self.tokens.end, self.index.num_levels
+        if ids.shape[1] < len(begin):
+            return self._text(tables, scores, torch.ones(len(ids), dtype=torch.bool, device=ids.device))
         # Of a row that began earlier than this, the SID is over.
         tail = ids[:, -(len(begin) + levels + len(end)) :]
         since = _since(tail, begin)
         states = torch.where(since >= 0, 0, DEAD).int()
         start = tail.shape[1] - since
         per_level = []
-        for level in range(levels):
-            per_level.append(torch.where(since == level, states, DEAD))
-            token = tail.gather(1, (start + level).clamp(0, tail.shape[1] - 1)[:, None])[:, 0]
-            states = torch.where(since > level, tables.child(level, states, token), states)
+        for place in range(levels + len(end)):
+            tokens = tail.gather(1, (start + place).clamp(0, tail.shape[1] - 1)[:, None])[:, 0]
+            if place < levels:
+                per_level.append(torch.where(since == place, states, DEAD))
+                after = tables.child(place, states, tokens)
+            else:
+                after = torch.where(tokens == end[place - levels], states, DEAD)
+            states = torch.where(since > place, after, states)
         ended = since - levels
         out = self._text(tables, scores, (states == DEAD) | (ended >= len(end)))
         for level, at_level in enumerate(per_level):
@@ -130,7 +146,8 @@ class _Tables:
 
     Attributes:
         index: the trie.
-        codes: for each level the code [V] int32 of each token, -1 where it is none.
+        codes: for each level the code [V + 1] int32 of each token, -1 where it is none; the last is that of all ids
+            beyond V, which models that see images have.
         token_ids: for each level the token [C] of each code, 0 where it has none.
         present: for each level whether each code [C] has a token.
         words: bool [V], the tokens that are no code at all.
@@ -150,28 +167,27 @@ class _Tables:
         codes, words = [], torch.ones(vocabulary_size, dtype=torch.bool)
         for table in map(torch.tensor, tokens.token_ids):
             known = (table != NO_TOKEN).nonzero()[:, 0]
-            inverse = torch.full((vocabulary_size,), -1, dtype=torch.int32)
+            inverse = torch.full((vocabulary_size + 1,), -1, dtype=torch.int32)
             inverse[table[known]] = known.int()
             words[table[known]] = False
             codes.append(inverse.to(device))
         # The index may have more codes than the map, all of them unused.
         padded = [
-            torch.nn.functional.pad(torch.tensor(table[:size]), (0, max(0, size - len(table))), value=NO_TOKEN).to(
-                device
-            )
+            torch.nn.functional.pad(torch.tensor(table[:size]), (0, max(0, size - len(table))), value=NO_TOKEN)
             for table, size in zip(tokens.token_ids, index.codebook_sizes, strict=True)
         ]
         return cls(
             index.to("torch", device),
             tuple(codes),
-            tuple(table.clamp(min=0) for table in padded),
-            tuple((table != NO_TOKEN).nonzero()[:, 0] for table in padded),
+            tuple(table.clamp(min=0).to(device) for table in padded),
+            tuple((table != NO_TOKEN).nonzero()[:, 0].to(device) for table in padded),
             words.to(device),
         )
 
     def child(self, level: int, states: Tensor, tokens: Tensor) -> Tensor:
         """Returns the child [R] of each state by each token; dead where there is none."""
-        return child_by_code(self.index.ops, self.index.levels[level], states, self.codes[level][tokens])
+        codes = self.codes[level][tokens.clamp(max=len(self.words))]
+        return child_by_code(self.index.ops, self.index.levels[level], states, codes)
 
     def allow(self, out: Tensor, scores: Tensor, at: int, states: Tensor) -> None:
         """Writes to `out` the scores of the tokens that may follow live `states` [R] of a level."""
@@ -189,8 +205,6 @@ class _Tables:
 def _since(tail: Tensor, begin: tuple[int, ...]) -> Tensor:
     """Returns how many tokens [R] stand after the last begin delimiter of each row; -1 where there is none."""
     length = tail.shape[1] - len(begin) + 1
-    if length < 1:
-        return torch.full((len(tail),), -1, device=tail.device)
     found = torch.ones((len(tail), length), dtype=torch.bool, device=tail.device)
     for offset, token in enumerate(begin):
         found &= tail[:, offset : offset + length] == token
