@@ -26,7 +26,8 @@ def assert_explained(retriever: Retriever, prompt: list[int], item: str, beam_wi
     some, tokens, normalize = retriever.index, retriever.tokens, retriever.normalize
     model = retriever.model.model
     found = retriever.explain(prompt, item, beam_width=beam_width, k=k)
-    row = some.item_ids.to_pylist().index(item)
+    ids = some.item_ids.to_pylist()
+    row = ids.index(item)
     sid = next(sid for leaf, sid in enumerate(some.sids().tolist()) if row in range(*map(int, some.rows_of(leaf))))
     assert (found.item_id, list(found.sid), found.beam_width, found.k) == (item, sid, beam_width, k)
     levels = exhaustive(model, prompt, some, tokens, beam_width=beam_width, normalize=normalize)
@@ -42,11 +43,8 @@ def assert_explained(retriever: Retriever, prompt: list[int], item: str, beam_wi
         if left is None and (trace.rank is None or trace.rank > kept):
             left = at
     assert found.level == left
-    items = [
-        item
-        for prefix, _ in levels[-1][:beam_width]
-        for item in some.item_ids.to_pylist()[slice(*map(int, some.rows_of(some.find([prefix])[0])))]
-    ]
+    best = some.find([prefix for prefix, _ in levels[-1][:beam_width]])
+    items = [item for leaf in best for item in ids[slice(*map(int, some.rows_of(leaf)))]]
     rank = items.index(item) + 1 if item in items else None
     assert found.rank == rank
     assert found.outcome == ("cut" if rank is None else "returned" if rank <= k else "beyond k")
@@ -78,6 +76,18 @@ def test_on_the_plain_path():
         retriever = Retriever(model_of("bloom"), index(), TOKENS)
     for row in range(0, 150, 30):
         assert_explained(retriever, [4, 5, 6], f"item {row}", 5, 3)
+
+
+def test_on_the_films():
+    from hedgerow.demo.films import load_catalog, load_retriever
+
+    films = hr.build_index(load_catalog())
+    retriever = load_retriever(films)
+    (prompt,) = retriever.encode("Recommend me a western")
+    found = retriever.retrieve(prompt, beam_width=20, k=None)[0].item_ids
+    items = [found[0], found[10], found[-1], *films.item_ids.to_pylist()[::3000]]
+    outcomes = [assert_explained(retriever, prompt, item, 20, 10).outcome for item in items]
+    assert set(outcomes) == {"returned", "beyond k", "cut"}
 
 
 def test_in_a_catalog_of_one_item_and_of_one_level():
