@@ -12,6 +12,10 @@ MINIONEREC = {f"<{level}_{code}>": 50 + 4 * at + code for at, level in enumerate
 WORDS = {"the": 0, "<extra_id_0>": 1, "<|endoftext|>": 2}
 
 
+def token_map(*tables: list[int], **delimiters) -> hr.TokenMap:
+    return hr.TokenMap(tuple(map(np.asarray, tables)), **delimiters)
+
+
 def tables_of(tokens: hr.TokenMap) -> list[list[int]]:
     return [table.tolist() for table in tokens.token_ids]
 
@@ -84,7 +88,7 @@ def test_tables_that_cannot_be(tables, expected):
 @pytest.mark.parametrize("ids", [[-1], [True], ["<sid>"], [1.5]])
 def test_delimiters_that_cannot_be(ids):
     with pytest.raises(hr.ArgumentError, match="begin must be token ids, integers from 0 on"):
-        hr.TokenMap(([1],), begin=ids)
+        token_map([1], begin=ids)
 
 
 @pytest.mark.parametrize(("offsets", "sizes"), [([1, 20], [3]), ([1, 20], 0), ([1], [3, 4])])
@@ -99,7 +103,7 @@ def test_an_offset_below_zero_is_no_hole():
 
 
 def test_encoding_what_is_not_there():
-    tokens = hr.TokenMap(([5, -1, 7], [1, 2]))
+    tokens = token_map([5, -1, 7], [1, 2])
     with pytest.raises(hr.ArgumentError, match="code 1 has no token"):
         tokens.encode([[0, 0], [1, 0]])
     with pytest.raises(hr.ArgumentError, match="code 2 has no token; there are codes 0 to 1"):
@@ -206,13 +210,13 @@ class TestCheck:
     index = hr.build_index(hr.Catalog([[0, 3], [2, 1]], codebook_sizes=5))
 
     def test_what_the_catalog_does_not_use_may_be_missing(self):
-        hr.TokenMap(([4, -1, 5], [-1, 1, -1, 2, -1, -1, 7])).check(self.index)
+        token_map([4, -1, 5], [-1, 1, -1, 2, -1, -1, 7]).check(self.index)
 
     def test_what_it_uses_may_not(self):
         with pytest.raises(hr.ArgumentError, match=r"1 codes that the catalog uses at level 0 have no token: 2\."):
-            hr.TokenMap(([4, 5], [1, 2, 3, 4])).check(self.index)
+            token_map([4, 5], [1, 2, 3, 4]).check(self.index)
         with pytest.raises(hr.ArgumentError, match=r"2 codes .* at level 1 have no token: 1, 3\."):
-            hr.TokenMap(([4, 5, 6], [1, -1, 3, -1])).check(self.index)
+            token_map([4, 5, 6], [1, -1, 3, -1]).check(self.index)
 
     def test_levels(self):
         with pytest.raises(hr.ArgumentError, match="SIDs of 2 codes, but the token map has 1 levels"):

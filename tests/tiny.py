@@ -51,6 +51,20 @@ SHAPES: dict[str, tuple[str, str, dict[str, Any]]] = {
         "MambaForCausalLM",
         {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 4},
     ),
+    "t5": (
+        "T5Config",
+        "T5ForConditionalGeneration",
+        {
+            "vocab_size": VOCABULARY,
+            "d_model": 32,
+            "d_kv": 8,
+            "d_ff": 48,
+            "num_layers": 1,
+            "num_heads": 4,
+            "decoder_start_token_id": 0,
+            "pad_token_id": 0,
+        },
+    ),
     "gpt_neo": (
         "GPTNeoConfig",
         "GPTNeoForCausalLM",

@@ -135,7 +135,7 @@ def test_where_all_scores_are_equal_it_still_agrees_with_what_was_returned():
         if found.outcome == "returned":
             assert found.rank == returned.index(f"item {row}") + 1
         if found.level is not None:
-            assert found.levels[found.level].rank > found.levels[found.level].kept
+            assert (found.levels[found.level].rank or 0) > found.levels[found.level].kept
 
 
 @pytest.mark.parametrize("normalize", ["codes", "vocab", "allowed"])

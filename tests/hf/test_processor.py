@@ -13,7 +13,6 @@ pytest.importorskip("transformers")
 
 import torch
 from tiny import CODES, TOKENS, VOCABULARY, allowed_tokens, catalog, generate, index, model_of, prompts_of
-from transformers import T5Config, T5ForConditionalGeneration
 
 from hedgerow.hf import CatalogLogitsProcessor
 
@@ -190,9 +189,7 @@ class TestInGenerate:
 
     @pytest.mark.parametrize("beams", [1, 6])
     def test_encoder_decoder(self, beams):
-        sizes = {"vocab_size": VOCABULARY, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 1, "num_heads": 4}
-        torch.manual_seed(0)
-        model = T5ForConditionalGeneration(T5Config(**sizes, decoder_start_token_id=0, pad_token_id=0)).eval()
+        model = model_of("t5")
         follow = allowed_tokens(catalog().sids, TOKENS)
         options = {"do_sample": False, "num_beams": beams, "num_return_sequences": beams, "max_new_tokens": 3}
         ids = torch.tensor(prompts_of(7, 7))

@@ -1,6 +1,5 @@
 """Retriever: equal to generate() on every kind of model, and right at its edges."""
 
-import logging
 import warnings
 
 import numpy as np
@@ -32,7 +31,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from hedgerow.hf import Retriever
 from hedgerow.hf.graphs import bucket
-from hedgerow.hf.tree import Masking
+from hedgerow.hf.tree import Masking, TreeDecoder, TreeLayer
 
 TREE = [
     ("qwen3", "sdpa"),
@@ -52,7 +51,6 @@ PLAIN = ("bloom", "mamba", "gpt_neo")
 
 
 def plain_retriever(name: str, *given, **options) -> Retriever:
-    logging.getLogger("transformers").setLevel(logging.ERROR)
     with pytest.warns(UserWarning, match="slow, plain path"):
         return Retriever(model_of(name), *given, **options)
 
@@ -207,13 +205,18 @@ def test_a_prompt_is_computed_once_and_stored_once():
     model.model.layers[0].register_forward_hook(lambda _, __, out: lengths.append(out.shape[1]))
     model.lm_head.register_forward_hook(lambda *_: rows.append(1))
     retriever = Retriever(model, index(), TOKENS)
-    lengths.clear(), rows.clear()
+    lengths.clear()
+    rows.clear()
     decoder = retriever.decoder(prompts_of(40), 6)
+    assert isinstance(decoder, TreeDecoder)
     with torch.inference_mode():
         retriever._loop(decoder, 1, 6)
     assert lengths == [40, 6, 6]
     assert rows == []
-    assert decoder.cache.layers[0].keys.shape[:3] == (1, 2, 40 + 2 * 6)
+    stored = decoder.cache.layers[0]
+    assert isinstance(stored, TreeLayer)
+    assert stored.keys is not None
+    assert stored.keys.shape[:3] == (1, 2, 40 + 2 * 6)
 
 
 def test_the_head_is_evaluated_on_one_position_of_a_prompt():
@@ -387,11 +390,8 @@ class TestArguments:
             Retriever(model_of("llama").model, index(), TOKENS)
 
     def test_an_encoder_decoder_is_told_where_to_go(self):
-        from transformers import T5Config, T5ForConditionalGeneration
-
-        sizes = {"vocab_size": VOCABULARY, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 1, "num_heads": 4}
         with pytest.raises(hr.ArgumentError, match=r"encoder-decoder, .*CatalogLogitsProcessor"):
-            Retriever(T5ForConditionalGeneration(T5Config(**sizes)), index(), TOKENS)
+            Retriever(model_of("t5"), index(), TOKENS)
 
     def test_tokens_are_detected_in_the_tokenizer(self):
         retriever = Retriever(model_of("llama"), index(), tokenizer=tokenizer())

@@ -19,8 +19,9 @@ from hedgerow.errors import ArgumentError
 from hedgerow.hf.model import CodeModel
 
 FULL, SLIDING = "full_attention", "sliding_attention"
-# Windows that a model applies by itself, to places in its cache; in a tree of beams these are no distances.
-OWN_WINDOWS = ("window_size", "attention_window", "attention_window_size", "attention_chunk_size")
+# Any other window of a configuration is one that the model applies by itself, to places in its cache; in a tree of
+# beams these are no distances.
+KNOWN_WINDOWS = ("sliding_window", "use_sliding_window", "max_window_layers")
 
 
 class TreeLayer(DynamicLayer):
@@ -75,7 +76,8 @@ class Masking:
             raise ArgumentError(
                 f"attention {implementation!r} takes no 4-D masks; load the model with attn_implementation='sdpa'."
             )
-        own = [name for name in OWN_WINDOWS if getattr(config, name, None)]
+        named = (name for name, value in vars(config).items() if "window" in name and isinstance(value, int) and value)
+        own = [name for name in named if name not in KNOWN_WINDOWS and not name.endswith("_pattern")]
         if own:
             raise ArgumentError(f"it has an attention window of its own, {own[0]}, that no mask can widen.")
         window = getattr(config, "sliding_window", None) or 0
