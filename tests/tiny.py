@@ -45,6 +45,25 @@ SHAPES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "mistral": ("MistralConfig", "MistralForCausalLM", SIZES | {"sliding_window": 5}),
     "phi": ("PhiConfig", "PhiForCausalLM", SIZES | {"num_key_value_heads": 4}),
     "granite": ("GraniteConfig", "GraniteForCausalLM", SIZES | {"logits_scaling": 3.0}),
+    "phi3": (
+        "Phi3Config",
+        "Phi3ForCausalLM",
+        SIZES
+        | {
+            "num_key_value_heads": 4,
+            "pad_token_id": 0,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "original_max_position_embeddings": 32,
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 10_000.0,
+                "short_factor": [1.0] * 4,
+                "long_factor": [4.0] * 4,
+                "original_max_position_embeddings": 32,
+            },
+        },
+    ),
     "bloom": ("BloomConfig", "BloomForCausalLM", {"vocab_size": VOCABULARY, "hidden_size": 32, "n_head": 4}),
     "mamba": (
         "MambaConfig",
@@ -88,8 +107,8 @@ def new_model(name: str, *, attention: str | None = None, **changes: Any) -> Any
     torch.manual_seed(0)
     made = getattr(transformers, model)(getattr(transformers, config)(**(sizes | attend | changes)))
     with torch.no_grad():
-        for weights in made.parameters():
-            if weights.ndim > 1:
+        for place, weights in made.named_parameters():
+            if weights.ndim > 1 or place.endswith("bias"):
                 weights.normal_(0, 0.25)
     made.generation_config.eos_token_id, made.generation_config.pad_token_id = None, 0
     return made.eval()

@@ -148,6 +148,19 @@ def test_windows_shorter_and_longer_than_the_trial(window):
         assert_same_scores(scores_by_sid(ours), scores_by_sid(theirs))
 
 
+def test_angles_that_switch_at_a_length():
+    # All of these in one call: below 32 tokens to the end, beyond from the start, and over it between two codes.
+    model, prompts = model_of("phi3"), prompts_of(10, 45, 30, 31, 32, 33)
+    retriever = Retriever(model, index(), TOKENS, normalize="vocab")
+    assert retriever.decoding == "tree"
+    for prompt, results in zip(prompts, retriever.retrieve(prompts, beam_width=8, k=None), strict=True):
+        assert_same_scores(scores_by_sid(results), generated(model, prompt, 8, catalog().sids, TOKENS))
+    assert isinstance(retriever.decoder(prompts[:1], 8), TreeDecoder)
+    assert not isinstance(retriever.decoder(prompts[:2], 8), TreeDecoder)
+    with pytest.raises(hr.ArgumentError, match="cuda_graphs cannot hold a model with 'longrope'"):
+        Retriever(model, index(), TOKENS, cuda_graphs=True)
+
+
 @pytest.mark.parametrize("layer_type", ["sliding_attention", "full_attention"])
 def test_gemma_with_layers_of_one_kind(layer_type):
     model = new_model("gemma3", layer_types=[layer_type] * 2)

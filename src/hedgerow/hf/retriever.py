@@ -22,7 +22,7 @@ from hedgerow.hf.plain import PlainDecoder
 from hedgerow.hf.probe import find_masking, find_slicing
 from hedgerow.hf.prompts import Ids, as_prompts, batches, checked, padded
 from hedgerow.hf.rules import Rules
-from hedgerow.hf.tree import Masking, TreeDecoder
+from hedgerow.hf.tree import Masking, TreeDecoder, switches_at
 from hedgerow.index.trie import TrieIndex
 from hedgerow.results import OrderBy, Picking, Results, results_of
 from hedgerow.tokens import TokenMap
@@ -31,6 +31,9 @@ Normalize = Literal["codes", "vocab", "allowed"]
 Decoding = Literal["auto", "tree", "plain"]
 NORMALIZE = ("codes", "vocab", "allowed")
 DECODING = ("auto", "tree", "plain")
+# A model with "longrope" has one set of angles for short sequences and one for long ones. What a tree stores of a
+# prompt has the angles that were right at the time, for its whole batch.
+SHORT, CROSSING, LONG = range(3)
 
 
 class Retriever:
@@ -190,7 +193,7 @@ class Retriever:
 
     def decoder(self, prompts: list[Ids], beam_width: int) -> Callable[[Beams], Tensor]:
         """Returns what gives the features of every beam, for searches of one's own with the model."""
-        if self.masking is None:
+        if self.masking is None or {self._rope_of(prompt) for prompt in prompts} not in ({SHORT}, {LONG}):
             return PlainDecoder(self.model, prompts)
         return TreeDecoder(self.model, self.masking, *padded(prompts, self.model.device), beam_width)
 
@@ -214,7 +217,17 @@ class Retriever:
     def _batches(self, ids: list[Ids], beam_width: int) -> Sequence[list[int]]:
         if not is_count(beam_width):
             raise ArgumentError(f"beam_width must be a positive integer; got {beam_width!r}.")
-        return list(batches(ids, beams=(self.index.num_levels - 1) * beam_width, most_tokens=self.max_tokens))
+        beams, found = (self.index.num_levels - 1) * beam_width, []
+        for kind in (SHORT, CROSSING, LONG):
+            rows = [row for row, prompt in enumerate(ids) if self._rope_of(prompt) == kind]
+            together = batches([ids[row] for row in rows], beams=beams, most_tokens=self.max_tokens)
+            found += [[rows[at] for at in batch] for batch in together]
+        return found
+
+    def _rope_of(self, prompt: Ids) -> int:
+        """Returns on which side of the length where a model's angles switch all of a search is, or CROSSING."""
+        switch = switches_at(self.model.config)
+        return int(len(prompt) > switch) + int(len(prompt) + self.index.num_levels - 1 > switch)
 
     @torch.inference_mode()
     def _search(self, prompts: list[Ids], beam_width: int, constraints: Constraints | None) -> list[Beams]:
@@ -261,6 +274,8 @@ class Retriever:
             return None
 
     def _may_capture(self, wanted: bool) -> bool:
+        if wanted and switches_at(self.model.config) < INF:
+            raise ArgumentError("cuda_graphs cannot hold a model with 'longrope', whose angles depend on the prompt.")
         if wanted and (self.model.device.type != "cuda" or self.masking is None):
             raise ArgumentError(
                 f"cuda_graphs needs a model on a CUDA device and decoding 'tree'; this one is on {self.model.device}, "

@@ -6,6 +6,7 @@ ancestors, and position ids count along its own path, so a model computes for it
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,7 +17,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from hedgerow.decode.beams import Beams
 from hedgerow.errors import ArgumentError
-from hedgerow.hf.model import CodeModel
+from hedgerow.hf.model import INF, CodeModel
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 # Any other window of a configuration is one that the model applies by itself, to places in its cache; in a tree of
@@ -104,6 +105,14 @@ class Masking:
             return mask
         hidden = torch.finfo(dtype).min
         return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, hidden)
+
+
+def switches_at(config: Any) -> float:
+    """Returns the length beyond which a model turns all its keys by other angles ("longrope"); infinity for most."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    each = (rope, *(value for value in rope.values() if isinstance(value, Mapping)))
+    lengths = (one.get("original_max_position_embeddings") for one in each if one.get("rope_type") == "longrope")
+    return min((length for length in lengths if length), default=INF)
 
 
 class TreeDecoder:
