@@ -71,10 +71,20 @@ class FakeModel:
         return logits
 
 
-def search(index: hr.TrieIndex, kernel: str, model: FakeModel, *, batch_size: int, **options: Any) -> hr.Beams:
+def search(
+    index: hr.TrieIndex,
+    kernel: str,
+    model: FakeModel,
+    *,
+    batch_size: int,
+    constraints: Any = None,
+    exclude: Any = None,
+    **options: Any,
+) -> hr.Beams:
     """beam_search by a kernel of KERNELS, or by a framework's own choice, with its step as users would run it."""
     backend, _, name = kernel.partition("-")
     device_index = index.to(backend)
+    options["constraints"] = hr.constrain(device_index, batch_size, constraints=constraints, exclude=exclude)
     step = stepper(backend, name or "auto")
     beams = hr.start(device_index, batch_size)
     for _ in range(index.num_levels):

@@ -145,7 +145,7 @@ def test_wrong_usage_is_exit_code_2(words):
     assert CliRunner().invoke(app, words).exit_code == 2
 
 
-@pytest.mark.parametrize("verb", ["build", "inspect", "verify", "demo"])
+@pytest.mark.parametrize("verb", ["build", "inspect", "verify", "demo", "retrieve", "explain"])
 def test_help_has_an_example(verb):
     done = CliRunner().invoke(app, [verb, "--help"])
     assert done.exit_code == 0

@@ -1,11 +1,14 @@
 """Constrained decoding for generative retrieval: a language model that can only name items that exist."""
 
 from hedgerow.catalog import Catalog
+from hedgerow.constraints import ConstraintSet
 from hedgerow.decode.beams import Beams
+from hedgerow.decode.constrain import constrain
+from hedgerow.decode.constrained import Constraints
 from hedgerow.decode.device import DeviceIndex
 from hedgerow.decode.search import beam_search, start
 from hedgerow.decode.step import step
-from hedgerow.errors import ArgumentError, BackendError, CatalogError, HedgerowError, IndexFileError
+from hedgerow.errors import ArgumentError, BackendError, CatalogError, ConstraintError, HedgerowError, IndexFileError
 from hedgerow.index.build import build_index
 from hedgerow.index.files import load_index
 from hedgerow.index.trie import TrieIndex
@@ -20,6 +23,9 @@ __all__ = [
     "Beams",
     "Catalog",
     "CatalogError",
+    "ConstraintError",
+    "ConstraintSet",
+    "Constraints",
     "DeviceIndex",
     "HedgerowError",
     "IndexFileError",
@@ -28,6 +34,7 @@ __all__ = [
     "TrieIndex",
     "beam_search",
     "build_index",
+    "constrain",
     "load_index",
     "start",
     "step",

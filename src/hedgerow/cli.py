@@ -211,7 +211,7 @@ def demo(
 app.command(epilog="Example: hedgerow retrieve --model DIR --index items.hedgerow -p 'Recommend me a western'")(
     retrieve
 )
-app.command(epilog="Example: hedgerow explain -p 'Recommend me a western' --item title=Unforgiven")(explain)
+app.command(epilog="Example: hedgerow explain -p 'Recommend me a western' --item title=Shane")(explain)
 app.command(epilog="Example: hedgerow plan --items 20e6 --levels 8 --codebook 2048")(plan)
 
 

@@ -63,14 +63,14 @@ def retrieve(
         raise typer.BadParameter("give one or the other", param_hint="--prompt, --input")
     asked = [{"prompt": text} for text in prompt] if prompt else _read_lines(prompts)
     retriever = _load(model, index, pattern=tokens, device=device, dtype=dtype, normalize=normalize)
+    shown = None if columns is None else _named_columns(retriever.index, columns)
     with _progress(len(asked) > 1) as progress:
         found = retriever.retrieve(
             [request["prompt"] for request in asked], beam_width=beam_width, k=k, progress=progress
         )
-    shown = None if columns is None else [name.strip() for name in columns.split(",") if name.strip()]
     for request, results in zip(asked, found, strict=True):
         if as_json:
-            print(json.dumps(request | {"items": results.to_pylist()}, ensure_ascii=False, default=str))
+            print(json.dumps(request | {"items": _plain(results, shown)}, ensure_ascii=False, default=str))
         else:
             out.print(_table(str(request["prompt"]), results, shown))
 
@@ -164,6 +164,10 @@ def _read_lines(path: Path | None) -> list[dict[str, Any]]:
             raise ArgumentError(f"{path}, line {number} is not JSON: {error}") from None
         if not isinstance(request, dict):
             request = {"prompt": request}
+        if not isinstance(request.get("prompt", ""), str | list):
+            raise ArgumentError(
+                f"{path}, line {number}: a prompt is text, or a list of token ids or of messages; got {line[:50]}."
+            )
         if "prompt" not in request:
             raise ArgumentError(f"{path}, line {number} has no prompt; it has {', '.join(request) or 'nothing'}.")
         asked.append(request)
@@ -173,7 +177,7 @@ def _read_lines(path: Path | None) -> list[dict[str, Any]]:
 
 
 def _table(prompt: str, results: hr.Results, columns: list[str] | None) -> Table:
-    names = _columns(results, columns)
+    names = results.attributes.column_names[:COLUMNS] if columns is None else columns
     table = Table(title=escape(prompt), title_justify="left", title_style="bold cyan", box=None, padding=(0, 1))
     table.expand = any(not _is_number(results, name) for name in names)
     table.add_column("", justify="right", style="dim")
@@ -188,12 +192,19 @@ def _table(prompt: str, results: hr.Results, columns: list[str] | None) -> Table
     return table
 
 
-def _columns(results: hr.Results, wanted: list[str] | None) -> list[str]:
-    there = results.attributes.column_names
-    unknown = [name for name in wanted or () if name not in there]
+def _plain(results: hr.Results, columns: list[str] | None) -> list[dict[str, Any]]:
+    rows = results.to_pylist()
+    if columns is None:
+        return rows
+    return [{name: row[name] for name in (*columns, "item_id", "score", "sid")} for row in rows]
+
+
+def _named_columns(index: hr.TrieIndex, text: str) -> list[str]:
+    there, wanted = index.attributes.column_names, [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in wanted if name not in there]
     if unknown:
         raise ArgumentError(f"there is no attribute {unknown[0]!r}; the attributes are {', '.join(there) or 'none'}.")
-    return there[:COLUMNS] if wanted is None else wanted
+    return wanted
 
 
 def _is_number(results: hr.Results, column: str) -> bool:

@@ -19,3 +19,7 @@ class IndexFileError(HedgerowError, RuntimeError):
 
 class BackendError(HedgerowError, RuntimeError):
     """An array framework is missing, or arrays of one were given where another was expected."""
+
+
+class ConstraintError(HedgerowError, ValueError):
+    """A constraint set or an exclusion cannot be made, or does not fit the index or the batch."""

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hedgerow.constraints import ConstraintSet
 from hedgerow.decode.beams import Beams
+from hedgerow.decode.constrain import Exclusions, Sets, listed_rows, listed_sets
 from hedgerow.decode.ops import to_numpy
-from hedgerow.errors import ArgumentError
+from hedgerow.decode.step import is_count
+from hedgerow.errors import ArgumentError, ConstraintError
+from hedgerow.index.bits import bits_at
 from hedgerow.ragged import trimmed, without_ends
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from hedgerow.index.trie import TrieIndex
+
+OrderBy = str | tuple[str, str] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +61,25 @@ class Results:
         return [row | {"item_id": item, "score": score, "sid": trimmed(sid)} for item, score, sid, row in named]
 
 
-def results_of(index: TrieIndex, beams: Beams) -> list[Results]:
+@dataclass(frozen=True)
+class Picking:
+    """How the items of a SID are ordered, and how many of all are kept: the last arguments of `TrieIndex.items`."""
+
+    k: int | None
+    order_by: OrderBy
+    caps: Mapping[str, int] | None
+
+    def __post_init__(self) -> None:
+        if self.k is not None and not is_count(self.k):
+            raise ArgumentError(f"k must be a positive integer, or None; got {self.k!r}.")
+        for name, most in (self.caps or {}).items():
+            if not is_count(most):
+                raise ArgumentError(f"caps must say how many items at most: {{{name!r}: 3}}; got {most!r}.")
+
+
+def results_of(
+    index: TrieIndex, beams: Beams, constraints: Sets, exclude: Exclusions, picking: Picking
+) -> list[Results]:
     """Returns one `Results` a request: `TrieIndex.items`."""
     if not isinstance(beams, Beams):
         raise ArgumentError(f"expected Beams; got {type(beams).__name__}.")
@@ -62,10 +88,21 @@ def results_of(index: TrieIndex, beams: Beams) -> list[Results]:
             f"only finished beams name items: these have {beams.level} of {index.num_levels} codes; step them on."
         )
     states, scores, sids = (to_numpy(array) for array in (beams.states, beams.scores, beams.codes))
-    return [_request(index, *arrays) for arrays in zip(states, scores, sids, strict=True)]
+    sets = listed_sets(index, len(states), constraints) or [None] * len(states)
+    excluded = listed_rows(index, len(states), exclude) or [None] * len(states)
+    requests = zip(states, scores, sids, sets, excluded, strict=True)
+    return [_request(index, *request, picking) for request in requests]
 
 
-def _request(index: TrieIndex, states: np.ndarray, scores: np.ndarray, sids: np.ndarray) -> Results:
+def _request(
+    index: TrieIndex,
+    states: np.ndarray,
+    scores: np.ndarray,
+    sids: np.ndarray,
+    within: ConstraintSet | None,
+    excluded: np.ndarray | None,
+    picking: Picking,
+) -> Results:
     beams = np.flatnonzero(states >= 0)
     leaves = states[beams].astype(np.int64)
     if (leaves >= index.num_sids).any() or (index.codes_of(leaves) != sids[beams]).any():
@@ -75,8 +112,79 @@ def _request(index: TrieIndex, states: np.ndarray, scores: np.ndarray, sids: np.
     owners = np.repeat(beams, counts)
     before = np.repeat(np.cumsum(counts) - counts, counts)
     rows = np.repeat(first, counts).astype(np.int64) + np.arange(len(owners)) - before
+    shown = np.ones(len(rows), bool) if within is None else bits_at(within.words, rows)
+    if excluded is not None:
+        shown &= ~np.isin(rows, excluded)
+    rows, owners = rows[shown], owners[shown]
+    picked = _picked(index, rows, owners, picking)
+    rows, owners = rows[picked], owners[picked]
     # Taken with the ids beside them: Arrow forgets the number of rows of a table without columns.
     items = index.items_table.take(rows)
     ids, attributes = items.column("item_id").to_pylist(), items.drop_columns(["item_id"])
     named = without_ends(sids[owners], index.end_codes) if index.ragged else sids[owners]
     return Results(ids, named, scores[owners], rows, attributes)
+
+
+def _picked(index: TrieIndex, rows: np.ndarray, owners: np.ndarray, picking: Picking) -> np.ndarray:
+    """Returns which of the rows are kept, and in which order: places in `rows`."""
+    order = np.arange(len(rows))
+    if picking.order_by is not None:
+        order = _ordered(index, rows, owners, picking.order_by)
+    if picking.caps:
+        order = _capped(index, rows, order, picking)
+    return order if picking.k is None else order[: picking.k]
+
+
+def _ordered(index: TrieIndex, rows: np.ndarray, owners: np.ndarray, order_by: Any) -> np.ndarray:
+    """Returns the places of rows, those of one SID in the order of an attribute, nulls last; equal ones stay."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    name, direction = (order_by, "descending") if isinstance(order_by, str) else order_by
+    if direction not in ("ascending", "descending"):
+        raise ArgumentError(f"order_by must be an attribute, or (attribute, 'ascending'); got {order_by!r}.")
+    values = column_named(index, name, "order_by").take(rows)
+    table = pa.table({"beam": owners, "value": values, "place": np.arange(len(rows))})
+    keys = [("beam", "ascending"), ("value", direction), ("place", "ascending")]
+    try:
+        return pc.sort_indices(table, sort_keys=keys).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
+    except pa.ArrowException as error:
+        raise ArgumentError(f"attribute {name!r} ({values.type}) has no order: {error}") from None
+
+
+def _capped(index: TrieIndex, rows: np.ndarray, order: np.ndarray, picking: Picking) -> np.ndarray:
+    """Returns the places of the rows that come in rank order before their attribute's value has been had so often."""
+    caps = picking.caps or {}
+    columns = {name: column_named(index, name, "caps").take(rows[order]).to_pylist() for name in caps}
+    had: dict[str, Counter[Any]] = {name: Counter() for name in caps}
+    kept = []
+    for at, place in enumerate(order.tolist()):
+        values = {name: _values(column[at]) for name, column in columns.items()}
+        if any(had[name][value] >= caps[name] for name, own in values.items() for value in own):
+            continue
+        for name, own in values.items():
+            had[name].update(own)
+        kept.append(place)
+        if len(kept) == picking.k:
+            break
+    return np.asarray(kept, np.int64)
+
+
+def _values(cell: Any) -> set[Any]:
+    """Returns what an item counts as: each entry of a list; nothing where it is unknown."""
+    entries = cell if isinstance(cell, list) else [cell]
+    return {repr(entry) if isinstance(entry, list | dict) else entry for entry in entries if entry is not None}
+
+
+def column_named(index: TrieIndex, name: str, what: str) -> pa.ChunkedArray:
+    """Returns an attribute of the index.
+
+    Raises:
+        ConstraintError: there is none of that name; it lists those there are.
+    """
+    names = index.attributes.column_names
+    if name not in names:
+        raise ConstraintError(
+            f"{what}: there is no attribute {name!r}; the attributes are {', '.join(names) or 'none'}."
+        )
+    return index.attributes.column(name)

@@ -67,9 +67,11 @@ class TokenMap:
         """Makes a map where code c of level l is the token offsets[l] + c.
 
         Raises:
-            ArgumentError: the sizes are not one a level, or as for `TokenMap`.
+            ArgumentError: the sizes are not one a level, an offset is below 0, or as for `TokenMap`.
         """
         sizes = _one_a_level(codebook_sizes, len(offsets))
+        if min(offsets, default=0) < 0:
+            raise ArgumentError(f"an offset is the token id of code 0, from 0 on; got {min(offsets)}.")
         tables = tuple(np.arange(size) + offset for offset, size in zip(offsets, sizes, strict=True))
         return cls(tables, _as_tuple(begin), _as_tuple(end))
 
@@ -99,8 +101,10 @@ class TokenMap:
             ArgumentError: the pattern has no {level} or {code}, or tokens are missing: the message says which.
         """
         vocabulary = _vocabulary(tokenizer)
-        found = _found(vocabulary, pattern)
-        labels = _in_order(found) if levels is None else [str(label) for label in levels]
+        labels = None if levels is None else [str(label) for label in levels]
+        found = _found(vocabulary, pattern, labels)
+        if labels is None:
+            labels = _in_order(found)
         if not labels:
             raise ArgumentError(
                 f"no token of the vocabulary looks like {pattern!r}; it has, for example, "
@@ -113,7 +117,7 @@ class TokenMap:
             if not tokens:
                 raise ArgumentError(
                     f"level {level}: no token looks like {_named(pattern, label, 0)!r}; the levels "
-                    f"found are {', '.join(_in_order(found)) or 'none'}."
+                    f"found are {', '.join(_in_order(_found(vocabulary, pattern))) or 'none'}."
                 )
             tables.append(_table(tokens, sizes[level] if sizes else max(tokens) + 1))
             absent = np.flatnonzero(tables[-1] == NO_TOKEN)
@@ -297,14 +301,17 @@ def _vocabulary(tokenizer: Any) -> Mapping[str, int]:
     return tokenizer.get_vocab()
 
 
-def _found(vocabulary: Mapping[str, int], pattern: str) -> dict[str, dict[int, int]]:
-    """Returns label -> code -> token id, of all tokens that look like the pattern."""
-    if "{level}" not in pattern or "{code}" not in pattern:
+def _found(
+    vocabulary: Mapping[str, int], pattern: str, labels: Sequence[str] | None = None
+) -> dict[str, dict[int, int]]:
+    """Returns label -> code -> token id, of all tokens that look like the pattern, with any label or one of these."""
+    if pattern.count("{level}") != 1 or pattern.count("{code}") != 1:
         raise ArgumentError(
-            f"the pattern must hold {{level}} and {{code}}, as '<s_{{level}}_{{code}}>'; got {pattern!r}."
+            f"the pattern must hold {{level}} and {{code}}, each once, as '<s_{{level}}_{{code}}>'; got {pattern!r}."
         )
     # A label is one letter or a number: words with a number, such as <extra_id_0>, are something else.
-    shape = re.escape(pattern).replace(r"\{level\}", r"([A-Za-z]|\d+)").replace(r"\{code\}", r"(\d+)")
+    label = r"[A-Za-z]|\d+" if labels is None else "|".join(map(re.escape, labels))
+    shape = re.escape(pattern).replace(r"\{level\}", f"({label})").replace(r"\{code\}", r"(\d+)")
     matches = ((re.fullmatch(shape, token), token_id) for token, token_id in vocabulary.items())
     found: dict[str, dict[int, int]] = {}
     code_first = pattern.index("{code}") < pattern.index("{level}")

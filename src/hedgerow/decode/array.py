@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Literal
 
 from hedgerow.decode.beams import DEAD, Beams
+from hedgerow.decode.constrained import LevelConstraints, alive_nodes, allowed_words, not_excluded
 from hedgerow.decode.device import DeviceLevel
 from hedgerow.decode.ops import Array, Ops
 from hedgerow.index.trie import WORD_BITS
@@ -21,17 +22,28 @@ INF = float("inf")
 
 
 def array_step(
-    ops: Ops, level: DeviceLevel, beams: Beams, logits: Array, beam_width: int, normalize: Normalize
+    ops: Ops,
+    level: DeviceLevel,
+    beams: Beams,
+    logits: Array,
+    beam_width: int,
+    normalize: Normalize,
+    bound: LevelConstraints | None = None,
 ) -> Beams:
     """Does what `step` does, once its arguments are known to fit."""
     logits = bounded(ops, logits)
-    if level.allowed is None:
-        return _gather_step(ops, level, beams, logits, beam_width, normalize)
-    return _scan_step(ops, level, beams, logits, beam_width, normalize)
+    form = _gather_step if level.allowed is None else _scan_step
+    return form(ops, level, beams, logits, beam_width, normalize, bound)
 
 
 def _gather_step(
-    ops: Ops, level: DeviceLevel, beams: Beams, logits: Array, beam_width: int, normalize: Normalize
+    ops: Ops,
+    level: DeviceLevel,
+    beams: Beams,
+    logits: Array,
+    beam_width: int,
+    normalize: Normalize,
+    bound: LevelConstraints | None,
 ) -> Beams:
     """Gathers the children of every beam, and their logits: K candidates a beam, K the largest branch factor."""
     xp = ops.xp
@@ -40,6 +52,7 @@ def _gather_step(
     at = xp.arange(branch, dtype=xp.int32, device=ops.device_of(logits))
     valid = at < xp.expand_dims(count, axis=-1)
     nodes = xp.expand_dims(first, axis=-1) + xp.where(valid, at, 0)
+    valid = not_excluded(ops, bound, beams.states, alive_nodes(ops, bound, nodes, valid))
     codes = codes_of(ops, level, nodes)
     scores = _scores(ops, beams, ops.take_along(logits, codes), logits, valid, normalize)
     best, at, alive = _best(ops, scores, beam_width)
@@ -49,17 +62,24 @@ def _gather_step(
 
 
 def _scan_step(
-    ops: Ops, level: DeviceLevel, beams: Beams, logits: Array, beam_width: int, normalize: Normalize
+    ops: Ops,
+    level: DeviceLevel,
+    beams: Beams,
+    logits: Array,
+    beam_width: int,
+    normalize: Normalize,
+    bound: LevelConstraints | None,
 ) -> Beams:
     """Scans every code of every beam under the bitmap: no gather of codes, and no cost of a fat node."""
     xp = ops.xp
     size = level.codebook_size
     live = beams.states > DEAD
-    words = ops.take(level.allowed, xp.where(live, beams.states, 0))
+    words = allowed_words(ops, level, beams.states, bound)
     bit = xp.arange(WORD_BITS, dtype=xp.int32, device=ops.device_of(logits))
     bits = (xp.expand_dims(words, axis=-1) >> bit) & 1
     shape = (*words.shape[:-1], words.shape[-1] * WORD_BITS)
     valid = (xp.reshape(bits, shape)[..., :size] != 0) & xp.expand_dims(live, axis=-1)
+    valid = not_excluded(ops, bound, beams.states, valid)
     scores = _scores(ops, beams, logits, logits, valid, normalize)
     best, at, alive = _best(ops, scores, beam_width)
     parents, codes = at // size, xp.astype(at % size, xp.int32)

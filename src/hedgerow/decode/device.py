@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -70,8 +72,7 @@ class DeviceIndex:
 def to_device(index: TrieIndex, backend: str, device: Any = None) -> DeviceIndex:
     """Returns `index` as arrays of `backend` on `device`: `TrieIndex.to`."""
     ops = ops_of(backend)
-    place = {"numpy": _numpy_placer, "torch": _torch_placer, "jax": _jax_placer}[backend]
-    put, where = place(device)
+    put, where = PLACERS[backend](device)
 
     def placed(array: np.ndarray | None, dtype: type) -> Array | None:
         return None if array is None else put(array.view(dtype))
@@ -88,7 +89,31 @@ def to_device(index: TrieIndex, backend: str, device: Any = None) -> DeviceIndex
             level.end,
         )
 
-    return DeviceIndex(tuple(level_on_device(level) for level in index.levels), ops, where)
+    made = DeviceIndex(tuple(level_on_device(level) for level in index.levels), ops, where)
+    HOSTS[made] = index
+    return made
+
+
+def host_of(index: DeviceIndex) -> TrieIndex | None:
+    """Returns the index on the host that was taken to the device; None where a framework has made this copy of it."""
+    return HOSTS.get(index)
+
+
+def placer(index: DeviceIndex) -> Callable[[np.ndarray], Array]:
+    """Returns what brings NumPy arrays to where the index is."""
+    return PLACERS[index.ops.name](index.device)[0]
+
+
+def is_accelerated(index: DeviceIndex) -> bool:
+    """Whether the index is on one device that is not the CPU."""
+    if index.ops.name == "torch":
+        return index.device.type != "cpu"
+    if index.ops.name == "numpy":
+        return False
+    import jax
+
+    device = jax.devices()[0] if index.device is None else index.device
+    return isinstance(device, jax.Device) and device.platform != "cpu"
 
 
 def as_device_index(index: DeviceIndex | TrieIndex) -> DeviceIndex:
@@ -143,11 +168,23 @@ def _jax_placer(device: Any) -> tuple[Any, Any]:
     return lambda array: jax.device_put(array, device), device
 
 
+PLACERS: dict[str, Callable[[Any], tuple[Any, Any]]] = {
+    "numpy": _numpy_placer,
+    "torch": _torch_placer,
+    "jax": _jax_placer,
+}
+# An index of a device does not hold that of the host itself: it may be taken apart and put together by a framework.
+HOSTS: WeakKeyDictionary[DeviceIndex, TrieIndex] = WeakKeyDictionary()
+
+
 @cache
 def _register_with_torch() -> None:
     import torch
 
-    torch.export.register_dataclass(Beams, serialized_type_name="hedgerow.Beams")
+    from hedgerow.decode.constrained import Constraints, LevelConstraints
+
+    for kind in (Beams, LevelConstraints, Constraints):
+        torch.export.register_dataclass(kind, serialized_type_name=f"hedgerow.{kind.__name__}")
 
 
 @cache
@@ -155,14 +192,19 @@ def _register_with_jax() -> None:
     import jax
     import jax.export
 
+    from hedgerow.decode.constrained import Constraints, LevelConstraints
+
     register = jax.tree_util.register_dataclass
+    register(LevelConstraints, ["rows", "free", "alive", "dead_parents", "dead_slots"], [])
+    register(Constraints, ["levels"], [])
     register(Beams, ["codes", "scores", "states", "parents"], [])
     register(DeviceLevel, [*ARRAYS], ["codebook_size", "max_branch", "end"])
     register(DeviceIndex, ["levels"], ["ops", "device"])
     # So that an exported step, which takes and gives Beams, can be written to a file.
-    jax.export.register_pytree_node_serialization(
-        Beams,
-        serialized_name="hedgerow.Beams",
-        serialize_auxdata=lambda _: b"",
-        deserialize_auxdata=lambda _: (),
-    )
+    for kind in (Beams, LevelConstraints, Constraints):
+        jax.export.register_pytree_node_serialization(
+            kind,
+            serialized_name=f"hedgerow.{kind.__name__}",
+            serialize_auxdata=lambda _: b"",
+            deserialize_auxdata=lambda _: (),
+        )

@@ -9,12 +9,13 @@ from typing import Literal
 
 from hedgerow.decode.array import Normalize, array_step
 from hedgerow.decode.beams import Beams
+from hedgerow.decode.constrained import LevelConstraints
 from hedgerow.decode.device import DeviceIndex, DeviceLevel
 from hedgerow.decode.ops import Array, Ops
 from hedgerow.errors import ArgumentError, BackendError
 
 Backend = Literal["auto", "array", "numba", "triton"]
-Kernel = Callable[[Ops, DeviceLevel, Beams, Array, int, Normalize], Beams]
+Kernel = Callable[[Ops, DeviceLevel, Beams, Array, int, Normalize, LevelConstraints | None], Beams]
 BACKENDS = ("auto", "array", "numba", "triton")
 # From this many logits on, Numba's kernel gains more in a few steps than loading it costs.
 NUMBA_FROM = 2**16

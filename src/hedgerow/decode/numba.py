@@ -3,7 +3,8 @@
 Two passes. Over rows (a row is one beam of one request): the row's largest logit and normaliser, vectorised. Over
 requests: the children of each row compete for a heap of the M best. Rows come best first, so the heap fills with
 good candidates at once; a row, or on a dense level a word of 32 codes, is then skipped whole where even its largest
-logit would not enter. Loops run over each row's own children, so a fat node costs its own rows alone.
+logit would not enter. Loops run over each row's own children, so a fat node costs its own rows alone. Whether a child
+is in the request's set, and not excluded, is asked of those alone that would enter.
 """
 
 # pyright: reportCallIssue=false
@@ -21,6 +22,7 @@ from hedgerow.decode import kernels
 from hedgerow.decode.array import LARGEST as LARGEST_LOGIT
 from hedgerow.decode.array import Normalize, bounded
 from hedgerow.decode.beams import DEAD, Beams
+from hedgerow.decode.constrained import LevelConstraints
 from hedgerow.decode.device import DeviceLevel
 from hedgerow.decode.instructions import count_bits, larger, lowest_bit, power_of_two
 from hedgerow.decode.ops import Array, Ops, to_numpy
@@ -36,7 +38,7 @@ SMALLEST = np.float32(-87.0)
 CODES, ALLOWED, GIVEN = 0, 1, 2
 NORMALIZERS = {"codes": CODES, "allowed": ALLOWED, None: GIVEN}
 UNARY, SPARSE, FORKED = 0, 1, 2
-NOTHING, NO_WORDS = np.zeros(1, np.int32), np.zeros((1, 0), np.uint32)
+NOTHING, NO_WORDS, NO_LIST = np.zeros(1, np.int32), np.zeros((1, 0), np.uint32), np.zeros((1, 0), np.int32)
 # A kernel has all cores, and one of Numba's threading layers ends the process if two run at once.
 ONE_AT_A_TIME = threading.Lock()
 # Reductions are vectorised only where the order of additions is free; NaN is gone before they run.
@@ -121,8 +123,64 @@ def _children(kind, pointers, state):
     return state, state + 1
 
 
+@njit(inline="always")
+def _words_of(sets, request):
+    """The words of the request's set; none where nothing binds it."""
+    rows, free, alive = sets
+    if len(rows) == 0 or free[request] != 0:
+        return alive[0, :0]
+    return alive[rows[request]]
+
+
+@njit(inline="always")
+def _in_set(words, dense_words, state, node, code):
+    """Whether a child is in the set of these words: over codes where the level is dense, else over nodes."""
+    if len(words) == 0:
+        return True
+    place = np.int64(node)
+    if dense_words > 0:
+        place = (np.int64(state) * dense_words) * WORD_BITS + code
+    return (words[place >> 5] >> np.uint32(place & 31)) & np.uint32(1) != 0
+
+
+@njit(inline="always")
+def _dead_children(parents, request, state):
+    """Where the dead children of a state begin and end in its request's list."""
+    if parents.shape[1] == 0:
+        return np.int32(0), np.int32(0)
+    return _rank(parents[request], state), _rank(parents[request], state + 1)
+
+
+@njit(inline="always")
+def _excluded(slots, request, dead, slot):
+    first, end = dead
+    if first == end:
+        return False
+    at = first + _rank(slots[request, first:end], slot)
+    return at < end and slots[request, at] == slot
+
+
+@njit
+def _measure_children(row, first, end, state, request, codes, dense_words, sets, dead_lists):
+    """The largest logit of the children that may follow, and the sum of exponentials above it."""
+    parents, slots = dead_lists
+    words, dead = _words_of(sets, request), _dead_children(parents, request, state)
+    best, total = NEGATIVE_INF, np.float32(0.0)
+    for summing in range(2):
+        for node in range(first, end):
+            code = codes[node]
+            slot = np.int64(code) if dense_words > 0 else np.int64(node - first)
+            if not _in_set(words, dense_words, state, node, code) or _excluded(slots, request, dead, slot):
+                continue
+            if summing:
+                total += _exp(row[code] - best)
+            else:
+                best = larger(best, row[code])
+    return best, total
+
+
 @njit(parallel=True, cache=True)
-def _measure_rows(logits, scores, states, normalize, kind, pointers, codes, word_tops):
+def _measure_rows(logits, scores, states, width, normalize, kind, pointers, codes, sets, dead_lists, word_tops):
     """Returns per row the largest logit that counts, the log of the sum of exponentials above it, and the best score
     that a child of the row can have. Fills `word_tops` [rows, W], the largest logit of every 32 codes; W may be 0.
     """
@@ -136,13 +194,9 @@ def _measure_rows(logits, scores, states, normalize, kind, pointers, codes, word
         bounded = np.empty(size, np.float32)
         _bound_row(logits[row], bounded)
         if normalize == ALLOWED:
-            first, end = _children(kind, pointers, states[row])
-            best = NEGATIVE_INF
-            for node in range(first, end):
-                best = larger(best, bounded[codes[node]])
-            total = np.float32(0.0)
-            for node in range(first, end):
-                total += _exp(bounded[codes[node]] - best)
+            state, request = states[row], row // width
+            first, end = _children(kind, pointers, state)
+            best, total = _measure_children(bounded, first, end, state, request, codes, words, sets, dead_lists)
         else:
             best = _largest(bounded)
             total = np.float32(1.0)
@@ -182,35 +236,49 @@ def _replace_least(keys, nodes, rows, key, node, row):
 
 
 @njit(parallel=True, cache=True)
-def _select(logits, scores, states, measures, kind, pointers, codes, allowed, word_tops, best, nodes, parents):
+def _select(
+    logits, scores, states, measures, kind, pointers, codes, allowed, sets, dead_lists, word_tops, best, nodes, parents
+):
     """Fills `best`, `nodes` and `parents` [B, M] with the winners of each request, best first; -inf where none is."""
     batch, width = states.shape
     top, log_sum, bound = measures
+    dead_parents, slots = dead_lists
+    dense_words = word_tops.shape[1]
     for request in prange(batch):
         keys, chosen, chosen_rows = best[request], nodes[request], parents[request]
+        words = _words_of(sets, request)
         for at in range(width):
             row, state = request * width + at, states[request, at]
             if bound[row] <= keys[0]:
                 continue
             score, shift, log_total = scores[request, at], top[row], log_sum[row]
             first, end = _children(kind, pointers, state)
-            node = first
-            for word in range(word_tops.shape[1]):
-                bits = allowed[state, word]
-                if score + (word_tops[row, word] - shift - log_total) <= keys[0]:
-                    node += np.int64(count_bits(bits))
+            dead = _dead_children(dead_parents, request, state)
+            node = np.int64(first)
+            for word in range(dense_words):
+                every = allowed[state, word]
+                bits = every
+                if len(words) > 0:
+                    bits = words[np.int64(state) * dense_words + word]
+                if bits == 0 or score + (word_tops[row, word] - shift - log_total) <= keys[0]:
+                    node += np.int64(count_bits(every))
                     continue
                 while bits != 0:
-                    logit = _bounded(logits[row, word * WORD_BITS + np.int64(lowest_bit(bits))])
-                    key = score + (logit - shift - log_total)
-                    if key > keys[0]:
-                        _replace_least(keys, chosen, chosen_rows, key, node, at)
-                    node += 1
+                    code = word * WORD_BITS + np.int64(lowest_bit(bits))
+                    key = score + (_bounded(logits[row, code]) - shift - log_total)
+                    if key > keys[0] and not _excluded(slots, request, dead, code):
+                        below = every & ((bits & (~bits + np.uint32(1))) - np.uint32(1))
+                        _replace_least(keys, chosen, chosen_rows, key, node + np.int64(count_bits(below)), at)
                     bits &= bits - np.uint32(1)
-            if word_tops.shape[1] == 0:
+                node += np.int64(count_bits(every))
+            if dense_words == 0:
                 for node in range(first, end):
                     key = score + (_bounded(logits[row, codes[node]]) - shift - log_total)
-                    if key > keys[0]:
+                    if (
+                        key > keys[0]
+                        and _in_set(words, 0, state, node, 0)
+                        and not _excluded(slots, request, dead, np.int64(node - first))
+                    ):
                         _replace_least(keys, chosen, chosen_rows, key, node, at)
         for size in range(len(keys) - 1, 0, -1):
             keys[0], keys[size] = keys[size], keys[0]
@@ -239,8 +307,32 @@ def _pointers(level: DeviceLevel) -> tuple[int, np.ndarray]:
     return (UNARY, NOTHING) if level.forks is None else (FORKED, to_numpy(level.forks))
 
 
+def _constraints(bound: LevelConstraints | None) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+    """Returns the sets and the dead lists of a batch as arrays, without an entry where there are none."""
+    rows, free, alive, parents, slots = NO_LIST[0], NO_LIST[0], NO_WORDS, NO_LIST, NO_LIST
+    if bound is not None and bound.rows is not None:
+        rows, free, alive = map(to_numpy, (bound.rows, bound.free, bound.alive))
+        alive = alive.view(np.uint32).reshape(len(alive), -1)
+    if bound is not None and bound.dead_parents is not None:
+        parents, slots = to_numpy(bound.dead_parents), to_numpy(bound.dead_slots)
+    return tuple(map(_read_only, (rows, free, alive))), tuple(map(_read_only, (parents, slots)))
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    """Numba compiles a kernel anew for arrays that may be written to, so none of these may."""
+    same = np.ascontiguousarray(array).view()
+    same.setflags(write=False)
+    return same
+
+
 def numba_step(
-    ops: Ops, level: DeviceLevel, beams: Beams, logits: Array, beam_width: int, normalize: Normalize
+    ops: Ops,
+    level: DeviceLevel,
+    beams: Beams,
+    logits: Array,
+    beam_width: int,
+    normalize: Normalize,
+    bound: LevelConstraints | None = None,
 ) -> Beams:
     """Does what `array_step` does, on NumPy arrays or on PyTorch tensors of a CPU, whose memory it shares."""
     batch, width, size = logits.shape
@@ -252,14 +344,15 @@ def numba_step(
         states = np.full_like(states, DEAD)
     kind, pointers = _pointers(level)
     level_codes = to_numpy(level.codes).view(f"u{level.codes.itemsize}")
-    shape = (kind, pointers, level_codes)
+    shape, limits = (kind, pointers, level_codes), _constraints(bound)
     allowed = NO_WORDS if level.allowed is None else to_numpy(level.allowed).view(np.uint32)
     word_tops = np.empty((batch * width, allowed.shape[1]), np.float32)
     best = np.full((batch, beam_width), NEGATIVE_INF)
     nodes, parents = np.zeros(best.shape, np.int32), np.zeros(best.shape, np.int32)
     with ONE_AT_A_TIME:
-        measures = _measure_rows(rows, scores.ravel(), states.ravel(), NORMALIZERS[normalize], *shape, word_tops)
-        _select(rows, scores, states, measures, *shape, allowed, word_tops, best, nodes, parents)
+        numbers = (scores.ravel(), states.ravel(), width, NORMALIZERS[normalize])
+        measures = _measure_rows(rows, *numbers, *shape, *limits, word_tops)
+        _select(rows, scores, states, measures, *shape, allowed, *limits, word_tops, best, nodes, parents)
     codes = np.empty((batch, beam_width, beams.level + 1), np.int32)
     _continue_codes(np.ascontiguousarray(to_numpy(beams.codes)), best, nodes, parents, level_codes, codes)
     arrays = (codes, best, nodes, parents)

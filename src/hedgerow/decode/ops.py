@@ -31,6 +31,8 @@ class Ops:
         popcount: int32 words -> the number of bits set in each.
         array_type: the class of the backend's arrays.
         is_float: whether a dtype of the backend is a floating point type.
+        rank_rows: (ascending [B, n], values [B, k]) -> [B, k], how many entries of its row are below each value.
+        strike: (flags [B, n], positions [B, k]) -> the flags, False at the positions.
     """
 
     name: str
@@ -40,6 +42,8 @@ class Ops:
     popcount: Callable[[Array], Array]
     array_type: type
     is_float: Callable[[Any], bool]
+    rank_rows: Callable[[Array, Array], Array]
+    strike: Callable[[Array, Array], Array]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles as the backend's name: a module cannot be."""
@@ -117,7 +121,15 @@ def _numpy_ops() -> Ops:
     def popcount(words: Array) -> Array:
         return np.bitwise_count(words.view(np.uint32))
 
-    return Ops("numpy", xp, np.int64, top_k, popcount, np.ndarray, _is_float)
+    def rank_rows(ascending: Array, values: Array) -> Array:
+        return np.stack([np.searchsorted(row, wanted) for row, wanted in zip(ascending, values, strict=True)])
+
+    def strike(flags: Array, positions: Array) -> Array:
+        struck = flags.copy()
+        np.put_along_axis(struck, positions, False, axis=-1)
+        return struck
+
+    return Ops("numpy", xp, np.int64, top_k, popcount, np.ndarray, _is_float, rank_rows, strike)
 
 
 def _is_float(dtype: Any) -> bool:
@@ -141,7 +153,13 @@ def _torch_ops() -> Ops:
         values, positions = torch.topk(x, k)
         return values, positions
 
-    return Ops("torch", xp, torch.int64, top_k, popcount, torch.Tensor, lambda dtype: dtype.is_floating_point)
+    def is_float(dtype: Any) -> bool:
+        return dtype.is_floating_point
+
+    def strike(flags: Array, positions: Array) -> Array:
+        return flags.scatter(1, positions.long(), False)
+
+    return Ops("torch", xp, torch.int64, top_k, popcount, torch.Tensor, is_float, torch.searchsorted, strike)
 
 
 @cache
@@ -153,4 +171,9 @@ def _jax_ops() -> Ops:
         values, positions = jax.lax.top_k(x, k)
         return values, positions
 
-    return Ops("jax", xp, xp.int32, top_k, jax.lax.population_count, jax.Array, _is_float)
+    def strike(flags: Array, positions: Array) -> Array:
+        rows = xp.arange(flags.shape[0])[:, None]
+        return flags.at[rows, positions].set(False)
+
+    rank_rows = jax.vmap(xp.searchsorted)
+    return Ops("jax", xp, xp.int32, top_k, jax.lax.population_count, jax.Array, _is_float, rank_rows, strike)

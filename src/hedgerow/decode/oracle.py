@@ -59,10 +59,16 @@ def oracle_search(
     num_levels: int,
     beam_width: int,
     normalize: Literal["codes", "allowed"] | None = "codes",
+    shown: Iterable[bool] | None = None,
     *,
     end_logit_of: Callable[[Prefix], float] | None = None,
 ) -> list[tuple[Prefix, float]]:
-    """Returns the live beams of one request after the last level, best first, as (SID, score)."""
+    """Returns the live beams of one request after the last level, best first, as (SID, score).
+
+    `shown`: for each of `sids`, those of the items, whether this request may be shown the item; None for all.
+    """
+    if shown is not None:
+        sids = [sid for sid, is_shown in zip(sids, shown, strict=True) if is_shown]
     sids = set(sids)
     beams: list[tuple[Prefix, float]] = [((), 0.0)]
     for level in range(num_levels):

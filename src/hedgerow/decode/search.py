@@ -7,9 +7,11 @@ from typing import Any
 
 from hedgerow.decode.array import Normalize
 from hedgerow.decode.beams import Beams
+from hedgerow.decode.constrain import Exclusions, Sets
+from hedgerow.decode.constrained import Constraints
 from hedgerow.decode.device import DeviceIndex, as_device_index
 from hedgerow.decode.kernels import Backend
-from hedgerow.decode.step import is_count, step
+from hedgerow.decode.step import is_count, prepare, step
 from hedgerow.errors import ArgumentError
 from hedgerow.index.trie import TrieIndex
 
@@ -41,6 +43,8 @@ def beam_search(
     beam_width: int,
     normalize: Normalize = "codes",
     backend: Backend = "auto",
+    constraints: Constraints | Sets = None,
+    exclude: Exclusions = None,
 ) -> Beams:
     """Searches for the best `beam_width` SIDs of each request, level by level.
 
@@ -53,12 +57,14 @@ def beam_search(
         beam_width: M.
         normalize: as for `step`.
         backend: as for `step`.
+        constraints: as for `step`; made ready once.
+        exclude: as for `step`.
 
     Returns:
-        Finished beams [B, M], for `TrieIndex.items`. Errors as for `step`.
+        Finished beams [B, M], for `TrieIndex.items`, with the same constraints. Errors as for `step`.
     """
-    index = as_device_index(index)
-    beams = start(index, batch_size)
+    beams, prepared = start(index, batch_size), prepare(index, batch_size, constraints, exclude)
+    index, options = as_device_index(index), {"beam_width": beam_width, "normalize": normalize, "backend": backend}
     for _ in range(index.num_levels):
-        beams = step(index, beams, logits_fn(beams), beam_width=beam_width, normalize=normalize, backend=backend)
+        beams = step(index, beams, logits_fn(beams), constraints=prepared, **options)
     return beams

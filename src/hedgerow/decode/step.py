@@ -8,10 +8,12 @@ import numpy as np
 
 from hedgerow.decode.array import Normalize
 from hedgerow.decode.beams import Beams
+from hedgerow.decode.constrain import Exclusions, Sets, constrain
+from hedgerow.decode.constrained import Constraints
 from hedgerow.decode.device import DeviceIndex, as_device_index
 from hedgerow.decode.ended import only_ends
 from hedgerow.decode.kernels import Backend, kernel_for, on_host
-from hedgerow.errors import ArgumentError, BackendError
+from hedgerow.errors import ArgumentError, BackendError, ConstraintError
 from hedgerow.index.trie import TrieIndex
 
 
@@ -23,6 +25,8 @@ def step(
     beam_width: int,
     normalize: Normalize = "codes",
     backend: Backend = "auto",
+    constraints: Constraints | Sets = None,
+    exclude: Exclusions = None,
 ) -> Beams:
     """Returns the best `beam_width` continuations of `beams` by one code, for each request.
 
@@ -36,19 +40,48 @@ def step(
         normalize: "codes": log-softmax over all C logits, before any masking, as in the paper; "allowed": over the
             allowed children alone; None: the logits are log-probabilities already.
         backend: which kernel does the work, "auto", "array", "numba" or "triton"; all give the same answer.
+        constraints: one set of items for all requests, or for each its set or None; or what `constrain` made of
+            them, which saves making it at every step, and is what traces. "allowed" counts what they allow.
+        exclude: for each request the ids of items that it is not to be shown, or None; with `constrain`, given there.
 
     Returns:
-        Beams of [B, M], at level l + 1.
+        Beams of [B, M], at level l + 1. Where a request's set is empty, or all of it excluded, all its beams are dead.
 
     Raises:
         ArgumentError: the shapes do not fit, the beams are finished, or another argument is out of range.
+        ConstraintError: as for `constrain`.
         BackendError: the logits are not arrays of the index's framework, or the kernel asked for cannot run.
     """
     index = as_device_index(index)
     _check(index, beams, logits, beam_width, normalize)
     logits = only_ends(index, beams, logits)
     kernel = kernel_for(backend, index, logits)
-    return kernel(index.ops, index.levels[beams.level], beams, logits, int(beam_width), normalize)
+    prepared = prepare(index, logits.shape[0], constraints, exclude)
+    bound = None if prepared is None else prepared.levels[beams.level]
+    return kernel(index.ops, index.levels[beams.level], beams, logits, int(beam_width), normalize, bound)
+
+
+def prepare(
+    index: DeviceIndex | TrieIndex, batch_size: int, constraints: Constraints | Sets, exclude: Exclusions
+) -> Constraints | None:
+    """Returns the constraints of a batch as `constrain` makes them, or as they are where it has made them.
+
+    Raises:
+        ConstraintError: prepared constraints do not fit, or as for `constrain`.
+    """
+    if constraints is None and exclude is None:
+        return None
+    if not isinstance(constraints, Constraints):
+        return constrain(index, batch_size, constraints=constraints, exclude=exclude)
+    if exclude is not None:
+        raise ConstraintError("these constraints are prepared; give exclude to hr.constrain too, not beside it.")
+    levels = as_device_index(index).num_levels
+    if (constraints.batch_size, len(constraints.levels)) != (batch_size, levels):
+        raise ConstraintError(
+            f"the constraints are prepared for {constraints.batch_size} requests and {len(constraints.levels)} levels; "
+            f"here are {batch_size} and {levels}."
+        )
+    return constraints
 
 
 def is_count(number: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hedgerow.decode.array import children, codes_of, ranked_children
 from hedgerow.decode.beams import DEAD
+from hedgerow.decode.constrained import LevelConstraints, alive_nodes, allowed_words, not_excluded
 from hedgerow.decode.device import DeviceLevel
 from hedgerow.decode.ops import Array, Ops
 from hedgerow.index.trie import WORD_BITS
@@ -21,21 +22,27 @@ def child_by_code(ops: Ops, level: DeviceLevel, states: Array, codes: Array) -> 
     return _by_search(ops, level, states, codes)
 
 
-def allowed_children(ops: Ops, level: DeviceLevel, states: Array) -> tuple[Array, Array]:
-    """Returns the codes [R, K] that may follow each of `states` [R], and which of them are there, as bool [R, K]."""
+def allowed_children(
+    ops: Ops, level: DeviceLevel, states: Array, bound: LevelConstraints | None = None
+) -> tuple[Array, Array]:
+    """Returns the codes [B, m, K] that may follow each of `states` [B, m], and which of them do, as bool [B, m, K].
+
+    Where a state has fewer children than others, its first stands again, as valid as it is there.
+    """
     xp = ops.xp
     if level.allowed is not None:
-        live = states > DEAD
-        words = ops.take(level.allowed, xp.where(live, states, 0))
+        words = allowed_words(ops, level, states, bound)
         code = xp.arange(level.codebook_size, dtype=xp.int32, device=ops.device_of(states))
-        bits = (
-            ops.take_along(words, xp.broadcast_to(code // WORD_BITS, (*states.shape, len(code)))) >> (code % WORD_BITS)
-        ) & 1
-        return xp.broadcast_to(code, bits.shape), (bits != 0) & xp.expand_dims(live, axis=-1)
+        at = xp.broadcast_to(code // WORD_BITS, (*states.shape, len(code)))
+        valid = ((ops.take_along(words, at) >> (code % WORD_BITS)) & 1) != 0
+        valid = not_excluded(ops, bound, states, valid & xp.expand_dims(states > DEAD, axis=-1))
+        return xp.broadcast_to(code, valid.shape), valid
     first, count = children(ops, level, states)
     at = xp.arange(max(level.max_branch, 1), dtype=xp.int32, device=ops.device_of(states))
-    valid = at < xp.expand_dims(count, axis=-1)
-    return codes_of(ops, level, xp.expand_dims(first, axis=-1) + xp.where(valid, at, 0)), valid
+    there = at < xp.expand_dims(count, axis=-1)
+    nodes = xp.expand_dims(first, axis=-1) + xp.where(there, at, 0)
+    valid = not_excluded(ops, bound, states, alive_nodes(ops, bound, nodes, there))
+    return codes_of(ops, level, nodes), xp.where(there, valid, valid[..., :1])
 
 
 def _by_bitmap(ops: Ops, level: DeviceLevel, states: Array, codes: Array) -> Array:

@@ -11,13 +11,18 @@ import torch
 
 import hedgerow as hr
 from hedgerow.decode.beams import Beams
+from hedgerow.decode.constrain import listed_rows
+from hedgerow.decode.constrained import Constraints
 from hedgerow.decode.ops import to_numpy
 from hedgerow.decode.step import is_count
+from hedgerow.decode.walk import allowed_children
 from hedgerow.errors import ArgumentError
+from hedgerow.index.bits import bits_at
 from hedgerow.ragged import trimmed
 
 if TYPE_CHECKING:
     from hedgerow.hf.retriever import Retriever
+    from hedgerow.hf.rules import Rules
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,8 @@ class Explanation:
     Attributes:
         item_id: what was asked about.
         outcome: "returned", "beyond k" (its SID was found, behind k others), "cut" (its prefix left the beam),
-            "banned" (the model gives one of its codes no probability at all) or "not in the index".
+            "banned" (the model gives one of its codes no probability at all), "not in the set" (the constraint set
+            leaves it out), "excluded" (it is among the ids not to be shown) or "not in the index".
         sid: its codes; none where it is not in the index.
         rank: its place among the items found, from 1; None where it was not found.
         level: where its prefix left the beam, counted from 0; None where it did not.
@@ -73,6 +79,10 @@ class Explanation:
     def __str__(self) -> str:
         if self.outcome == "not in the index":
             return f"Item {self.item_id!r} is not in the index, so no prompt can return it."
+        if self.outcome == "not in the set":
+            return f"Item {self.item_id!r} is not in the constraint set, so no prompt that it binds can return it."
+        if self.outcome == "excluded":
+            return f"Item {self.item_id!r} is excluded, so it cannot be returned."
         named = f"Item {self.item_id!r}, SID {'-'.join(map(str, self.sid))},"
         if self.outcome == "returned":
             return f"{named} was returned at rank {self.rank}, with score {self.levels[-1].score:.3f}."
@@ -91,7 +101,9 @@ class Explanation:
 
 
 @torch.inference_mode()
-def explained(retriever: Retriever, prompt: list[int], item_id: Any, *, beam_width: int, k: int) -> Explanation:
+def explained(
+    retriever: Retriever, prompt: list[int], item_id: Any, rules: Rules, *, beam_width: int, k: int
+) -> Explanation:
     """Returns the explanation of an item and a prompt's token ids: `Retriever.explain`."""
     for name, count in (("beam_width", beam_width), ("k", k)):
         if not is_count(count):
@@ -101,11 +113,14 @@ def explained(retriever: Retriever, prompt: list[int], item_id: Any, *, beam_wid
         return Explanation(item_id, "not in the index", (), None, None, (), beam_width, k)
     leaf = leaf_of(retriever.index, row)
     sid = tuple(trimmed(retriever.index.sids([leaf])[0].tolist()))
+    if (why_not := _left_out(rules, row)) is not None:
+        return Explanation(item_id, why_not, sid, None, None, (), beam_width, k)
+    prepared = retriever.prepared(rules)
     codes = retriever.index.codes_of([leaf])[0].tolist()
     nodes = path_of(retriever.index, codes)
-    scores = _path_scores(retriever, prompt, codes)
-    levels, beams = _levels(retriever, prompt, beam_width, codes, nodes, scores)
-    found = retriever.index.items(beams)[0]
+    scores = _path_scores(retriever, prompt, codes, nodes, prepared)
+    levels, beams = _levels(retriever, prompt, beam_width, codes, nodes, scores, prepared)
+    found = retriever.index.items(beams, constraints=rules.constraints, exclude=rules.exclude)[0]
     at = np.flatnonzero(found.rows == row)
     rank = int(at[0]) + 1 if at.size else None
     left = next((level for level, trace in enumerate(levels) if trace.rank is None or trace.rank > trace.kept), None)
@@ -115,6 +130,15 @@ def explained(retriever: Retriever, prompt: list[int], item_id: Any, *, beam_wid
         left = len(codes) - 1 if left is None else left
         outcome = "cut" if np.isfinite(scores[left]) else "banned"
     return Explanation(item_id, outcome, sid, rank, left, levels, beam_width, k)
+
+
+def _left_out(rules: Rules, row: int) -> str | None:
+    """Returns the outcome where the rules of the prompt leave an item out."""
+    within = None if rules.constraints is None else rules.constraints[0]
+    if within is not None and not bits_at(within.words, np.asarray([row]))[0]:
+        return "not in the set"
+    excluded = listed_rows(rules.index, 1, rules.exclude)
+    return "excluded" if excluded is not None and row in excluded[0] else None
 
 
 def row_of(index: hr.TrieIndex, item_id: Any) -> int | None:
@@ -144,7 +168,9 @@ def path_of(index: hr.TrieIndex, sid: Sequence[int]) -> list[int]:
     return nodes
 
 
-def _path_scores(retriever: Retriever, prompt: list[int], sid: Sequence[int]) -> list[float]:
+def _path_scores(
+    retriever: Retriever, prompt: list[int], sid: Sequence[int], nodes: list[int], prepared: Constraints | None
+) -> list[float]:
     """Returns the score of each prefix of a SID, as a search with that one beam would give it."""
     decoder = retriever.decoder([prompt], 1)
     scores, total = [], 0.0
@@ -158,8 +184,11 @@ def _path_scores(retriever: Retriever, prompt: list[int], sid: Sequence[int]) ->
         if normalize is not None:
             over = row
             if normalize == "allowed":
-                allowed = retriever.index.allowed_codes(sid[:level])
-                over = row[torch.as_tensor(allowed, device=row.device)]
+                state = torch.tensor([[nodes[level - 1] if level else 0]], dtype=torch.int32, device=row.device)
+                bound = None if prepared is None else prepared.levels[level]
+                device_index = retriever.device_index
+                codes, valid = allowed_children(device_index.ops, device_index.levels[level], state, bound)
+                over = row[codes[0, 0][valid[0, 0]].unique().long()]
             row = row - over.logsumexp(0)
         total += float(row[sid[level]].nan_to_num(nan=-torch.inf, neginf=-torch.inf))
         scores.append(total)
@@ -175,34 +204,34 @@ def _forced(retriever: Retriever, codes: Sequence[int]) -> Beams:
 
 
 def _levels(
-    retriever: Retriever, prompt: list[int], beam_width: int, sid: Sequence[int], nodes: list[int], scores: list[float]
+    retriever: Retriever,
+    prompt: list[int],
+    beam_width: int,
+    sid: Sequence[int],
+    nodes: list[int],
+    scores: list[float],
+    prepared: Constraints | None,
 ) -> tuple[tuple[LevelTrace, ...], Beams]:
     """Searches, ranking every candidate of every level; returns the finished beams too."""
-    index = retriever.index
-    decoder, beams, levels = retriever.decoder([prompt], beam_width), hr.start(retriever.device_index, 1), []
+    index, device_index = retriever.index, retriever.device_index
+    decoder, beams, levels = retriever.decoder([prompt], beam_width), hr.start(device_index, 1), []
     for at, level in enumerate(index.levels):
         logits, normalize = retriever.scores_of(decoder(beams), at)
         candidates = beams.states.shape[1] * max(level.max_branch, 1)
-        ranked = hr.step(retriever.device_index, beams, logits, beam_width=candidates, normalize=normalize)
-        states, ranks = to_numpy(ranked.states)[0], to_numpy(ranked.scores)[0]
-        place = np.flatnonzero(states == nodes[at])
-        live = int((states >= 0).sum())
-        kept = min(beam_width, live)
-        to_beat = float(ranks[kept - 1]) if kept else float("-inf")
-        rank = int(place[0]) + 1 if place.size else None
+        options: dict[str, Any] = {"normalize": normalize, "constraints": prepared}
+        ranked = hr.step(device_index, beams, logits, beam_width=candidates, backend="array", **options)
+        # The step that the search itself takes: where scores are equal, it alone says who goes on.
+        beams = hr.step(device_index, beams, logits, beam_width=beam_width, backend=retriever.backend, **options)
+        kept, live = int(beams.n_valid[0]), int(ranked.n_valid[0])
+        to_beat = float(beams.scores[0, kept - 1]) if kept else float("-inf")
+        rank = _place(beams, nodes[at])
+        if rank is None and (place := _place(ranked, nodes[at])) is not None:
+            rank = max(place, kept + 1)
         levels.append(LevelTrace(int(sid[at]), scores[at], rank, live, kept, to_beat))
-        beams = _best(ranked, beam_width)
     return tuple(levels), beams
 
 
-def _best(ranked: Beams, width: int) -> Beams:
-    """Returns the first `width` beams, filled with dead ones where there are fewer."""
-    missing = max(0, width - ranked.states.shape[1])
-
-    def cut(array: Any, dead: float) -> Any:
-        shape = (0, 0) * (array.ndim - 2) + (0, missing)
-        return torch.nn.functional.pad(array[:, :width], shape, value=dead)
-
-    return Beams(
-        cut(ranked.codes, -1), cut(ranked.scores, float("-inf")), cut(ranked.states, -1), cut(ranked.parents, 0)
-    )
+def _place(beams: Beams, node: int) -> int | None:
+    """Returns which beam is at a node, counted from 1."""
+    at = np.flatnonzero(to_numpy(beams.states)[0] == node)
+    return int(at[0]) + 1 if at.size else None

@@ -14,6 +14,8 @@ from hedgerow.hf.retriever import Retriever
 from hedgerow.index.trie import TrieIndex
 from hedgerow.tokens import TokenMap
 
+DTYPES = ("float32", "bfloat16", "float16")
+
 
 def load_retriever(
     source: str | Path,
@@ -35,7 +37,7 @@ def load_retriever(
         options: of `Retriever`.
 
     Raises:
-        ArgumentError: there is no such model, or it has no such tokens.
+        ArgumentError: there is no such model, or it has no such tokens, or cannot be put on the device.
     """
     # Progress bars of loading would stand in the middle of what a command prints.
     shown = logging.is_progress_bar_enabled()
@@ -43,17 +45,26 @@ def load_retriever(
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
         model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=_dtype(dtype))
-    except (OSError, ValueError, KeyError) as error:
+    except ArgumentError:
+        raise
+    except Exception as error:
+        # Every kind of file in the folder has a reader, and errors, of its own.
         raise ArgumentError(f"{source} cannot be loaded as a causal language model of transformers: {error}") from None
     finally:
         if shown:
             logging.enable_progress_bar()
     tokens = TokenMap.detect(tokenizer) if pattern is None else TokenMap.from_tokenizer(tokenizer, pattern)
-    return Retriever(model.to(device or "cpu"), index, tokens, tokenizer=tokenizer, **options)
+    return Retriever(_on_device(model, device or "cpu"), index, tokens, tokenizer=tokenizer, **options)
+
+
+def _on_device(model: Any, device: str) -> Any:
+    try:
+        return model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise ArgumentError(f"the model cannot be put on device {device!r}: {error}") from None
 
 
 def _dtype(name: str) -> torch.dtype:
-    found = getattr(torch, name, None)
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise ArgumentError(f"dtype must be float32, bfloat16 or float16; got {name!r}.")
-    return found
+    if name not in DTYPES:
+        raise ArgumentError(f"dtype must be {', '.join(DTYPES[:-1])} or {DTYPES[-1]}; got {name!r}.")
+    return getattr(torch, name)

@@ -26,6 +26,7 @@ class CodeModel:
         model: `...ForCausalLM`.
         tokens: the tokens of each level's codes.
         vocabulary_size: V.
+        head: its last layer, from hidden states to logits.
         slices_head: see above; set by a caller who has tried it.
     """
 
@@ -43,7 +44,7 @@ class CodeModel:
         head = getattr(model, "get_output_embeddings", lambda: None)()
         if head is None:
             raise ArgumentError(f"{type(model).__name__} has no language model head; load it as ...ForCausalLM.")
-        self.model, self.tokens, self._head = model, tokens, head
+        self.model, self.tokens, self.head = model, tokens, head
         self.vocabulary_size = int(head.weight.shape[0])
         highest = max(max(map(int, ids), default=0) for ids in (*tokens.token_ids, tokens.begin, tokens.end))
         if highest >= self.vocabulary_size:
@@ -71,7 +72,7 @@ class CodeModel:
     @property
     def dtype(self) -> torch.dtype:
         """The type of the head's weights."""
-        return self._head.weight.dtype
+        return self.head.weight.dtype
 
     def features(self, ids: Tensor, *, last: Tensor | None = None, **inputs: Any) -> Tensor:
         """Returns the features [R, T, ...] of token ids [R, T]; those at `last` [R] alone, [R, 1, ...], if given."""
@@ -88,15 +89,19 @@ class CodeModel:
         """Returns float32 logits [..., C] of the codes of a level; -inf where a code has no token."""
         rows = self._rows[level]
         if self.slices_head:
-            bias = None if self._head.bias is None else self._head.bias[rows]
-            features = torch.nn.functional.linear(features, self._head.weight[rows], bias)
+            bias = None if self.head.bias is None else self.head.bias[rows]
+            features = torch.nn.functional.linear(features, self.head.weight[rows], bias)
         else:
             features = features[..., rows]
         return self._without_absent(features.float(), level)
 
+    def logits(self, features: Tensor) -> Tensor:
+        """Returns float32 logits [..., V] of the whole vocabulary."""
+        return (self.head(features) if self.slices_head else features).float()
+
     def code_log_probs(self, features: Tensor, level: int) -> Tensor:
         """Returns float32 log-probabilities [..., C] of a level's codes over the whole vocabulary, as in `generate`."""
-        logits = (self._head(features) if self.slices_head else features).float()
+        logits = self.logits(features)
         log_probs = logits[..., self._rows[level]] - logits.logsumexp(-1, keepdim=True)
         return self._without_absent(log_probs, level)
 
@@ -107,7 +112,7 @@ class CodeModel:
     @contextmanager
     def _head_sees(self, last: Tensor | None) -> Iterator[None]:
         """Lets the model's head compute one position a row alone: a prompt's other logits would fill the memory."""
-        hook = self._head.register_forward_pre_hook(lambda _, inputs: (_at(inputs[0], last),))
+        hook = self.head.register_forward_pre_hook(lambda _, inputs: (_at(inputs[0], last),))
         try:
             yield
         finally:

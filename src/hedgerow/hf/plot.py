@@ -28,6 +28,7 @@ class LevelOfBeams:
         parents: [R], places in the level before.
         survives: bool [R], whether a finished beam comes from it.
         heights: [R], where to draw it, 0 to 1.
+        ranks: [R], its place among the beams, best first, from 0.
     """
 
     codes: np.ndarray
@@ -35,6 +36,7 @@ class LevelOfBeams:
     parents: np.ndarray
     survives: np.ndarray
     heights: np.ndarray
+    ranks: np.ndarray
 
 
 def levels_of(history: Sequence[Beams]) -> list[LevelOfBeams]:
@@ -51,7 +53,8 @@ def levels_of(history: Sequence[Beams]) -> list[LevelOfBeams]:
         places[ordered] = np.arange(len(ordered))
         heights = (np.arange(len(ordered)) + 0.5) / max(1, len(ordered))
         survives = np.ones(len(ordered), bool)
-        levels.append(LevelOfBeams(codes[ordered], to_numpy(beams.scores)[0][ordered], parents, survives, heights))
+        scores = to_numpy(beams.scores)[0][ordered]
+        levels.append(LevelOfBeams(codes[ordered], scores, parents, survives, heights, ordered))
     for before, after in zip(levels[-2::-1], levels[:0:-1], strict=True):
         before.survives[:] = False
         before.survives[after.parents[after.survives]] = True
@@ -76,7 +79,7 @@ def plot_beams(
         sid: the codes of an item, end codes included, whose prefix is marked as far as it came.
 
     Raises:
-        ArgumentError: the file's name has another ending.
+        ArgumentError: the file's name has another ending, or it cannot be written.
         BackendError: matplotlib is not installed.
     """
     path = Path(path)
@@ -99,7 +102,10 @@ def plot_beams(
     axes.spines[:].set_visible(False)
     axes.set_xlim(-0.2, len(levels) + (1.1 if names else 0.2))
     axes.legend(handles=_legend(bool(sid)), loc="lower left", frameon=False, fontsize="small")
-    figure.savefig(path, dpi=150)
+    try:
+        figure.savefig(path, dpi=150)
+    except OSError as error:
+        raise ArgumentError(f"{path} cannot be written: {error}") from None
 
 
 def _draw_level(axes: Any, at: int, level: LevelOfBeams, before: LevelOfBeams | None, sid: Sequence[int]) -> None:
@@ -125,7 +131,7 @@ def _draw_cut(axes: Any, levels: list[LevelOfBeams], sid: Sequence[int]) -> None
 
 
 def _write_names(axes: Any, last: LevelOfBeams, names: Sequence[str], x: int) -> None:
-    best_first = np.argsort(-last.scores, kind="stable")
+    best_first = np.argsort(last.ranks)
     for row, name in list(zip(best_first, names, strict=False))[:LABELS]:
         axes.annotate(name[:40], (x + 0.05, last.heights[row]), fontsize="x-small", va="center")
 

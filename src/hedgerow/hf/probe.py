@@ -16,6 +16,8 @@ TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
 LOOSE = 0.05
 # What another beam may change, as a share of that: its mask hides it, so what is left is the order of sums.
 LEAK = 0.02
+# The trial of the head makes its logits so much larger that a cap on them shows, however small they are.
+LOUDER = 64
 PROMPTS = (5, 8)
 WIDTH = 3
 # Which beam each comes from, at levels 1 and 2.
@@ -28,16 +30,23 @@ def find_slicing(model: CodeModel) -> bool:
     """Returns whether the head's rows for some codes give the model's own logits of them."""
     ids = _random_ids(model, (1, PROMPTS[-1]))
     last = torch.tensor([PROMPTS[-1] - 1], device=model.device)
-    found = []
-    for slices in (True, False):
-        model.slices_head = slices
-        try:
-            found.append(model.code_logits(model.features(ids, last=last, use_cache=False), 0))
-        except (RuntimeError, AttributeError, TypeError):
-            if not slices:
-                raise
-            found.append(None)
-    return found[0] is not None and _difference(found[0], found[1]) <= _tolerance(model)
+    model.slices_head = True
+    try:
+        sliced = _all_logits(model, model.features(ids, last=last, use_cache=False) * LOUDER)
+    except (RuntimeError, AttributeError, TypeError):
+        return False
+    model.slices_head = False
+    hook = model.head.register_forward_pre_hook(lambda _, inputs: (inputs[0] * LOUDER,))
+    try:
+        whole = _all_logits(model, model.features(ids, last=last, use_cache=False))
+    finally:
+        hook.remove()
+    return _difference(sliced, whole) <= _tolerance(model)
+
+
+def _all_logits(model: CodeModel, features: Tensor) -> Tensor:
+    levels = (model.code_logits(features, level) for level in range(model.tokens.num_levels))
+    return torch.cat([model.logits(features), *levels], dim=-1)
 
 
 def find_masking(model: CodeModel) -> Masking:

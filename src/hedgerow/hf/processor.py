@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
+from hedgerow.constraints import ConstraintSet
 from hedgerow.decode.beams import DEAD
+from hedgerow.decode.constrain import Exclusions, Sets, constrain
+from hedgerow.decode.constrained import Constraints
 from hedgerow.decode.device import DeviceIndex
 from hedgerow.decode.step import is_count
 from hedgerow.decode.walk import allowed_children, child_by_code
-from hedgerow.errors import ArgumentError
+from hedgerow.errors import ArgumentError, ConstraintError
+from hedgerow.hf.rules import Rules
 from hedgerow.index.trie import TrieIndex
 from hedgerow.tokens import NO_TOKEN, TokenMap
 
@@ -43,9 +47,13 @@ class CatalogLogitsProcessor(LogitsProcessor):
         prompt_length: how many tokens, padding included, stand before the first SID: `input_ids.shape[1]` of a
             decoder-only model, 1 of an encoder-decoder (its start token). Only without a begin delimiter.
         codes_in_text: whether tokens of codes may stand outside of SIDs too: where they are words of a language.
+        constraints: one set of the index's items for all requests, or for each its set or None. The rows of a request
+            are neighbours, as `num_beams` and `num_return_sequences` lay them out: as many rows for each.
+        exclude: for each request the ids of items that it is not to be shown, or None.
 
     Raises:
         ArgumentError: the tokens do not fit the index, or it cannot be known where a SID begins.
+        ConstraintError: a set is another index's, or the two lists are of different lengths.
     """
 
     def __init__(
@@ -55,6 +63,8 @@ class CatalogLogitsProcessor(LogitsProcessor):
         *,
         prompt_length: int | None = None,
         codes_in_text: bool = False,
+        constraints: Sets = None,
+        exclude: Exclusions = None,
     ) -> None:
         self._coded = tokens.of_index(index)
         if bool(tokens.begin) == (prompt_length is not None):
@@ -64,13 +74,21 @@ class CatalogLogitsProcessor(LogitsProcessor):
             )
         if prompt_length is not None and not (is_count(prompt_length) or prompt_length == 0):
             raise ArgumentError(f"prompt_length must be an integer from 0 on; got {prompt_length!r}.")
+        # One token of its own is enough: then the delimiter cannot come about within a SID.
+        if tokens.begin and set(tokens.begin) <= {*tokens.end, *(int(id_) for ids in tokens.token_ids for id_ in ids)}:
+            raise ArgumentError(
+                "the begin delimiter is made of tokens of codes or of the end delimiter, so that it can stand within a "
+                "SID; one of its tokens must be another."
+            )
         self.index, self.tokens, self.prompt_length, self.codes_in_text = index, tokens, prompt_length, codes_in_text
         self._placed: dict[tuple[torch.device, int], _Tables] = {}
+        self._rules = _rules_of(index, constraints, exclude)
+        self._bound: dict[tuple[torch.device, int], Constraints | None] = {}
 
     @torch.no_grad()
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # type: ignore[override]
         """Returns the scores [R, V] with all tokens at -inf that may not follow the ids [R, T]."""
-        tables = self._tables_on(scores)
+        tables = replace(self._tables_on(scores), bound=self._bound_on(scores))
         if self.prompt_length is None:
             return self._within_text(tables, input_ids, scores)
         if self.index.ragged and input_ids.shape[1] > self.prompt_length:
@@ -85,30 +103,40 @@ class CatalogLogitsProcessor(LogitsProcessor):
         written = ids.shape[1] - self.prompt_length
         if written < 0:
             raise ArgumentError(f"prompt_length is {self.prompt_length}, but the ids have {ids.shape[1]} tokens.")
-        at = written % (self.index.num_levels + len(self.tokens.end))
+        levels, end = self.index.num_levels, self.tokens.end
+        at = written % (levels + len(end))
         states = torch.zeros(len(ids), dtype=torch.int32, device=ids.device)
-        for level in range(min(at, self.index.num_levels)):
-            states = tables.child(level, states, ids[:, written - at + self.prompt_length + level])
+        for place, tokens in enumerate(ids[:, ids.shape[1] - at :].unbind(1)):
+            if place < levels:
+                states = tables.child(place, states, tokens)
+            else:
+                states = torch.where(tokens == end[place - levels], states, DEAD)
         out = self._text(tables, scores, states == DEAD)
-        if at < self.index.num_levels:
+        if at < levels:
             tables.allow(out, scores, at, states)
         else:
-            _force(out, scores, self.tokens.end[at - self.index.num_levels], states > DEAD)
+            _force(out, scores, end[at - levels], states > DEAD)
         return out
 
     def _within_text(self, tables: _Tables, ids: Tensor, scores: Tensor, since: Tensor | None = None) -> Tensor:
         """As `__call__`; `since` [R]: how many tokens ago each SID began, where no begin delimiter says so."""
         begin, end, levels = self.tokens.begin, self.tokens.end, self.index.num_levels
+        if ids.shape[1] < len(begin):
+            return self._text(tables, scores, torch.ones(len(ids), dtype=torch.bool, device=ids.device))
         # Of a row that began earlier than this, the SID is over.
         tail = ids[:, -(len(begin) + levels + len(end)) :]
         since = _since(tail, begin) if since is None else since
         states = torch.where(since >= 0, 0, DEAD).int()
         start = tail.shape[1] - since
         per_level = []
-        for level in range(levels):
-            per_level.append(torch.where(since == level, states, DEAD))
-            token = tail.gather(1, (start + level).clamp(0, tail.shape[1] - 1)[:, None])[:, 0]
-            states = torch.where(since > level, tables.child(level, states, token), states)
+        for place in range(levels + len(end)):
+            tokens = tail.gather(1, (start + place).clamp(0, tail.shape[1] - 1)[:, None])[:, 0]
+            if place < levels:
+                per_level.append(torch.where(since == place, states, DEAD))
+                after = tables.child(place, states, tokens)
+            else:
+                after = torch.where(tokens == end[place - levels], states, DEAD)
+            states = torch.where(since > place, after, states)
         ended = since - levels
         out = self._text(tables, scores, (states == DEAD) | (ended >= len(end)))
         for level, at_level in enumerate(per_level):
@@ -125,6 +153,23 @@ class CatalogLogitsProcessor(LogitsProcessor):
         kept = rows[:, None] if self.codes_in_text else rows[:, None] & tables.words
         return torch.where(kept, scores, -INF)
 
+    def _bound_on(self, scores: Tensor) -> Constraints | None:
+        """Returns the constraints of every row, on the device of the scores."""
+        if self._rules is None:
+            return None
+        key = (scores.device, len(scores))
+        if key not in self._bound:
+            requests = self._rules.batch_size
+            if len(scores) % requests:
+                raise ConstraintError(
+                    f"the scores have {len(scores)} rows, which {requests} requests do not share evenly; give one set "
+                    "and one list of excluded ids, or None, for each request."
+                )
+            own = self._rules.of([row * requests // len(scores) for row in range(len(scores))])
+            index = self._tables_on(scores).index
+            self._bound = {key: constrain(index, len(scores), constraints=own.constraints, exclude=own.exclude)}
+        return self._bound[key]
+
     def _tables_on(self, scores: Tensor) -> _Tables:
         key = (scores.device, scores.shape[-1])
         if key not in self._placed:
@@ -138,10 +183,12 @@ class _Tables:
 
     Attributes:
         index: the trie.
-        codes: for each level the code [V] int32 of each token, -1 where it is none.
+        codes: for each level the code [V + 1] int32 of each token, -1 where it is none; the last is that of all ids
+            beyond V, which models that see images have.
         token_ids: for each level the token [C] of each code, 0 where it has none.
         present: for each level whether each code [C] has a token.
         words: bool [V], the tokens that are no code at all.
+        bound: the constraints of every row; None where there are none.
     """
 
     index: DeviceIndex
@@ -149,6 +196,7 @@ class _Tables:
     token_ids: tuple[Tensor, ...]
     present: tuple[Tensor, ...]
     words: Tensor
+    bound: Constraints | None = None
 
     @classmethod
     def of(cls, index: TrieIndex, tokens: TokenMap, device: torch.device, vocabulary_size: int) -> _Tables:
@@ -158,47 +206,52 @@ class _Tables:
         codes, words = [], torch.ones(vocabulary_size, dtype=torch.bool)
         for table in _without_ends(index, tokens):
             known = (table != NO_TOKEN).nonzero()[:, 0]
-            inverse = torch.full((vocabulary_size,), -1, dtype=torch.int32)
+            inverse = torch.full((vocabulary_size + 1,), -1, dtype=torch.int32)
             inverse[table[known]] = known.int()
             words[table[known]] = False
             codes.append(inverse.to(device))
         # The index may have more codes than the map, all of them unused.
         padded = [
-            torch.nn.functional.pad(torch.tensor(table[:size]), (0, max(0, size - len(table))), value=NO_TOKEN).to(
-                device
-            )
+            torch.nn.functional.pad(torch.tensor(table[:size]), (0, max(0, size - len(table))), value=NO_TOKEN)
             for table, size in zip(tokens.token_ids, index.codebook_sizes, strict=True)
         ]
         return cls(
             index.to("torch", device),
             tuple(codes),
-            tuple(table.clamp(min=0) for table in padded),
-            tuple((table != NO_TOKEN).nonzero()[:, 0] for table in padded),
+            tuple(table.clamp(min=0).to(device) for table in padded),
+            tuple((table != NO_TOKEN).nonzero()[:, 0].to(device) for table in padded),
             words.to(device),
         )
 
     def child(self, level: int, states: Tensor, tokens: Tensor) -> Tensor:
         """Returns the child [R] of each state by each token; dead where there is none."""
-        return child_by_code(self.index.ops, self.index.levels[level], states, self.codes[level][tokens])
+        codes = self.codes[level][tokens.clamp(max=len(self.words))]
+        return child_by_code(self.index.ops, self.index.levels[level], states, codes)
 
     def allow(self, out: Tensor, scores: Tensor, at: int, states: Tensor) -> None:
         """Writes to `out` the scores of the tokens that may follow live `states` [R] of a level."""
         level = self.index.levels[at]
-        codes, valid = allowed_children(self.index.ops, level, states)
+        bound = None if self.bound is None else self.bound.levels[at]
+        codes, valid = (x[:, 0] for x in allowed_children(self.index.ops, level, states[:, None], bound))
         if level.allowed is not None:
             codes, valid = codes[:, self.present[at]], valid[:, self.present[at]]
-        else:
-            # Where a row has fewer children than others, its first stands again, so that writing it twice does no harm.
-            valid = valid[:, :1]
+        # Where a row has fewer children than others, its first stands again, so that writing it twice does no harm.
         tokens = self.token_ids[at][codes.long()]
         out.scatter_(1, tokens, torch.where(valid, scores.gather(1, tokens), out.gather(1, tokens)))
+
+
+def _rules_of(index: TrieIndex, constraints: Sets, exclude: Exclusions) -> Rules | None:
+    """Returns the rules of the requests, of which there are as many as the lists say; one where there is no list."""
+    if constraints is None and exclude is None:
+        return None
+    lists = [given for given in (constraints, exclude) if given is not None and not isinstance(given, ConstraintSet)]
+    requests = len(lists[0]) if lists and hasattr(lists[0], "__len__") else 1
+    return Rules(index, requests, constraints, exclude)
 
 
 def _since(tail: Tensor, begin: tuple[int, ...]) -> Tensor:
     """Returns how many tokens [R] stand after the last begin delimiter of each row; -1 where there is none."""
     length = tail.shape[1] - len(begin) + 1
-    if length < 1:
-        return torch.full((len(tail),), -1, device=tail.device)
     found = torch.ones((len(tail), length), dtype=torch.bool, device=tail.device)
     for offset, token in enumerate(begin):
         found &= tail[:, offset : offset + length] == token

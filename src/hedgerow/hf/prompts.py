@@ -78,12 +78,16 @@ def padded(prompts: list[Ids], device: torch.device, *, length: int | None = Non
 
 
 def _unpadded(encoded: Mapping[str, Any]) -> list[Ids]:
-    rows = [_listed(ids) for ids in _listed(encoded["input_ids"])]
-    masks = _listed(encoded.get("attention_mask", [[1] * len(ids) for ids in rows]))
-    return [
-        _ids_of(row, [token for token, kept in zip(ids, _listed(mask), strict=True) if kept], None)
-        for row, (ids, mask) in enumerate(zip(rows, masks, strict=True))
-    ]
+    rows, mask = _listed(encoded["input_ids"]), encoded.get("attention_mask")
+    masks = None if mask is None else _listed(mask)
+    if _is_ids(rows):
+        rows, masks = [rows], None if masks is None else [masks]
+    if masks is not None:
+        rows = [
+            [token for token, kept in zip(_listed(ids), _listed(mask), strict=True) if kept]
+            for ids, mask in zip(rows, masks, strict=True)
+        ]
+    return [_ids_of(row, ids, None) for row, ids in enumerate(rows)]
 
 
 def _listed(values: Any) -> list[Any]:
@@ -132,13 +136,23 @@ def _encoded(row: int, prompt: Any, tokenizer: Any) -> Ids:
             f"prompt {row} is text, and there is no tokenizer: Retriever(..., tokenizer=...), or give ids."
         )
     if not isinstance(prompt, str):
-        encoded = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=True, return_dict=True)
+        ids = _templated(row, prompt, tokenizer)
     elif hasattr(tokenizer, "encode_batch"):
         # A tokenizer of the tokenizers library.
-        return list(tokenizer.encode(prompt).ids)
+        ids = list(tokenizer.encode(prompt).ids)
     else:
-        encoded = tokenizer(prompt)
-    ids = list(encoded["input_ids"])
+        ids = list(tokenizer(prompt)["input_ids"])
     if not ids:
         raise ArgumentError(f"prompt {row} is empty: the tokenizer made no token of it.")
     return ids
+
+
+def _templated(row: int, chat: Any, tokenizer: Any) -> Ids:
+    try:
+        encoded = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=True)
+    except Exception as error:
+        # A template is a program, which may refuse a chat with any error.
+        raise ArgumentError(
+            f"prompt {row} is a chat that the tokenizer's chat template cannot write: {error}"
+        ) from None
+    return list(encoded["input_ids"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor
 
 import hedgerow as hr
 from hedgerow.decode.beams import Beams
+from hedgerow.decode.constrain import Exclusions, Sets
+from hedgerow.decode.constrained import Constraints
 from hedgerow.decode.kernels import Backend
 from hedgerow.decode.step import is_count
 from hedgerow.errors import ArgumentError
@@ -19,9 +21,10 @@ from hedgerow.hf.model import INF, CodeModel
 from hedgerow.hf.plain import PlainDecoder
 from hedgerow.hf.probe import find_masking, find_slicing
 from hedgerow.hf.prompts import Ids, as_prompts, batches, checked, padded
+from hedgerow.hf.rules import Rules
 from hedgerow.hf.tree import Masking, TreeDecoder
 from hedgerow.index.trie import TrieIndex
-from hedgerow.results import Results
+from hedgerow.results import OrderBy, Picking, Results, results_of
 from hedgerow.tokens import TokenMap
 
 Normalize = Literal["codes", "vocab", "allowed"]
@@ -50,7 +53,8 @@ class Retriever:
             logits, else "plain", with a warning that says why.
         max_tokens: of a batch: prompts, padding and beams. More prompts than that go in several batches.
         backend: the kernel of `hr.step`.
-        cuda_graphs: on a CUDA device, capture the whole search for each size of batch, prompt and beams in a graph.
+        cuda_graphs: on a CUDA device, capture the whole search for each size of batch, prompt and beams in a graph,
+            where it has no constraints and no exclusions.
             Prompts are then padded to multiples of 64 tokens, and batches to powers of two.
 
     Raises:
@@ -103,6 +107,10 @@ class Retriever:
         *,
         beam_width: int = 50,
         k: int | None = 10,
+        constraints: Sets = None,
+        exclude: Exclusions = None,
+        order_by: OrderBy = None,
+        caps: Mapping[str, int] | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Results]:
         """Returns the best items for each prompt, one `Results` a prompt, in the order of the prompts.
@@ -112,20 +120,27 @@ class Retriever:
                 delimiter of the token map is added where a prompt does not end with it.
             beam_width: M, the SIDs that are followed for each prompt; at least k for k items.
             k: items a prompt, at most; None for all that the beams name.
+            constraints: one set of the index's items for all prompts, or for each its set or None.
+            exclude: for each prompt the ids of items that it is not to be shown, or None.
+            order_by: as for `TrieIndex.items`, and so are caps.
+            caps: attribute -> items of one value, at most.
             progress: called with the prompts done and their number, after each batch.
 
         Raises:
             ArgumentError: a prompt is empty, too long or not readable, or another argument is out of range.
+            ConstraintError: the sets or the exclusions do not fit the prompts or the index.
         """
-        if k is not None and not is_count(k):
-            raise ArgumentError(f"k must be a positive integer, or None; got {k!r}.")
+        picking = Picking(k, order_by, caps)
         ids = self.encode(prompts)
+        rules = Rules(self.index, len(ids), constraints, exclude)
         found: list[Results | None] = [None] * len(ids)
         done = 0
         for rows in self._batches(ids, beam_width):
-            beams = self._search([ids[row] for row in rows], beam_width)[-1]
-            for row, results in zip(rows, self.index.items(beams), strict=True):
-                found[row] = results.head(k) if k is not None else results
+            own = rules.of(rows)
+            beams = self._search([ids[row] for row in rows], beam_width, self.prepared(own))[-1]
+            named = results_of(self.index, beams, own.constraints, own.exclude, picking)
+            for row, results in zip(rows, named, strict=True):
+                found[row] = results
             done += len(rows)
             if progress is not None:
                 progress(done, len(ids))
@@ -141,17 +156,37 @@ class Retriever:
             longest=None if longest is None else longest - self.index.num_levels + 1,
         )
 
-    def trace(self, prompt: Any, *, beam_width: int = 50) -> list[Beams]:
+    def trace(
+        self, prompt: Any, *, beam_width: int = 50, constraints: Sets = None, exclude: Exclusions = None
+    ) -> list[Beams]:
         """Returns the beams [1, M] of every level of one prompt's search, the finished ones last. Errors as above."""
-        return self._search([self._one(prompt)], beam_width)
+        rules = Rules(self.index, 1, constraints, exclude)
+        return self._search([self._one(prompt)], beam_width, self.prepared(rules))
 
-    def explain(self, prompt: Any, item_id: Any, *, beam_width: int = 50, k: int = 10) -> Explanation:
+    def explain(
+        self,
+        prompt: Any,
+        item_id: Any,
+        *,
+        beam_width: int = 50,
+        k: int = 10,
+        constraints: Sets = None,
+        exclude: Exclusions = None,
+    ) -> Explanation:
         """Says why an item was returned for a prompt, or was not: where its prefix left the beam, and to what score.
+
+        `constraints` is a set, or a list of one; `exclude` a list of one list of item ids.
 
         Raises:
             ArgumentError: as for `retrieve`.
+            ConstraintError: as for `retrieve`.
         """
-        return explained(self, self._one(prompt), item_id, beam_width=beam_width, k=k)
+        rules = Rules(self.index, 1, constraints, exclude)
+        return explained(self, self._one(prompt), item_id, rules, beam_width=beam_width, k=k)
+
+    def prepared(self, rules: Rules) -> Constraints | None:
+        """Returns the rules of a batch, ready for the steps of its search."""
+        return hr.constrain(self.device_index, rules.batch_size, constraints=rules.constraints, exclude=rules.exclude)
 
     def decoder(self, prompts: list[Ids], beam_width: int) -> Callable[[Beams], Tensor]:
         """Returns what gives the features of every beam, for searches of one's own with the model."""
@@ -182,20 +217,33 @@ class Retriever:
         return list(batches(ids, beams=(self.index.num_levels - 1) * beam_width, most_tokens=self.max_tokens))
 
     @torch.inference_mode()
-    def _search(self, prompts: list[Ids], beam_width: int) -> list[Beams]:
-        if not self._cuda_graphs:
-            return self._loop(self.decoder(prompts, beam_width), len(prompts), beam_width)
+    def _search(self, prompts: list[Ids], beam_width: int, constraints: Constraints | None) -> list[Beams]:
+        # A graph is captured for searches without rules; a search with rules is launched as it is.
+        if not self._cuda_graphs or constraints is not None:
+            return self._loop(self.decoder(prompts, beam_width), len(prompts), beam_width, constraints)
         from hedgerow.hf.graphs import captured_search
 
         return captured_search(self, self._captured, prompts, beam_width)
 
-    def _loop(self, decoder: Callable[[Beams], Tensor], batch_size: int, beam_width: int) -> list[Beams]:
+    def _loop(
+        self,
+        decoder: Callable[[Beams], Tensor],
+        batch_size: int,
+        beam_width: int,
+        constraints: Constraints | None = None,
+    ) -> list[Beams]:
         """Runs a search, and returns the beams of every level. Nothing in it waits for the device."""
         beams, history = hr.start(self.device_index, batch_size), []
         for level in range(self.index.num_levels):
             logits, normalize = self.scores_of(decoder(beams), level)
             beams = hr.step(
-                self.device_index, beams, logits, beam_width=beam_width, normalize=normalize, backend=self.backend
+                self.device_index,
+                beams,
+                logits,
+                beam_width=beam_width,
+                normalize=normalize,
+                backend=self.backend,
+                constraints=constraints,
             )
             history.append(beams)
         return history

@@ -19,6 +19,9 @@ from hedgerow.errors import ArgumentError
 from hedgerow.hf.model import CodeModel
 
 FULL, SLIDING = "full_attention", "sliding_attention"
+# Any other window of a configuration is one that the model applies by itself, to places in its cache; in a tree of
+# beams these are no distances.
+KNOWN_WINDOWS = ("sliding_window", "use_sliding_window", "max_window_layers")
 
 
 class TreeLayer(DynamicLayer):
@@ -73,6 +76,10 @@ class Masking:
             raise ArgumentError(
                 f"attention {implementation!r} takes no 4-D masks; load the model with attn_implementation='sdpa'."
             )
+        named = (name for name, value in vars(config).items() if "window" in name and isinstance(value, int) and value)
+        own = [name for name in named if name not in KNOWN_WINDOWS and not name.endswith("_pattern")]
+        if own:
+            raise ArgumentError(f"it has an attention window of its own, {own[0]}, that no mask can widen.")
         window = getattr(config, "sliding_window", None) or 0
         kinds = tuple(sorted(set(getattr(config, "layer_types", None) or ()))) or ((SLIDING,) if window else (FULL,))
         if not {FULL, SLIDING}.issuperset(kinds) or (SLIDING in kinds and not window):

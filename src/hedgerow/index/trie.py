@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,9 +17,13 @@ from hedgerow.sids import as_sids
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from hedgerow.constraints import ConstraintSet, Missing
     from hedgerow.decode.beams import Beams
+    from hedgerow.decode.constrain import Exclusions, Sets
     from hedgerow.decode.device import DeviceIndex
-    from hedgerow.results import Results
+    from hedgerow.index.lookup import IdLookup
+    from hedgerow.results import OrderBy, Results
+    from hedgerow.rules import Nulls
 
 WORD_BITS = 32
 ARRAYS = ("codes", "child_start", "forks", "allowed")
@@ -206,6 +210,67 @@ class TrieIndex:
         """The attributes of the N items, in the index's order."""
         return self.items_table.drop_columns(["item_id"])
 
+    @cached_property
+    def id_lookup(self) -> IdLookup:
+        """What finds the rows of item ids; made when first used, in the time of one sort of the ids."""
+        from hedgerow.index.lookup import IdLookup
+
+        return IdLookup(self.item_ids)
+
+    def constraint(
+        self, mask: Any = None, *, ids: Any = None, name: str | None = None, missing: Missing = "raise"
+    ) -> ConstraintSet:
+        """Returns a set of this index's items, for `constraints=` of a search.
+
+        Args:
+            mask: bool [N], **in the order of `index.item_ids` and `index.attributes`**, which is that of the SIDs and
+                not that of the rows the catalog was made of. Or a function that is given `index.attributes` (an
+                Arrow table of N rows) and returns such a mask, so that the order is right by itself.
+            ids: item ids, in any order, in place of a mask.
+            name: for people; left out, what it was made of.
+            missing: what becomes of ids that no item has: "raise" an error, or "ignore" them.
+
+        Raises:
+            ConstraintError: the mask is not bool [N], an id is unknown, or not of the type of the ids.
+        """
+        from hedgerow.constraints import constraint
+
+        return constraint(self, mask, ids, name, missing)
+
+    def where(self, expression: str, *, name: str | None = None) -> ConstraintSet:
+        """Returns the items of which an SQL expression is true, as DuckDB reads it: `"year >= 2000"`.
+
+        The expression sees the attributes, `item_id`, and the table `items` in subqueries; no file, network or
+        extension. What is null is not true, as in SQL. Asked again, the answer is remembered.
+
+        Raises:
+            ConstraintError: it is not one expression that is true or false of each item; it says what DuckDB said.
+            BackendError: DuckDB is not installed.
+        """
+        from hedgerow.rules import where
+
+        return where(self, expression, name)
+
+    def newest(
+        self, attribute: str, *, days: float, now: Any = None, nulls: Nulls = None, name: str | None = None
+    ) -> ConstraintSet:
+        """Returns the items whose `attribute` lies in the last `days` before `now`, both ends included.
+
+        Moving the window is a new set, made in milliseconds, and never a new index or program.
+
+        Args:
+            attribute: of dates, timestamps (without a time zone: of UTC) or numbers.
+            days: how far the window reaches back; for numbers, in their own units.
+            now: a date (its midnight) or a datetime; left out, this moment. For numbers, a number.
+            nulls: whether items without a value are "in" or "out"; must be said where there are any.
+
+        Raises:
+            ConstraintError: there is no such attribute, it has no such order, or nulls and nobody said what of them.
+        """
+        from hedgerow.rules import newest
+
+        return newest(self, attribute, days, now, nulls, name)
+
     def find(self, sids: Any) -> np.ndarray:
         """Returns the leaf [R] of each SID of `sids` [R, L], or -1 where no item has it.
 
@@ -286,17 +351,36 @@ class TrieIndex:
         counts = counts[counts > 1]
         return int(counts.sum()), len(counts), int(counts.max(initial=0))
 
-    def items(self, beams: Beams) -> list[Results]:
+    def items(
+        self,
+        beams: Beams,
+        *,
+        constraints: Sets = None,
+        exclude: Exclusions = None,
+        k: int | None = None,
+        order_by: OrderBy = None,
+        caps: Mapping[str, int] | None = None,
+    ) -> list[Results]:
         """Returns the items that finished beams name: one `Results` a request, best first, live beams only.
 
-        All items of a shared SID are named, with the same score, in the order of their ids.
+        Args:
+            beams: after the last level.
+            constraints: what the search was given, as sets: of items that share a SID, only those in the request's
+                set are named.
+            exclude: what the search was given: excluded items are not named.
+            k: items a request, at most; None for all.
+            order_by: the attribute that items of one SID are ordered by, largest first, nulls last; or with its
+                direction, `("price", "ascending")`. Left out, they are in the order of their ids.
+            caps: attribute -> how many items of one value may be named, at most, counted in rank order. An item
+                counts for each entry of a list; one whose value is null is not counted.
 
         Raises:
-            ArgumentError: the beams have not all L codes.
+            ArgumentError: the beams have not all L codes, or are another index's, or k or a cap is no count.
+            ConstraintError: there is no such attribute, or as for `constrain`.
         """
-        from hedgerow.results import results_of
+        from hedgerow.results import Picking, results_of
 
-        return results_of(self, beams)
+        return results_of(self, beams, constraints, exclude, Picking(k, order_by, caps))
 
     def to(self, backend: str, device: Any = None) -> DeviceIndex:
         """Returns the trie as arrays of "numpy", "torch" or "jax" on `device`, ready for `step` and `beam_search`.

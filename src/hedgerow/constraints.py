@@ -1,0 +1,264 @@
+"""Constraint sets: subsets of an index's items, from a mask, item ids, a function of the attributes, or SQL."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import blake2b
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from hedgerow.errors import ConstraintError
+from hedgerow.index.alive import alive_levels, leaf_bits
+from hedgerow.index.bits import bits_before, count_bits, packed, rank_of, unpacked
+
+if TYPE_CHECKING:
+    from hedgerow.index.trie import TrieIndex
+
+Missing = Literal["raise", "ignore"]
+# What an index remembers of sets that were made of it, so that the same set is not propagated twice.
+REMEMBERED_BYTES = 2**28
+REMEMBERED_RULES = 256
+REMEMBERED_MIXES = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Alive:
+    """Which nodes of the trie are alive for a set; shared by all sets of the same items.
+
+    Attributes:
+        leaves: the words of the leaves.
+        levels: L arrays: [ceil(E / 32)] uint32, bit n % 32 of word n // 32 for node n; of a dense level
+            [P, ceil(C / 32)], the codes that lead to a node that is alive.
+        placed: the same on devices, as they are asked for.
+        before: by level (-1 for the items): how many bits are set before each word, as they are asked for.
+    """
+
+    leaves: np.ndarray
+    levels: tuple[np.ndarray, ...]
+    placed: dict[Any, tuple[Any, ...]] = field(default_factory=dict)
+    before: dict[int, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the words; levels that share theirs count once."""
+        return sum(array.nbytes for array in {id(array): array for array in (self.leaves, *self.levels)}.values())
+
+    def count_below(self, at: int, words: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Returns how many bits of `words`, those of level `at` or (-1) of the items, are set below each place [R]."""
+        if at not in self.before:
+            self.before[at] = bits_before(words)
+        return rank_of(words, self.before[at], places)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ConstraintSet:
+    """Some of an index's items: what a request may be shown. Made by `TrieIndex.constraint`, `where` and `newest`.
+
+    Sets of one index combine by `&`, `|` and `~`, item by item, so that of two items that share a SID only the one in
+    the set is found. Sets of the same items are equal, whatever they are called.
+
+    Attributes:
+        index: whose items.
+        words: [ceil(N / 32)] uint32, bit n % 32 of word n // 32 set where row n of the index is in the set.
+        name: for people.
+    """
+
+    index: TrieIndex
+    words: np.ndarray
+    name: str
+
+    def __post_init__(self) -> None:
+        self.words.setflags(write=False)
+
+    @cached_property
+    def key(self) -> bytes:
+        """A digest of the items: equal for equal sets."""
+        return blake2b(self.words.tobytes(), digest_size=16).digest()
+
+    @cached_property
+    def num_items(self) -> int:
+        """How many items are in the set."""
+        return count_bits(self.words)
+
+    @property
+    def num_sids(self) -> int:
+        """How many distinct SIDs they have."""
+        return count_bits(self.alive.leaves)
+
+    @property
+    def mask(self) -> np.ndarray:
+        """Bool [N], in the order of `index.item_ids`: whether each item is in the set."""
+        return unpacked(self.words, self.index.num_items)
+
+    @cached_property
+    def alive(self) -> Alive:
+        """Which nodes of the trie have an item of the set below them; made when first used."""
+        return memory_of(self.index).alive_of(self)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the set takes on the host, items and nodes."""
+        shared = self.words is self.alive.leaves
+        return self.alive.nbytes + (0 if shared else self.words.nbytes)
+
+    def named(self, name: str) -> ConstraintSet:
+        """Returns the same set under another name."""
+        return ConstraintSet(self.index, self.words, name)
+
+    def __and__(self, other: ConstraintSet) -> ConstraintSet:
+        return self._with(other, "&", np.bitwise_and)
+
+    def __or__(self, other: ConstraintSet) -> ConstraintSet:
+        return self._with(other, "|", np.bitwise_or)
+
+    def __invert__(self) -> ConstraintSet:
+        every = packed(np.ones(self.index.num_items, bool))
+        return ConstraintSet(self.index, self.words ^ every, f"~{self.name}")
+
+    def _with(self, other: Any, sign: str, operation: Callable[..., np.ndarray]) -> ConstraintSet:
+        if not isinstance(other, ConstraintSet):
+            return NotImplemented
+        if other.index is not self.index:
+            raise ConstraintError(
+                f"{self.name!r} and {other.name!r} are sets of two indexes, which have no items in common; "
+                "make both of one index."
+            )
+        return ConstraintSet(self.index, operation(self.words, other.words), f"({self.name} {sign} {other.name})")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ConstraintSet) and self.index is other.index and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __bool__(self) -> bool:
+        raise ConstraintError("whether a set is 'true' is not said: ask for its num_items, or combine sets by &, |, ~.")
+
+    def __repr__(self) -> str:
+        many = f"{self.num_items:,} of {self.index.num_items:,} items" if self.num_items else "empty: no item"
+        return f"ConstraintSet({self.name!r}, {many})"
+
+
+class Memory:
+    """What an index remembers of its latest sets.
+
+    The alive nodes by the items, the sets of rules, and the words of mixes on a device.
+    """
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.alive: OrderedDict[bytes, Alive] = OrderedDict()
+        self.rules: OrderedDict[Any, ConstraintSet] = OrderedDict()
+        self.stacks: OrderedDict[Any, Any] = OrderedDict()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles as nothing: what is remembered can be made again."""
+        return Memory, ()
+
+    def alive_of(self, items: ConstraintSet) -> Alive:
+        """Returns the alive nodes of a set, as they were made for an equal one, or made now."""
+        with self.lock:
+            if items.key in self.alive:
+                self.alive.move_to_end(items.key)
+                return self.alive[items.key]
+        leaves = leaf_bits(items.index, items.words)
+        leaves.setflags(write=False)
+        made = Alive(leaves, alive_levels(items.index, leaves))
+        with self.lock:
+            self.alive[items.key] = made
+            while len(self.alive) > 1 and sum(alive.nbytes for alive in self.alive.values()) > REMEMBERED_BYTES:
+                self.alive.popitem(last=False)
+        return made
+
+    def rule(self, key: Any, make: Callable[[], ConstraintSet]) -> ConstraintSet:
+        """Returns the set of a rule that was asked before, or makes it."""
+        with self.lock:
+            if key in self.rules:
+                self.rules.move_to_end(key)
+                return self.rules[key]
+        made = make()
+        with self.lock:
+            self.rules[key] = made
+            while len(self.rules) > REMEMBERED_RULES or (
+                len(self.rules) > 1 and sum(items.words.nbytes for items in self.rules.values()) > REMEMBERED_BYTES
+            ):
+                self.rules.popitem(last=False)
+        return made
+
+    def stack(self, key: Any, make: Callable[[], Any]) -> Any:
+        """Returns the words of a mix of sets on a device, as one of the latest mixes has them, or made now."""
+        with self.lock:
+            if key in self.stacks:
+                self.stacks.move_to_end(key)
+                return self.stacks[key]
+        made = make()
+        with self.lock:
+            self.stacks[key] = made
+            while len(self.stacks) > REMEMBERED_MIXES:
+                self.stacks.popitem(last=False)
+        return made
+
+
+def memory_of(index: TrieIndex) -> Memory:
+    """Returns what an index remembers of its sets; it begins with nothing."""
+    return index.__dict__.setdefault("_sets", Memory())
+
+
+def constraint(index: TrieIndex, mask: Any, ids: Any, name: str | None, missing: Missing) -> ConstraintSet:
+    """Returns a set of the index's items: `TrieIndex.constraint`."""
+    if (mask is None) == (ids is None):
+        raise ConstraintError(
+            "give a mask (or a function of the attributes) or ids, and not both: index.constraint(mask), "
+            "index.constraint(ids=[...])."
+        )
+    if ids is not None:
+        return ConstraintSet(index, packed(_mask_of_ids(index, ids, missing)), name or "ids")
+    if callable(mask):
+        named = name or getattr(mask, "__name__", "function")
+        return ConstraintSet(
+            index, packed(_checked_mask(index, mask(index.attributes), "what the function returned")), named
+        )
+    return ConstraintSet(index, packed(_checked_mask(index, mask, "the mask")), name or "mask")
+
+
+def _mask_of_ids(index: TrieIndex, ids: Any, missing: Missing) -> np.ndarray:
+    if missing not in ("raise", "ignore"):
+        raise ConstraintError(f"missing must be 'raise' or 'ignore'; got {missing!r}.")
+    if isinstance(ids, Iterable) and not hasattr(ids, "__len__"):
+        ids = list(ids)
+    rows = index.id_lookup.rows_of(ids, "ids")
+    unknown = rows < 0
+    if missing == "raise" and unknown.any():
+        first = int(np.argmax(unknown))
+        named = list(ids)[first]
+        raise ConstraintError(
+            f"{int(unknown.sum()):,} of {len(rows):,} ids are not in the index, the first of them {named!r}; "
+            "missing='ignore' passes over them."
+        )
+    mask = np.zeros(index.num_items, bool)
+    mask[rows[~unknown]] = True
+    return mask
+
+
+def _checked_mask(index: TrieIndex, mask: Any, what: str) -> np.ndarray:
+    if np.ma.is_masked(mask):
+        raise ConstraintError(f"{what} has masked entries; say of each item whether it is in: mask.filled(False).")
+    if hasattr(mask, "null_count") and mask.null_count:
+        raise ConstraintError(
+            f"{what} has {mask.null_count:,} nulls; say of each item whether it is in: fill_null(False)."
+        )
+    if hasattr(mask, "detach"):
+        mask = mask.detach().cpu()
+    array = np.asarray(mask)
+    if array.dtype != bool or array.shape != (index.num_items,):
+        raise ConstraintError(
+            f"{what} must be bool [{index.num_items}], one for each item in the order of index.item_ids and "
+            f"index.attributes, which is not the catalog's; got {array.dtype} {list(array.shape)}. Item ids "
+            "(ids=[...]), a function of the attributes and index.where(SQL) need no order."
+        )
+    return array

@@ -1,0 +1,161 @@
+"""Sets from SQL, and of the newest items."""
+
+from datetime import UTC, date, datetime, timedelta, timezone
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from support import FakeModel
+
+import hedgerow as hr
+
+RELEASED = [date(2024, 1, 1), date(2024, 1, 5), date(2024, 1, 8), date(2024, 1, 9), date(2023, 12, 31)]
+
+
+@pytest.fixture
+def index():
+    attributes = {
+        "year": [2011, 1999, 2010, 2012, None],
+        "genres": [["western"], ["western"], None, ["drama", "western"], []],
+        "released": RELEASED,
+        "seen": [1.0, float("nan"), 3.0, None, 5.0],
+        "stamp": pa.array([datetime(2024, 1, day) for day in (1, 5, 8, 9, 3)], pa.timestamp("ns", tz="UTC")),
+    }
+    return hr.build_index(hr.Catalog([[5], [4], [3], [2], [1]], item_ids=list("abcde"), attributes=attributes))
+
+
+def ids_of(items: hr.ConstraintSet) -> str:
+    return "".join(sorted(items.index.item_ids.filter(items.mask).to_pylist()))
+
+
+class TestWhere:
+    @pytest.fixture(autouse=True)
+    def _duckdb(self):
+        pytest.importorskip("duckdb")
+
+    @pytest.mark.parametrize(
+        ("expression", "ids"),
+        [
+            ("released >= DATE '2024-01-05' AND list_contains(genres, 'western')", "bd"),
+            ("year >= 2010", "acd"),
+            ("NOT year >= 2010", "b"),
+            ("year IS NULL", "e"),
+            ("item_id IN ('a', 'e')", "ae"),
+            ("year > (SELECT avg(year) FROM items)", "acd"),
+            ("rank() OVER (ORDER BY released DESC) <= 2", "cd"),
+            ("true -- all", "abcde"),
+        ],
+    )
+    def test_says_which(self, index, expression, ids):
+        assert ids_of(index.where(expression)) == ids
+
+    @pytest.mark.parametrize(
+        ("expression", "said"),
+        [
+            ("year >=", "syntax error"),
+            ("yaer > 3", r"yaer.*The columns are item_id \(string\), year \(int64\)"),
+            ("year", "gives int64"),
+            ("*", "columns"),
+            ("true, false", "single expression"),
+            ("true; SELECT true", "statement"),
+            ("true) FROM items; COPY items TO '/tmp/out.csv'; SELECT (true", "syntax error"),
+            ("true UNION ALL SELECT true", "set operation"),
+            ("max(year) > 3", "GROUP BY"),
+            ("unnest([true, false])", "10 rows for 5 items"),
+            ("(SELECT count(*) FROM read_csv('/etc/passwd')) > 0", "disabled by configuration"),
+            ("(SELECT content FROM read_text('/etc/hostname')) IS NULL", "disabled by configuration"),
+            ("(SELECT count(*) FROM '/etc/passwd') > 0", "does not exist"),
+            ("(SELECT count(*) FROM read_parquet('https://example.org/x')) > 0", "disabled by configuration"),
+            ("(SELECT count(*) FROM outside) > 0", "outside does not exist"),
+        ],
+    )
+    def test_refused(self, index, expression, said):
+        outside = pa.table({"x": [1]})
+        with pytest.raises(hr.ConstraintError, match=said) as raised:
+            index.where(expression)
+        assert repr(expression) in str(raised.value)
+        assert outside.num_rows == 1
+
+    @pytest.mark.parametrize("expression", ["", "  ", None, 3])
+    def test_what_is_no_expression(self, index, expression):
+        with pytest.raises(hr.ConstraintError, match="expected an SQL expression"):
+            index.where(expression)
+
+    def test_asked_again_it_is_the_same(self, index):
+        assert index.where("year > 2000").words is index.where("year > 2000", name="new").words
+        assert repr(index.where("year > 2000", name="new")) == "ConstraintSet('new', 3 of 5 items)"
+
+    def test_without_duckdb(self, index, monkeypatch):
+        import sys
+
+        monkeypatch.setitem(sys.modules, "duckdb", None)
+        with pytest.raises(hr.BackendError, match=r"pip install 'hedgerow\[sql\]'"):
+            index.where("year > 1")
+
+    def test_index_of_no_item_and_of_no_attribute(self):
+        empty = hr.build_index(hr.Catalog(np.zeros((0, 1), int), codebook_sizes=2, attributes={"year": []}))
+        assert empty.where("true").num_items == 0
+        bare = hr.build_index(hr.Catalog([[0], [1]]))
+        assert bare.where("item_id = 1").num_items == 1
+
+
+class TestNewest:
+    @pytest.mark.parametrize(
+        "now", [date(2024, 1, 8), "2024-01-08", datetime(2024, 1, 8, 23), np.datetime64("2024-01-08")]
+    )
+    def test_dates(self, index, now):
+        assert ids_of(index.newest("released", days=3, now=now)) == ("bc" if now != datetime(2024, 1, 8, 23) else "c")
+        assert ids_of(index.newest("released", days=7, now=now)) == ("abc" if now != datetime(2024, 1, 8, 23) else "bc")
+
+    def test_what_is_not_out_yet_is_not_new(self, index):
+        assert "d" not in ids_of(index.newest("released", days=1000, now=date(2024, 1, 8)))
+
+    def test_moments_and_time_zones(self, index):
+        eastern = timezone(timedelta(hours=-5))
+        now = datetime(2024, 1, 7, 19, tzinfo=eastern)
+        assert ids_of(index.newest("stamp", days=3, now=now)) == "bc"
+        assert ids_of(index.newest("stamp", days=2.5, now=now)) == "c"
+
+    def test_now_is_now(self):
+        moments = pa.array([datetime.now(UTC) - timedelta(days=days) for days in (1, 10)])
+        index = hr.build_index(hr.Catalog([[0], [1]], attributes={"released": moments}))
+        assert ids_of_rows(index.newest("released", days=7)) == [0]
+
+    def test_numbers_in_their_own_units(self, index):
+        assert ids_of(index.newest("year", days=2, now=2012, nulls="out")) == "acd"
+        assert ids_of(index.newest("year", days=0, now=2012, nulls="in")) == "de"
+        assert ids_of(index.newest("seen", days=2, now=5, nulls="out")) == "ce"
+
+    def test_null_policy_must_be_given(self, index):
+        with pytest.raises(hr.ConstraintError, match=r"1 of 5 items have no 'year'.*nulls='in' or nulls='out'"):
+            index.newest("year", days=2, now=2012)
+        with pytest.raises(hr.ConstraintError, match="2 of 5 items have no 'seen'"):
+            index.newest("seen", days=2, now=2012)
+
+    @pytest.mark.parametrize(
+        ("attribute", "options", "message"),
+        [
+            ("age", {"days": 1}, "no attribute 'age'; the attributes are year, genres, released, seen, stamp"),
+            ("genres", {"days": 1}, r"'genres' holds list.*index.where"),
+            ("released", {"days": -1}, "days must be"),
+            ("released", {"days": "7"}, "days must be"),
+            ("released", {"days": 1e12}, "too large"),
+            ("released", {"days": 7, "now": 2024}, "now must be a date"),
+            ("released", {"days": 7, "now": "soon"}, "now must be a date"),
+            ("year", {"days": 7, "nulls": "out"}, "now must be a number"),
+            ("year", {"days": 7, "now": 2012, "nulls": "drop"}, "nulls must be"),
+        ],
+    )
+    def test_refused(self, index, attribute, options, message):
+        with pytest.raises(hr.ConstraintError, match=message):
+            index.newest(attribute, **options)
+
+    def test_moving_the_window_is_a_new_set_of_the_same_index(self, index):
+        for day, expected in ((1, 2), (5, 2), (9, 3)):
+            window = index.newest("released", days=4, now=date(2024, 1, day))
+            beams = hr.beam_search(index, FakeModel((6,)), batch_size=1, beam_width=5, constraints=window)
+            assert beams.n_valid.tolist() == [window.num_sids] == [expected]
+
+
+def ids_of_rows(items: hr.ConstraintSet) -> list[int]:
+    return items.index.item_ids.filter(items.mask).to_pylist()

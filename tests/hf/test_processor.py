@@ -1,0 +1,307 @@
+"""CatalogLogitsProcessor: equal to a brute-force mask on any ids, and at work inside generate()."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import catalogs
+
+import hedgerow as hr
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+import torch
+from tiny import CODES, TOKENS, VOCABULARY, allowed_tokens, catalog, generate, index, model_of, prompts_of
+
+from hedgerow.hf import CatalogLogitsProcessor
+
+DELIMITED = hr.TokenMap(TOKENS.token_ids, begin=(191, 192), end=(193,))
+# So that a random model begins a SID now and then.
+OFTEN = {(191,): 9.0, (191, 192): 15.0}
+
+
+class BruteForce:
+    """Which tokens may follow some ids, from the set of SIDs alone."""
+
+    def __init__(self, sids, tokens: hr.TokenMap, vocabulary: int, *, prompt_length=None, codes_in_text=False) -> None:
+        self.sids = set(map(tuple, tokens.encode(np.asarray(sids)).tolist()))
+        self.tokens, self.prompt_length = tokens, prompt_length
+        codes = set() if codes_in_text else {int(token) for table in tokens.token_ids for token in table}
+        self.text = set(range(vocabulary)) - codes
+
+    def __call__(self, ids: list[int]) -> set[int]:
+        rest, levels, end = self.since_begin(ids), self.tokens.num_levels, self.tokens.end
+        if rest is None:
+            return self.text
+        if len(rest) < levels:
+            return {sid[len(rest)] for sid in self.sids if sid[: len(rest)] == rest} or self.text
+        written = rest[levels:]
+        if rest[:levels] in self.sids and len(written) < len(end) and written == end[: len(written)]:
+            return {end[len(written)]}
+        return self.text
+
+    def since_begin(self, ids: list[int]) -> tuple[int, ...] | None:
+        if self.prompt_length is not None:
+            written = len(ids) - self.prompt_length
+            return tuple(ids[len(ids) - written % (self.tokens.num_levels + len(self.tokens.end)) :])
+        width = len(self.tokens.begin)
+        places = [at for at in range(len(ids) - width + 1) if tuple(ids[at : at + width]) == self.tokens.begin]
+        return tuple(ids[places[-1] + width :]) if places else None
+
+    def mask(self, rows, scores):
+        allowed = torch.zeros(scores.shape, dtype=torch.bool)
+        for row, ids in enumerate(rows.tolist()):
+            allowed[row, sorted(self(ids))] = True
+        return torch.where(allowed, scores, -torch.inf)
+
+
+def token_map(rng, sizes, begin: int, end: int, spare: int) -> hr.TokenMap:
+    """Returns scattered tokens for the codes, shared by the levels now and then, and delimiters that are no codes."""
+    ids = rng.permutation(400)
+    delimiters, codes = ids[: begin + end], ids[begin + end :]
+    tables = [rng.permutation(codes[:300])[: size + spare] for size in sizes]
+    return hr.TokenMap(tuple(tables), tuple(delimiters[:begin].tolist()), tuple(delimiters[begin:].tolist()))
+
+
+def some_rows(rng, catalog, tokens: hr.TokenMap, length: int, count: int = 12) -> np.ndarray:
+    """Returns ids in which SIDs, whole and broken off, follow delimiters and words; here and there one is wrong."""
+    codes, rows = tokens.encode(catalog.sids), []
+    for _ in range(count):
+        ids: list[int] = []
+        while len(ids) < length:
+            sid = rng.choice(codes).tolist()
+            parts = [rng.integers(0, 400, rng.integers(0, 4)).tolist(), [*tokens.begin, *sid, *tokens.end]]
+            ids += parts[int(rng.random() < 0.7)]
+        # What stands last is what counts, so rows end anywhere in a SID.
+        start = int(rng.integers(0, len(ids) - length + 1))
+        rows.append(ids[start : start + length])
+    made = np.asarray(rows, np.int64).reshape(count, length)
+    wrong = rng.random(made.shape) < 0.05
+    return np.where(wrong, rng.integers(0, 400, made.shape), made)
+
+
+@given(
+    catalog=catalogs(),
+    seed=st.integers(0, 2**32),
+    length=st.sampled_from([0, 1, 4, 8, 25]),
+    begin=st.integers(1, 3),
+    end=st.integers(0, 3),
+    spare=st.integers(0, 3),
+    dense=st.sampled_from(["auto", "all", "none"]),
+    codes_in_text=st.booleans(),
+)
+def test_equals_brute_force_within_text(catalog, seed, length, begin, end, spare, dense, codes_in_text):
+    rng = np.random.default_rng(seed)
+    tokens = token_map(rng, catalog.codebook_sizes, begin, end, spare)
+    levels = {"auto": "auto", "all": range(catalog.num_levels), "none": ()}[dense]
+    processor = CatalogLogitsProcessor(
+        hr.build_index(catalog, dense_levels=levels), tokens, codes_in_text=codes_in_text
+    )
+    rows, scores = torch.from_numpy(some_rows(rng, catalog, tokens, length)), torch.randn(12, 400)
+    expected = BruteForce(catalog.sids, tokens, 400, codes_in_text=codes_in_text).mask(rows, scores)
+    assert torch.equal(processor(rows, scores), expected)
+
+
+@given(
+    catalog=catalogs(),
+    seed=st.integers(0, 2**32),
+    prompt=st.integers(0, 3),
+    sids=st.integers(0, 2),
+    more=st.integers(0, 7),
+    end=st.integers(0, 2),
+    dense=st.sampled_from(["auto", "all", "none"]),
+)
+def test_equals_brute_force_of_sids_alone(catalog, seed, prompt, sids, more, end, dense):
+    rng = np.random.default_rng(seed)
+    tokens = token_map(rng, catalog.codebook_sizes, 0, end, 0)
+    levels = {"auto": "auto", "all": range(catalog.num_levels), "none": ()}[dense]
+    index = hr.build_index(catalog, dense_levels=levels)
+    each = np.asarray([[*sid, *tokens.end] for sid in tokens.encode(catalog.sids).tolist()])
+    parts = [rng.integers(0, 400, (12, prompt))] + [rng.permuted(each)[rng.integers(0, len(each), 12)]] * sids
+    rows = np.concatenate([*parts, each[rng.integers(0, len(each), 12)][:, : more % each.shape[1]]], axis=1)
+    rows = np.where(rng.random(rows.shape) < 0.05, rng.integers(0, 400, rows.shape), rows)
+    ids, scores = torch.from_numpy(rows), torch.randn(12, 400)
+    expected = BruteForce(catalog.sids, tokens, 400, prompt_length=prompt).mask(ids, scores)
+    assert torch.equal(CatalogLogitsProcessor(index, tokens, prompt_length=prompt)(ids, scores), expected)
+
+
+def test_brute_force_on_a_row_that_is_plain_to_see():
+    brute = BruteForce([[1, 2, 3], [1, 2, 4]], DELIMITED, VOCABULARY)
+    words = set(range(200)) | {*range(220, 230), *range(250, 260), *range(280, 300)}
+    assert brute([5, 191]) == words
+    assert brute([5, 191, 192, 201]) == {232}
+    assert brute([5, 191, 192, 201, 232]) == {263, 264}
+    assert brute([5, 191, 192, 201, 232, 264]) == {193}
+    assert brute([5, 191, 192, 201, 232, 264, 193]) == words
+    assert brute([5, 191, 192, 202]) == words
+
+
+class TestInGenerate:
+    @pytest.mark.parametrize("name", ["qwen3", "gpt2"])
+    def test_beams_equal_prefix_allowed_tokens_fn(self, name):
+        model, (prompt,) = model_of(name), prompts_of(9)
+        follow, options = allowed_tokens(catalog().sids, TOKENS), {"num_beams": 8, "max_new_tokens": 3}
+        expected = generate(
+            model, prompt, prefix_allowed_tokens_fn=lambda _, ids: follow[tuple(ids[9:].tolist())], **options
+        )
+        processor = CatalogLogitsProcessor(index(), TOKENS, prompt_length=9)
+        found = generate(model, prompt, logits_processor=[processor], **options)
+        assert found[0] == expected[0]
+        assert found[1] == pytest.approx(expected[1], abs=1e-5)
+
+    @pytest.mark.parametrize("beams", [1, 5])
+    @pytest.mark.parametrize("eos", [None, 193])
+    def test_text_and_sids_equal_prefix_allowed_tokens_fn(self, beams, eos):
+        model, prompts = model_of("qwen3"), prompts_of(9, 4)
+        # Of different lengths, so padded on the left; one is within a SID already.
+        prompts[1] += [191, 192]
+        ids = torch.tensor([prompts[0], [0] * 3 + prompts[1]])
+        options = {
+            "attention_mask": (ids > 0).long(),
+            "do_sample": False,
+            "num_beams": beams,
+            "num_return_sequences": beams,
+            "max_new_tokens": 30,
+            "sequence_bias": OFTEN,
+            "eos_token_id": eos,
+        }
+        brute = BruteForce(catalog().sids, DELIMITED, VOCABULARY)
+        expected = model.generate(ids, prefix_allowed_tokens_fn=lambda _, row: sorted(brute(row.tolist())), **options)
+        found = model.generate(ids, logits_processor=[CatalogLogitsProcessor(index(), DELIMITED)], **options)
+        assert found.tolist() == expected.tolist()
+        sids = [sid for row in found.tolist() for sid in sids_in(row)]
+        assert len(sids) >= (4 if eos is None else 1) * len(found) // 2
+        assert index().contains(DELIMITED.decode(sids)).all()
+
+    @pytest.mark.parametrize("begin", [(), (191, 192)])
+    def test_sampling_names_only_sids_of_the_catalog(self, begin):
+        torch.manual_seed(0)
+        tokens = hr.TokenMap(TOKENS.token_ids, begin)
+        ids = torch.tensor([[*prompts_of(5)[0], *begin]]).repeat(20, 1)
+        processor = CatalogLogitsProcessor(index(), tokens, prompt_length=None if begin else 5)
+        found = model_of("llama").generate(
+            ids, attention_mask=torch.ones_like(ids), do_sample=True, max_new_tokens=3, logits_processor=[processor]
+        )
+        sids = TOKENS.decode(found[:, ids.shape[1] :].numpy())
+        assert index().contains(sids).all()
+        assert len({tuple(sid) for sid in sids.tolist()}) > 5
+
+    @pytest.mark.parametrize("beams", [1, 6])
+    def test_encoder_decoder(self, beams):
+        model = model_of("t5")
+        follow = allowed_tokens(catalog().sids, TOKENS)
+        options = {"do_sample": False, "num_beams": beams, "num_return_sequences": beams, "max_new_tokens": 3}
+        ids = torch.tensor(prompts_of(7, 7))
+        found, expected = (
+            model.generate(ids, attention_mask=torch.ones_like(ids), **options, **constraint)
+            for constraint in (
+                {"logits_processor": [CatalogLogitsProcessor(index(), TOKENS, prompt_length=1)]},
+                {"prefix_allowed_tokens_fn": lambda _, row: follow[tuple(row[1:].tolist())]},
+            )
+        )
+        assert found.tolist() == expected.tolist()
+        assert index().contains(TOKENS.decode(found[:, 1:].numpy())).all()
+
+    @pytest.mark.parametrize(("tokens", "prompt_length"), [(DELIMITED, None), (TOKENS, 0)])
+    def test_prompts_as_embeddings_of_which_there_are_no_ids(self, tokens, prompt_length):
+        found = (
+            model_of("llama")
+            .generate(
+                inputs_embeds=torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(0)),
+                attention_mask=torch.ones((2, 5), dtype=torch.int64),
+                do_sample=False,
+                max_new_tokens=20 if tokens.begin else 3,
+                sequence_bias=OFTEN,
+                logits_processor=[CatalogLogitsProcessor(index(), tokens, prompt_length=prompt_length)],
+            )
+            .tolist()
+        )
+        sids = [sid for row in found for sid in sids_in(row)] if tokens.begin else found
+        assert len(sids) >= 2
+        assert index().contains(TOKENS.decode(sids)).all()
+
+    def test_one_sid_after_another(self):
+        (prompt,) = prompts_of(5)
+        processor = CatalogLogitsProcessor(index(), hr.TokenMap(TOKENS.token_ids, end=(193, 194)), prompt_length=5)
+        found = (
+            model_of("llama")
+            .generate(
+                torch.tensor([prompt]),
+                attention_mask=torch.ones((1, 5), dtype=torch.int64),
+                do_sample=False,
+                max_new_tokens=15,
+                logits_processor=[processor],
+            )[0, 5:]
+            .reshape(3, 5)
+        )
+        assert found[:, 3:].tolist() == [[193, 194]] * 3
+        assert index().contains(TOKENS.decode(found[:, :3].numpy())).all()
+
+
+def sids_in(ids: list[int]) -> list[list[int]]:
+    """Returns the three tokens after each begin delimiter, where there are so many."""
+    begins = [at for at in range(len(ids) - 4) if ids[at : at + 2] == [191, 192]]
+    return [ids[at + 2 : at + 5] for at in begins]
+
+
+class TestScores:
+    def test_the_scores_given_are_not_changed(self):
+        scores = torch.randn(1, VOCABULARY)
+        before = scores.clone()
+        CatalogLogitsProcessor(index(), DELIMITED)(torch.tensor([[191, 192]]), scores)
+        assert torch.equal(scores, before)
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+    def test_of_other_types(self, dtype):
+        scores = torch.randn(1, VOCABULARY).to(dtype)
+        masked = CatalogLogitsProcessor(index(), DELIMITED)(torch.tensor([[191, 192]]), scores)
+        assert masked.dtype == dtype
+        assert torch.isfinite(masked).sum() == len(index().allowed_codes())
+
+    def test_wider_than_the_vocabulary_of_the_tokens(self):
+        processor = CatalogLogitsProcessor(index(), DELIMITED)
+        for vocabulary in (VOCABULARY, 512):
+            masked = processor(torch.tensor([[5]]), torch.zeros(1, vocabulary))
+            assert torch.isfinite(masked).sum() == vocabulary - 3 * CODES
+
+    def test_ids_beyond_the_scores_are_text(self):
+        # Models that see images have such tokens.
+        scores = torch.randn(2, 281)
+        masked = CatalogLogitsProcessor(index(), DELIMITED)(torch.tensor([[191, 192, 299], [191, 192, 5]]), scores)
+        assert torch.equal(torch.isfinite(masked[0]), torch.isfinite(masked[1]))
+
+    @pytest.mark.parametrize("dense", [[], range(3)])
+    @pytest.mark.parametrize(("tokens", "prompt_length"), [(DELIMITED, None), (TOKENS, 1)])
+    def test_nothing_is_read_back_to_the_host(self, tokens, prompt_length, dense):
+        # Tensors on this device have no values, so whoever asks for one gets an error.
+        made = hr.build_index(catalog(), dense_levels=dense)
+        processor = CatalogLogitsProcessor(made, tokens, prompt_length=prompt_length)
+        for length in range(1, 6):
+            ids = torch.zeros((2, length), dtype=torch.int64, device="meta")
+            assert processor(ids, torch.zeros((2, VOCABULARY), device="meta")).shape == (2, VOCABULARY)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "options", "expected"),
+    [
+        (TOKENS, {}, "where does a SID begin"),
+        (DELIMITED, {"prompt_length": 3}, "and not both"),
+        (TOKENS, {"prompt_length": -1}, "prompt_length must be an integer from 0 on; got -1"),
+        (TOKENS, {"prompt_length": 2.5}, "prompt_length must be an integer"),
+        (hr.TokenMap.from_offsets([1, 30], CODES), {"prompt_length": 1}, "the token map has 2 levels"),
+        (hr.TokenMap(TOKENS.token_ids, begin=(201,)), {}, "begin delimiter"),
+        (hr.TokenMap(TOKENS.token_ids, begin=(193,), end=(193,)), {}, "begin delimiter"),
+    ],
+)
+def test_what_does_not_fit_together(tokens, options, expected):
+    with pytest.raises(hr.ArgumentError, match=expected):
+        CatalogLogitsProcessor(index(), tokens, **options)
+
+
+def test_what_does_not_fit_the_model():
+    processor = CatalogLogitsProcessor(index(), TOKENS, prompt_length=4)
+    with pytest.raises(hr.ArgumentError, match="names token 279, but the scores have 200 tokens"):
+        processor(torch.zeros((1, 4), dtype=torch.int64), torch.zeros(1, 200))
+    with pytest.raises(hr.ArgumentError, match="prompt_length is 4, but the ids have 2 tokens"):
+        processor(torch.zeros((1, 2), dtype=torch.int64), torch.zeros(1, VOCABULARY))

@@ -1,0 +1,223 @@
+"""TokenMap: from offsets, tables and tokenizers, there and back, and what it says is missing."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import hedgerow as hr
+
+ONEREC = {f"<s_{level}_{code}>": 100 + 10 * at + code for at, level in enumerate("abc") for code in range(10)}
+MINIONEREC = {f"<{level}_{code}>": 50 + 4 * at + code for at, level in enumerate("abcd") for code in range(4)}
+WORDS = {"the": 0, "<extra_id_0>": 1, "<|endoftext|>": 2}
+
+
+def token_map(*tables: list[int], **delimiters) -> hr.TokenMap:
+    return hr.TokenMap(tuple(map(np.asarray, tables)), **delimiters)
+
+
+def tables_of(tokens: hr.TokenMap) -> list[list[int]]:
+    return [table.tolist() for table in tokens.token_ids]
+
+
+@st.composite
+def maps(draw: st.DrawFn) -> hr.TokenMap:
+    """Token maps with ids all over the vocabulary, shared between levels or not, some with holes."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    tables = []
+    for size in draw(st.lists(st.integers(1, 40), min_size=1, max_size=4)):
+        table = rng.permutation(200)[:size]
+        table[rng.random(size) < draw(st.sampled_from([0, 0.3]))] = -1
+        tables.append(table)
+    return hr.TokenMap(tuple(tables))
+
+
+@given(tokens=maps(), seed=st.integers(0, 2**32))
+def test_ids_there_and_back(tokens, seed):
+    rng = np.random.default_rng(seed)
+    known = [np.flatnonzero(table >= 0) for table in tokens.token_ids]
+    if all(map(len, known)):
+        sids = np.stack([rng.choice(codes, 7) for codes in known], axis=1)
+        ids = tokens.encode(sids)
+        assert ids.tolist() == [[tables[c] for tables, c in zip(tables_of(tokens), sid, strict=True)] for sid in sids]
+        assert tokens.decode(ids).tolist() == sids.tolist()
+    ids = rng.integers(-1, 210, (30, tokens.num_levels))
+    expected = [
+        [table.index(token) if token >= 0 and token in table else -1 for table, token in zip(tables, row, strict=True)]
+        for tables, row in ((tables_of(tokens), row) for row in ids.tolist())
+    ]
+    assert tokens.decode(ids).tolist() == expected
+    assert [codes.tolist() for codes in tokens.missing] == [
+        [code for code, token in enumerate(table) if token == -1] for table in tables_of(tokens)
+    ]
+
+
+def test_from_offsets():
+    tokens = hr.TokenMap.from_offsets([100, 50], (3, 2), begin=7, end=[8, 9])
+    assert tables_of(tokens) == [[100, 101, 102], [50, 51]]
+    assert (tokens.begin, tokens.end) == ((7,), (8, 9))
+    assert (tokens.num_levels, tokens.codebook_sizes) == (2, (3, 2))
+    assert repr(tokens) == "TokenMap(levels=2, codebook_sizes=(3, 2), begin=(7,), end=(8, 9))"
+
+
+def test_tables_are_copied_and_frozen():
+    table = np.arange(4)
+    tokens = hr.TokenMap((table,))
+    table[0] = 99
+    assert tables_of(tokens) == [[0, 1, 2, 3]]
+    with pytest.raises(ValueError, match="read-only"):
+        tokens.token_ids[0][0] = 5
+
+
+@pytest.mark.parametrize(
+    ("tables", "expected"),
+    [
+        ((), "at least one level"),
+        (([],), r"level 0: expected token ids as integers \[C\]"),
+        (([1, 2], [0.5]), r"level 1: .* got float64 \[1\]"),
+        (([[1, 2]],), r"got int64 \[1, 2\]"),
+        (([4, -2],), "level 0: -2 is no token id"),
+        (([1, 2, 1],), "level 0: token 1 stands for two codes, 0 and 2"),
+    ],
+)
+def test_tables_that_cannot_be(tables, expected):
+    with pytest.raises(hr.ArgumentError, match=expected):
+        hr.TokenMap(tables)
+
+
+@pytest.mark.parametrize("ids", [[-1], [True], ["<sid>"], [1.5]])
+def test_delimiters_that_cannot_be(ids):
+    with pytest.raises(hr.ArgumentError, match="begin must be token ids, integers from 0 on"):
+        token_map([1], begin=ids)
+
+
+@pytest.mark.parametrize(("offsets", "sizes"), [([1, 20], [3]), ([1, 20], 0), ([1], [3, 4])])
+def test_sizes_that_do_not_fit(offsets, sizes):
+    with pytest.raises(hr.ArgumentError, match="codebook_sizes must be positive"):
+        hr.TokenMap.from_offsets(offsets, sizes)
+
+
+def test_an_offset_below_zero_is_no_hole():
+    with pytest.raises(hr.ArgumentError, match="offset"):
+        hr.TokenMap.from_offsets([-1, 5], 4)
+
+
+def test_encoding_what_is_not_there():
+    tokens = token_map([5, -1, 7], [1, 2])
+    with pytest.raises(hr.ArgumentError, match="code 1 has no token"):
+        tokens.encode([[0, 0], [1, 0]])
+    with pytest.raises(hr.ArgumentError, match="code 2 has no token; there are codes 0 to 1"):
+        tokens.encode([[0, 2]])
+    with pytest.raises(hr.ArgumentError, match=r"expected integers \[R, 2\], a column a level; got int64 \[1, 3\]"):
+        tokens.encode([[0, 0, 0]])
+    with pytest.raises(hr.ArgumentError, match="got float64"):
+        tokens.decode([[0.0, 1.0]])
+    assert tokens.encode(np.zeros((0, 2), int)).shape == (0, 2)
+
+
+class TestTokenizer:
+    def test_onerec(self):
+        tokens = hr.TokenMap.from_tokenizer(WORDS | ONEREC)
+        assert tables_of(tokens) == [list(range(first, first + 10)) for first in (100, 110, 120)]
+
+    def test_by_a_pattern_with_levels_chosen_and_in_another_order(self):
+        tokens = hr.TokenMap.from_tokenizer(ONEREC, "<s_{level}_{code}>", levels="ca", codebook_sizes=(10, 4))
+        assert tables_of(tokens) == [list(range(120, 130)), list(range(100, 104))]
+
+    def test_levels_that_are_numbers_are_in_the_order_of_numbers(self):
+        vocabulary = {f"[{level}:{code}]": 3 * level + code for level in range(12) for code in range(3)}
+        tokens = hr.TokenMap.from_tokenizer(vocabulary, "[{level}:{code}]")
+        assert tables_of(tokens) == [[3 * level, 3 * level + 1, 3 * level + 2] for level in range(12)]
+        chosen = hr.TokenMap.from_tokenizer(vocabulary, "[{level}:{code}]", levels=range(3))
+        assert chosen.num_levels == 3
+
+    def test_levels_that_are_words(self):
+        vocabulary = {"<kind_0>": 4, "<kind_1>": 9, "<maker_0>": 7}
+        tokens = hr.TokenMap.from_tokenizer(vocabulary, "<{level}_{code}>", levels=["maker", "kind"])
+        assert tables_of(tokens) == [[7], [4, 9]]
+
+    def test_code_before_level(self):
+        tokens = hr.TokenMap.from_tokenizer({"<0@a>": 3, "<1@a>": 5, "<0@b>": 4}, "<{code}@{level}>")
+        assert tables_of(tokens) == [[3, 5], [4]]
+
+    def test_a_pattern_is_no_regular_expression(self):
+        tokens = hr.TokenMap.from_tokenizer({"(a+0).": 1, "(aa0)x": 2}, "({level}+{code}).")
+        assert tables_of(tokens) == [[1]]
+
+    def test_holes(self):
+        vocabulary = {token: at for token, at in ONEREC.items() if token not in ("<s_b_3>", "<s_c_9>")}
+        tokens = hr.TokenMap.from_tokenizer(vocabulary)
+        assert [codes.tolist() for codes in tokens.missing] == [[], [3], []]
+        assert tokens.codebook_sizes == (10, 10, 9)
+        assert repr(tokens).endswith("missing=1)")
+        with pytest.raises(hr.ArgumentError, match=r"level 1 should have 10 codes, but 1 .* no token, .*'<s_b_3>'"):
+            hr.TokenMap.from_tokenizer(vocabulary, codebook_sizes=10)
+
+    def test_delimiters_by_name_and_by_id(self):
+        tokens = hr.TokenMap.from_tokenizer(WORDS | ONEREC, begin="the", end=["<|endoftext|>", 5])
+        assert (tokens.begin, tokens.end) == ((0,), (2, 5))
+        with pytest.raises(hr.ArgumentError, match="begin: '<sid>' is not a token of the vocabulary"):
+            hr.TokenMap.from_tokenizer(ONEREC, begin="<sid>")
+
+    @pytest.mark.parametrize("pattern", ["<s_{level}>", "<{code}>", "s", "<{level}_{level}_{code}>"])
+    def test_patterns_that_cannot_be(self, pattern):
+        with pytest.raises(hr.ArgumentError, match=r"must hold \{level\} and \{code\}"):
+            hr.TokenMap.from_tokenizer(ONEREC, pattern)
+
+    def test_what_is_there_is_said(self):
+        with pytest.raises(hr.ArgumentError, match=r"looks like '<s_\{level\}_\{code\}>'; .*'<d_3>'"):
+            hr.TokenMap.from_tokenizer(MINIONEREC)
+        with pytest.raises(hr.ArgumentError, match=r"level 3: no token looks like '<s_d_0>'; .* found are a, b, c"):
+            hr.TokenMap.from_tokenizer(ONEREC, levels="abcd")
+        with pytest.raises(hr.ArgumentError, match="a mapping token -> id; got str"):
+            hr.TokenMap.from_tokenizer("gpt2")
+        with pytest.raises(hr.ArgumentError, match="no tokens at all"):
+            hr.TokenMap.from_tokenizer({})
+
+    def test_a_tokenizer_of_each_library(self):
+        pytest.importorskip("tokenizers")
+        pytest.importorskip("transformers")
+        from tiny import TOKENS, tokenizer
+
+        for given_tokenizer in (tokenizer(), tokenizer().backend_tokenizer):
+            assert tables_of(hr.TokenMap.from_tokenizer(given_tokenizer)) == tables_of(TOKENS)
+
+
+class TestDetect:
+    @pytest.mark.parametrize(
+        ("vocabulary", "levels", "first"), [(ONEREC, 3, 100), (MINIONEREC, 4, 50)], ids=["OneRec", "MiniOneRec"]
+    )
+    def test_layouts(self, vocabulary, levels, first):
+        tokens = hr.TokenMap.detect(WORDS | vocabulary)
+        assert (tokens.num_levels, int(tokens.token_ids[0][0]), tokens.begin) == (levels, first, ())
+
+    @pytest.mark.parametrize("pattern", ["<|sid_{}_{}|>", "<sid_{}_{}>", "<|{}_{}|>", "[{}_{}]"])
+    def test_other_layouts(self, pattern):
+        vocabulary = {pattern.format(level, code): 2 * level + code for level in range(3) for code in range(2)}
+        assert tables_of(hr.TokenMap.detect(vocabulary)) == [[0, 1], [2, 3], [4, 5]]
+
+    def test_delimiters_only_in_pairs(self):
+        both = ONEREC | {"<|sid_begin|>": 7, "<|sid_end|>": 8}
+        assert (hr.TokenMap.detect(both).begin, hr.TokenMap.detect(both).end) == ((7,), (8,))
+        assert hr.TokenMap.detect(ONEREC | {"<|sid_begin|>": 7}).begin == ()
+
+    def test_nothing_known(self):
+        with pytest.raises(hr.ArgumentError, match=r"no tokens like .*'<\|endoftext\|>'.* Give its own pattern"):
+            hr.TokenMap.detect(WORDS)
+
+
+class TestCheck:
+    index = hr.build_index(hr.Catalog([[0, 3], [2, 1]], codebook_sizes=5))
+
+    def test_what_the_catalog_does_not_use_may_be_missing(self):
+        token_map([4, -1, 5], [-1, 1, -1, 2, -1, -1, 7]).check(self.index)
+
+    def test_what_it_uses_may_not(self):
+        with pytest.raises(hr.ArgumentError, match=r"1 codes that the catalog uses at level 0 have no token: 2\."):
+            token_map([4, 5], [1, 2, 3, 4]).check(self.index)
+        with pytest.raises(hr.ArgumentError, match=r"2 codes .* at level 1 have no token: 1, 3\."):
+            token_map([4, 5, 6], [1, -1, 3, -1]).check(self.index)
+
+    def test_levels(self):
+        with pytest.raises(hr.ArgumentError, match="SIDs of 2 codes, but the token map has 1 levels"):
+            hr.TokenMap.from_offsets([0], 5).check(self.index)
