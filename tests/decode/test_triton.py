@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import test_contract
+import test_ragged
 import test_step
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -185,6 +186,13 @@ class TestInterpreted:
 
         with numbers(**FORMS[form]):
             check()
+
+    @pytest.mark.parametrize("form", FORMS)
+    @pytest.mark.parametrize("normalize", ["codes", "allowed", None])
+    def test_ragged_sids(self, form, normalize):
+        with numbers(**FORMS[form]):
+            test_ragged.assert_search_is_right(test_ragged.NAMES, KERNEL, 2, 5, normalize, "auto")
+            test_ragged.assert_search_is_right(test_ragged.NAMES, KERNEL, 1, 3, normalize, ())
 
     @pytest.mark.parametrize("form", FORMS)
     @pytest.mark.parametrize(

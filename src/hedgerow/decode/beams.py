@@ -16,7 +16,7 @@ class Beams:
     score -inf and parent 0.
 
     Attributes:
-        codes: [B, m, l] int32, the codes so far.
+        codes: [B, m, l] int32, the codes so far; of a ragged SID that has ended, each level's end code.
         scores: [B, m] float32, the sum of their log-probabilities.
         states: [B, m] int32, the node each beam is at (after the last level: the leaf).
         parents: [B, m] int32, which beam of the step before each one continues, for a caller that keeps a KV cache.

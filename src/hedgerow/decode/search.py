@@ -51,7 +51,8 @@ def beam_search(
     Args:
         index: the trie; one on the host is searched with NumPy.
         logits_fn: beams of B requests and m beams, before level l -> logits [B, m, C] of that level. m is 1 before
-            level 0, and `beam_width` after it. The codes of dead beams are -1; what it gives for them is not used.
+            level 0, and `beam_width` after it. The codes of dead beams are -1; what it gives for them, and for beams
+            that have ended, is not used. C is the index's `codebook_sizes[l]`.
         batch_size: B.
         beam_width: M.
         normalize: as for `step`.

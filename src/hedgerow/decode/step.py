@@ -34,8 +34,8 @@ def step(
         index: the trie, on the device of `beams` and `logits`.
         beams: B requests of m beams, before level l.
         logits: [B, m, C] float16, bfloat16, float32 or float64 over the codes of level l. -inf and NaN ban a code;
-            +inf, and what is finite but beyond +-1e30, counts as +-1e30. The rows of dead beams are not used, nor are
-            those of beams that have ended, where SIDs are ragged.
+            +inf, and what is finite but beyond +-1e30, counts as +-1e30. The rows of dead beams are not used. Where
+            SIDs are ragged, the last column is that of the end, and rows of beams that have ended are not used.
         beam_width: M, at least 1; more than there are candidates is fine.
         normalize: "codes": log-softmax over all C logits, before any masking, as in the paper; "allowed": over the
             allowed children alone; None: the logits are log-probabilities already.
@@ -126,11 +126,15 @@ def _check(index: DeviceIndex, beams: Beams, logits: Any, beam_width: int, norma
                 f"the index is on the backend {index.ops.name!r}, but the {what} are {type(array).__name__}; "
                 "give arrays of one backend, or take the index there: index.to(...)."
             )
-    expected = (*beams.states.shape, index.levels[beams.level].codebook_size)
+    level = index.levels[beams.level]
+    expected = (*beams.states.shape, level.codebook_size)
     if tuple(logits.shape) != expected:
+        hint = "If the model has more codes than the catalog uses, give codebook_sizes."
+        if level.end is not None:
+            hint = f"The last column, code {level.end}, is the logit for ending there. {hint}"
         raise ArgumentError(
             f"logits of level {beams.level} must be [B, m, C] = {list(expected)}: requests, beams and codes of the "
-            f"level; got {list(logits.shape)}. If the model has more codes than the catalog uses, give codebook_sizes."
+            f"level; got {list(logits.shape)}. {hint}"
         )
     if not index.ops.is_float(logits.dtype):
         raise ArgumentError(f"logits must be floating point; got {logits.dtype}.")
