@@ -8,6 +8,7 @@ from hedgerow.decode.step import step
 from hedgerow.errors import ArgumentError, BackendError, CatalogError, HedgerowError, IndexFileError
 from hedgerow.index.build import build_index
 from hedgerow.index.files import load_index
+from hedgerow.index.merge import merge, subset
 from hedgerow.index.trie import TrieIndex
 from hedgerow.results import Results
 from hedgerow.tokens import TokenMap
@@ -29,6 +30,8 @@ __all__ = [
     "beam_search",
     "build_index",
     "load_index",
+    "merge",
     "start",
     "step",
+    "subset",
 ]
