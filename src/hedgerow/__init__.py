@@ -5,11 +5,13 @@ from hedgerow.decode.beams import Beams
 from hedgerow.decode.device import DeviceIndex
 from hedgerow.decode.search import beam_search, start
 from hedgerow.decode.step import step
-from hedgerow.errors import ArgumentError, BackendError, CatalogError, HedgerowError, IndexFileError
+from hedgerow.errors import ArgumentError, BackendError, CatalogError, HedgerowError, IndexFileError, VersionError
 from hedgerow.index.build import build_index
 from hedgerow.index.files import load_index
 from hedgerow.index.merge import merge, subset
 from hedgerow.index.trie import TrieIndex
+from hedgerow.live.live import LiveIndex
+from hedgerow.live.version import Version
 from hedgerow.results import Results
 from hedgerow.tokens import TokenMap
 
@@ -24,9 +26,12 @@ __all__ = [
     "DeviceIndex",
     "HedgerowError",
     "IndexFileError",
+    "LiveIndex",
     "Results",
     "TokenMap",
     "TrieIndex",
+    "Version",
+    "VersionError",
     "beam_search",
     "build_index",
     "load_index",

@@ -19,3 +19,7 @@ class IndexFileError(HedgerowError, RuntimeError):
 
 class BackendError(HedgerowError, RuntimeError):
     """An array framework is missing, or arrays of one were given where another was expected."""
+
+
+class VersionError(HedgerowError, RuntimeError):
+    """A version of a live index was refused, or is not there; the one before serves on."""
