@@ -2,6 +2,7 @@
 
 from hedgerow.catalog import Catalog
 from hedgerow.decode.beams import Beams
+from hedgerow.decode.capacity import Capacity
 from hedgerow.decode.device import DeviceIndex
 from hedgerow.decode.search import beam_search, start
 from hedgerow.decode.step import step
@@ -21,6 +22,7 @@ __all__ = [
     "ArgumentError",
     "BackendError",
     "Beams",
+    "Capacity",
     "Catalog",
     "CatalogError",
     "DeviceIndex",

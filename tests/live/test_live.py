@@ -289,6 +289,22 @@ def test_versions_are_moved_to_a_device_once(live):
     assert live.update().to("numpy") is not first.to("numpy")
 
 
+def test_versions_with_headroom_have_the_same_shapes_until_they_outgrow_it(path):
+    def part(items):
+        sids = np.stack([items // 64, items % 64], axis=1)
+        return hr.Catalog(sids, item_ids=items, codebook_sizes=64)
+
+    live = hr.LiveIndex.create(path, hr.build_index(part(np.arange(0, 300, 3))), headroom=2)
+    first = live.version.to("numpy")
+    second = live.add(part(np.arange(1, 100, 3))).to("numpy")
+    assert second is not first
+    assert second.capacity is first.capacity
+    assert [level.codes.shape for level in second.levels] == [level.codes.shape for level in first.levels]
+    assert live.add(part(np.arange(300, 4000))).to("numpy").capacity != first.capacity
+    with pytest.raises(hr.ArgumentError, match="headroom is how many times"):
+        hr.LiveIndex.open(path, headroom=0.9)
+
+
 def test_what_is_no_live_index(tmp_path, path, live):
     with pytest.raises(hr.IndexFileError, match=r"holds no current.json"):
         hr.LiveIndex.open(tmp_path / "nothing")

@@ -42,12 +42,23 @@ class LiveIndex:
         path: the folder.
         max_shrink: the share of its items that the next version may lack without being refused.
         prepare: called with a version before it is served, to move it to a device for instance.
+        headroom: how many times the index may grow before a step on a device is compiled again; see `Capacity.of`.
+            None: not at all, and no memory is spent on it.
     """
 
-    def __init__(self, path: str | Path, *, max_shrink: float = 0.5, prepare: Prepare = do_nothing) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        max_shrink: float = 0.5,
+        prepare: Prepare = do_nothing,
+        headroom: float | None = None,
+    ) -> None:
         if not 0 <= max_shrink <= 1:
             raise ArgumentError(f"max_shrink is a share, 0 to 1; got {max_shrink!r}.")
-        self._store = Store(as_folder(path))
+        if headroom is not None and not headroom >= 1:
+            raise ArgumentError(f"headroom is how many times the index may grow, 1 or more; got {headroom!r}.")
+        self._store = Store(as_folder(path), headroom)
         self._max_shrink, self._prepare = max_shrink, prepare
         self._loading = threading.Lock()
         self._stamp, self._version = self._follow(None)

@@ -16,7 +16,7 @@ from hedgerow.index.files import LOCK, OURS, load_index, locked, replace_file, s
 from hedgerow.index.trie import TrieIndex
 from hedgerow.index.verify import verify_index
 from hedgerow.live.manifest import MANIFEST, RemovedFile, State, VersionInfo, read_state
-from hedgerow.live.version import Devices, Pin, Version
+from hedgerow.live.version import Devices, Pin, Room, Version
 
 VERSIONS = "versions"
 NEW = "current-new"
@@ -26,8 +26,8 @@ REMOVED = "removed.npy"
 class Store:
     """The files of a live index. Whatever stops a writer, the manifest names versions that are whole."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, headroom: float | None = None) -> None:
+        self.path, self.room = path, Room(headroom)
 
     def folder(self, number: int) -> Path:
         """Returns the folder of a version."""
@@ -130,7 +130,7 @@ class Store:
         rows = np.zeros(0, np.int64) if info.removed is None else self._read_removed(info, info.removed)
         if info.items != index.num_items - len(rows) or (rows[-1:] >= index.num_items).any():
             raise IndexFileError(f"{folder} does not hold the items that {MANIFEST} says of version {info.number}.")
-        return Version(info, index, rows, pin, held.devices if held is not None and same else Devices(index))
+        return Version(info, index, rows, pin, held.devices if held is not None and same else Devices(index, self.room))
 
     def _read_removed(self, info: VersionInfo, file: RemovedFile) -> np.ndarray:
         path = self.folder(info.number) / REMOVED

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hedgerow.decode.capacity import Capacity
 from hedgerow.index.edit import in_sorted
 from hedgerow.index.files import LOCK
 from hedgerow.index.trie import TrieIndex
@@ -48,18 +49,36 @@ def _close(handles: list[int]) -> None:
         os.close(handle)
 
 
+class Room:
+    """The capacity of a live index on devices, which versions share for as long as they fit in."""
+
+    def __init__(self, headroom: float | None) -> None:
+        self.headroom, self.capacity, self.growing = headroom, None, threading.Lock()
+
+    def of(self, index: TrieIndex) -> Capacity | None:
+        """Returns the capacity, larger than it was where `index` does not fit in; None where none is wanted."""
+        if self.headroom is None:
+            return None
+        with self.growing:
+            if self.capacity is None or not self.capacity.holds(index):
+                self.capacity = Capacity.of(index, self.headroom)
+            return self.capacity
+
+
 class Devices:
     """An index on the devices it was moved to, once each."""
 
-    def __init__(self, index: TrieIndex) -> None:
-        self.index, self.moved, self.moving = index, {}, threading.Lock()
+    def __init__(self, index: TrieIndex, room: Room) -> None:
+        self.index, self.room = index, room
+        self.moved: dict[tuple[str, str], DeviceIndex] = {}
+        self.moving = threading.Lock()
 
     def to(self, backend: str, device: Any) -> DeviceIndex:
         """Returns the index on a device."""
         with self.moving:
             key = (backend, str(device))
             if key not in self.moved:
-                self.moved[key] = self.index.to(backend, device)
+                self.moved[key] = self.index.to(backend, device, capacity=self.room.of(self.index))
             return self.moved[key]
 
 
@@ -98,7 +117,10 @@ class Version:
         return mask
 
     def to(self, backend: str, device: Any = None) -> DeviceIndex:
-        """Returns `index` as arrays of a backend, moved there once. Errors as for `TrieIndex.to`."""
+        """Returns `index` as arrays of a backend, moved there once, and padded where the live index has `headroom`.
+
+        Errors as for `TrieIndex.to`.
+        """
         return self.devices.to(backend, device)
 
     def items(self, beams: Beams) -> list[Results]:
