@@ -8,6 +8,7 @@ from hedgerow.decode.search import beam_search, start
 from hedgerow.decode.step import step
 from hedgerow.errors import ArgumentError, BackendError, CatalogError, HedgerowError, IndexFileError, VersionError
 from hedgerow.index.build import build_index
+from hedgerow.index.diff import Diff, diff
 from hedgerow.index.files import load_index
 from hedgerow.index.merge import merge, subset
 from hedgerow.index.trie import TrieIndex
@@ -26,6 +27,7 @@ __all__ = [
     "Catalog",
     "CatalogError",
     "DeviceIndex",
+    "Diff",
     "HedgerowError",
     "IndexFileError",
     "LiveIndex",
@@ -36,6 +38,7 @@ __all__ = [
     "VersionError",
     "beam_search",
     "build_index",
+    "diff",
     "load_index",
     "merge",
     "start",
