@@ -85,7 +85,12 @@ def _place_level(old: Level, added: Level, parents: Placed) -> Placed:
     same = np.full(len(of), -1, np.int64)
     known = np.flatnonzero(parents.same[of] >= 0)
     if len(known) and old.num_nodes:
-        low, found = old.search(parents.same[of[known]], added.codes[known])
+        from hedgerow.index.splice import lower_bounds
+
+        first, end = old.children(parents.same[of[known]])
+        codes = added.codes[known]
+        low = lower_bounds(old.codes, first, end, codes)
+        found = (low < end) & (old.codes[np.minimum(low, old.num_nodes - 1)] == codes)
         at[known], same[known] = low, np.where(found, low, -1)
     return Placed(same, at)
 

@@ -234,7 +234,7 @@ def _splice_fan(
         adopted: [A] the old parent of each new node that has one.
         counts: [I] how many children each new parent has.
     """
-    from hedgerow.index.splice import largest_step, splice_start
+    from hedgerow.index.splice import splice_start
 
     bereft = owners(fan.start, fan.forks, children.gone)
     changed, deltas = _net(adopted, bereft[~in_sorted(bereft, parents.gone)])
@@ -247,8 +247,8 @@ def _splice_fan(
         heads = np.flatnonzero(np.diff(forks, prepend=-1))
         return None, forks, int(np.diff(heads, append=len(forks)).max()) + 1
     start = as_start(fan.start, fan.forks, fan.parents)
-    start = splice_start(start, parents.at, counts, parents.gone, changed, deltas)
-    return None if forked else start, as_forks(start, None) if forked else None, largest_step(start)
+    start, largest = splice_start(start, parents.at, counts, parents.gone, changed, deltas)
+    return None if forked else start, as_forks(start, None) if forked else None, largest
 
 
 def _net(more: np.ndarray, fewer: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,13 @@ FILTER_BITS = 64
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
+@njit(inline="always")
+def _copy(to, of):
+    # Over slices from 0 on, which the compiler makes a copy of blocks of.
+    for place in range(len(of)):
+        to[place] = of[place]
+
+
 @njit(nogil=True, cache=True)
 def _splice(old, at, new, gone, out):
     read, write, g = 0, 0, 0
@@ -20,8 +27,7 @@ def _splice(old, at, new, gone, out):
         while True:
             skips = g < len(gone) and gone[g] < stop
             end = gone[g] if skips else stop
-            for place in range(end - read):
-                out[write + place] = old[read + place]
+            _copy(out[write : write + end - read], old[read:end])
             write += end - read
             read = end
             if not skips:
@@ -35,11 +41,12 @@ def _splice(old, at, new, gone, out):
 
 @njit(nogil=True, cache=True)
 def _splice_start(start, at, counts, gone, changed, deltas, out):
-    total, write, a, g, c = 0, 0, 0, 0, 0
+    total, largest, write, a, g, c = 0, 0, 0, 0, 0, 0
     for parent in range(len(start)):
         while a < len(at) and at[a] == parent:
             out[write] = total
             total += counts[a]
+            largest = max(largest, counts[a])
             write += 1
             a += 1
         if parent == len(start) - 1:
@@ -48,20 +55,28 @@ def _splice_start(start, at, counts, gone, changed, deltas, out):
             g += 1
             continue
         out[write] = total
-        total += start[parent + 1] - start[parent]
+        count = np.int64(start[parent + 1] - start[parent])
         write += 1
         if c < len(changed) and changed[c] == parent:
-            total += deltas[c]
+            count += deltas[c]
             c += 1
+        total += count
+        largest = max(largest, count)
     out[write] = total
+    return largest
 
 
 @njit(nogil=True, cache=True)
-def _largest_step(start):
-    largest = 0
-    for parent in range(len(start) - 1):
-        largest = max(largest, start[parent + 1] - start[parent])
-    return largest
+def _lower_bounds(codes, first, end, wanted, out):
+    for row in range(len(wanted)):
+        low, high = np.int64(first[row]), np.int64(end[row])
+        while low < high:
+            middle = (low + high) // 2
+            if codes[middle] < wanted[row]:
+                low = middle + 1
+            else:
+                high = middle
+        out[row] = low
 
 
 @njit(nogil=True, cache=True)
@@ -90,8 +105,8 @@ def splice(old: np.ndarray, at: np.ndarray, new: np.ndarray, gone: np.ndarray) -
 
 def splice_start(
     start: np.ndarray, at: np.ndarray, counts: np.ndarray, gone: np.ndarray, changed: np.ndarray, deltas: np.ndarray
-) -> np.ndarray:
-    """Returns row pointers [P + I - G + 1] int32 after parents came, went and changed.
+) -> tuple[np.ndarray, int]:
+    """Returns row pointers [P + I - G + 1] int32 after parents came, went and changed, and their largest step.
 
     Args:
         start: [P + 1] int32.
@@ -102,13 +117,16 @@ def splice_start(
         deltas: [X] int64, how many more.
     """
     out = np.empty(len(start) + len(at) - len(gone), np.int32)
-    _splice_start(start, at, counts, gone, changed, deltas, out)
+    return out, int(_splice_start(start, at, counts, gone, changed, deltas, out))
+
+
+def lower_bounds(codes: np.ndarray, first: np.ndarray, end: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Returns, for each of `wanted` [R], the first node from `first` [R] on, and before `end` [R], whose code is not
+    below it, as int64; `end` where there is none. Codes [E] rise from `first` to `end`.
+    """
+    out = np.empty(len(wanted), np.int64)
+    _lower_bounds(codes, first, end, wanted, out)
     return out
-
-
-def largest_step(start: np.ndarray) -> int:
-    """Returns the largest number of children of one parent, by row pointers [P + 1]."""
-    return int(_largest_step(start))
 
 
 def find_integers(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -99,24 +99,18 @@ class Level:
         """Returns the parent of each of `nodes` [R]."""
         return owners(self.child_start, self.forks, nodes)
 
-    def search(self, parents: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the first child [R] of each of `parents` [R] whose code is not below the one of `codes` [R], or the
-        node after its last; and whether [R] it has that code. There are nodes, and parents are 0 to P - 1.
-        """
-        low, end = self.children(parents.astype(np.int64))
+    def find(self, parents: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """Returns the child [R] of each of `parents` [R] that has the code, or -1; a parent of -1 has none."""
+        if self.num_nodes == 0:
+            return np.full(len(parents), -1, np.int64)
+        low, end = self.children(np.maximum(parents, 0).astype(np.int64))
         low, high = low.astype(np.int64), end.astype(np.int64)
         for _ in range(int(self.max_branch).bit_length()):
             middle = (low + high) // 2
             right = (low < high) & (self.codes[np.minimum(middle, self.num_nodes - 1)] < codes)
             low, high = np.where(right, middle + 1, low), np.where(right, high, middle)
-        return low, (low < end) & (self.codes[np.minimum(low, self.num_nodes - 1)] == codes)
-
-    def find(self, parents: np.ndarray, codes: np.ndarray) -> np.ndarray:
-        """Returns the child [R] of each of `parents` [R] that has the code, or -1; a parent of -1 has none."""
-        if self.num_nodes == 0:
-            return np.full(len(parents), -1, np.int64)
-        low, found = self.search(np.maximum(parents, 0), codes)
-        return np.where(found & (parents >= 0), low, -1)
+        found = (low < end) & (self.codes[np.minimum(low, self.num_nodes - 1)] == codes) & (parents >= 0)
+        return np.where(found, low, -1)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
