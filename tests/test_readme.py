@@ -24,7 +24,7 @@ def test_tree_is_the_tree():
     source = ROOT / "src/hedgerow"
     tree = README[README.index("src/hedgerow/\n") : README.index("tests/  ")]
     named = set(re.findall(r"[├└]─ (\w+\.py)", tree))
-    rooms = (source, source / "index", source / "decode", source / "hf")
+    rooms = tuple(source / name for name in (".", "index", "decode", "hf", "live"))
     assert named == {path.name for room in rooms for path in room.glob("*.py")} - {"__init__.py", "__main__.py"}
 
 

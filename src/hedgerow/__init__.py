@@ -3,15 +3,28 @@
 from hedgerow.catalog import Catalog
 from hedgerow.constraints import ConstraintSet
 from hedgerow.decode.beams import Beams
+from hedgerow.decode.capacity import Capacity
 from hedgerow.decode.constrain import constrain
 from hedgerow.decode.constrained import Constraints
 from hedgerow.decode.device import DeviceIndex
 from hedgerow.decode.search import beam_search, start
 from hedgerow.decode.step import step
-from hedgerow.errors import ArgumentError, BackendError, CatalogError, ConstraintError, HedgerowError, IndexFileError
+from hedgerow.errors import (
+    ArgumentError,
+    BackendError,
+    CatalogError,
+    ConstraintError,
+    HedgerowError,
+    IndexFileError,
+    VersionError,
+)
 from hedgerow.index.build import build_index
+from hedgerow.index.diff import Diff, diff
 from hedgerow.index.files import load_index
+from hedgerow.index.merge import merge, subset
 from hedgerow.index.trie import TrieIndex
+from hedgerow.live.live import LiveIndex
+from hedgerow.live.version import Version
 from hedgerow.results import Results
 from hedgerow.tokens import TokenMap
 
@@ -21,21 +34,29 @@ __all__ = [
     "ArgumentError",
     "BackendError",
     "Beams",
+    "Capacity",
     "Catalog",
     "CatalogError",
     "ConstraintError",
     "ConstraintSet",
     "Constraints",
     "DeviceIndex",
+    "Diff",
     "HedgerowError",
     "IndexFileError",
+    "LiveIndex",
     "Results",
     "TokenMap",
     "TrieIndex",
+    "Version",
+    "VersionError",
     "beam_search",
     "build_index",
     "constrain",
+    "diff",
     "load_index",
+    "merge",
     "start",
     "step",
+    "subset",
 ]

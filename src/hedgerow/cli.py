@@ -19,6 +19,7 @@ from rich.markup import escape
 import hedgerow as hr
 from hedgerow.bench.cli import bench, plan
 from hedgerow.cli_hf import explain, retrieve
+from hedgerow.cli_live import diff, live
 from hedgerow.errors import HedgerowError
 from hedgerow.index.build import Progress, ignore_progress
 
@@ -31,6 +32,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 bad input or a damaged index (one line says which), 2 wrong usage.",
 )
 app.add_typer(bench, name="bench")
+app.add_typer(live, name="live")
 out = Console()
 err = Console(stderr=True)
 
@@ -212,6 +214,7 @@ app.command(epilog="Example: hedgerow retrieve --model DIR --index items.hedgero
     retrieve
 )
 app.command(epilog="Example: hedgerow explain -p 'Recommend me a western' --item title=Shane")(explain)
+app.command(epilog="Example: hedgerow diff old.hedgerow new.hedgerow")(diff)
 app.command(epilog="Example: hedgerow plan --items 20e6 --levels 8 --codebook 2048")(plan)
 
 

@@ -17,6 +17,8 @@ from hedgerow.errors import CatalogError
 from hedgerow.ragged import ENDED, as_int64
 from hedgerow.sids import MAX_CODEBOOK_SIZE, RAGGED_HINT
 
+ELEMENT = "element"
+
 
 def as_column(values: Any, what: str) -> pa.Array:
     """Returns `values` (an Arrow, NumPy, pandas or Polars column, or a sequence) as one Arrow array.
@@ -53,11 +55,14 @@ def _one_array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
 
 
 def _plain(column: pa.Array) -> pa.Array:
-    """Returns `column` without dictionary and string views, of which Arrow cannot take rows or the order."""
+    """Returns `column` without dictionary and string views, of which Arrow cannot take rows or the order.
+
+    The values of lists are called "element", as Parquet calls them, so that what was saved and loaded is the same.
+    """
     if isinstance(column, pa.DictionaryArray):
         return _plain(column.dictionary).take(column.indices)
     plain = _plain_type(column.type)
-    return column if plain == column.type else column.cast(plain)
+    return column if plain.equals(column.type, check_metadata=True) else column.cast(plain)
 
 
 def _plain_type(type_: pa.DataType) -> pa.DataType:
@@ -68,11 +73,11 @@ def _plain_type(type_: pa.DataType) -> pa.DataType:
     if pa.types.is_struct(type_):
         return pa.struct([_plain_field(type_.field(at)) for at in range(type_.num_fields)])
     if pa.types.is_fixed_size_list(type_):
-        return pa.list_(_plain_field(type_.value_field), type_.list_size)
+        return pa.list_(_plain_field(type_.value_field).with_name(ELEMENT), type_.list_size)
     if pa.types.is_list(type_):
-        return pa.list_(_plain_field(type_.value_field))
+        return pa.list_(_plain_field(type_.value_field).with_name(ELEMENT))
     if pa.types.is_large_list(type_):
-        return pa.large_list(_plain_field(type_.value_field))
+        return pa.large_list(_plain_field(type_.value_field).with_name(ELEMENT))
     return type_
 
 
@@ -216,6 +221,45 @@ def repeated_rows(ids: pa.Array) -> tuple[int, int] | None:
     at = pc.index(pc.equal(ordered[1:], ordered[:-1]), True).as_py()
     first, second = sorted((order[at].as_py(), order[at + 1].as_py()))
     return first, second
+
+
+def find_rows(ids: pa.ChunkedArray, wanted: pa.Array) -> np.ndarray:
+    """Returns the row [R] in `ids`, which are distinct, of each of `wanted`, distinct and of their type; or -1."""
+    column = _one_array(ids)
+    if pa.types.is_integer(column.type):
+        from hedgerow.index.splice import find_integers
+
+        return find_integers(*(array.to_numpy(zero_copy_only=False) for array in (column, wanted)))
+    found = pc.index_in(sortable(column), value_set=sortable(wanted))
+    rows = np.full(len(wanted), -1, np.int64)
+    rows[found.drop_null().to_numpy()] = np.flatnonzero(found.is_valid().to_numpy(zero_copy_only=False))
+    return rows
+
+
+def ids_of_type(values: Any, field: pa.Field) -> pa.Array:
+    """Returns item ids (a column, or a sequence) as the type of `field`, each once; extension types as their storage.
+
+    Raises:
+        CatalogError: they are not of that type.
+    """
+    if isinstance(values, (pa.Array, pa.ChunkedArray)) or hasattr(values, "dtype"):
+        return sortable(as_type(as_column(values, "the item ids"), field)).unique()
+    try:
+        return sortable(pa.array(list(values), field.type)).unique()
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise CatalogError(f"item ids are {field.type} in the index; got {values!r:.100}: {error}.") from None
+
+
+def as_type(column: pa.Array | pa.ChunkedArray, field: pa.Field) -> pa.Array:
+    """Returns a column as the type of `field`.
+
+    Raises:
+        CatalogError: a value of it is not of that type.
+    """
+    try:
+        return _one_array(column if column.type == field.type else column.cast(field.type))
+    except pa.ArrowException as error:
+        raise CatalogError(f"{field.name} has the type {field.type} in the index; got {column.type}: {error}") from None
 
 
 def sids_of_columns(table: pa.Table, names: Sequence[str], *, ragged: bool = False) -> np.ndarray:

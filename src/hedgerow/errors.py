@@ -23,3 +23,7 @@ class BackendError(HedgerowError, RuntimeError):
 
 class ConstraintError(HedgerowError, ValueError):
     """A constraint set or an exclusion cannot be made, or does not fit the index or the batch."""
+
+
+class VersionError(HedgerowError, RuntimeError):
+    """A version of a live index was refused, or is not there; the one before serves on."""

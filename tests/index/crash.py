@@ -9,13 +9,15 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import hedgerow as hr
 
 OLD = hr.Catalog([[0, 1], [0, 1], [2, 0]], item_ids=["a", "b", "c"], codebook_sizes=4)
 NEW = hr.Catalog([[1, 1], [3, 2], [3, 3], [3, 0]], item_ids=[4, 3, 2, 1], codebook_sizes=4)
-WATCHED = ("open", "os.rename", "os.remove", "os.mkdir", "os.listdir", "os.chmod", "os.truncate")
+CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate", "os.utime")
+WATCHED = ("open", "os.listdir", *CHANGES)
 
 
 def stop_at(count: int, how: str, folder: Path) -> Callable[[], bool]:
@@ -36,15 +38,15 @@ def stop_at(count: int, how: str, folder: Path) -> Callable[[], bool]:
     return lambda: seen >= count
 
 
-def save_in_child(index: hr.TrieIndex, folder: Path, count: int, how: str) -> int:
-    """Returns 0 if the save makes fewer operations, 9 if it was killed, 1 if it raised, 2 if it got over it."""
+def in_child(action: Callable[[], object], folder: Path, count: int, how: str) -> int:
+    """Returns 0 if the action makes fewer operations, 9 if it was killed, 1 if it raised, 2 if it got over it."""
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     stopped = stop_at(count, how, folder)
     try:
-        index.save(folder)
-    except hr.IndexFileError as error:
+        action()
+    except (hr.IndexFileError, hr.VersionError) as error:
         os._exit(1 if "No space left" in str(error) else 3)
     except BaseException:
         os._exit(4)
@@ -67,7 +69,7 @@ def main(folder: Path, how: str, first: bool) -> None:
         work = folder / str(count)
         if not first:
             old.save(work)
-        code = save_in_child(new, work, count, how)
+        code = in_child(partial(new.save, work), work, count, how)
         after = loaded(work)
         left = sorted(name for name in os.listdir(work) if name.endswith("-new")) if work.exists() else []
         new.save(work)

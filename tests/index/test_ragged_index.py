@@ -88,10 +88,10 @@ def test_on_disk(index, tmp_path):
 
 
 def rewritten(folder: Any, **changes: Any) -> None:
-    from hedgerow.index.files import _digest_of
+    from hedgerow.index.files import digest_of
 
     manifest = read_manifest(folder) | changes
-    (folder / "manifest.json").write_text(json.dumps(manifest | {"sha256": _digest_of(manifest)}))
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"sha256": digest_of(manifest)}))
 
 
 @pytest.mark.parametrize("value", [False, 1, "true", None])

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from hedgerow.decode.beams import Beams
+from hedgerow.decode.capacity import Capacity
 from hedgerow.decode.ops import Array, Ops, ops_of
 from hedgerow.errors import ArgumentError, BackendError
 from hedgerow.index.fanout import count_parents
@@ -54,22 +55,42 @@ class DeviceIndex:
         levels: L levels.
         ops: the backend's operations.
         device: where the arrays are, in the backend's own terms.
+        capacity: what the arrays are padded to, or None.
     """
 
     levels: tuple[DeviceLevel, ...]
     ops: Ops
     device: Any
+    capacity: Capacity | None = None
 
     @property
     def num_levels(self) -> int:
         """L."""
         return len(self.levels)
 
+    def refill(self, index: TrieIndex) -> None:
+        """Puts another index, which fits in the capacity, in the place of this one: into the same tensors of PyTorch,
+        so that a captured CUDA graph goes on with it. No search may be under way on this one; on a GPU, what was
+        launched before on the same stream ends first.
+
+        Raises:
+            ArgumentError: this index has no capacity, or the other does not fit in.
+            BackendError: it is not on PyTorch.
+        """
+        if self.ops.name != "torch":
+            raise BackendError("only tensors of PyTorch are refilled; give a compiled step index.to(...).")
+        if self.capacity is None:
+            raise ArgumentError("only an index with a capacity can be refilled: index.to(..., capacity=...).")
+        for mine, level in zip(self.levels, self.capacity.padded(index), strict=True):
+            for name, array in level.arrays.items():
+                tensor = getattr(mine, name)
+                tensor.copy_(_from_numpy(array.view(f"i{array.itemsize}") if array.itemsize > 1 else array))
+
     def __repr__(self) -> str:
         return f"DeviceIndex(levels={self.num_levels}, backend={self.ops.name!r}, device={str(self.device)!r})"
 
 
-def to_device(index: TrieIndex, backend: str, device: Any = None) -> DeviceIndex:
+def to_device(index: TrieIndex, backend: str, device: Any = None, capacity: Capacity | None = None) -> DeviceIndex:
     """Returns `index` as arrays of `backend` on `device`: `TrieIndex.to`."""
     ops = ops_of(backend)
     put, where = PLACERS[backend](device)
@@ -89,7 +110,8 @@ def to_device(index: TrieIndex, backend: str, device: Any = None) -> DeviceIndex
             level.end,
         )
 
-    made = DeviceIndex(tuple(level_on_device(level) for level in index.levels), ops, where)
+    levels = index.levels if capacity is None else capacity.padded(index)
+    made = DeviceIndex(tuple(level_on_device(level) for level in levels), ops, where, capacity)
     HOSTS[made] = index
     return made
 
@@ -147,13 +169,16 @@ def _torch_placer(device: Any) -> tuple[Any, Any]:
     except (RuntimeError, AssertionError, TypeError) as error:
         raise BackendError(f"PyTorch cannot use device {device!r}: {error}") from None
 
-    def put(array: np.ndarray) -> Array:
-        with warnings.catch_warnings():
-            # The index is read-only, and nothing here writes to it, so PyTorch may share its memory.
-            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            return torch.from_numpy(array).to(where)
+    return lambda array: _from_numpy(array).to(where), where
 
-    return put, where
+
+def _from_numpy(array: np.ndarray) -> Array:
+    import torch
+
+    with warnings.catch_warnings():
+        # The index is read-only, and only padded copies of it are written to, so PyTorch may share its memory.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
 
 
 def _jax_placer(device: Any) -> tuple[Any, Any]:
@@ -199,7 +224,7 @@ def _register_with_jax() -> None:
     register(Constraints, ["levels"], [])
     register(Beams, ["codes", "scores", "states", "parents"], [])
     register(DeviceLevel, [*ARRAYS], ["codebook_size", "max_branch", "end"])
-    register(DeviceIndex, ["levels"], ["ops", "device"])
+    register(DeviceIndex, ["levels"], ["ops", "device", "capacity"])
     # So that an exported step, which takes and gives Beams, can be written to a file.
     for kind in (Beams, LevelConstraints, Constraints):
         jax.export.register_pytree_node_serialization(

@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from hedgerow.decode.numba import children_of
+from hedgerow.decode.numba import _children
 
 
 @njit(cache=True, nogil=True)
@@ -18,7 +18,7 @@ def child_rows(kind, pointers, codes, code_of_token, tokens, states):
         code = code_of_token[tokens[row]]
         if states[row] < 0 or code < 0:
             continue
-        low, end = children_of(kind, pointers, states[row])
+        low, end = _children(kind, pointers, states[row])
         high = end
         while low < high:
             middle = (low + high) // 2
@@ -37,7 +37,7 @@ def write_children(kind, pointers, codes, token_of_code, states, scores, out):
     for row in range(len(states)):
         if states[row] < 0:
             continue
-        first, end = children_of(kind, pointers, states[row])
+        first, end = _children(kind, pointers, states[row])
         for node in range(first, end):
             token = token_of_code[codes[node]]
             out[row, token] = scores[row, token]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Progress = Callable[[str, int, int], None]
+DenseLevels = Collection[int] | Literal["auto"]
 DENSE_FILL = 4
 BITMAP_LIMIT = 2**33
 CHUNK_BITS = 2**26
@@ -31,7 +32,7 @@ def ignore_progress(what: str, done: int, total: int) -> None:
 def build_index(
     catalog: Catalog,
     *,
-    dense_levels: Collection[int] | Literal["auto"] = "auto",
+    dense_levels: DenseLevels = "auto",
     progress: Progress = ignore_progress,
 ) -> TrieIndex:
     """Builds the flat trie of a catalog; time O(N · L), after one sort.
@@ -50,8 +51,7 @@ def build_index(
     """
     if not isinstance(catalog, Catalog):
         raise ArgumentError(f"build_index takes a Catalog; got {type(catalog).__name__}. Make one: hr.Catalog(sids).")
-    by_rule = isinstance(dense_levels, str) and dense_levels == "auto"
-    by_hand = set() if by_rule else _checked_levels(dense_levels, catalog.num_levels)
+    is_dense = dense_rule(dense_levels, catalog.num_levels)
     passes = catalog.num_levels + 2
     progress("sort", 0, passes)
     order = sorted_rows(catalog)
@@ -63,9 +63,7 @@ def build_index(
         progress(f"level {at}", at + 1, passes)
         is_first, codes = _new_nodes(is_new, codes)
         level = _level(codes, *fan_out(is_first, parents), size, end)
-        if pays_dense(level) if by_rule else at in by_hand and level.num_nodes:
-            level = with_bitmap(level, at)
-        levels.append(level)
+        levels.append(with_bitmap(level, at) if is_dense(at, level) else level)
         parents = level.num_nodes
     progress("items", passes - 1, passes)
     leaf_start, leaf_forks, _ = fan_out(is_new, parents)
@@ -99,6 +97,14 @@ def _level(
 ) -> Level:
     codes = codes.astype(np.min_scalar_type(codebook_size - 1))
     return Level(codes, child_start, forks, None, codebook_size, max_branch, end)
+
+
+def dense_rule(dense_levels: DenseLevels, num_levels: int) -> Callable[[int, Level], bool]:
+    """Returns what says of a level, by its number and itself, whether it is made dense: `build_index`."""
+    if isinstance(dense_levels, str) and dense_levels == "auto":
+        return lambda _, level: pays_dense(level)
+    by_hand = _checked_levels(dense_levels, num_levels)
+    return lambda at, level: at in by_hand and level.num_nodes > 0
 
 
 def pays_dense(level: Level) -> bool:

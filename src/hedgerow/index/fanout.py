@@ -108,3 +108,27 @@ def is_whole(start: np.ndarray | None, forks: np.ndarray | None, parents: int, c
         return parents == children
     inside = bool(forks[0] >= 0 and forks[-1] < parents and (np.diff(forks) >= 0).all())
     return inside and parents + len(forks) == children
+
+
+def first_children(start: np.ndarray | None, forks: np.ndarray | None, parents: np.ndarray) -> np.ndarray:
+    """Returns the first child of each of `parents` [R], 0 to P: P children there are in all where a parent is P."""
+    if start is not None:
+        return start[parents].astype(np.int64)
+    return parents if forks is None else parents + np.searchsorted(forks, parents, "left")
+
+
+def as_start(start: np.ndarray | None, forks: np.ndarray | None, parents: int) -> np.ndarray:
+    """Returns the row pointers [P + 1] int32, however the fan-out is held."""
+    if start is not None:
+        return start
+    counts = np.ones(parents, np.int32)
+    if forks is not None:
+        counts += np.bincount(forks, minlength=parents).astype(np.int32)
+    return np.concatenate((np.zeros(1, np.int32), np.cumsum(counts, dtype=np.int32)))
+
+
+def as_forks(start: np.ndarray | None, forks: np.ndarray | None) -> np.ndarray:
+    """Returns the forks [E - P] int32, however the fan-out is held; each parent has a child."""
+    if start is not None:
+        return np.repeat(np.arange(len(start) - 1, dtype=np.int32), np.diff(start) - 1)
+    return np.zeros(0, np.int32) if forks is None else forks

@@ -45,7 +45,7 @@ def save_index(index: TrieIndex, path: str | Path, *, write_items: Callable[[Pat
     folder = as_folder(path)
     try:
         claim_folder(folder)
-        with _locked(folder):
+        with locked(folder):
             _write(index, folder, write_items or partial(_write_items, index.items_table))
     except OSError as error:
         raise IndexFileError(f"the index cannot be saved to {folder}: {error.strerror or error}.") from error
@@ -59,7 +59,7 @@ def _write(index: TrieIndex, folder: Path, write_items: Callable[[Path], None]) 
         write_tensors(_tensors(index), trie)
         write_items(items)
         files = {"trie": _sealed(trie, "trie-{}.safetensors"), "items": _sealed(items, "items-{}.parquet")}
-        _replace(manifest, folder / MANIFEST, _manifest_bytes(index, files))
+        replace_file(manifest, folder / MANIFEST, _manifest_bytes(index, files))
     finally:
         for new in (trie, items, manifest):
             new.unlink(missing_ok=True)
@@ -87,21 +87,21 @@ def load_index(path: str | Path, *, mmap: bool = False, verify: bool | None = No
     check = not mmap if verify is None else verify
     try:
         while True:
-            stamp = _stamp(folder)
+            stamp = stamp_of(folder / MANIFEST)
             try:
                 return _load(folder, read_manifest(folder), mmap, check)
             except FileNotFoundError as error:
                 # If a writer replaced the index after its manifest was read, the new manifest names other files.
-                if _stamp(folder) == stamp:
+                if stamp_of(folder / MANIFEST) == stamp:
                     raise IndexFileError(f"{error.filename} is missing. Build and save the index again.") from error
     except OSError as error:
         raise IndexFileError(f"{folder} cannot be read: {error.strerror or error}.") from error
 
 
-def _stamp(folder: Path) -> tuple[int, int] | None:
-    """Returns what tells the manifest of one save from that of another, be they of one content."""
+def stamp_of(path: Path) -> tuple[int, int] | None:
+    """Returns what tells a file from the one that replaces it, be they of one content; None where there is none."""
     try:
-        info = (folder / MANIFEST).stat()
+        info = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
     return info.st_ino, info.st_mtime_ns
@@ -145,7 +145,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise IndexFileError(
             f"{folder} has format version {version}; this hedgerow reads up to {VERSION}. Upgrade it, or build anew."
         )
-    if not complete or manifest.get("sha256") != _digest_of(manifest):
+    if not complete or manifest.get("sha256") != digest_of(manifest):
         raise IndexFileError(f"{path} was altered or damaged: its checksum differs. Build and save the index again.")
     return manifest
 
@@ -185,7 +185,7 @@ def _load(folder: Path, manifest: dict[str, Any], mmap: bool, verify: bool) -> T
                 f"{path} has {size:,} bytes, but should have {expected['bytes']:,}: it was cut short or altered. "
                 "Build and save the index again."
             )
-        if verify and _digest(path) != expected["sha256"]:
+        if verify and digest(path) != expected["sha256"]:
             raise IndexFileError(
                 f"{path} was altered or damaged: its checksum differs. Build and save the index again."
             )
@@ -247,15 +247,17 @@ def _manifest_bytes(index: TrieIndex, files: dict[str, Any]) -> bytes:
     }
     if index.ragged:
         manifest["ragged"] = True
-    return json.dumps(manifest | {"sha256": _digest_of(manifest)}, indent=1, sort_keys=True).encode() + b"\n"
+    return json.dumps(manifest | {"sha256": digest_of(manifest)}, indent=1, sort_keys=True).encode() + b"\n"
 
 
-def _digest_of(manifest: dict[str, Any]) -> str:
+def digest_of(manifest: dict[str, Any]) -> str:
+    """Returns the checksum of a manifest, which is its key sha256: see docs/format.md."""
     rest = {key: value for key, value in manifest.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """Returns the SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -287,7 +289,7 @@ def _is_foreign(manifest: bytes, *, alone: bool) -> bool:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Lets one writer at a time into the folder; the lock goes with the process that holds it."""
     # Not through a link, and without cutting what is there.
     handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
@@ -329,22 +331,29 @@ def _read_items(path: Path, data: np.ndarray, items: int) -> pa.Table:
 
 def _sealed(path: Path, pattern: str) -> dict[str, Any]:
     """Flushes a new file to disk and names it by its checksum; returns its entry in the manifest."""
-    _sync(path)
-    entry = {"bytes": path.stat().st_size, "sha256": _digest(path)}
+    sync(path)
+    entry = {"bytes": path.stat().st_size, "sha256": digest(path)}
     entry["name"] = pattern.format(entry["sha256"][:16])
     os.replace(path, path.with_name(entry["name"]))
     return entry
 
 
-def _replace(new: Path, path: Path, content: bytes) -> None:
+def replace_file(new: Path, path: Path, content: bytes) -> None:
+    """Writes the file `path` by way of `new`, beside it: whoever reads it sees what was there, or all of `content`."""
+    before = stamp_of(path)
     new.write_bytes(content)
-    _sync(new)
-    _sync(path.parent)
+    if before is not None:
+        # Never as old as the one before it, whose number on the disk it may come to have.
+        date = max(before[1] + 1, new.stat().st_mtime_ns)
+        os.utime(new, ns=(date, date))
+    sync(new)
+    sync(path.parent)
     os.replace(new, path)
-    _sync(path.parent)
+    sync(path.parent)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Flushes a file or a folder to disk."""
     if os.name == "nt" and path.is_dir():
         return
     handle = os.open(path, os.O_RDONLY)

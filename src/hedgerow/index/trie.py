@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from hedgerow.constraints import ConstraintSet, Missing
     from hedgerow.decode.beams import Beams
+    from hedgerow.decode.capacity import Capacity
     from hedgerow.decode.constrain import Exclusions, Sets
     from hedgerow.decode.device import DeviceIndex
     from hedgerow.index.lookup import IdLookup
@@ -382,15 +383,19 @@ class TrieIndex:
 
         return results_of(self, beams, constraints, exclude, Picking(k, order_by, caps))
 
-    def to(self, backend: str, device: Any = None) -> DeviceIndex:
+    def to(self, backend: str, device: Any = None, *, capacity: Capacity | None = None) -> DeviceIndex:
         """Returns the trie as arrays of "numpy", "torch" or "jax" on `device`, ready for `step` and `beam_search`.
+
+        With a capacity, ``hr.Capacity.of(index)``, arrays are padded to it. All indexes that fit in then have the same
+        shapes, and a step that was compiled for one runs on each.
 
         Raises:
             BackendError: the backend is unknown or not installed.
+            ArgumentError: the index does not fit in the capacity.
         """
         from hedgerow.decode.device import to_device
 
-        return to_device(self, backend, device)
+        return to_device(self, backend, device, capacity)
 
     def save(self, path: Any) -> None:
         """Writes the index to the folder `path`, whole or not at all; an index there before is replaced.

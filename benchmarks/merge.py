@@ -1,0 +1,77 @@
+"""How long a merge takes beside a build of the whole, and that both give the same bytes.
+
+``python benchmarks/merge.py --items 1e7 --share 0.01``: uniformly random SIDs of 8 codes of 2,048, integer ids; each is
+timed in turn, `--repeats` times. The build has its catalog at hand; the time to make that is told beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import hedgerow as hr
+
+LEVELS, CODEBOOK = 8, 2048
+
+
+def timed(seconds: list[float], action: Callable[[], Any]) -> Any:
+    """Returns what `action` does, and notes how long it took."""
+    started = time.perf_counter()
+    result = action()
+    seconds.append(time.perf_counter() - started)
+    return result
+
+
+def same(left: hr.TrieIndex, right: hr.TrieIndex) -> bool:
+    """Whether two indexes have the same arrays and items."""
+    pairs = [(a.arrays, b.arrays) for a, b in zip(left.levels, right.levels, strict=True)]
+    pairs.append((left.leaf_arrays, right.leaf_arrays))
+    arrays = all(
+        mine.keys() == theirs.keys()
+        and all(mine[name].dtype == theirs[name].dtype and np.array_equal(mine[name], theirs[name]) for name in mine)
+        for mine, theirs in pairs
+    )
+    facts = left.max_branch_factors == right.max_branch_factors
+    return arrays and facts and left.items_table.equals(right.items_table)
+
+
+def main() -> None:
+    """Measures, and prints medians with the smallest and the largest."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--items", type=float, default=1e7)
+    parser.add_argument("--share", type=float, default=0.01)
+    parser.add_argument("--repeats", type=int, default=7)
+    options = parser.parse_args()
+    items, more = int(options.items), int(options.items * options.share)
+    rng = np.random.default_rng(20_260_222)
+    sids = rng.integers(0, CODEBOOK, (items + more, LEVELS), dtype=np.uint16)
+    ids = rng.permutation(items + more)
+
+    def catalog(rows: slice) -> hr.Catalog:
+        return hr.Catalog(sids[rows], codebook_sizes=CODEBOOK, item_ids=ids[rows])
+
+    index, added = hr.build_index(catalog(slice(0, items))), catalog(slice(items, None))
+    index.items_table  # noqa: B018
+    hr.merge(index, added)  # Compiles the passes, where that is not done yet.
+    names = ("catalog", "build", "merge", "table of the built", "table of the merged")
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(options.repeats):
+        whole = timed(seconds["catalog"], lambda: catalog(slice(None)))
+        built = timed(seconds["build"], lambda whole=whole: hr.build_index(whole))
+        merged = timed(seconds["merge"], lambda: hr.merge(index, added))
+        timed(seconds["table of the built"], lambda built=built: built.items_table)
+        timed(seconds["table of the merged"], lambda merged=merged: merged.items_table)
+    assert same(merged, built)
+    for name, values in seconds.items():
+        print(f"{name:>20}: {statistics.median(values):.3f} s ({min(values):.3f} to {max(values):.3f})")
+    ratios = [build / merge for build, merge in zip(seconds["build"], seconds["merge"], strict=True)]
+    print(f"{'build / merge':>20}: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""What is different between two indexes, against brute force over their items."""
+
+import datetime as dt
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import catalogs
+
+import hedgerow as hr
+
+
+def items_of(catalog):
+    rows = catalog.attributes.to_pylist()
+    return dict(zip(catalog.item_ids.to_pylist(), zip(catalog.sids.tolist(), rows, strict=True), strict=True))
+
+
+@given(catalog=catalogs(), seed=st.integers(0, 2**32))
+def test_every_difference_is_told(catalog, seed):
+    rng = np.random.default_rng(seed)
+
+    def part():
+        rows = rng.permutation(len(catalog))[: rng.integers(len(catalog) + 1)]
+        sids = catalog.sids[rows].copy()
+        sids[rng.random(len(rows)) < 0.3] = catalog.sids[0]
+        prices = [None if price == 3 else price for price in rng.integers(0, 4, len(rows)).tolist()]
+        values = [float("nan") if value == 0 else value for value in rng.integers(0, 2, len(rows)).tolist()]
+        tags = [[["x"], [], None][tag] for tag in rng.integers(0, 3, len(rows)).tolist()]
+        columns = {
+            "price": pa.array(prices, pa.int32()),
+            "value": pa.array(values, pa.float64()),
+            "tags": pa.array(tags, pa.list_(pa.string())),
+        }
+        ids = pa.array(rows.tolist(), pa.int64())
+        return hr.Catalog(sids, codebook_sizes=catalog.codebook_sizes, item_ids=ids, attributes=columns)
+
+    old, new = part(), part()
+    found = hr.diff(hr.build_index(old), hr.build_index(new))
+    before, after = items_of(old), items_of(new)
+    both = before.keys() & after.keys()
+    assert sorted(found.added.to_pylist()) == sorted(after.keys() - before.keys())
+    assert sorted(found.removed.to_pylist()) == sorted(before.keys() - after.keys())
+    assert sorted(found.moved.to_pylist()) == sorted(item for item in both if before[item][0] != after[item][0])
+    # As text, in which a NaN is equal to itself.
+    changed = [item for item in both if str(before[item][1]) != str(after[item][1])]
+    assert sorted(found.changed.to_pylist()) == sorted(changed)
+    sids = [{tuple(sid) for sid, _ in items.values()} for items in (before, after)]
+    assert [tuple(sid) for sid in found.sids_added.tolist()] == sorted(sids[1] - sids[0])
+    assert [tuple(sid) for sid in found.sids_removed.tolist()] == sorted(sids[0] - sids[1])
+
+
+def index_of(sids, ids, **columns):
+    return hr.build_index(hr.Catalog(sids, codebook_sizes=9, item_ids=ids, attributes=columns))
+
+
+def test_columns_and_levels_that_only_one_has():
+    old = index_of([[0, 1], [2, 3]], ["a", "b"], price=[1, 2], year=[2001, 2002])
+    new = index_of([[0, 1, 5], [2, 3, 5]], ["a", "c"], price=["1", "x"], day=[dt.date(2020, 1, 1)] * 2)
+    found = hr.diff(old, new)
+    assert (found.columns_added, found.columns_removed) == (("day",), ("year",))
+    assert found.moved.to_pylist() == ["a"]
+    # A price that is text is compared as a number, where it is one.
+    assert found.changed.to_pylist() == []
+    before, after = found.levels[2]
+    assert before is None
+    assert after is not None
+    assert after["nodes"] == 2
+    assert found.counts == {"added": 1, "removed": 1, "moved": 1, "changed": 0, "sids_added": 2, "sids_removed": 2}
+    assert found.to_dict(limit=1)["examples"]["added"] == ["c"]
+
+
+def test_an_index_and_itself():
+    index = index_of([[0, 1], [2, 3]], ["a", "b"], price=[1, 2])
+    assert set(hr.diff(index, index).counts.values()) == {0}
+
+
+def test_what_cannot_be_compared():
+    with pytest.raises(hr.CatalogError, match="item_id has the type int64 in the index; got string"):
+        hr.diff(index_of([[0, 1]], [1]), index_of([[0, 1]], ["x"]))
+    with pytest.raises(hr.ArgumentError, match="two indexes; got str"):
+        hr.diff("old", "new")  # type: ignore[arg-type]

@@ -1,0 +1,342 @@
+"""A live index: what changes, what is refused, who sees which version, and when files go."""
+
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from livesupport import items_of
+from naive import same_trie
+
+import hedgerow as hr
+from hedgerow.live.store import Store
+
+FIRST = hr.Catalog([[0, 1], [0, 1], [2, 0]], item_ids=["a", "b", "c"], codebook_sizes=4)
+ITEMS = {"a": [0, 1], "b": [0, 1], "c": [2, 0]}
+
+
+def catalog(**items):
+    return hr.Catalog(list(items.values()), item_ids=list(items), codebook_sizes=4)
+
+
+def flat(beams):
+    return np.zeros((*beams.states.shape, 4))
+
+
+def files(path):
+    return sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "shop.live"
+
+
+@pytest.fixture
+def live(path):
+    return hr.LiveIndex.create(path, hr.build_index(FIRST))
+
+
+def test_items_come_move_and_go(live, path):
+    assert (live.version.number, items_of(live.version)) == (1, ITEMS)
+    assert items_of(live.add(catalog(d=[3, 3]))) == ITEMS | {"d": [3, 3]}
+    assert items_of(live.update(catalog(a=[3, 0]), removed=["b"])) == {"a": [3, 0], "c": [2, 0], "d": [3, 3]}
+    assert items_of(live.remove(["d"])) == {"a": [3, 0], "c": [2, 0]}
+    assert items_of(live.add(catalog(d=[1, 1]))) == {"a": [3, 0], "c": [2, 0], "d": [1, 1]}
+    assert [info.items for info in live.versions()] == [3, 4, 3, 2, 3]
+    assert [info.parent for info in live.versions()] == [None, 1, 2, 3, 4]
+    again = hr.LiveIndex.open(path)
+    assert (again.version.number, items_of(again.version)) == (5, items_of(live.version))
+    built = hr.build_index(catalog(a=[3, 0], c=[2, 0], d=[1, 1]))
+    assert same_trie(again.version.index, built)
+    assert again.version.index.items_table.equals(built.items_table)
+
+
+def test_removed_items_are_gone_from_results_at_once(live, path):
+    def found(version):
+        beams = hr.beam_search(
+            version.index, lambda beams: np.zeros((*beams.states.shape, 4)), batch_size=2, beam_width=5
+        )
+        return [sorted(results.item_ids) for results in version.items(beams)]
+
+    before = files(path)
+    old = live.version
+    version = live.remove(["a"])
+    assert found(version) == [["b", "c"]] * 2
+    assert found(old) == [["a", "b", "c"]] * 2
+    assert version.removed.tolist() == [True, False, False]
+    assert version.num_items == 2
+    assert version.index is old.index
+    # Nothing of the index was written again.
+    assert set(files(path)) - set(before) == {"versions/2/.lock", "versions/2/removed.npy"}
+    assert found(live.remove(["c"])) == [["b"]] * 2
+    assert live.update().removed.tolist() == [False]
+    assert found(live.version) == [["b"]] * 2
+
+
+def test_results_without_attributes_or_with_them_lose_the_same_rows(path):
+    attributes = {"price": [1, 2, 3]}
+    index = hr.build_index(hr.Catalog(FIRST.sids, item_ids=["a", "b", "c"], codebook_sizes=4, attributes=attributes))
+    version = hr.LiveIndex.create(path, index).remove(["b"])
+    beams = hr.beam_search(version.index, flat, batch_size=1, beam_width=5)
+    results = version.items(beams)[0]
+    prices = dict(zip(results.item_ids, results.attributes.column("price").to_pylist(), strict=True))
+    assert prices == {"a": 1, "c": 3}
+    assert len(results.sids) == len(results.scores) == len(results.rows) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda live: live.add(catalog(a=[1, 1])), hr.CatalogError, "item 'a' is there already"),
+        (lambda live: live.remove(["z"]), hr.CatalogError, "no item 'z'"),
+        (lambda live: live.update(removed=["b", "z"]), hr.CatalogError, "no item 'z'"),
+        (
+            lambda live: live.remove(["a", "b", "c"]),
+            hr.VersionError,
+            r"no items. Version 1 serves.*\['empty'\]",
+        ),
+        (lambda live: live.remove(["a", "b"]), hr.VersionError, r"1 of 3 items.*allow=\['shrunk'\]"),
+        (lambda live: live.update(removed=["a", "b"]), hr.VersionError, "1 of 3 items"),
+        (lambda live: live.publish(hr.build_index(FIRST.filter([False] * 3))), hr.VersionError, "no items"),
+        (
+            lambda live: live.publish(hr.build_index(hr.Catalog([[0, 1]] * 3, codebook_sizes=5))),
+            hr.VersionError,
+            r"codebooks of \[4, 4\] codes, not \[5, 5\]",
+        ),
+        (
+            lambda live: live.publish(hr.build_index(hr.Catalog([[0]] * 3, codebook_sizes=4))),
+            hr.VersionError,
+            "codebooks",
+        ),
+        (lambda live: live.publish("index"), hr.ArgumentError, "a version is a TrieIndex"),
+        (lambda live: live.remove(["a"], allow="shrunk"), hr.ArgumentError, "allow is a list of"),
+        (lambda live: live.rollback(), hr.VersionError, "no version None"),
+        (lambda live: live.rollback(7), hr.VersionError, "no version 7 to roll back to; kept are 1"),
+    ],
+)
+def test_what_is_refused_leaves_nothing_and_the_old_version_serves(live, path, change, error, message):
+    before = files(path)
+    with pytest.raises(error, match=message):
+        change(live)
+    assert files(path) == before
+    assert live.version.number == 1
+    assert items_of(hr.LiveIndex.open(path).version) == ITEMS
+
+
+def test_what_is_allowed_by_name_is_not_refused(live):
+    assert live.remove(["a", "b"], allow=["shrunk"]).num_items == 1
+    assert live.remove(["c"], allow=["empty"]).num_items == 0
+    assert live.add(catalog(a=[1, 1])).num_items == 1
+    other = hr.build_index(hr.Catalog([[7, 1, 1]], codebook_sizes=8, item_ids=["x"]))
+    assert live.publish(other, allow=["codebooks"]).index.codebook_sizes == (8, 8, 8)
+
+
+def test_a_version_that_was_written_wrong_is_refused(live, path):
+    index = hr.build_index(catalog(a=[0, 1], b=[0, 2], c=[2, 0]))
+    broken = replace(index.levels[1], codes=index.levels[1].codes[::-1].copy())
+    before = files(path)
+    with pytest.raises(hr.VersionError, match=r"version 2 was refused, and the one before serves on.*level 1"):
+        live.publish(replace(index, levels=(index.levels[0], broken)))
+    assert files(path) == before
+    assert live.refresh().number == 1
+
+
+def test_a_failing_preparation_leaves_the_old_version(path):
+    hr.LiveIndex.create(path, hr.build_index(FIRST))
+    prepared = []
+
+    def prepare(version):
+        if version.num_items > 3:
+            raise MemoryError("no room on the device")
+        prepared.append(version.number)
+
+    live = hr.LiveIndex.open(path, prepare=prepare)
+    before = files(path)
+    with pytest.raises(MemoryError):
+        live.add(catalog(d=[3, 3]))
+    assert (live.version.number, prepared, files(path)) == (1, [1], before)
+    assert live.remove(["a"]).number == 2
+
+
+def test_rollback_goes_back_step_by_step_and_forward_by_number(live, path):
+    live.add(catalog(d=[3, 3]))
+    live.remove(["d"])
+    assert items_of(live.rollback()) == ITEMS | {"d": [3, 3]}
+    assert items_of(live.rollback()) == ITEMS
+    assert items_of(live.rollback(3)) == ITEMS
+    assert live.rollback(2).number == 2
+    # Numbers are never used again.
+    assert live.add(catalog(e=[1, 1])).info.parent == 2
+    assert live.version.number == 4
+    assert items_of(hr.LiveIndex.open(path).version) == ITEMS | {"d": [3, 3], "e": [1, 1]}
+
+
+def test_rollback_to_damage_is_refused(live, path):
+    live.add(catalog(d=[3, 3]))
+    trie = next((path / "versions" / "1").glob("trie-*"))
+    data = bytearray(trie.read_bytes())
+    data[-1] ^= 1
+    trie.write_bytes(data)
+    with pytest.raises(hr.VersionError, match=r"version 1 was refused.*2 serves on.*checksum"):
+        live.rollback()
+    assert live.refresh().number == 2
+
+
+def test_readers_follow_and_hold_what_they_began_with(live, path):
+    reader = hr.LiveIndex.open(path)
+    held = reader.version
+    live.add(catalog(d=[3, 3]))
+    assert reader.version.number == 1
+    assert reader.refresh().number == 2
+    assert items_of(held) == ITEMS
+    live.rollback()
+    assert items_of(reader.refresh()) == ITEMS
+    assert reader.refresh() is reader.version
+
+
+def test_a_reader_told_of_damage_serves_on(path):
+    reader = hr.LiveIndex.create(path, hr.build_index(FIRST))
+    manifest = path / "current.json"
+    content = manifest.read_text()
+    manifest.write_text(content.replace('"items": 3', '"items": 4'))
+    with pytest.raises(hr.VersionError, match=r"checksum differs.* Version 1 serves on"):
+        reader.refresh()
+    assert items_of(reader.version) == ITEMS
+    manifest.write_text(content)
+    assert reader.refresh().number == 1
+
+
+def test_a_held_version_is_not_pruned(live, path):
+    other = hr.LiveIndex.open(path)
+    held = other.version
+    for name, sid in (("d", [3, 3]), ("e", [1, 1]), ("f", [1, 2])):
+        live.add(catalog(**{name: sid}))
+    assert live.prune(keep=2) == [2]
+    assert items_of(held) == ITEMS
+    assert live.rollback(1).number == 1
+    live.rollback(4)
+    other.refresh()
+    del held
+    assert live.prune(keep=1) == [1, 3]
+    assert os.listdir(path / "versions") == ["4"]
+    with pytest.raises(hr.VersionError, match="kept are 4"):
+        live.rollback(1)
+
+
+def test_another_process_holds_its_version_too(live, path):
+    code = "import sys, hedgerow as hr; held = hr.LiveIndex.open(sys.argv[1]); print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        live.add(catalog(d=[3, 3]))
+        assert live.prune(keep=0) == []
+        child.communicate()
+    assert live.prune(keep=0) == [1]
+
+
+def test_the_index_under_removals_stays_with_them(live):
+    live.remove(["a"])
+    live.remove(["b"], allow=["shrunk"])
+    assert live.prune(keep=0) == [2]
+    assert items_of(live.rollback(1)) == ITEMS
+
+
+def test_two_processes_write_at_once_and_no_update_is_lost(live, path):
+    code = """
+import sys, hedgerow as hr
+live = hr.LiveIndex.open(sys.argv[1])
+for number in range(12):
+    live.add(hr.Catalog([[number % 4, int(sys.argv[2])]], item_ids=[f"{sys.argv[2]}-{number}"], codebook_sizes=4))
+    live.prune(keep=2)
+"""
+    children = [subprocess.Popen([sys.executable, "-c", code, str(path), str(writer)]) for writer in range(2)]
+    reader, seen = hr.LiveIndex.open(path), set()
+    while any(child.poll() is None for child in children):
+        version = reader.refresh()
+        seen.add(version.number)
+        # Each version has one item more than the one before.
+        assert len(items_of(version)) == version.num_items == 2 + version.number
+    assert [child.returncode for child in children] == [0, 0]
+    assert live.refresh().number == 25
+    assert set(items_of(live.version)) == set(ITEMS) | {f"{writer}-{at}" for writer in range(2) for at in range(12)}
+    assert len(seen) > 2
+
+
+def test_threads_write_at_once_and_in_the_background(live):
+    threads = [threading.Thread(target=live.add, args=[catalog(**{f"t{at}": [1, at]})]) for at in range(4)]
+    futures = [live.update_in_background(catalog(**{f"b{at}": [3, at]})) for at in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {future.result().number for future in futures} <= set(range(2, 10))
+    assert live.version.number == 9
+    assert set(items_of(live.version)) == set(ITEMS) | {f"{kind}{at}" for kind in "tb" for at in range(4)}
+    with pytest.raises(hr.CatalogError):
+        live.update_in_background(removed=["z"]).result()
+
+
+def test_versions_are_moved_to_a_device_once(live):
+    first = live.version
+    assert first.to("numpy") is first.to("numpy")
+    # A removal leaves the index where it is.
+    assert live.remove(["a"]).to("numpy") is first.to("numpy")
+    assert live.update().to("numpy") is not first.to("numpy")
+
+
+def test_versions_with_headroom_have_the_same_shapes_until_they_outgrow_it(path):
+    def part(items):
+        sids = np.stack([items // 64, items % 64], axis=1)
+        return hr.Catalog(sids, item_ids=items, codebook_sizes=64)
+
+    live = hr.LiveIndex.create(path, hr.build_index(part(np.arange(0, 300, 3))), headroom=2)
+    first = live.version.to("numpy")
+    second = live.add(part(np.arange(1, 100, 3))).to("numpy")
+    assert second is not first
+    assert second.capacity is first.capacity
+    assert [level.codes.shape for level in second.levels] == [level.codes.shape for level in first.levels]
+    assert live.add(part(np.arange(300, 4000))).to("numpy").capacity != first.capacity
+    with pytest.raises(hr.ArgumentError, match="headroom is how many times"):
+        hr.LiveIndex.open(path, headroom=0.9)
+
+
+def test_what_is_no_live_index(tmp_path, path, live):
+    with pytest.raises(hr.IndexFileError, match=r"holds no current.json"):
+        hr.LiveIndex.open(tmp_path / "nothing")
+    with pytest.raises(hr.IndexFileError, match="is a live index already"):
+        hr.LiveIndex.create(path, hr.build_index(FIRST))
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "precious").touch()
+    with pytest.raises(hr.IndexFileError, match="holds 'precious'"):
+        hr.LiveIndex.create(tmp_path / "x", hr.build_index(FIRST))
+    (tmp_path / "file").touch()
+    with pytest.raises(hr.IndexFileError, match="is a file"):
+        hr.LiveIndex.create(tmp_path / "file", hr.build_index(FIRST))
+    with pytest.raises(hr.ArgumentError, match="max_shrink is a share"):
+        hr.LiveIndex.open(path, max_shrink=2)
+    with pytest.raises(hr.ArgumentError, match="keep is how many"):
+        live.prune(keep=-1)
+
+
+@pytest.mark.parametrize("change", [('"hedgerow-live"', '"other"'), ('"version": 1', '"version": 2'), ("{", "[")])
+def test_a_foreign_or_newer_manifest_is_told(live, path, change):
+    manifest = path / "current.json"
+    manifest.write_text(manifest.read_text().replace(*change))
+    with pytest.raises(hr.IndexFileError, match=r"not the manifest of a live index|format version 2"):
+        hr.LiveIndex.open(path)
+    assert live.version.number == 1
+
+
+def test_the_manifest_never_looks_unchanged(live, path):
+    """Not even where the disk gives a new file an old one's number, and clocks stand still."""
+    stamps = [Store(path).stamp()]
+    for _ in range(20):
+        live.remove(["a"])
+        live.rollback()
+        stamps.append(Store(path).stamp())
+    assert len(set(stamps)) == len(stamps)

@@ -1,0 +1,119 @@
+"""Searches in four threads while versions are added, removed from, swapped, rolled back and pruned.
+
+Every result must be right for the version that it names. A few seconds here; HEDGEROW_SOAK_SECONDS=60 for longer.
+"""
+
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+from livesupport import items_of
+
+import hedgerow as hr
+
+SIZES = (16, 32, 64)
+SECONDS = float(os.environ.get("HEDGEROW_SOAK_SECONDS", "3"))
+
+
+class Writer(threading.Thread):
+    """Changes the live index at random, and keeps what each version has to hold."""
+
+    def __init__(self, live, items, until):
+        super().__init__()
+        self.live, self.until, self.rng = live, until, np.random.default_rng(0)
+        self.expected, self.next_id, self.failed = {1: items}, len(items), None
+
+    def some(self, count, ids):
+        sids = np.stack([self.rng.integers(0, size, count) for size in SIZES], axis=1)
+        return hr.Catalog(sids, codebook_sizes=SIZES, item_ids=ids), dict(zip(ids.tolist(), sids.tolist(), strict=True))
+
+    def run(self):
+        try:
+            while time.monotonic() < self.until:
+                self.change()
+        except BaseException as error:
+            self.failed = error
+
+    def change(self):
+        items = self.expected[self.live.version.number]
+        kind = self.rng.choice(["add", "update", "remove", "publish", "rollback"])
+        known = self.rng.permutation(list(items))
+        new = np.arange(self.next_id, self.next_id + 20)
+        self.next_id += 20
+        if kind == "add":
+            catalog, more = self.some(20, new)
+            version, items = self.live.add(catalog), items | more
+        elif kind == "update":
+            catalog, more = self.some(10, known[:10])
+            gone = known[10:25].tolist()
+            version = self.live.update(catalog, removed=gone)
+            items = {item: sid for item, sid in (items | more).items() if item not in gone}
+        elif kind == "remove":
+            version = self.live.remove(known[:5])
+            items = {item: sid for item, sid in items.items() if item not in known[:5]}
+        elif kind == "publish":
+            catalog, items = self.some(500, np.arange(self.next_id, self.next_id + 500))
+            self.next_id += 500
+            version = self.live.publish(hr.build_index(catalog))
+        else:
+            version = self.live.rollback(int(self.rng.choice([info.number for info in self.live.versions()])))
+            items = self.expected[version.number]
+        self.expected[version.number] = items
+        self.live.prune(keep=4)
+
+
+class Searcher(threading.Thread):
+    """Searches on whatever is current, and keeps what it found and on which version."""
+
+    def __init__(self, live, seed, until, kernel):
+        super().__init__()
+        self.live, self.until, self.kernel = live, until, kernel
+        self.rng, self.found, self.failed = np.random.default_rng(seed), [], None
+
+    def run(self):
+        try:
+            while time.monotonic() < self.until:
+                version = self.live.refresh()
+
+                def logits(beams):
+                    # The others get on between two steps.
+                    time.sleep(0.0005)
+                    return self.rng.normal(size=(*beams.states.shape, SIZES[beams.level])).astype(np.float32)
+
+                device_index = version.to("numpy")
+                beams = hr.beam_search(device_index, logits, batch_size=2, beam_width=10, backend=self.kernel)
+                for results in version.items(beams):
+                    self.found.append((version.number, results.item_ids, results.sids.tolist()))
+        except BaseException as error:
+            self.failed = error
+
+
+@pytest.mark.parametrize("headroom", [None, 1.5])
+def test_every_result_is_right_for_the_version_that_it_names(headroom, tmp_path):
+    until = time.monotonic() + SECONDS / 2
+    rng = np.random.default_rng(1)
+    sids = np.stack([rng.integers(0, size, 500) for size in SIZES], axis=1)
+    index = hr.build_index(hr.Catalog(sids, codebook_sizes=SIZES, item_ids=np.arange(500)))
+    path = tmp_path / "soak.live"
+    live = hr.LiveIndex.create(path, index, headroom=headroom)
+    writer = Writer(live, items_of(live.version), until)
+    # Two follow the writer's own handle, two another one, as another process would.
+    reader = hr.LiveIndex.open(path, headroom=headroom)
+    searchers = [
+        Searcher(live if seed % 2 else reader, seed, until, "numba" if seed < 2 else "array") for seed in range(4)
+    ]
+    for thread in (writer, *searchers):
+        thread.start()
+    for thread in (writer, *searchers):
+        thread.join()
+    assert [thread.failed for thread in (writer, *searchers)] == [None] * 5
+    found = [entry for searcher in searchers for entry in searcher.found]
+    for number, ids, codes in found:
+        items = writer.expected[number]
+        assert all(items[item] == sid for item, sid in zip(ids, codes, strict=True))
+    versions = {number for number, _, _ in found}
+    print(f"{len(found):,} results on {len(versions):,} of {len(writer.expected):,} versions")
+    assert len(versions) > 3
+    assert items_of(hr.LiveIndex.open(path).version) == writer.expected[live.version.number]
