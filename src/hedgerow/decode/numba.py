@@ -14,6 +14,8 @@ from __future__ import annotations
 import math
 import os
 import threading
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numba import njit, prange
@@ -114,7 +116,7 @@ def _rank(forks, parent):
 
 
 @njit(inline="always")
-def _children(kind, pointers, state):
+def children_of(kind, pointers, state):
     """The first child of a state, and the node after its last."""
     if kind == SPARSE:
         return pointers[state], pointers[state + 1]
@@ -195,7 +197,7 @@ def _measure_rows(logits, scores, states, width, normalize, kind, pointers, code
         _bound_row(logits[row], bounded)
         if normalize == ALLOWED:
             state, request = states[row], row // width
-            first, end = _children(kind, pointers, state)
+            first, end = children_of(kind, pointers, state)
             best, total = _measure_children(bounded, first, end, state, request, codes, words, sets, dead_lists)
         else:
             best = _largest(bounded)
@@ -252,7 +254,7 @@ def _select(
             if bound[row] <= keys[0]:
                 continue
             score, shift, log_total = scores[request, at], top[row], log_sum[row]
-            first, end = _children(kind, pointers, state)
+            first, end = children_of(kind, pointers, state)
             dead = _dead_children(dead_parents, request, state)
             node = np.int64(first)
             for word in range(dense_words):
@@ -301,19 +303,50 @@ def _continue_codes(before, best, nodes, parents, codes, after):
             after[request, at, depth - 1] = codes[nodes[request, at]]
 
 
-def _pointers(level: DeviceLevel) -> tuple[int, np.ndarray]:
-    if level.child_start is not None:
-        return SPARSE, to_numpy(level.child_start)
-    return (UNARY, NOTHING) if level.forks is None else (FORKED, to_numpy(level.forks))
+class HostLevel(NamedTuple):
+    """A level's arrays as the kernels take them: NumPy's, which share its memory.
+
+    Attributes:
+        kind: UNARY, SPARSE or FORKED.
+        pointers: [P + 1] or [X] int32, its row pointers or its forks.
+        codes: [E] uint8, uint16 or uint32.
+        allowed: [P, W] uint32; [1, 0] where the level is not dense.
+    """
+
+    kind: int
+    pointers: np.ndarray
+    codes: np.ndarray
+    allowed: np.ndarray
+
+
+# Made once a level: at every step it would take longer than a small step itself.
+HOST_LEVELS: WeakKeyDictionary[DeviceLevel, HostLevel] = WeakKeyDictionary()
+
+
+def host_level(level: DeviceLevel) -> HostLevel:
+    """Returns a level's arrays as the kernels take them."""
+    held = HOST_LEVELS.get(level)
+    if held is None:
+        kind, pointers = UNARY, NOTHING
+        if level.child_start is not None:
+            kind, pointers = SPARSE, to_numpy(level.child_start)
+        elif level.forks is not None:
+            kind, pointers = FORKED, to_numpy(level.forks)
+        codes = to_numpy(level.codes).view(f"u{level.codes.itemsize}")
+        allowed = NO_WORDS if level.allowed is None else to_numpy(level.allowed).view(np.uint32)
+        held = HOST_LEVELS[level] = HostLevel(kind, pointers, codes, allowed)
+    return held
 
 
 def _constraints(bound: LevelConstraints | None) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
     """Returns the sets and the dead lists of a batch as arrays, without an entry where there are none."""
+    if bound is None:
+        return NO_LIMITS
     rows, free, alive, parents, slots = NO_LIST[0], NO_LIST[0], NO_WORDS, NO_LIST, NO_LIST
-    if bound is not None and bound.rows is not None:
+    if bound.rows is not None:
         rows, free, alive = map(to_numpy, (bound.rows, bound.free, bound.alive))
         alive = alive.view(np.uint32).reshape(len(alive), -1)
-    if bound is not None and bound.dead_parents is not None:
+    if bound.dead_parents is not None:
         parents, slots = to_numpy(bound.dead_parents), to_numpy(bound.dead_slots)
     return tuple(map(_read_only, (rows, free, alive))), tuple(map(_read_only, (parents, slots)))
 
@@ -323,6 +356,9 @@ def _read_only(array: np.ndarray) -> np.ndarray:
     same = np.ascontiguousarray(array).view()
     same.setflags(write=False)
     return same
+
+
+NO_LIMITS = tuple(map(_read_only, (NO_LIST[0], NO_LIST[0], NO_WORDS))), (_read_only(NO_LIST), _read_only(NO_LIST))
 
 
 def numba_step(
@@ -342,10 +378,8 @@ def numba_step(
     scores, states = (np.ascontiguousarray(to_numpy(array)) for array in (beams.scores, beams.states))
     if level.max_branch == 0:
         states = np.full_like(states, DEAD)
-    kind, pointers = _pointers(level)
-    level_codes = to_numpy(level.codes).view(f"u{level.codes.itemsize}")
-    shape, limits = (kind, pointers, level_codes), _constraints(bound)
-    allowed = NO_WORDS if level.allowed is None else to_numpy(level.allowed).view(np.uint32)
+    *shape, allowed = host_level(level)
+    limits = _constraints(bound)
     word_tops = np.empty((batch * width, allowed.shape[1]), np.float32)
     best = np.full((batch, beam_width), NEGATIVE_INF)
     nodes, parents = np.zeros(best.shape, np.int32), np.zeros(best.shape, np.int32)
@@ -354,6 +388,6 @@ def numba_step(
         measures = _measure_rows(rows, *numbers, *shape, *limits, word_tops)
         _select(rows, scores, states, measures, *shape, allowed, *limits, word_tops, best, nodes, parents)
     codes = np.empty((batch, beam_width, beams.level + 1), np.int32)
-    _continue_codes(np.ascontiguousarray(to_numpy(beams.codes)), best, nodes, parents, level_codes, codes)
+    _continue_codes(np.ascontiguousarray(to_numpy(beams.codes)), best, nodes, parents, shape[-1], codes)
     arrays = (codes, best, nodes, parents)
     return Beams(*(ops.xp.from_numpy(array) if ops.name == "torch" else array for array in arrays))

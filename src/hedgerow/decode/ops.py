@@ -103,9 +103,7 @@ def ops_of(backend: str) -> Ops:
 
 def to_numpy(array: Array) -> np.ndarray:
     """Returns an array of any backend as NumPy, on the host."""
-    if hasattr(array, "detach"):
-        array = array.detach().cpu()
-    return np.asarray(array)
+    return array.detach().cpu().numpy() if hasattr(array, "detach") else np.asarray(array)
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from hedgerow.decode.beams import DEAD
 from hedgerow.decode.constrain import Exclusions, Sets, constrain
 from hedgerow.decode.constrained import Constraints
 from hedgerow.decode.device import DeviceIndex
+from hedgerow.decode.kernels import HAS_NUMBA
 from hedgerow.decode.step import is_count
 from hedgerow.decode.walk import allowed_children, child_by_code
 from hedgerow.errors import ArgumentError, ConstraintError
@@ -223,8 +225,16 @@ class _Tables:
             words.to(device),
         )
 
+    @property
+    def compiled(self) -> bool:
+        """Whether Numba's kernels walk the index: on a CPU, where Numba is installed."""
+        return HAS_NUMBA and self.words.device.type == "cpu"
+
     def child(self, level: int, states: Tensor, tokens: Tensor) -> Tensor:
         """Returns the child [R] of each state by each token; dead where there is none."""
+        if self.compiled:
+            arrays = (self.codes[level].numpy(), tokens.numpy(), states.numpy())
+            return torch.from_numpy(walk_numba().child_by_token(self.index.levels[level], *arrays))
         codes = self.codes[level][tokens.clamp(max=len(self.words))]
         return child_by_code(self.index.ops, self.index.levels[level], states, codes)
 
@@ -232,12 +242,23 @@ class _Tables:
         """Writes to `out` the scores of the tokens that may follow live `states` [R] of a level."""
         level = self.index.levels[at]
         bound = None if self.bound is None else self.bound.levels[at]
+        if self.compiled and bound is None and scores.dtype in (torch.float32, torch.float64):
+            arrays = (self.token_ids[at].numpy(), states.numpy(), scores.numpy(), out.numpy())
+            walk_numba().write_allowed(level, *arrays)
+            return
         codes, valid = (x[:, 0] for x in allowed_children(self.index.ops, level, states[:, None], bound))
         if level.allowed is not None:
             codes, valid = codes[:, self.present[at]], valid[:, self.present[at]]
         # Where a row has fewer children than others, its first stands again, so that writing it twice does no harm.
         tokens = self.token_ids[at][codes.long()]
         out.scatter_(1, tokens, torch.where(valid, scores.gather(1, tokens), out.gather(1, tokens)))
+
+
+def walk_numba() -> ModuleType:
+    """Returns the compiled walk, loaded when it is first needed."""
+    from hedgerow.decode import walk_numba
+
+    return walk_numba
 
 
 def _rules_of(index: TrieIndex, constraints: Sets, exclude: Exclusions) -> Rules | None:
