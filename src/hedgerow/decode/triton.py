@@ -111,8 +111,8 @@ def plan_step(
         sizes = {"ROW_BLOCK": row_block, "BLOCK": block, "GROUPS": groups}
         rows = children | trie | sizes | _compiled(max(row_block, block))
     sizes = {"ROWS": rows_at_once, "BLOCK": sieved, "GROUPS": groups, "PEAKS": peaks}
-    # What sets and exclusions keep in registers leaves less for candidates.
-    sieve = sieved_trie | sizes | _compiled(max(BLOCK, sieved) if sets or room else BLOCK)
+    # With sets or exclusions, assemblers spill where there are more threads than candidates for them.
+    sieve = sieved_trie | sizes | _compiled(max(sieved, SIEVED_CHILDREN) if sets or room else BLOCK)
     sizes = {"WORD_BLOCK": min(_power_of_two(words), 64), "DEPTH_BLOCK": _power_of_two(depth) if depth else 0}
     place = trie | sizes | {"COUNTED": not few, "OWN": OWN, "TILE": TILE} | _compiled(OWN * TILE // 4)
     return Plan(few, span, capacity, programs, rows, sieve, place)
