@@ -193,12 +193,12 @@ def demo(
     prompt: Annotated[
         list[str] | None, typer.Option("--prompt", "-p", help="What to ask for; may be given several times.")
     ] = None,
-    since: Annotated[int, typer.Option(help="Ask again among films released in this year or later.")] = 2000,
+    since: Annotated[int, typer.Option(help="One rule: films released in this year or later.")] = 2000,
     beam_width: Annotated[int, typer.Option(min=1, max=1000, help="Beams a search.")] = 50,
     k: Annotated[int, typer.Option("-k", min=1, help="Films to show.")] = 10,
     as_json: AsJson = False,
 ) -> None:
-    """Let a small language model recommend films: free, constrained to the catalog, and to recent films."""
+    """Let a small language model recommend films: free, and under four rules in one batch."""
     from hedgerow.demo.run import run_demo
     from hedgerow.demo.show import show_demo
 

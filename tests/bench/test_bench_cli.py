@@ -8,7 +8,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from hedgerow.bench import cases, experiments
+from hedgerow.bench import cases, experiments, sets
 from hedgerow.bench.baselines.base import Found
 from hedgerow.bench.baselines.ours import Hedgerow
 from hedgerow.bench.cases import BRANCH, ONEREC, PAPER
@@ -22,6 +22,7 @@ def tiny(monkeypatch):
     """Small enough for a test: the shapes and the budget shrink, the code stays."""
     small = PAPER.of(items=300, levels=3, codebook=32, beam_width=5)
     monkeypatch.setattr(experiments, "PAPER", small)
+    monkeypatch.setattr(sets, "PAPER", small)
     monkeypatch.setitem(cases.CASES, "paper", small)
     monkeypatch.setattr(experiments, "BRANCH", BRANCH.of(levels=3))
     monkeypatch.setattr(experiments, "ONEREC", ONEREC.of(codebook=32, beam_width=5))
@@ -55,6 +56,19 @@ def test_verbs_write_tables_and_figures(tmp_path, verb, figures):
     assert json.loads((tmp_path / f"{verb}-numpy-cpu-quick.json").read_text())["benchmark"] == verb
     pngs = list(tmp_path.glob("*.png"))
     assert len(pngs) in (0, figures)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_sets(tmp_path, monkeypatch):
+    done = run("bench", "sets", "--quick", "--backend", "numpy", "--items", "3e2", "--out", str(tmp_path))
+    assert "a set from a mask, 300 items" in done.output
+    with (tmp_path / "sets-numpy-cpu-quick.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["rule"] for row in rows if row["scope"] == "set"] == ["50%", "5%"]
+    assert {row["rule"] for row in rows if row["method"] == "hedgerow, Numba"} >= {"no set", "a set for each"}
+    monkeypatch.setattr(sets, "_alone", lambda _case, _catalog, index, _mask: sets.hr.start(index, 2))
+    done = CliRunner().invoke(app, ["bench", "sets", "--quick", "--backend", "numpy", "--out", str(tmp_path)])
+    assert isinstance(done.exception, GateError)
 
 
 def test_build(tmp_path):
@@ -99,6 +113,6 @@ def test_items_must_be_a_whole_number(items):
     assert done.exit_code == 2
 
 
-@pytest.mark.parametrize("verb", ["paper", "scale", "branch", "build", "peers"])
+@pytest.mark.parametrize("verb", ["paper", "scale", "branch", "build", "peers", "sets"])
 def test_help_has_an_example(verb):
     assert f"Example: hedgerow bench {verb}" in run("bench", verb, "--help").output

@@ -5,8 +5,10 @@ import pytest
 
 import hedgerow as hr
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("transformers")
+
+import torch
 
 from hedgerow.demo.films import load_catalog, load_retriever
 from hedgerow.hf import CatalogLogitsProcessor, Retriever

@@ -43,12 +43,15 @@ STEPS: dict[str, dict[str, Any]] = {
     "onerec, sparse": ONEREC | ROW_POINTERS | {"max_branch": 240},
     "onerec, forked": ONEREC | UNARY | {"depth": 2, "forks": 16_000, "max_branch": 3},
 }
+# Every form of the kernels again, where sets bind requests and 1,000 items are excluded.
+BOUND = ("paper, dense", "paper, forked", "paper, fat node", "onerec, root", "onerec, sparse")
+STEPS |= {f"{name}, sets": STEPS[name] | {"sets": True, "room": 1024} for name in BOUND}
 POINTERS = dict.fromkeys(("scores", "shifts", "log_sums", "new_scores"), "*fp32") | {
     "codes": "*i16",
     "keys": "*i64",
 }
 NUMBERS = {"batch_stride", "beam_stride", "num_pointers", "width", "max_branch", "span", "beam_width", "depth"}
-NUMBERS |= {"capacity"}
+NUMBERS |= {"capacity", "set_words", "room"}
 SHARED_LIMIT = 163 * 1024
 REGISTERS = 65_536
 

@@ -150,6 +150,27 @@ def build_(
     _saved(report, out_folder)
 
 
+@bench.command(name="sets", epilog="Example: hedgerow bench sets --items 1e7")
+def sets_(
+    quick: Quick = False,
+    items: Items = None,
+    backend: Backend = "torch",
+    device: Device = None,
+    out_folder: Out = RESULTS,
+    threads: Threads = None,
+) -> None:
+    """Constraint sets: from a mask to alive bits, and what sets and exclusions add to a step."""
+    from dataclasses import replace
+
+    from hedgerow.bench import sets, tables
+
+    options = _options(quick, items, backend, device, None, threads)
+    with err.status("starting ...") as status:
+        report = sets.sets(replace(options, tell=status.update))
+    sets.show(report, tables.console_for_tables())
+    _saved(report, out_folder)
+
+
 def plan(
     items: Annotated[int, typer.Option(parser=whole_number, metavar="N", help="Items, such as 20e6.")],
     levels: Annotated[int, typer.Option(min=1, max=255, help="L, the codes of a SID.")] = 8,

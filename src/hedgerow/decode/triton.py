@@ -18,6 +18,7 @@ from torch import Tensor
 from hedgerow.decode import triton_kernels as kernels
 from hedgerow.decode.array import Normalize, bounded
 from hedgerow.decode.beams import Beams
+from hedgerow.decode.constrained import LevelConstraints
 from hedgerow.decode.device import DeviceLevel
 from hedgerow.decode.ops import Array, Ops
 from hedgerow.index.trie import WORD_BITS
@@ -79,8 +80,13 @@ def plan_step(
     forks: int,
     dense: bool,
     normalize: Normalize,
+    sets: bool = False,
+    room: int = 0,
 ) -> Plan:
-    """Returns the kernels for B requests of m beams (`width`) at level l (`depth`); none of it depends on data."""
+    """Returns the kernels for B requests of m beams (`width`) at level l (`depth`); none of it depends on data.
+
+    `sets`: whether constraint sets bind requests; `room`: X, the room of the lists of dead nodes.
+    """
     words = -(-codebook_size // WORD_BITS)
     few = width * max_branch <= FEW
     scan = dense and not few and words <= MOST_WORDS
@@ -92,6 +98,8 @@ def plan_step(
         programs = min(programs, max(PROGRAMS // batch, -(-beam_width // OWN)))
     trie = {"SIZE": codebook_size, "SCAN": scan, "WORDS": words}
     children = {"NORMALIZE": normalize, "SPARSE": sparse, "FORK_STEPS": _search_steps(forks), "PIVOTS": PIVOTS}
+    limits = {"SETS": sets, "BITMAP_WORDS": words if dense else 0, "DEAD_STEPS": _search_steps(room)}
+    children, sieved_trie = children | limits, trie | limits
     row_block, child_block = min(_power_of_two(codebook_size), ROW_BLOCK), _power_of_two(max_branch)
     block, peaks = max(groups, min(_power_of_two(span), BLOCK)), _power_of_two(width * groups)
     sieved = max(groups, min(block, BLOCK if scan else SIEVED_CHILDREN))
@@ -103,19 +111,27 @@ def plan_step(
         sizes = {"ROW_BLOCK": row_block, "BLOCK": block, "GROUPS": groups}
         rows = children | trie | sizes | _compiled(max(row_block, block))
     sizes = {"ROWS": rows_at_once, "BLOCK": sieved, "GROUPS": groups, "PEAKS": peaks}
-    sieve = trie | sizes | _compiled(BLOCK)
+    # With sets or exclusions, assemblers spill where there are more threads than candidates for them.
+    sieve = sieved_trie | sizes | _compiled(max(sieved, SIEVED_CHILDREN) if sets or room else BLOCK)
     sizes = {"WORD_BLOCK": min(_power_of_two(words), 64), "DEPTH_BLOCK": _power_of_two(depth) if depth else 0}
     place = trie | sizes | {"COUNTED": not few, "OWN": OWN, "TILE": TILE} | _compiled(OWN * TILE // 4)
     return Plan(few, span, capacity, programs, rows, sieve, place)
 
 
 def triton_step(
-    ops: Ops, level: DeviceLevel, beams: Beams, logits: Array, beam_width: int, normalize: Normalize
+    ops: Ops,
+    level: DeviceLevel,
+    beams: Beams,
+    logits: Array,
+    beam_width: int,
+    normalize: Normalize,
+    bound: LevelConstraints | None = None,
 ) -> Beams:
     """Does what `array_step` does, on PyTorch tensors of a GPU."""
     if logits.dtype == torch.float64:
         logits = bounded(ops, logits)
     pointers = level.forks if level.child_start is None else level.child_start
+    bound = bound or LevelConstraints(None, None, None, None, None)
     codes, scores, states, parents = _step(
         logits,
         beams.codes,
@@ -129,6 +145,11 @@ def triton_step(
         level.max_branch,
         beam_width,
         normalize,
+        bound.rows,
+        bound.free,
+        bound.alive,
+        bound.dead_parents,
+        bound.dead_slots,
     )
     return Beams(codes=codes, scores=scores, states=states, parents=parents)
 
@@ -147,6 +168,11 @@ def _step(
     max_branch: int,
     beam_width: int,
     normalize: str | None,
+    set_rows: Tensor | None = None,
+    free: Tensor | None = None,
+    alive: Tensor | None = None,
+    dead_parents: Tensor | None = None,
+    dead_slots: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Codes [B, M, l + 1], scores, states and parents [B, M] of the new beams."""
     batch, width, depth = history.shape
@@ -161,6 +187,8 @@ def _step(
         forks=0 if sparse or pointers is None else pointers.shape[0],
         dense=allowed is not None,
         normalize=normalize,  # pyright: ignore[reportArgumentType]
+        sets=alive is not None,
+        room=0 if dead_parents is None else dead_parents.shape[1],
     )
     if logits.stride(-1) != 1:
         logits = logits.contiguous()
@@ -169,8 +197,18 @@ def _step(
     # A kernel is given some tensor where there is none, and does not look at it.
     trie = {"codes": codes, "pointers": codes if pointers is None else pointers}
     trie["allowed"] = codes if allowed is None else allowed
+    limits = {
+        "set_rows": set_rows,
+        "free": free,
+        "alive": alive,
+        "dead_parents": dead_parents,
+        "dead_slots": dead_slots,
+    }
+    trie |= {name: codes if tensor is None else tensor.contiguous() for name, tensor in limits.items()}
     numbers = {"num_pointers": trie["pointers"].shape[0], "max_branch": max_branch, "span": plan.span}
     numbers |= {"width": width, "beam_width": beam_width, "depth": depth, "capacity": plan.capacity}
+    numbers |= {"set_words": 0 if alive is None else alive[0].numel()}
+    numbers |= {"room": 0 if dead_parents is None else dead_parents.shape[1]}
     numbers |= {"batch_stride": logits.stride(0), "beam_stride": logits.stride(1)}
     known = {"logits": logits, "history": history, "scores": scores, "states": states, **trie, **numbers}
     known |= dict(zip(("new_codes", "new_scores", "new_states", "new_parents"), new, strict=True))
@@ -199,6 +237,11 @@ def _(
     max_branch: int,  # noqa: ARG001
     beam_width: int,
     normalize: str | None,  # noqa: ARG001
+    set_rows: Tensor | None = None,  # noqa: ARG001
+    free: Tensor | None = None,  # noqa: ARG001
+    alive: Tensor | None = None,  # noqa: ARG001
+    dead_parents: Tensor | None = None,  # noqa: ARG001
+    dead_slots: Tensor | None = None,  # noqa: ARG001
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return _new_beams(logits, history, beam_width)
 
@@ -225,7 +268,9 @@ def _scratch(plan: Plan, batch: int, width: int, device: torch.device) -> dict[s
     shifts, log_sums = empty(2, batch, width, dtype=torch.float32)
     peaks = empty(batch, width, plan.rows["GROUPS"])
     counts, sizes = empty(batch, width), empty(batch)
+    dead_firsts, dead_ends = empty(2, batch, width) if plan.rows["DEAD_STEPS"] else (counts, counts)
     handed_on = {"firsts": firsts, "counts": counts, "shifts": shifts, "log_sums": log_sums}
+    handed_on |= {"dead_firsts": dead_firsts, "dead_ends": dead_ends}
     return {**handed_on, "peaks": peaks, "sizes": sizes, "keys": keys}
 
 

@@ -17,6 +17,7 @@ import triton.language as tl
 
 from hedgerow.decode.array import INF as INFINITY
 from hedgerow.decode.array import LARGEST as LARGEST_LOGIT
+from hedgerow.decode.triton_limits import dead_children, ranks, set_of, shown
 
 INF = tl.constexpr(INFINITY)
 LARGEST = tl.constexpr(LARGEST_LOGIT)
@@ -90,24 +91,6 @@ def _observe_row(logits, first_block, top, total, SIZE: tl.constexpr, BLOCK: tl.
 
 
 @triton.jit
-def _forks_before(forks, num_forks, parent, STEPS: tl.constexpr, PIVOTS: tl.constexpr):
-    """How many forks are below a parent, and how many below the next one.
-
-    A search that looks at PIVOTS places at once: what takes time is the chain of loads, not their number.
-    """
-    pivot = tl.arange(0, PIVOTS).to(tl.int64)
-    before = parent * 0
-    through = parent * 0
-    for step in tl.static_range(STEPS):
-        last = (pivot + 1) * (PIVOTS ** (STEPS - 1 - step)) - 1
-        low = tl.load(forks + (before + last), mask=before + last < num_forks, other=LARGEST_INT)
-        high = tl.load(forks + (through + last), mask=through + last < num_forks, other=LARGEST_INT)
-        before += tl.sum((low < parent).to(tl.int64)) * (PIVOTS ** (STEPS - 1 - step))
-        through += tl.sum((high <= parent).to(tl.int64)) * (PIVOTS ** (STEPS - 1 - step))
-    return before, through
-
-
-@triton.jit
 def _children(
     pointers, num_pointers, state, max_branch, SPARSE: tl.constexpr, FORK_STEPS: tl.constexpr, PIVOTS: tl.constexpr
 ):
@@ -118,7 +101,7 @@ def _children(
         first = tl.load(pointers + parent, mask=live, other=0)
         end = tl.load(pointers + parent + 1, mask=live, other=0)
     elif FORK_STEPS > 0:
-        before, through = _forks_before(pointers, num_pointers, parent, FORK_STEPS, PIVOTS)
+        before, through = ranks(pointers, num_pointers, parent, FORK_STEPS, PIVOTS)
         first = (parent + before).to(tl.int32)
         end = (parent + through).to(tl.int32) + 1
     else:
@@ -140,7 +123,7 @@ def _codes(codes, nodes, mask, SIZE: tl.constexpr):
 def _candidates(
     at, logits, codes, allowed, state, first, count, SCAN: tl.constexpr, SIZE: tl.constexpr, WORDS: tl.constexpr
 ):
-    """The logits of the candidates `at` of a row, and which are its children; for several rows, [rows, 1] each.
+    """The logits of the candidates `at` of a row, their codes, and which are its children; for rows, [rows, 1] each.
 
     Candidates are all codes, under the bitmap, where SCAN; else they are the row's own children.
     """
@@ -149,16 +132,19 @@ def _candidates(
         words = allowed + tl.maximum(state, 0).to(tl.int64) * WORDS
         word = tl.load(words + (at >> 5), mask=at < tl.where(state >= 0, SIZE, 0), other=0)
         valid = ((word >> (at & 31)) & 1) != 0
+        code = at
     else:
         valid = at < count
         code = _codes(codes, first + at, valid, SIZE)
         found = tl.load(logits + code, mask=valid, other=-INF)
-    return _bounded(found), valid
+    return _bounded(found), code, valid
 
 
-@triton.jit(do_not_specialize=["num_pointers", "width", "max_branch"])
+@triton.jit(do_not_specialize=["num_pointers", "width", "max_branch", "set_words", "room"])
 def list_children(
     logits, batch_stride, beam_stride, states, scores, codes, pointers, num_pointers, firsts, keys, width, max_branch,
+    alive, set_rows, free, set_words, dead_parents, dead_slots, room,
+    SETS: tl.constexpr, BITMAP_WORDS: tl.constexpr, DEAD_STEPS: tl.constexpr,
     NORMALIZE: tl.constexpr, SPARSE: tl.constexpr, FORK_STEPS: tl.constexpr, PIVOTS: tl.constexpr,
     SIZE: tl.constexpr, ROW_BLOCK: tl.constexpr, CHILD_BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -172,7 +158,14 @@ def list_children(
     score = tl.load(scores + row)
     first, count = _children(pointers, num_pointers, state, max_branch, SPARSE, FORK_STEPS, PIVOTS)
     child = tl.arange(0, CHILD_BLOCK)
-    found, valid = _candidates(child, logits, codes, codes, state, first, count, False, SIZE, 0)
+    found, code, valid = _candidates(child, logits, codes, codes, state, first, count, False, SIZE, 0)
+    request = row // width
+    alive, every = set_of(alive, set_rows, free, request, set_words, SETS)
+    before, through = dead_children(dead_parents, room, request, state, DEAD_STEPS, PIVOTS)
+    valid = shown(
+        valid, state, first, child, code, alive, every, dead_slots + request * room, before, through,
+        SETS, BITMAP_WORDS, DEAD_STEPS,
+    )  # fmt: skip
     top = tl.full([], -INF, tl.float32)
     total = tl.full([], 0.0, tl.float32)
     if NORMALIZE == "codes":
@@ -186,10 +179,12 @@ def list_children(
     tl.store(firsts + row, first)
 
 
-@triton.jit(do_not_specialize=["num_pointers", "width", "max_branch"])
+@triton.jit(do_not_specialize=["num_pointers", "width", "max_branch", "set_words", "room"])
 def measure_rows(
     logits, batch_stride, beam_stride, states, scores, codes, pointers, num_pointers, allowed,
     firsts, counts, shifts, log_sums, peaks, sizes, width, max_branch,
+    alive, set_rows, free, set_words, dead_parents, dead_slots, room, dead_firsts, dead_ends,
+    SETS: tl.constexpr, BITMAP_WORDS: tl.constexpr, DEAD_STEPS: tl.constexpr,
     NORMALIZE: tl.constexpr, SPARSE: tl.constexpr, FORK_STEPS: tl.constexpr, PIVOTS: tl.constexpr,
     SCAN: tl.constexpr, SIZE: tl.constexpr, WORDS: tl.constexpr,
     ROW_BLOCK: tl.constexpr, BLOCK: tl.constexpr, GROUPS: tl.constexpr,
@@ -206,13 +201,23 @@ def measure_rows(
     state = tl.load(states + row)
     score = tl.load(scores + row)
     first, count = _children(pointers, num_pointers, state, max_branch, SPARSE, FORK_STEPS, PIVOTS)
+    request = row // width
+    alive, every = set_of(alive, set_rows, free, request, set_words, SETS)
+    before, through = dead_children(dead_parents, room, request, state, DEAD_STEPS, PIVOTS)
+    if DEAD_STEPS > 0:
+        tl.store(dead_firsts + row + tl.arange(0, 1), before.to(tl.int32))
+        tl.store(dead_ends + row + tl.arange(0, 1), through.to(tl.int32))
     end = SIZE if SCAN else count
     top = tl.full([], -INF, tl.float32)
     total = tl.full([], 0.0, tl.float32)
     best = tl.full([BLOCK], -INF, tl.float32)
     for start in range(0, end, BLOCK):
         at = start + tl.arange(0, BLOCK)
-        found, valid = _candidates(at, logits, codes, allowed, state, first, count, SCAN, SIZE, WORDS)
+        found, code, valid = _candidates(at, logits, codes, allowed, state, first, count, SCAN, SIZE, WORDS)
+        valid = shown(
+            valid, state, first, at, code, alive, every, dead_slots + request * room, before, through,
+            SETS, BITMAP_WORDS, DEAD_STEPS,
+        )  # fmt: skip
         masked = tl.where(valid, found, -INF)
         best = tl.maximum(best, masked)
         if NORMALIZE == "allowed":
@@ -264,10 +269,12 @@ def _chosen(own, peaks, group, earlier_groups, least, ties_wanted, ROWS: tl.cons
     return (own > least) | ((own == least) & (tie <= ties_wanted))
 
 
-@triton.jit(do_not_specialize=["width", "span", "beam_width", "capacity"])
+@triton.jit(do_not_specialize=["width", "span", "beam_width", "capacity", "set_words", "room"])
 def shortlist(
     logits, batch_stride, beam_stride, states, scores, codes, allowed, firsts, counts, shifts, log_sums, peaks, sizes,
     keys, width, span, beam_width, capacity,
+    alive, set_rows, free, set_words, dead_slots, room, dead_firsts, dead_ends,
+    SETS: tl.constexpr, BITMAP_WORDS: tl.constexpr, DEAD_STEPS: tl.constexpr,
     SCAN: tl.constexpr, SIZE: tl.constexpr, WORDS: tl.constexpr,
     ROWS: tl.constexpr, BLOCK: tl.constexpr, GROUPS: tl.constexpr, PEAKS: tl.constexpr,
 ):  # fmt: skip
@@ -281,6 +288,7 @@ def shortlist(
     every = tl.load(peaks + group, mask=group < width * GROUPS, other=-LARGEST_INT)
     least = _threshold(every, beam_width)
     ties_wanted = beam_width - tl.sum((every > least).to(tl.int32))
+    alive, unbound = set_of(alive, set_rows, free, request, set_words, SETS)
     for start_beam in range(tl.program_id(1) * ROWS, width, tl.num_programs(1) * ROWS):
         beam = start_beam + tl.arange(0, ROWS)[:, None]
         inside = beam < width
@@ -297,10 +305,19 @@ def shortlist(
             shift = tl.load(shifts + row, mask=inside, other=0.0)
             log_sum = tl.load(log_sums + row, mask=inside, other=0.0)
             own_logits = _row(logits, tl.where(inside, row, 0), width, batch_stride, beam_stride)
+            before = 0
+            through = 0
+            if DEAD_STEPS > 0:
+                before = tl.load(dead_firsts + row, mask=inside, other=0)
+                through = tl.load(dead_ends + row, mask=inside, other=0)
             end = SIZE if SCAN else tl.max(count)
             for start in range(0, end, BLOCK):
                 at = start + tl.arange(0, BLOCK)[None, :]
-                found, valid = _candidates(at, own_logits, codes, allowed, state, first, count, SCAN, SIZE, WORDS)
+                found, code, valid = _candidates(at, own_logits, codes, allowed, state, first, count, SCAN, SIZE, WORDS)
+                valid = shown(
+                    valid, state, first, at, code, alive, unbound, dead_slots + request * room, before, through,
+                    SETS, BITMAP_WORDS, DEAD_STEPS,
+                )  # fmt: skip
                 found = score + (found - shift - log_sum)
                 kept = valid & chosen & (found > -INF) & (_ordered(found) >= least)
                 place = tl.reshape(tl.cumsum(tl.reshape(kept.to(tl.int32), (ROWS * BLOCK,)), 0), (ROWS, BLOCK))

@@ -1,4 +1,4 @@
-"""run_demo(): each prompt asked three times: without a catalog, within it, and within its recent part."""
+"""run_demo(): each prompt asked without a catalog, and then under four rules over one index, in one batch."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ PROMPTS = (
     "I want to watch a French comedy",
     "A film directed by Akira Kurosawa",
 )
+ALL, NOT_SEEN = "all", "not seen"
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,21 @@ class Named:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the three searches gave for one prompt; the films are rows of the catalog, with item_id, sid and score."""
+    """What the searches gave for one prompt; films are rows of the catalog, with item_id, sid and score.
+
+    Attributes:
+        prompt: what was asked.
+        free: what the model names without a catalog.
+        films: the films of each rule: "all", "since ...", "French", "not seen" (the films of "all" are excluded).
+        free_without_film: SIDs of the free search that name no film.
+        constrained_without_film: the same of the four.
+        beams: beams of a search.
+        milliseconds: by search.
+    """
 
     prompt: str
     free: list[Named]
-    films: list[dict[str, Any]]
-    recent: list[dict[str, Any]]
+    films: dict[str, list[dict[str, Any]]]
     free_without_film: int
     constrained_without_film: int
     beams: int
@@ -51,9 +61,8 @@ class Report:
     """All answers, and the sizes and times of what gave them."""
 
     answers: list[Answer]
-    since: int
     index: hr.TrieIndex
-    recent_index: hr.TrieIndex
+    sets: dict[str, hr.ConstraintSet | None]
     parameters: int
     seconds: dict[str, float]
 
@@ -61,10 +70,11 @@ class Report:
         """Returns plain values, for JSON."""
         return {
             "answers": [asdict(answer) for answer in self.answers],
-            "since": self.since,
             "films": self.index.num_items,
             "sids": self.index.num_sids,
-            "recent_films": self.recent_index.num_items,
+            "sets": {
+                name: self.index.num_items if items is None else items.num_items for name, items in self.sets.items()
+            },
             "index_bytes": self.index.nbytes,
             "parameters": self.parameters,
             "seconds": self.seconds,
@@ -78,41 +88,49 @@ def run_demo(prompts: Sequence[str] | None = None, *, since: int, beam_width: in
         ArgumentError: a prompt is empty.
         BackendError: the packages of the demo extra are not installed.
     """
-    import numpy as np
-
     prompts = PROMPTS if prompts is None else prompts
     if not all(prompt.strip() for prompt in prompts):
         raise ArgumentError("the prompt is empty; ask for something, for example: 'Recommend me a western'.")
     seconds: dict[str, float] = {}
     catalog = _timed(seconds, "read the catalog", load_catalog)
     index = _timed(seconds, "build the index", partial(hr.build_index, catalog))
-    years = np.asarray(catalog.attributes["year"])
-    recent = _timed(seconds, "build the recent index", lambda: hr.build_index(catalog.filter(years >= since)))
+    sets = _timed(seconds, "make the sets", lambda: _rules(index, since))
     retriever = _timed(seconds, "load the model", partial(load_retriever, index))
-    newer = _with_index(retriever, recent)
-    answers = [_answer(retriever, newer, prompt, beam_width, k) for prompt in prompts]
-    return Report(answers, since, index, recent, retriever.model.model.num_parameters(), seconds)
+    answers = [_answer(retriever, sets, prompt, beam_width, k) for prompt in prompts]
+    return Report(answers, index, sets, retriever.model.model.num_parameters(), seconds)
 
 
-def _with_index(retriever: Retriever, index: hr.TrieIndex) -> Retriever:
-    from hedgerow.hf import Retriever
+def _rules(index: hr.TrieIndex, since: int) -> dict[str, hr.ConstraintSet | None]:
+    """Returns the set of each rule; NOT_SEEN has none, and is asked with the films of ALL excluded."""
+    french = "list_contains(countries, 'France') OR list_contains(languages, 'French')"
+    return {
+        ALL: None,
+        f"since {since}": index.where(f"year >= {since}", name=f"since {since}"),
+        "French": index.where(french, name="French"),
+        NOT_SEEN: None,
+    }
 
-    return Retriever(retriever.model.model, index, retriever.tokens, tokenizer=retriever.tokenizer)
 
-
-def _answer(retriever: Retriever, newer: Retriever, prompt: str, beam_width: int, k: int) -> Answer:
+def _answer(
+    retriever: Retriever, sets: dict[str, hr.ConstraintSet | None], prompt: str, beam_width: int, k: int
+) -> Answer:
     times: dict[str, float] = {}
     codes, scores = _timed(times, "free", lambda: free_search(retriever, prompt, beam_width=beam_width))
-    (found,) = _timed(times, "constrained", lambda: retriever.retrieve(prompt, beam_width=beam_width, k=None))
-    (recent,) = _timed(times, "recent", lambda: newer.retrieve(prompt, beam_width=beam_width, k=None))
+    (first,) = _timed(times, "constrained", lambda: retriever.retrieve(prompt, beam_width=beam_width, k=k))
+    seen = [first.item_ids if name == NOT_SEEN else None for name in sets]
+
+    def four_rules() -> list[hr.Results]:
+        rules = {"constraints": list(sets.values()), "exclude": seen}
+        return retriever.retrieve([prompt] * len(sets), beam_width=beam_width, k=None, **rules)
+
+    found = _timed(times, "four rules", four_rules)
     named = _named(retriever.index, codes[0].numpy(), scores[0].tolist())
     return Answer(
         prompt=prompt,
         free=named[:k],
-        films=found.head(k).to_pylist(),
-        recent=recent.head(k).to_pylist(),
+        films={name: results.head(k).to_pylist() for name, results in zip(sets, found, strict=True)},
         free_without_film=sum(name.films == 0 for name in named),
-        constrained_without_film=int((~retriever.index.contains(found.sids)).sum()),
+        constrained_without_film=sum(int((~retriever.index.contains(one.sids)).sum()) for one in found),
         beams=len(named),
         milliseconds={what: 1000 * spent for what, spent in times.items()},
     )

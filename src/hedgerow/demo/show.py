@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import Any
 
 from rich.console import Console
@@ -10,16 +11,13 @@ from rich.table import Table
 
 from hedgerow.demo.run import Answer, Named, Report
 
-GENRES = 3
-
 
 def show_demo(report: Report, console: Console) -> None:
-    """Prints the report: for each prompt three tables, then sizes and times."""
+    """Prints the report: for each prompt two tables, then sizes and times."""
     for answer in report.answers:
         console.rule(f"[bold]{escape(answer.prompt)}")
         _show_free(answer, console)
-        _show_films("Constrained to the catalog", answer.films, console)
-        _show_films(f"Constrained to films since {report.since}", answer.recent, console)
+        _show_films(answer, console)
     _show_totals(report, console)
 
 
@@ -38,16 +36,21 @@ def _name_of(named: Named) -> str:
     return escape(str(named.title)) + others
 
 
-def _show_films(title: str, films: list[dict[str, Any]], console: Console) -> None:
-    table = _table(title, ["title", "year", "genres", "director", "score"])
-    for rank, film in enumerate(films, 1):
-        cells = film["title"], film["year"], ", ".join((film["genres"] or [])[:GENRES]), film["director"]
-        named = (escape(str(cell)) if cell not in (None, "") else "[dim]unknown[/]" for cell in cells)
-        table.add_row(str(rank), *named, f"{film['score']:.2f}")
+def _show_films(answer: Answer, console: Console) -> None:
+    """One column a rule: what each is shown, in its own order."""
+    table = _table("Constrained to the catalog: four rules over one index, in one batch", list(answer.films))
+    for rank, row in enumerate(zip_longest(*answer.films.values()), 1):
+        table.add_row(str(rank), *("" if film is None else _film(film) for film in row))
     console.print(table)
-    if not films:
-        console.print("  no film of the catalog may be shown; they are of 1940 to 2014.")
+    for rule, films in answer.films.items():
+        if not films:
+            console.print(f"  {escape(rule)}: no film of the catalog may be shown; they are of 1940 to 2014.")
     console.print()
+
+
+def _film(film: dict[str, Any]) -> str:
+    year = f" [dim]{film['year']}[/]" if film["year"] else ""
+    return escape(str(film["title"])) + year
 
 
 def _table(title: str, headings: list[str]) -> Table:
@@ -74,11 +77,14 @@ def _show_totals(report: Report, console: Console) -> None:
     console.rule("[bold]In all")
     console.print(f"unconstrained: [red]{invented} of {beams}[/] SIDs name no film; constrained: [green]{wrong}[/].")
     console.print(
-        f"{report.index.num_items:,} films, {report.index.num_sids:,} SIDs, {report.recent_index.num_items:,} films "
-        f"since {report.since}; index {report.index.nbytes / 1e6:.2f} MB; "
+        f"{report.index.num_items:,} films, {report.index.num_sids:,} SIDs; index {report.index.nbytes / 1e6:.2f} MB; "
         f"model {report.parameters / 1e6:.1f} M parameters"
     )
+    for items in report.sets.values():
+        if items is None:
+            continue
+        console.print(f"set {escape(items.name)!r}: {items.num_items:,} films, {items.nbytes / 1e3:.1f} kB")
     console.print(", ".join(f"{what} {spent:.2f} s" for what, spent in report.seconds.items()))
-    for what in ("free", "constrained", "recent"):
+    for what in ("free", "constrained", "four rules"):
         spent = sorted(answer.milliseconds[what] for answer in report.answers)
         console.print(f"{what + ' search':>20}: median {spent[len(spent) // 2]:.0f} ms a prompt, model included")
