@@ -8,6 +8,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+import hedgerow as hr
 from hedgerow.bench import cases, experiments, sets
 from hedgerow.bench.baselines.base import Found
 from hedgerow.bench.baselines.ours import Hedgerow
@@ -66,7 +67,7 @@ def test_sets(tmp_path, monkeypatch):
         rows = list(csv.DictReader(file))
     assert [row["rule"] for row in rows if row["scope"] == "set"] == ["50%", "5%"]
     assert {row["rule"] for row in rows if row["method"] == "hedgerow, Numba"} >= {"no set", "a set for each"}
-    monkeypatch.setattr(sets, "_alone", lambda _case, _catalog, index, _mask: sets.hr.start(index, 2))
+    monkeypatch.setattr(sets, "_alone", lambda _case, _catalog, index, _mask: hr.start(index, 2))
     done = CliRunner().invoke(app, ["bench", "sets", "--quick", "--backend", "numpy", "--out", str(tmp_path)])
     assert isinstance(done.exception, GateError)
 
