@@ -207,7 +207,7 @@ def test_the_pass_on_a_device_gives_the_same(backend):
         index = hr.build_index(catalog, dense_levels=levels)
         made = index.constraint(np.random.default_rng(seed).random(catalog.num_items) < 0.4).alive
         leaves = array_of(backend, made.leaves.view(np.int32).copy())
-        found = alive_on_device(index.to(backend), leaves, index.nodes_per_level)
+        found = alive_on_device(index.to(backend), leaves)
         for words, expected in zip(found, made.levels, strict=True):
             assert (to_numpy(words).view(np.uint32) == expected).all()
 

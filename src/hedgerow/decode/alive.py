@@ -8,16 +8,16 @@ from hedgerow.decode.ops import Array, Ops
 from hedgerow.index.trie import WORD_BITS
 
 
-def alive_on_device(index: DeviceIndex, leaves: Array, nodes_per_level: tuple[int, ...]) -> tuple[Array, ...]:
-    """Returns what `index.alive.alive_levels` gives, computed where the index is.
+def alive_on_device(index: DeviceIndex, leaves: Array) -> tuple[Array, ...]:
+    """Returns what `index.alive.alive_levels` gives, computed where the index is, and padded as it is.
 
     Args:
         index: the trie.
-        leaves: [W] int32, the words of the leaves.
-        nodes_per_level: E of every level.
+        leaves: [W] int32, the words of the leaves; where the index has a capacity, padded to it.
     """
     ops, words, levels = index.ops, leaves, []
-    for level, nodes in zip(reversed(index.levels), reversed(nodes_per_level), strict=True):
+    for level in reversed(index.levels):
+        nodes = level.codes.shape[0]
         levels.append(words if level.allowed is None else _over_codes(ops, level, words, nodes))
         if level.child_start is not None or level.forks is not None:
             words = _parents_alive(ops, level, words, nodes)
@@ -39,7 +39,7 @@ def _over_codes(ops: Ops, level: DeviceLevel, words: Array, nodes: int) -> Array
     assert level.allowed is not None
     there = _unpacked(ops, xp.reshape(level.allowed, (-1,)))
     rank = xp.cumulative_sum(xp.astype(there, xp.int32), dtype=xp.int32) - 1
-    alive = ops.take(_unpacked(ops, words)[: max(nodes, 1)], xp.clip(rank, 0, max(nodes, 1) - 1))
+    alive = ops.take(_unpacked(ops, words)[:nodes], xp.clip(rank, 0, nodes - 1))
     return xp.reshape(_packed(ops, there & alive), level.allowed.shape)
 
 

@@ -7,11 +7,13 @@ every version that fits has the same ones, and the compiled step, or the capture
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from hedgerow.errors import ArgumentError
+from hedgerow.index.alive import over_codes, over_nodes
 from hedgerow.index.build import bitmap
 from hedgerow.index.fanout import as_forks, as_start
 from hedgerow.index.trie import Level, TrieIndex, words_of
@@ -66,6 +68,18 @@ class LevelCapacity:
             allowed[: level.num_parents] = bitmap(level) if level.allowed is None else level.allowed
         return Level(codes, start, forks, allowed, self.codebook_size, self.max_branch, self.end)
 
+    def padded_alive(self, level: Level, words: np.ndarray) -> np.ndarray:
+        """Returns the alive bits of a level that fits in, as `alive_levels` gives them, for what `padded` makes of it:
+        [ceil(E / 32)] uint32, or [P, ceil(C / 32)] where a bitmap is held."""
+        if not self.dense:
+            words = words if level.allowed is None else over_nodes(level.allowed, words)
+            return _filled(words, words_of(self.nodes), 0)
+        if level.allowed is None:
+            words = over_codes(bitmap(level), words, level.num_nodes)
+        padded = np.zeros((self.parents, words_of(self.codebook_size)), np.uint32)
+        padded[: level.num_parents] = words
+        return padded
+
 
 @dataclass(frozen=True)
 class Capacity:
@@ -115,6 +129,15 @@ class Capacity:
         if not self.holds(index):
             raise ArgumentError(f"{index!r} does not fit in this capacity. Make a larger one: hr.Capacity.of(index).")
         return tuple(mine.padded(level) for mine, level in zip(self.levels, index.levels, strict=True))
+
+    def padded_alive(self, index: TrieIndex, levels: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """Returns the alive bits of an index that fits in, as `alive_levels` gives them, padded as its levels are."""
+        both = zip(self.levels, index.levels, levels, strict=True)
+        return tuple(mine.padded_alive(level, words) for mine, level, words in both)
+
+    def padded_leaves(self, words: np.ndarray) -> np.ndarray:
+        """Returns the words of an index's leaves, padded to those of the last level."""
+        return _filled(words, words_of(self.levels[-1].nodes), 0)
 
 
 def _rounded(size: float) -> int:

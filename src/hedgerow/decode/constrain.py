@@ -31,6 +31,7 @@ def constrain(
     What `step` and `beam_search` are given as `constraints=` is either what is given here, or what this returns.
     Programs that `jax.jit` and `torch.compile` made hold for any other sets, mixes and exclusions of the same buckets:
     the number of distinct sets in the batch, and the largest number of excluded ids, each rounded up to a power of two.
+    Where the index has a capacity, they hold for those of every other index that fits in too.
 
     Args:
         index: the trie, on the device of the search.
@@ -56,7 +57,8 @@ def constrain(
     binding, alive = nothing if sets is None else _stacked(device_index, host, sets, put)
     dead: Any = [(None, None)] * host.num_levels
     if rows is not None:
-        dead = _dead_lists(host, sets or [None] * batch_size, rows, put)
+        dense = [level.allowed is not None for level in device_index.levels]
+        dead = _dead_lists(host, sets or [None] * batch_size, rows, dense, put)
     return Constraints(
         tuple(LevelConstraints(*binding, words, *lists) for words, lists in zip(alive, dead, strict=True))
     )
@@ -138,7 +140,7 @@ def _stacked(
     free = np.asarray([-1 if items is None else 0 for items in sets], np.int32)
     # Filled up with the first again, to a power of two.
     padded = distinct + distinct[:1] * (power_of_two(len(distinct)) - len(distinct))
-    key = (index.ops.name, index.device, *(items.key for items in padded))
+    key = (index.ops.name, index.device, index.capacity, *(items.key for items in padded))
     return (put(rows), put(free)), memory_of(host).stack(key, lambda: _stack(index, host, padded, put))
 
 
@@ -158,22 +160,25 @@ def _stack(index: DeviceIndex, host: TrieIndex, sets: list[ConstraintSet], put: 
 
 def _placed(index: DeviceIndex, host: TrieIndex, items: ConstraintSet, put: Any) -> tuple[Array, ...]:
     """Returns a set's words on a device, where they are brought once."""
-    alive, key = items.alive, (index.ops.name, index.device)
+    alive, capacity = items.alive, index.capacity
+    key = (index.ops.name, index.device, capacity)
     if key not in alive.placed:
         if is_accelerated(index):
-            words = alive_on_device(index, put(alive.leaves.view(np.int32)), host.nodes_per_level)
+            leaves = alive.leaves if capacity is None else capacity.padded_leaves(alive.leaves)
+            words = alive_on_device(index, put(leaves.view(np.int32)))
         else:
-            brought = {id(array): put(array.view(np.int32)) for array in alive.levels}
-            words = tuple(brought[id(array)] for array in alive.levels)
+            levels = alive.levels if capacity is None else capacity.padded_alive(host, alive.levels)
+            brought = {id(array): put(array.view(np.int32)) for array in levels}
+            words = tuple(brought[id(array)] for array in levels)
         alive.placed[key] = words
     return alive.placed[key]
 
 
 def _dead_lists(
-    host: TrieIndex, sets: Sequence[ConstraintSet | None], rows: list[np.ndarray], put: Any
+    host: TrieIndex, sets: Sequence[ConstraintSet | None], rows: list[np.ndarray], dense: Sequence[bool], put: Any
 ) -> list[tuple[Array, Array]]:
     room = max(LEAST_EXCLUDED, power_of_two(max(map(len, rows))))
-    requests = [dead_nodes(host, items, excluded) for items, excluded in zip(sets, rows, strict=True)]
+    requests = [dead_nodes(host, items, excluded, dense) for items, excluded in zip(sets, rows, strict=True)]
     levels = []
     for nodes in zip(*requests, strict=True):
         parents, slots = np.full((len(rows), room), NOWHERE, np.int32), np.zeros((len(rows), room), np.int32)

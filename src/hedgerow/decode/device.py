@@ -71,7 +71,8 @@ class DeviceIndex:
     def refill(self, index: TrieIndex) -> None:
         """Puts another index, which fits in the capacity, in the place of this one: into the same tensors of PyTorch,
         so that a captured CUDA graph goes on with it. No search may be under way on this one; on a GPU, what was
-        launched before on the same stream ends first.
+        launched before on the same stream ends first. Constraints are those of the other index from then on: for a
+        captured graph, `Constraints.refill`.
 
         Raises:
             ArgumentError: this index has no capacity, or the other does not fit in.
@@ -81,7 +82,9 @@ class DeviceIndex:
             raise BackendError("only tensors of PyTorch are refilled; give a compiled step index.to(...).")
         if self.capacity is None:
             raise ArgumentError("only an index with a capacity can be refilled: index.to(..., capacity=...).")
-        for mine, level in zip(self.levels, self.capacity.padded(index), strict=True):
+        padded = self.capacity.padded(index)
+        HOSTS[self] = index
+        for mine, level in zip(self.levels, padded, strict=True):
             for name, array in level.arrays.items():
                 tensor = getattr(mine, name)
                 tensor.copy_(_from_numpy(array.view(f"i{array.itemsize}") if array.itemsize > 1 else array))

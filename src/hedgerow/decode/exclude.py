@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,13 +26,16 @@ class DeadNodes:
     slots: np.ndarray
 
 
-def dead_nodes(index: TrieIndex, within: ConstraintSet | None, rows: np.ndarray) -> list[DeadNodes]:
+def dead_nodes(
+    index: TrieIndex, within: ConstraintSet | None, rows: np.ndarray, dense: Sequence[bool]
+) -> list[DeadNodes]:
     """Returns, level by level, the nodes that are alive for the request's set, but whose items are all excluded.
 
     Args:
         index: the trie.
         within: the request's set; None for all items.
         rows: the excluded rows of the index, without -1; rows outside of the set do not matter.
+        dense: of each level, whether a bitmap of it is on the device.
     """
     rows = np.unique(rows)
     if within is not None:
@@ -42,7 +46,7 @@ def dead_nodes(index: TrieIndex, within: ConstraintSet | None, rows: np.ndarray)
     for at in range(index.num_levels - 1, -1, -1):
         level = index.levels[at]
         parents = level.parents(nodes).astype(np.int64)
-        slots = nodes - level.children(parents)[0] if level.allowed is None else level.codes[nodes]
+        slots = level.codes[nodes] if dense[at] else nodes - level.children(parents)[0]
         levels.append(DeadNodes(parents, slots))
         parents, dead = np.unique(parents, return_counts=True)
         nodes = parents[dead == _alive_children(level, at, within, parents)]

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 import numpy as np
 
 from hedgerow.index.bits import packed, unpacked
-from hedgerow.index.trie import Level, TrieIndex
+from hedgerow.index.trie import WORD_BITS, TrieIndex
 
 # From this many items on, Numba's loops gain more than loading them costs.
 NUMBA_FROM = 2**18
@@ -32,7 +32,7 @@ def alive_levels(index: TrieIndex, leaves: np.ndarray) -> tuple[np.ndarray, ...]
     """
     words, levels = leaves, []
     for level in reversed(index.levels):
-        levels.append(words if level.allowed is None else _over_codes(level, words))
+        levels.append(words if level.allowed is None else over_codes(level.allowed, words, level.num_nodes))
         words = _parents_alive(level.child_start, level.forks, words, level.num_nodes, level.num_parents)
     for array in levels:
         array.setflags(write=False)
@@ -62,13 +62,18 @@ def _parents_alive(
     return packed(any_child)
 
 
-def _over_codes(level: Level, words: np.ndarray) -> np.ndarray:
-    """Returns the bits of nodes where `level.allowed` has those of their codes."""
-    assert level.allowed is not None
-    if HAS_NUMBA and level.num_nodes >= NUMBA_FROM:
+def over_codes(allowed: np.ndarray, words: np.ndarray, nodes: int) -> np.ndarray:
+    """Returns the bits of a level's nodes where its bitmap `allowed` [P, W] has those of their codes."""
+    if HAS_NUMBA and nodes >= NUMBA_FROM:
         from hedgerow.index import alive_numba
 
-        return alive_numba.over_codes(words, level.allowed)
-    bits = unpacked(level.allowed.reshape(-1), level.allowed.size * 32).copy()
-    bits[bits] = unpacked(words, level.num_nodes)
-    return packed(bits).reshape(level.allowed.shape)
+        return alive_numba.over_codes(words, allowed)
+    bits = unpacked(allowed.reshape(-1), allowed.size * WORD_BITS).copy()
+    bits[bits] = unpacked(words, nodes)
+    return packed(bits).reshape(allowed.shape)
+
+
+def over_nodes(allowed: np.ndarray, words: np.ndarray) -> np.ndarray:
+    """Returns the words [ceil(E / 32)] of the nodes that `over_codes` made these [P, W] of."""
+    bits, there = (unpacked(array.reshape(-1), array.size * WORD_BITS) for array in (words, allowed))
+    return packed(bits[there])
