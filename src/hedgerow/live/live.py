@@ -161,8 +161,8 @@ class LiveIndex:
     def remove(self, ids: Any, *, allow: Collection[str] = ()) -> Version:
         """Makes and serves a version without the items of these ids, at once: nothing is written but the ids' rows.
 
-        The index stays as it is, and `Version.removed` says which items of it are gone; `Version.items` leaves them
-        out. The next `add` or `update` leaves them out of the index.
+        The index stays as it is, and `Version.removed` says which items of it are gone. `Version.within` keeps a search
+        to the rest, and `Version.items` the results. The next `add` or `update` leaves them out of the index.
 
         Raises:
             CatalogError: there is no such item.

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hedgerow.constraints import ConstraintSet
 from hedgerow.decode.capacity import Capacity
-from hedgerow.index.edit import in_sorted
+from hedgerow.decode.constrain import Exclusions, Sets, listed_sets
 from hedgerow.index.files import LOCK
 from hedgerow.index.trie import TrieIndex
 from hedgerow.live.manifest import VersionInfo
@@ -22,7 +23,7 @@ from hedgerow.live.manifest import VersionInfo
 if TYPE_CHECKING:
     from hedgerow.decode.beams import Beams
     from hedgerow.decode.device import DeviceIndex
-    from hedgerow.results import Results
+    from hedgerow.results import OrderBy, Results
 
 
 class Pin:
@@ -123,26 +124,49 @@ class Version:
         """
         return self.devices.to(backend, device)
 
-    def items(self, beams: Beams) -> list[Results]:
-        """Returns what `TrieIndex.items` does, without the items that were removed."""
-        found = self.index.items(beams)
-        return [_without(results, self.removed_rows) for results in found] if len(self.removed_rows) else found
+    @cached_property
+    def shown(self) -> ConstraintSet | None:
+        """The items that are left, as a set of `index`; None where none was removed, and all may be shown.
+
+        Where the live index has `headroom` it is a set even then, so that the first removal compiles nothing again.
+        """
+        if not len(self.removed_rows) and self.devices.room.headroom is None:
+            return None
+        return self.index.constraint(~self.removed, name=f"left in version {self.number}")
+
+    def within(self, constraints: Sets = None) -> Sets:
+        """Returns what to give a search on this version as `constraints`, so that no beam goes to a removed item.
+
+        Args:
+            constraints: the sets of `index` that the requests have besides: one for all, or a list of one or None
+                each; left out, none.
+
+        Raises:
+            ConstraintError: a set is another index's, or something else is no set.
+        """
+        shown = self.shown
+        if constraints is None or shown is None:
+            return shown if constraints is None else constraints
+        if isinstance(constraints, ConstraintSet):
+            return constraints & shown
+        many = len(constraints) if isinstance(constraints, Sequence) else 0
+        sets = listed_sets(self.index, many, constraints) or [None] * many
+        return [shown if items is None else items & shown for items in sets]
+
+    def items(
+        self,
+        beams: Beams,
+        *,
+        constraints: Sets = None,
+        exclude: Exclusions = None,
+        k: int | None = None,
+        order_by: OrderBy = None,
+        caps: Mapping[str, int] | None = None,
+    ) -> list[Results]:
+        """Returns what `TrieIndex.items` does, without the items that were removed. Arguments and errors as there."""
+        shown = self.within(constraints)
+        return self.index.items(beams, constraints=shown, exclude=exclude, k=k, order_by=order_by, caps=caps)
 
     def __repr__(self) -> str:
         removed = f", removed={len(self.removed_rows):,}" if len(self.removed_rows) else ""
         return f"Version({self.number}, {self.index!r}{removed})"
-
-
-def _without(results: Results, removed_rows: np.ndarray) -> Results:
-    keep = np.flatnonzero(~in_sorted(results.rows, removed_rows))
-    # Taken with a column beside them: Arrow forgets the number of rows of a table without columns.
-    attributes = results.attributes.append_column("", [results.rows]).take(keep).drop_columns([""])
-    ids = [results.item_ids[at] for at in keep.tolist()]
-    return replace(
-        results,
-        item_ids=ids,
-        sids=results.sids[keep],
-        scores=results.scores[keep],
-        rows=results.rows[keep],
-        attributes=attributes,
-    )
