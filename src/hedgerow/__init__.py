@@ -1,5 +1,6 @@
 """Constrained decoding for generative retrieval: a language model that can only name items that exist."""
 
+from hedgerow.audit import Coverage, removed_mass
 from hedgerow.catalog import Catalog
 from hedgerow.constraints import ConstraintSet
 from hedgerow.decode.beams import Beams
@@ -40,6 +41,7 @@ __all__ = [
     "ConstraintError",
     "ConstraintSet",
     "Constraints",
+    "Coverage",
     "DeviceIndex",
     "Diff",
     "HedgerowError",
@@ -56,6 +58,7 @@ __all__ = [
     "diff",
     "load_index",
     "merge",
+    "removed_mass",
     "start",
     "step",
     "subset",

@@ -91,6 +91,11 @@ class ConstraintSet:
         return count_bits(self.alive.leaves)
 
     @property
+    def nodes_per_level(self) -> tuple[int, ...]:
+        """How many nodes of each level have an item of the set below them."""
+        return tuple(map(count_bits, self.alive.levels))
+
+    @property
     def mask(self) -> np.ndarray:
         """Bool [N], in the order of `index.item_ids`: whether each item is in the set."""
         return unpacked(self.words, self.index.num_items)

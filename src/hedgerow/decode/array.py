@@ -144,6 +144,11 @@ def bounded(ops: Ops, logits: Array) -> Array:
     return xp.astype(xp.where(wide > -INF, xp.clip(wide, -LARGEST, LARGEST), -INF), xp.float32, copy=False)
 
 
+def log_softmax(ops: Ops, logits: Array) -> Array:
+    """Returns log-probabilities, along the last axis; -inf all along where all logits are."""
+    return _less_normalizer(ops, logits, logits)
+
+
 def _less_normalizer(ops: Ops, logits: Array, over: Array) -> Array:
     """Returns `logits` less the log of the sum of exponentials of `over` along the last axis."""
     xp = ops.xp

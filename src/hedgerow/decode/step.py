@@ -53,7 +53,7 @@ def step(
         BackendError: the logits are not arrays of the index's framework, or the kernel asked for cannot run.
     """
     index = as_device_index(index)
-    _check(index, beams, logits, beam_width, normalize)
+    check_step(index, beams, logits, beam_width, normalize)
     logits = only_ends(index, beams, logits)
     kernel = kernel_for(backend, index, logits)
     prepared = prepare(index, logits.shape[0], constraints, exclude)
@@ -107,7 +107,8 @@ def _check_beams(index: DeviceIndex, beams: Beams) -> None:
             )
 
 
-def _check(index: DeviceIndex, beams: Beams, logits: Any, beam_width: int, normalize: Normalize) -> None:
+def check_step(index: DeviceIndex, beams: Beams, logits: Any, beam_width: int, normalize: Normalize) -> None:
+    """Raises what `step` does of these arguments; what they mean is said there."""
     if not isinstance(beams, Beams):
         raise ArgumentError(f"expected Beams, as hr.start gives them; got {type(beams).__name__}.")
     if beams.level >= index.num_levels:

@@ -29,6 +29,17 @@ def allowed_children(
 
     Where a state has fewer children than others, its first stands again, as valid as it is there.
     """
+    codes, valid, there = candidates(ops, level, states, bound)
+    return codes, valid if there is None else ops.xp.where(there, valid, valid[..., :1])
+
+
+def candidates(
+    ops: Ops, level: DeviceLevel, states: Array, bound: LevelConstraints | None = None
+) -> tuple[Array, Array, Array | None]:
+    """Returns what `allowed_children` does, but no code is valid twice, and which places [B, m, K] have a child.
+
+    The places are None where the level is dense, and each code has its own.
+    """
     xp = ops.xp
     if level.allowed is not None:
         words = allowed_words(ops, level, states, bound)
@@ -36,13 +47,13 @@ def allowed_children(
         at = xp.broadcast_to(code // WORD_BITS, (*states.shape, len(code)))
         valid = ((ops.take_along(words, at) >> (code % WORD_BITS)) & 1) != 0
         valid = not_excluded(ops, bound, states, valid & xp.expand_dims(states > DEAD, axis=-1))
-        return xp.broadcast_to(code, valid.shape), valid
+        return xp.broadcast_to(code, valid.shape), valid, None
     first, count = children(ops, level, states)
     at = xp.arange(max(level.max_branch, 1), dtype=xp.int32, device=ops.device_of(states))
     there = at < xp.expand_dims(count, axis=-1)
     nodes = xp.expand_dims(first, axis=-1) + xp.where(there, at, 0)
     valid = not_excluded(ops, bound, states, alive_nodes(ops, bound, nodes, there))
-    return codes_of(ops, level, nodes), xp.where(there, valid, valid[..., :1])
+    return codes_of(ops, level, nodes), valid, there
 
 
 def _by_bitmap(ops: Ops, level: DeviceLevel, states: Array, codes: Array) -> Array:
