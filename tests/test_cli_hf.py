@@ -5,6 +5,7 @@ import re
 import shlex
 import sys
 
+import numpy as np
 import pytest
 
 import hedgerow as hr
@@ -121,6 +122,72 @@ class TestRetrieve:
         assert code == 1
         assert "no token of the vocabulary looks like '<{level}_{code}>'" in stderr
         assert call("retrieve", "-p", "w5", "--tokens", "<s_{level}_{code}>", "--dtype", "bfloat16")[0] == 0
+
+
+class TestRules:
+    """--where, --exclude and --end, and what the lines of a file have of their own."""
+
+    def test_reach_the_retriever(self, call, shop):
+        pytest.importorskip("duckdb")
+        retriever = shop[1]
+        years = retriever.index.where("year >= 1950")
+        expected = retriever.retrieve(["w5 w6"], constraints=years, exclude=[["t120", "t121", "none"]])[0]
+        assert expected.item_ids
+        words = ("-p", "w5 w6", "--where", "year >= 1950", "--exclude", "t120, t121,none")
+        _, stdout, _ = call("retrieve", *words, "--json")
+        assert [item["item_id"] for item in lines_of(stdout)[0]["items"]] == expected.item_ids
+        for item, outcome in (("t3", "not in the set"), ("t121", "excluded"), (expected.item_ids[0], "returned")):
+            assert json.loads(call("explain", *words, "--item", item, "--json")[1])["outcome"] == outcome
+
+    def test_lines_have_their_own_besides(self, call, shop, tmp_path):
+        pytest.importorskip("duckdb")
+        path = tmp_path / "prompts.jsonl"
+        lines = ['"w5"', '{"prompt": "w5", "where": "year < 1960"}', '{"prompt": "w5", "exclude": ["t110"]}']
+        path.write_text("\n".join(lines))
+        code, stdout, _ = call("retrieve", "--input", path, "--where", "year >= 1950", "--exclude", "t111", "--json")
+        assert code == 0
+        index = shop[1].index
+        late = index.where("year >= 1950")
+        found = shop[1].retrieve(
+            ["w5"] * 3,
+            constraints=[late, late & index.where("year < 1960"), late],
+            exclude=[["t111"], ["t111"], ["t111", "t110"]],
+        )
+        answers = lines_of(stdout)
+        assert [[item["item_id"] for item in answer["items"]] for answer in answers] == [one.item_ids for one in found]
+        assert answers[1]["where"] == "year < 1960"
+
+    @pytest.mark.parametrize(
+        ("line", "expected"),
+        [
+            ('{"prompt": "w5", "where": "colour = 1"}', "'colour = 1' cannot be used"),
+            ('{"prompt": "w5", "where": 3}', "expected an SQL expression"),
+            ('{"prompt": "w5", "exclude": "t1"}', "request 0: \"exclude\" is a list of item ids; got 't1'"),
+            ('{"prompt": "w5", "exclude": [1]}', "must be item ids of the type of this index, string"),
+        ],
+    )
+    def test_what_is_wrong_with_them_is_one_line(self, call, tmp_path, line, expected):
+        pytest.importorskip("duckdb")
+        (tmp_path / "prompts.jsonl").write_text(line)
+        assert_refused(call("retrieve", "--input", tmp_path / "prompts.jsonl"), expected)
+
+    def test_ids_that_are_numbers_and_sids_that_end(self, call, shop, tmp_path):
+        """SIDs of up to three codes, whose end is a token of the tokenizer."""
+        rng = np.random.default_rng(0)
+        sids = [rng.integers(0, CODES, 1 + row % 3).tolist() for row in range(60)]
+        index = hr.build_index(hr.Catalog(sids, codebook_sizes=CODES, item_ids=np.arange(60), ragged=True))
+        index.save(tmp_path / "ragged.hedgerow")
+        folders = ("--model", shop[0] / "model", "--index", tmp_path / "ragged.hedgerow")
+        tokens = hr.TokenMap(TOKENS.token_ids, end=(7,))
+        expected = Retriever(shop[1].model.model, index, tokens).retrieve([[5, 6]], exclude=[[3, 4]])[0]
+        assert len({len(item["sid"]) for item in expected.to_pylist()}) > 1
+        for end in ("7", tokenizer().convert_ids_to_tokens(7)):
+            words = ("retrieve", "-p", "w5 w6", "--end", end, "--exclude", "3,4", "--json", *folders)
+            _, stdout, stderr = call(*words, on_shop=False)
+            assert [item["item_id"] for item in lines_of(stdout)[0]["items"]] == expected.item_ids, stderr
+        words = ("retrieve", "-p", "w5 w6", *folders)
+        assert_refused(call(*words, "--end", "nothing", on_shop=False), "end: 'nothing' is not a token")
+        assert_refused(call(*words, "--end", "7", "--exclude", "x", on_shop=False), "type of this index, int64")
 
 
 class TestExplain:

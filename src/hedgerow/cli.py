@@ -20,6 +20,7 @@ import hedgerow as hr
 from hedgerow.bench.cli import bench, plan
 from hedgerow.cli_hf import explain, retrieve
 from hedgerow.cli_live import diff, live
+from hedgerow.cli_sets import facts_of_rules, filter_index, rules_table
 from hedgerow.errors import HedgerowError
 from hedgerow.index.build import Progress, ignore_progress
 
@@ -146,9 +147,16 @@ def _print_built(index: hr.TrieIndex, output: Path, seconds: dict[str, float], i
     out.print(f"[dim]{took}. Look at it: hedgerow inspect {escape(str(output))}[/]", soft_wrap=True)
 
 
-@app.command(epilog="Example: hedgerow inspect items.hedgerow")
-def inspect(path: IndexPath, as_json: AsJson = False) -> None:
-    """Show what an index holds, level by level."""
+@app.command(epilog="Example: hedgerow inspect items.hedgerow --where 'year >= 2000' --where 'year < 1960'")
+def inspect(
+    path: IndexPath,
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", metavar="SQL", help="Show what this rule leaves too; may be given several times."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what an index holds, level by level, and what rules leave of it."""
     import pyarrow.parquet as pq
 
     from hedgerow.index.describe import level_table
@@ -159,7 +167,8 @@ def inspect(path: IndexPath, as_json: AsJson = False) -> None:
     columns = {field.name: str(field.type) for field in pq.read_schema(path / manifest["files"]["items"]["name"])}
     if as_json:
         files = {part: entry["bytes"] for part, entry in manifest["files"].items()}
-        _print_json(_facts(index) | {"version": manifest["version"], "columns": columns, "file_bytes": files})
+        rules = {"rules": facts_of_rules(index, where)} if where else {}
+        _print_json(_facts(index) | {"version": manifest["version"], "columns": columns, "file_bytes": files} | rules)
         return
     out.print(level_table(index))
     _print_collisions(index)
@@ -167,6 +176,8 @@ def inspect(path: IndexPath, as_json: AsJson = False) -> None:
     out.print(f"columns: {named}", soft_wrap=True)
     sizes = ", ".join(f"{part} {entry['bytes'] / 1e6:,.2f} MB" for part, entry in manifest["files"].items())
     out.print(f"on disk: {sizes} [dim](format {manifest['version']})[/]")
+    if where:
+        out.print(rules_table(index, where))
 
 
 @app.command(epilog="Example: hedgerow verify items.hedgerow")
@@ -214,6 +225,7 @@ app.command(epilog="Example: hedgerow retrieve --model DIR --index items.hedgero
     retrieve
 )
 app.command(epilog="Example: hedgerow explain -p 'Recommend me a western' --item title=Shane")(explain)
+app.command("filter", epilog="Example: hedgerow filter items.hedgerow 'year >= 2000' -o recent.hedgerow")(filter_index)
 app.command(epilog="Example: hedgerow diff old.hedgerow new.hedgerow")(diff)
 app.command(epilog="Example: hedgerow plan --items 20e6 --levels 8 --codebook 2048")(plan)
 

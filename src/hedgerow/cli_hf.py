@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import hedgerow as hr
+from hedgerow.cli_sets import Exclude, Where, rules_of_requests
 from hedgerow.errors import ArgumentError
 
 out = Console()
@@ -36,6 +37,10 @@ Pattern = Annotated[
     str | None,
     typer.Option("--tokens", help="What tokens of codes look like: '<s_{level}_{code}>'; left out, detected."),
 ]
+End = Annotated[
+    str | None,
+    typer.Option("--end", metavar="TOKEN", help="The token that ends a SID where they are ragged; or its id."),
+]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; left out, the CPU.")]
 DType = Annotated[str, typer.Option(help="float32, bfloat16 or float16.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs; a line a prompt.")]
@@ -45,7 +50,11 @@ def retrieve(
     prompt: Annotated[list[str] | None, typer.Option("--prompt", "-p", help="May be given several times.")] = None,
     prompts: Annotated[
         Path | None,
-        typer.Option("--input", metavar="FILE", help='JSON lines: "text", [token ids], or {"prompt": either, ...}.'),
+        typer.Option(
+            "--input",
+            metavar="FILE",
+            help='JSON lines: "text", [token ids], or {"prompt": either, "where": "SQL", "exclude": [ids], ...}.',
+        ),
     ] = None,
     model: ModelPath = None,
     index: IndexOption = None,
@@ -53,7 +62,10 @@ def retrieve(
     k: TopK = 10,
     normalize: Normalize = "codes",
     columns: Annotated[str | None, typer.Option(help="The attributes to show: title,year.")] = None,
+    where: Where = None,
+    exclude: Exclude = None,
     tokens: Pattern = None,
+    end: End = None,
     device: Device = None,
     dtype: DType = "float32",
     as_json: AsJson = False,
@@ -62,11 +74,12 @@ def retrieve(
     if (prompt is None) == (prompts is None):
         raise typer.BadParameter("give one or the other", param_hint="--prompt, --input")
     asked = [{"prompt": text} for text in prompt] if prompt else _read_lines(prompts)
-    retriever = _load(model, index, pattern=tokens, device=device, dtype=dtype, normalize=normalize)
+    retriever = _load(model, index, pattern=tokens, end=end, device=device, dtype=dtype, normalize=normalize)
     shown = None if columns is None else _named_columns(retriever.index, columns)
+    rules = rules_of_requests(retriever.index, asked, where, exclude)
     with _progress(len(asked) > 1) as progress:
         found = retriever.retrieve(
-            [request["prompt"] for request in asked], beam_width=beam_width, k=k, progress=progress
+            [request["prompt"] for request in asked], beam_width=beam_width, k=k, progress=progress, **rules
         )
     for request, results in zip(asked, found, strict=True):
         if as_json:
@@ -89,7 +102,10 @@ def explain(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw the beam as a tree: .png, .svg or .pdf.")
     ] = None,
+    where: Where = None,
+    exclude: Exclude = None,
     tokens: Pattern = None,
+    end: End = None,
     device: Device = None,
     dtype: DType = "float32",
     as_json: AsJson = False,
@@ -97,10 +113,11 @@ def explain(
     """Say why an item was not returned for a prompt: where its prefix left the beam, and what it had to beat."""
     if item is None and plot is None:
         raise typer.BadParameter("ask about an item, or for a picture", param_hint="--item, --plot")
-    retriever = _load(model, index, pattern=tokens, device=device, dtype=dtype, normalize=normalize)
+    retriever = _load(model, index, pattern=tokens, end=end, device=device, dtype=dtype, normalize=normalize)
+    rules = rules_of_requests(retriever.index, [{}], where, exclude)
     found = None
     if item is not None:
-        found = retriever.explain(prompt, item_named(retriever.index, item), beam_width=beam_width, k=k)
+        found = retriever.explain(prompt, item_named(retriever.index, item), beam_width=beam_width, k=k, **rules)
         if as_json:
             print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False, default=str))
         else:
@@ -110,7 +127,7 @@ def explain(
     if plot is not None:
         from hedgerow.hf.plot import plot_beams
 
-        history = retriever.trace(prompt, beam_width=beam_width)
+        history = retriever.trace(prompt, beam_width=beam_width, **rules)
         codes = [level.code for level in found.levels] if found else ()
         plot_beams(history, plot, title=prompt, names=_beam_names(retriever.index, history[-1]), sid=codes)
         err.print(f"wrote {escape(str(plot))}")
@@ -136,7 +153,14 @@ def item_named(index: hr.TrieIndex, text: str) -> Any:
 
 
 def _load(
-    model: str | None, index: Path | None, *, pattern: str | None, device: str | None, dtype: str, normalize: str
+    model: str | None,
+    index: Path | None,
+    *,
+    pattern: str | None,
+    end: str | None,
+    device: str | None,
+    dtype: str,
+    normalize: str,
 ) -> Any:
     from hedgerow.demo.films import DATA, load_catalog
     from hedgerow.hf.loading import load_retriever
@@ -145,7 +169,8 @@ def _load(
         raise typer.BadParameter("give both, or neither for the demo's films", param_hint="--model, --index")
     with err.status("loading the model and the index ..."):
         built = hr.build_index(load_catalog()) if index is None else hr.load_index(index)
-        return load_retriever(model or DATA, built, pattern=pattern, device=device, dtype=dtype, normalize=normalize)
+        options = {"pattern": pattern, "end": end, "device": device, "dtype": dtype, "normalize": normalize}
+        return load_retriever(model or DATA, built, **options)
 
 
 def _read_lines(path: Path | None) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -128,6 +128,14 @@ class TokenMap:
                     "codebook_sizes."
                 )
         return cls(tuple(tables), _delimiter(vocabulary, begin, "begin"), _delimiter(vocabulary, end, "end"))
+
+    def ending_with(self, end: str | int, tokenizer: Any) -> TokenMap:
+        """Returns the same map with another end token, given as text or as an id.
+
+        Raises:
+            ArgumentError: the tokenizer has no such token.
+        """
+        return replace(self, end=_delimiter(_vocabulary(tokenizer), end, "end"))
 
     @classmethod
     def detect(cls, tokenizer: Any) -> TokenMap:

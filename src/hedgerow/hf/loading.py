@@ -22,6 +22,7 @@ def load_retriever(
     index: TrieIndex,
     *,
     pattern: str | None = None,
+    end: str | None = None,
     device: str | None = None,
     dtype: str = "float32",
     **options: Any,
@@ -32,6 +33,7 @@ def load_retriever(
         source: the folder, or what else `from_pretrained` takes.
         index: the catalog's index.
         pattern: what its tokens of codes look like, as "<s_{level}_{code}>"; left out, they are detected.
+        end: the token that ends a SID, as text or as a number; left out, what the pattern or the layout says.
         device: of PyTorch; left out, the CPU.
         dtype: of the weights.
         options: of `Retriever`.
@@ -54,6 +56,8 @@ def load_retriever(
         if shown:
             logging.enable_progress_bar()
     tokens = TokenMap.detect(tokenizer) if pattern is None else TokenMap.from_tokenizer(tokenizer, pattern)
+    if end is not None:
+        tokens = tokens.ending_with(int(end) if end.isdecimal() else end, tokenizer)
     return Retriever(_on_device(model, device or "cpu"), index, tokens, tokenizer=tokenizer, **options)
 
 
