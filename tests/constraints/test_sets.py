@@ -1,6 +1,7 @@
 """Constraint sets by themselves: what they are made of, how they combine, and their alive bits."""
 
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -236,7 +237,7 @@ class TestMixes:
         self.index = hr.build_index(hr.Catalog([[0, 1], [1, 0], [1, 1]]))
         self.sets = [self.index.constraint(ids=[item]) for item in range(3)]
 
-    def stack(self, *sets):
+    def stack(self, *sets) -> Any:
         prepared = hr.constrain(self.index, len(sets), constraints=list(sets))
         assert prepared is not None
         words = prepared.levels[-1]
@@ -321,6 +322,12 @@ class TestGiven:
             self.search(constraints=prepared, exclude=[None, None])
         with pytest.raises(hr.ConstraintError, match="prepared for a device"):
             hr.constrain(self.index, 3, constraints=prepared)  # pyright: ignore
+
+    def test_prepared_for_another_index(self):
+        other = hr.build_index(hr.Catalog([[code // 40, code] for code in range(80)]))
+        prepared = hr.constrain(other, 2, constraints=other.constraint(ids=[7]))
+        with pytest.raises(hr.ConstraintError, match="prepared for another index"):
+            self.search(constraints=prepared)
 
     def test_inside_of_jit_they_must_be_prepared(self):
         jax = pytest.importorskip("jax")
