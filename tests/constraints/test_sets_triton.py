@@ -38,7 +38,7 @@ class TestInterpreted:
     @pytest.fixture(params=["as shipped", "sieved", "sieved, small", "listed, small"], autouse=True)
     def _form(self, request, monkeypatch):
         monkeypatch.syspath_prepend(TESTS / "decode")
-        from test_triton import FORMS, numbers
+        from test_triton import FORMS, numbers  # pyright: ignore[reportMissingImports]
 
         with numbers(**FORMS[request.param]):
             yield
