@@ -10,7 +10,7 @@ demo: .venv/.demo
 	$(BIN)/hedgerow demo
 
 test: .venv/.dev
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist worksteal
 
 check: .venv/.dev
 	$(BIN)/ruff check

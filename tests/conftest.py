@@ -4,6 +4,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Beside each other, tests take one thread each: two workers with two threads on two cores wait for one another.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # The same examples at every run; HYPOTHESIS_PROFILE=explore looks for new ones.
 settings.register_profile("fixed", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("explore", deadline=None, max_examples=1000)

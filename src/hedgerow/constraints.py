@@ -195,18 +195,25 @@ class Memory:
                 self.rules.popitem(last=False)
         return made
 
-    def stack(self, key: Any, make: Callable[[], Any]) -> Any:
-        """Returns the words of a mix of sets on a device, as one of the latest mixes has them, or made now."""
+    def stack(self, place: Any, keys: tuple[bytes, ...], make: Callable[[], Any]) -> tuple[tuple[bytes, ...], Any]:
+        """Returns the words of a mix of sets, and the keys of those in their order: of the mix, or of one as large.
+
+        Args:
+            place: where the words are.
+            keys: of the mix.
+            make: makes the words where none of the latest mixes has all of these sets.
+        """
         with self.lock:
-            if key in self.stacks:
-                self.stacks.move_to_end(key)
-                return self.stacks[key]
+            for (there, held), words in reversed(self.stacks.items()):
+                if there == place and len(held) == len(keys) and set(held) >= set(keys):
+                    self.stacks.move_to_end((there, held))
+                    return held, words
         made = make()
         with self.lock:
-            self.stacks[key] = made
+            self.stacks[place, keys] = made
             while len(self.stacks) > REMEMBERED_MIXES:
                 self.stacks.popitem(last=False)
-        return made
+        return keys, made
 
 
 def memory_of(index: TrieIndex) -> Memory:

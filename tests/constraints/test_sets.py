@@ -1,6 +1,7 @@
 """Constraint sets by themselves: what they are made of, how they combine, and their alive bits."""
 
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -229,6 +230,38 @@ def test_one_bit_a_node():
     assert made.nbytes <= sum(index.nodes_per_level) / 8 * 1.05
 
 
+class TestMixes:
+    """What a batch's sets are stacked to on a device."""
+
+    def setup_method(self):
+        self.index = hr.build_index(hr.Catalog([[0, 1], [1, 0], [1, 1]]))
+        self.sets = [self.index.constraint(ids=[item]) for item in range(3)]
+
+    def stack(self, *sets) -> Any:
+        prepared = hr.constrain(self.index, len(sets), constraints=list(sets))
+        assert prepared is not None
+        words = prepared.levels[-1]
+        found = hr.beam_search(self.index, FakeModel((2, 2)), batch_size=len(sets), beam_width=3, constraints=prepared)
+        expected = [3 if items is None else items.num_sids for items in sets]
+        assert found.n_valid.tolist() == expected
+        return words.alive
+
+    def test_the_same_sets_in_other_places_are_the_same_stack(self):
+        first, second, third = self.sets
+        stack = self.stack(first, second, third, None)
+        assert stack.shape[0] == 4
+        assert self.stack(third, None, first, second) is stack
+        assert self.stack(second, second, third, first) is stack
+
+    def test_a_stack_that_has_them_all_will_do_where_it_is_of_the_same_size(self):
+        first, second, third = self.sets
+        every = first | second | third
+        stack = self.stack(first, second, third, every)
+        assert self.stack(every, first, second, None) is stack
+        assert self.stack(first, second).shape[0] == 2
+        assert self.stack(first).shape[0] == 1
+
+
 class TestGiven:
     """What a batch is given, and what of it is refused."""
 
@@ -289,6 +322,12 @@ class TestGiven:
             self.search(constraints=prepared, exclude=[None, None])
         with pytest.raises(hr.ConstraintError, match="prepared for a device"):
             hr.constrain(self.index, 3, constraints=prepared)  # pyright: ignore
+
+    def test_prepared_for_another_index(self):
+        other = hr.build_index(hr.Catalog([[code // 40, code] for code in range(80)]))
+        prepared = hr.constrain(other, 2, constraints=other.constraint(ids=[7]))
+        with pytest.raises(hr.ConstraintError, match="prepared for another index"):
+            self.search(constraints=prepared)
 
     def test_inside_of_jit_they_must_be_prepared(self):
         jax = pytest.importorskip("jax")

@@ -16,7 +16,7 @@ def test_equals_the_oracle_on_made_catalogs(kernel):
     require(kernel)
 
     # JAX compiles a program for every new shape, so it is shown fewer of the same kinds.
-    @settings(max_examples=8 if kernel.startswith("jax") else 120)
+    @settings(max_examples=5 if kernel.startswith("jax") else 60)
     @given(
         catalog=catalogs(),
         batch=st.integers(1, 4),

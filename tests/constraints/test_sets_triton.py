@@ -44,7 +44,7 @@ class TestInterpreted:
             yield
 
     def test_equals_the_oracle_on_made_catalogs(self):
-        @settings(max_examples=5)
+        @settings(max_examples=3)
         @given(
             catalog=catalogs(),
             batch=st.integers(1, 3),
@@ -60,10 +60,9 @@ class TestInterpreted:
 
         check()
 
-    @pytest.mark.parametrize("normalize", ["codes", "allowed"])
-    def test_fat_node_of_which_most_is_excluded(self, normalize):
+    def test_fat_node_of_which_most_is_excluded(self):
         rng = np.random.default_rng(1)
         sids = np.stack([rng.integers(0, 3, 400), rng.integers(0, 130, 400), rng.integers(0, 40, 400)], axis=1)
         requests = [Request(None, rng.permutation(400)[:150]), Request(rng.random(400) < 0.2, np.arange(100))]
         catalog = hr.Catalog(sids, codebook_sizes=(3, 130, 40))
-        assert_finds_what_is_shown(catalog, KERNEL, requests, 8, normalize=normalize)
+        assert_finds_what_is_shown(catalog, KERNEL, requests, 8, normalize="allowed")

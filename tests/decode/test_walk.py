@@ -50,7 +50,8 @@ def assert_walks_right(catalog: hr.Catalog, backend: str, dense: str, seed: int)
         assert codes.shape == valid.shape
         for row, sid in enumerate(sids[:, :at].tolist()):
             expected = index.allowed_codes(sid).tolist() if states[row] >= 0 else []
-            assert codes[row, valid[row]].tolist() == expected
+            # Where others have more children, the first of a state stands again.
+            assert np.unique(codes[row, valid[row]]).tolist() == expected
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -134,14 +134,15 @@ def _stacked(
     index: DeviceIndex, host: TrieIndex, sets: list[ConstraintSet | None], put: Any
 ) -> tuple[tuple[Array, Array], tuple[Array, ...]]:
     """Returns which of the stacked sets binds each request, if any, and per level the words of all of them."""
-    distinct = list(dict.fromkeys(items for items in sets if items is not None))
-    place = {items: at for at, items in enumerate(distinct)}
-    rows = np.asarray([0 if items is None else place[items] for items in sets], np.int32)
-    free = np.asarray([-1 if items is None else 0 for items in sets], np.int32)
+    # In the order of their keys, so that the same sets in other places are the same stack.
+    distinct = sorted({items for items in sets if items is not None}, key=lambda items: items.key)
     # Filled up with the first again, to a power of two.
     padded = distinct + distinct[:1] * (power_of_two(len(distinct)) - len(distinct))
-    key = (index.ops.name, index.device, index.capacity, *(items.key for items in padded))
-    return (put(rows), put(free)), memory_of(host).stack(key, lambda: _stack(index, host, padded, put))
+    place, keys = (index.ops.name, index.device, index.capacity), tuple(items.key for items in padded)
+    held, words = memory_of(host).stack(place, keys, lambda: _stack(index, host, padded, put))
+    rows = np.asarray([0 if items is None else held.index(items.key) for items in sets], np.int32)
+    free = np.asarray([-1 if items is None else 0 for items in sets], np.int32)
+    return (put(rows), put(free)), words
 
 
 def _stack(index: DeviceIndex, host: TrieIndex, sets: list[ConstraintSet], put: Any) -> tuple[Array, ...]:

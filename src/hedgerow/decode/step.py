@@ -14,7 +14,7 @@ from hedgerow.decode.device import DeviceIndex, as_device_index
 from hedgerow.decode.ended import only_ends
 from hedgerow.decode.kernels import Backend, kernel_for, on_host
 from hedgerow.errors import ArgumentError, BackendError, ConstraintError
-from hedgerow.index.trie import TrieIndex
+from hedgerow.index.trie import TrieIndex, words_of
 
 
 def step(
@@ -75,12 +75,18 @@ def prepare(
         return constrain(index, batch_size, constraints=constraints, exclude=exclude)
     if exclude is not None:
         raise ConstraintError("these constraints are prepared; give exclude to hr.constrain too, not beside it.")
-    levels = as_device_index(index).num_levels
-    if (constraints.batch_size, len(constraints.levels)) != (batch_size, levels):
+    levels = as_device_index(index).levels
+    if (constraints.batch_size, len(constraints.levels)) != (batch_size, len(levels)):
         raise ConstraintError(
             f"the constraints are prepared for {constraints.batch_size} requests and {len(constraints.levels)} levels; "
-            f"here are {batch_size} and {levels}."
+            f"here are {batch_size} and {len(levels)}."
         )
+    for level, bound in zip(levels, constraints.levels, strict=True):
+        words = (words_of(len(level.codes)),) if level.allowed is None else tuple(level.allowed.shape)
+        if bound.alive is not None and tuple(bound.alive.shape[1:]) != words:
+            raise ConstraintError(
+                "the constraints are prepared for another index; hr.constrain makes them for this one."
+            )
     return constraints
 
 

@@ -21,6 +21,7 @@ from hedgerow.decode.beams import Beams
 from hedgerow.decode.constrained import LevelConstraints
 from hedgerow.decode.device import DeviceLevel
 from hedgerow.decode.ops import Array, Ops
+from hedgerow.decode.triton_limits import DEAD_PIVOTS
 from hedgerow.index.trie import WORD_BITS
 
 # Up to this many candidates a request, all are ranked against each other at once.
@@ -35,6 +36,8 @@ PIVOTS = 256
 OWN, TILE = 16, 512
 # Programs of a launch that has no natural number of them: two for each multiprocessor of a large GPU.
 PROGRAMS = 256
+# Of a multiprocessor, threads of a warp, and registers that a thread can have.
+REGISTERS, WARP, MOST_REGISTERS = 65_536, 32, 255
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,8 @@ def plan_step(
     if not few:
         programs = min(programs, max(PROGRAMS // batch, -(-beam_width // OWN)))
     trie = {"SIZE": codebook_size, "SCAN": scan, "WORDS": words}
-    children = {"NORMALIZE": normalize, "SPARSE": sparse, "FORK_STEPS": _search_steps(forks), "PIVOTS": PIVOTS}
-    limits = {"SETS": sets, "BITMAP_WORDS": words if dense else 0, "DEAD_STEPS": _search_steps(room)}
+    children = {"NORMALIZE": normalize, "SPARSE": sparse, "FORK_STEPS": _search_steps(forks, PIVOTS), "PIVOTS": PIVOTS}
+    limits = {"SETS": sets, "BITMAP_WORDS": words if dense else 0, "DEAD_STEPS": _search_steps(room, DEAD_PIVOTS.value)}
     children, sieved_trie = children | limits, trie | limits
     row_block, child_block = min(_power_of_two(codebook_size), ROW_BLOCK), _power_of_two(max_branch)
     block, peaks = max(groups, min(_power_of_two(span), BLOCK)), _power_of_two(width * groups)
@@ -111,8 +114,9 @@ def plan_step(
         sizes = {"ROW_BLOCK": row_block, "BLOCK": block, "GROUPS": groups}
         rows = children | trie | sizes | _compiled(max(row_block, block))
     sizes = {"ROWS": rows_at_once, "BLOCK": sieved, "GROUPS": groups, "PEAKS": peaks}
-    # With sets or exclusions, assemblers spill where there are more threads than candidates for them.
     sieve = sieved_trie | sizes | _compiled(max(sieved, SIEVED_CHILDREN) if sets or room else BLOCK)
+    if sets or room:
+        rows, sieve = rows | _most_registers(rows), sieve | _most_registers(sieve)
     sizes = {"WORD_BLOCK": min(_power_of_two(words), 64), "DEPTH_BLOCK": _power_of_two(depth) if depth else 0}
     place = trie | sizes | {"COUNTED": not few, "OWN": OWN, "TILE": TILE} | _compiled(OWN * TILE // 4)
     return Plan(few, span, capacity, programs, rows, sieve, place)
@@ -279,10 +283,10 @@ def _on(device: torch.device) -> AbstractContextManager[Any]:
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
-def _search_steps(forks: int) -> int:
-    """Returns how often a search among so many forks looks at PIVOTS of them; 0 where there is none."""
-    steps = min(forks, 1)
-    while PIVOTS**steps < forks:
+def _search_steps(entries: int, pivots: int) -> int:
+    """Returns how often a search among so many entries looks at so many of them; 0 where there is none."""
+    steps = min(entries, 1)
+    while pivots**steps < entries:
         steps += 1
     return steps
 
@@ -290,6 +294,11 @@ def _search_steps(forks: int) -> int:
 def _power_of_two(n: int) -> int:
     """Returns the least power of two that is at least n, and 1."""
     return 1 << max(n - 1, 0).bit_length()
+
+
+def _most_registers(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what keeps ptxas from spilling to save registers that nobody else wants: half of them a program."""
+    return {"maxnreg": min(REGISTERS // (2 * WARP * options["num_warps"]), MOST_REGISTERS)}
 
 
 def _compiled(block: int) -> dict[str, Any]:

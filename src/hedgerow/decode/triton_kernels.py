@@ -161,7 +161,7 @@ def list_children(
     found, code, valid = _candidates(child, logits, codes, codes, state, first, count, False, SIZE, 0)
     request = row // width
     alive, every = set_of(alive, set_rows, free, request, set_words, SETS)
-    before, through = dead_children(dead_parents, room, request, state, DEAD_STEPS, PIVOTS)
+    before, through = dead_children(dead_parents, room, request, state, DEAD_STEPS)
     valid = shown(
         valid, state, first, child, code, alive, every, dead_slots + request * room, before, through,
         SETS, BITMAP_WORDS, DEAD_STEPS,
@@ -203,10 +203,10 @@ def measure_rows(
     first, count = _children(pointers, num_pointers, state, max_branch, SPARSE, FORK_STEPS, PIVOTS)
     request = row // width
     alive, every = set_of(alive, set_rows, free, request, set_words, SETS)
-    before, through = dead_children(dead_parents, room, request, state, DEAD_STEPS, PIVOTS)
+    before, through = dead_children(dead_parents, room, request, state, DEAD_STEPS)
     if DEAD_STEPS > 0:
-        tl.store(dead_firsts + row + tl.arange(0, 1), before.to(tl.int32))
-        tl.store(dead_ends + row + tl.arange(0, 1), through.to(tl.int32))
+        tl.store(dead_firsts + row + tl.arange(0, 1), before)
+        tl.store(dead_ends + row + tl.arange(0, 1), through)
     end = SIZE if SCAN else count
     top = tl.full([], -INF, tl.float32)
     total = tl.full([], 0.0, tl.float32)

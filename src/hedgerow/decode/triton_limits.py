@@ -9,6 +9,8 @@ import triton
 import triton.language as tl
 
 LARGEST_INT = tl.constexpr(2**31 - 1)
+# A list of dead nodes is short, and a warp searches it by itself.
+DEAD_PIVOTS = tl.constexpr(32)
 
 
 @triton.jit
@@ -40,15 +42,15 @@ def set_of(alive, set_rows, free, request, set_words, SETS: tl.constexpr):
 
 
 @triton.jit
-def dead_children(dead_parents, room, request, state, DEAD_STEPS: tl.constexpr, PIVOTS: tl.constexpr):
+def dead_children(dead_parents, room, request, state, DEAD_STEPS: tl.constexpr):
     """Where the dead children of a state begin and end in its request's list, [1] each."""
-    before = tl.zeros([1], tl.int64)
-    through = tl.zeros([1], tl.int64)
+    before = tl.zeros([1], tl.int32)
+    through = tl.zeros([1], tl.int32)
     if DEAD_STEPS > 0:
         parent = tl.maximum(state, 0).to(tl.int64)
-        below, up_to = ranks(dead_parents + request * room, room, parent, DEAD_STEPS, PIVOTS)
-        before += below
-        through += up_to
+        below, up_to = ranks(dead_parents + request * room, room, parent, DEAD_STEPS, DEAD_PIVOTS)
+        before += below.to(tl.int32)
+        through += up_to.to(tl.int32)
     return before, through
 
 
@@ -67,7 +69,7 @@ def shown(
         valid = valid & (((word >> (place & 31)) & 1) != 0)
     if DEAD_STEPS > 0:
         # A state has few dead children, most often none.
-        for dead in range(tl.max(through - before).to(tl.int32)):
+        for dead in range(tl.max(through - before)):
             struck = tl.load(dead_slots + before + dead, mask=before + dead < through, other=-1)
             valid = valid & (code != struck) if BITMAP_WORDS > 0 else valid & (at != struck)
     return valid

@@ -69,7 +69,8 @@ def spans(start: np.ndarray | None, forks: np.ndarray | None, parents: np.ndarra
 def owners(start: np.ndarray | None, forks: np.ndarray | None, children: np.ndarray) -> np.ndarray:
     """Returns the parent of each of `children` [R]."""
     if start is not None:
-        return np.searchsorted(start, children, side="right") - 1
+        # Of one type, or NumPy would convert all of `start`.
+        return np.searchsorted(start, np.asarray(children, start.dtype), side="right") - 1
     if forks is None:
         return children
     not_first = forks + np.arange(1, len(forks) + 1)
