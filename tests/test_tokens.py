@@ -221,3 +221,15 @@ class TestCheck:
     def test_levels(self):
         with pytest.raises(hr.ArgumentError, match="SIDs of 2 codes, but the token map has 1 levels"):
             hr.TokenMap.from_offsets([0], 5).check(self.index)
+
+
+def test_two_tokens_for_one_code_are_refused():
+    with pytest.raises(hr.ArgumentError, match="code 1 of level 'a'"):
+        hr.TokenMap.from_tokenizer({"<s_a_01>": 1, "<s_a_1>": 2, "<s_a_0>": 0})
+
+
+def test_a_code_beyond_any_vocabulary_is_refused():
+    with pytest.raises(hr.ArgumentError, match="a codebook has up to"):
+        hr.TokenMap.from_tokenizer({"<s_a_99999999999>": 1})
+    with pytest.raises(hr.ArgumentError, match="codebook_sizes"):
+        hr.TokenMap.from_offsets([1], codebook_sizes=2**40)

@@ -72,6 +72,13 @@ class Picking:
     def __post_init__(self) -> None:
         if self.k is not None and not is_count(self.k):
             raise ArgumentError(f"k must be a positive integer, or None; got {self.k!r}.")
+        direction = ("descending",) if isinstance(self.order_by, str) else self.order_by
+        if self.order_by is not None and (
+            not isinstance(direction, tuple | list) or direction[-1] not in ("ascending", "descending")
+        ):
+            raise ArgumentError(f"order_by must be an attribute, or (attribute, 'ascending'); got {self.order_by!r}.")
+        if not isinstance(self.caps or {}, Mapping):
+            raise ArgumentError(f"caps must map attributes to counts: {{'director': 3}}; got {self.caps!r}.")
         for name, most in (self.caps or {}).items():
             if not is_count(most):
                 raise ArgumentError(f"caps must say how many items at most: {{{name!r}: 3}}; got {most!r}.")

@@ -28,12 +28,11 @@ CLOSED: dict[str, str | bool | int | float | list[str]] = {
     "temp_directory": "",
     "lock_configuration": "true",
 }
-ROW = "hedgerow_row"
 
 
 def where(index: TrieIndex, expression: str, name: str | None) -> ConstraintSet:
     """Returns the items of which an SQL expression is true: `TrieIndex.where`."""
-    if not isinstance(expression, str) or not expression.strip():
+    if not isinstance(expression, str) or not expression.strip() or not _is_text(expression):
         raise ConstraintError(
             f'expected an SQL expression over the attributes, such as "year >= 2000"; got {expression!r}.'
         )
@@ -41,6 +40,14 @@ def where(index: TrieIndex, expression: str, name: str | None) -> ConstraintSet:
         ("where", expression), lambda: ConstraintSet(index, packed(_asked(index, expression)), expression)
     )
     return found.named(name) if name else found
+
+
+def _is_text(expression: str) -> bool:
+    try:
+        expression.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _asked(index: TrieIndex, expression: str) -> np.ndarray:
@@ -51,11 +58,12 @@ def _asked(index: TrieIndex, expression: str) -> np.ndarray:
     import pyarrow as pa
 
     items = index.items_table
+    row = _column_beside(items.column_names)
     with duckdb.connect(":memory:", config=CLOSED) as connection:
-        connection.register("items", items.append_column(ROW, pa.array(np.arange(index.num_items))))
+        connection.register("items", items.append_column(row, pa.array(np.arange(index.num_items))))
         try:
             chosen = duckdb.SQLExpression(expression).alias("chosen")
-            answer = connection.table("items").select(chosen, duckdb.ColumnExpression(ROW)).to_arrow_table()
+            answer = connection.table("items").select(chosen, duckdb.ColumnExpression(row)).to_arrow_table()
         except duckdb.Error as error:
             raise _refused(index, expression, str(error)) from None
     if answer.num_columns != 2 or not pa.types.is_boolean(answer.column(0).type):
@@ -67,6 +75,21 @@ def _asked(index: TrieIndex, expression: str) -> np.ndarray:
     # As in SQL, what is null is not true.
     mask[answer.column(1).to_numpy()] = answer.column(0).fill_null(False).to_numpy()
     return mask
+
+
+def _column_beside(names: list[str]) -> str:
+    """Returns a name for the rows that no attribute has; SQL does not tell names apart by case.
+
+    Raises:
+        ConstraintError: two attributes are one to SQL.
+    """
+    folded = [name.casefold() for name in names]
+    twice = [name for name in names if folded.count(name.casefold()) > 1]
+    if twice:
+        raise ConstraintError(
+            f"SQL does not tell {twice[0]!r} from {twice[1]!r}; rename one, or use a function: index.constraint(...)."
+        )
+    return f"row of {max(folded, key=len)}"
 
 
 def _refused(index: TrieIndex, expression: str, reason: str) -> ConstraintError:

@@ -26,6 +26,8 @@ KNOWN_PATTERNS = (
 )
 KNOWN_DELIMITERS = (("<|sid_begin|>", "<|sid_end|>"), ("<|sid_start|>", "<|sid_end|>"), ("<sid>", "</sid>"))
 SHOWN = 5
+# More than any vocabulary has.
+MOST_CODES = 2**24
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -293,8 +295,10 @@ def _as_tuple(value: Any) -> tuple[Any, ...]:
 
 def _one_a_level(sizes: int | Sequence[int], levels: int) -> tuple[int, ...]:
     each = (int(sizes),) * levels if isinstance(sizes, int | np.integer) else tuple(map(int, sizes))
-    if len(each) != levels or min(each, default=1) < 1:
-        raise ArgumentError(f"codebook_sizes must be positive, one number or {levels} of them; got {sizes!r}.")
+    if len(each) != levels or min(each, default=1) < 1 or max(each, default=1) > MOST_CODES:
+        raise ArgumentError(
+            f"codebook_sizes must be positive and at most {MOST_CODES:,}, one number or {levels} of them; got {sizes!r}."
+        )
     return each
 
 
@@ -318,15 +322,21 @@ def _found(
             f"the pattern must hold {{level}} and {{code}}, each once, as '<s_{{level}}_{{code}}>'; got {pattern!r}."
         )
     # A label is one letter or a number: words with a number, such as <extra_id_0>, are something else.
-    label = r"[A-Za-z]|\d+" if labels is None else "|".join(map(re.escape, labels))
-    shape = re.escape(pattern).replace(r"\{level\}", f"({label})").replace(r"\{code\}", r"(\d+)")
+    label = r"[A-Za-z]|[0-9]+" if labels is None else "|".join(map(re.escape, labels))
+    shape = re.escape(pattern).replace(r"\{level\}", f"({label})").replace(r"\{code\}", r"([0-9]+)")
     matches = ((re.fullmatch(shape, token), token_id) for token, token_id in vocabulary.items())
     found: dict[str, dict[int, int]] = {}
     code_first = pattern.index("{code}") < pattern.index("{level}")
     for match, token_id in matches:
         if match:
             label, code = match.groups()[:: -1 if code_first else 1]
-            found.setdefault(label, {})[int(code)] = token_id
+            codes = found.setdefault(label, {})
+            if int(code) in codes or int(code) >= MOST_CODES:
+                problem = (
+                    "two tokens stand for it" if int(code) in codes else f"a codebook has up to {MOST_CODES:,} codes"
+                )
+                raise ArgumentError(f"code {int(code)} of level {label!r}, {match[0]!r}: {problem}.")
+            codes[int(code)] = token_id
     return found
 
 

@@ -159,3 +159,21 @@ class TestNewest:
 
 def ids_of_rows(items: hr.ConstraintSet) -> list[int]:
     return items.index.item_ids.filter(items.mask).to_pylist()
+
+
+def test_no_attribute_stands_for_the_rows():
+    attributes = {"hedgerow_row": [7, 8], "p": [5, 50]}
+    index = hr.build_index(hr.Catalog([[0], [1]], codebook_sizes=2, item_ids=["a", "b"], attributes=attributes))
+    assert index.where("p > 10").mask.tolist() == [False, True]
+    assert index.where("hedgerow_row > 7").mask.tolist() == [False, True]
+
+
+def test_attributes_that_sql_cannot_tell_apart_are_refused():
+    index = hr.build_index(hr.Catalog([[0], [1]], codebook_sizes=2, attributes={"A": [7, 8], "a": [1, 2]}))
+    with pytest.raises(hr.ConstraintError, match="does not tell 'A' from 'a'"):
+        index.where("a > 7")
+
+
+def test_an_expression_that_is_no_text_is_refused(index):
+    with pytest.raises(hr.ConstraintError, match="expected an SQL expression"):
+        index.where("'\ud800' = 'a'")

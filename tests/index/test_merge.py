@@ -210,3 +210,19 @@ def test_arguments_are_checked(index):
 def test_json_of_the_manifest_is_that_of_the_built_index(index, tmp_path):
     hr.merge(index, None, ["c"]).save(tmp_path / "x")
     assert json.loads((tmp_path / "x" / "manifest.json").read_text())["items"] == 2
+
+
+def test_a_ragged_index_grows():
+    index = hr.build_index(hr.Catalog([[1, 2], [2]], codebook_sizes=6, item_ids=[1, 2], ragged=True))
+    merged = hr.merge(index, hr.Catalog([[3], [1]], codebook_sizes=6, item_ids=[7, 8], ragged=True))
+    whole = hr.Catalog([[1, 2], [2], [3], [1]], codebook_sizes=6, item_ids=[1, 2, 7, 8], ragged=True)
+    built = hr.build_index(whole)
+    assert merged.ragged
+    assert merged.end_codes == built.end_codes
+    assert merged.sids().tolist() == built.sids().tolist()
+    for mine, theirs in zip(merged.levels, built.levels, strict=True):
+        assert {name: array.tolist() for name, array in mine.arrays.items()} == {
+            name: array.tolist() for name, array in theirs.arrays.items()
+        }
+    with pytest.raises(hr.CatalogError, match="ragged"):
+        hr.merge(hr.build_index(hr.Catalog([[1, 2]], item_ids=[1])), hr.Catalog([[1], [1, 2]], item_ids=[2, 3], ragged=True))

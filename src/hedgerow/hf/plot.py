@@ -41,6 +41,8 @@ class LevelOfBeams:
 
 def levels_of(history: Sequence[Beams]) -> list[LevelOfBeams]:
     """Returns what is to be drawn of the beams of every level of one prompt's search (`Retriever.trace`)."""
+    if [getattr(beams, "level", None) for beams in history] != [*range(1, len(history) + 1)] or not history:
+        raise ArgumentError("expected the beams of every level of one search, as Retriever.trace returns them.")
     levels: list[LevelOfBeams] = []
     places = np.zeros(1, np.int64)
     for beams in history:

@@ -121,5 +121,7 @@ def _tolerance(model: CodeModel) -> float:
 def _difference(some: Tensor, others: Tensor) -> float:
     """Returns the largest difference as a share of the largest number."""
     finite = torch.isfinite(others)
+    if not bool(finite.any()):
+        return float("inf")
     largest = others[finite].abs().max().clamp(min=1e-30)
     return float(((some - others)[finite].abs().max() / largest).nan_to_num(float("inf")))

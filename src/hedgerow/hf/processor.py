@@ -265,6 +265,10 @@ def _rules_of(index: TrieIndex, constraints: Sets, exclude: Exclusions) -> Rules
     """Returns the rules of the requests, of which there are as many as the lists say; one where there is no list."""
     if constraints is None and exclude is None:
         return None
+    sets = [constraints] if isinstance(constraints, ConstraintSet) else list(constraints or ())
+    for items in sets:
+        if isinstance(items, ConstraintSet) and items.num_items == 0:
+            raise ConstraintError(f"{items!r}: generate() has to write something; leave such a request out.")
     lists = [given for given in (constraints, exclude) if given is not None and not isinstance(given, ConstraintSet)]
     requests = len(lists[0]) if lists and hasattr(lists[0], "__len__") else 1
     return Rules(index, requests, constraints, exclude)

@@ -83,6 +83,8 @@ def _unpadded(encoded: Mapping[str, Any]) -> list[Ids]:
     if _is_ids(rows):
         rows, masks = [rows], None if masks is None else [masks]
     if masks is not None:
+        if [len(_listed(ids)) for ids in rows] != [len(_listed(mask)) for mask in masks]:
+            raise ArgumentError("input_ids and attention_mask are not of one shape; give what one tokenizer call gave.")
         rows = [
             [token for token, kept in zip(_listed(ids), _listed(mask), strict=True) if kept]
             for ids, mask in zip(rows, masks, strict=True)

@@ -86,6 +86,10 @@ class Retriever:
             raise ArgumentError(f"expected the index of a catalog, a TrieIndex; got {type(index).__name__}.")
         if tokens is None and tokenizer is None:
             raise ArgumentError("give the tokens of the codes (a TokenMap), or a tokenizer to detect them in.")
+        if not hasattr(model, "config") or not hasattr(model, "base_model"):
+            raise ArgumentError(f"expected a causal language model of transformers; got {type(model).__name__}.")
+        if tokens is not None and not isinstance(tokens, TokenMap):
+            raise ArgumentError(f"tokens must be a TokenMap; got {type(tokens).__name__}.")
         tokens = TokenMap.detect(tokenizer) if tokens is None else tokens
         coded = tokens.of_index(index)
         self.index, self.tokens, self.tokenizer = index, tokens, tokenizer
@@ -138,6 +142,9 @@ class Retriever:
         rules = Rules(self.index, len(ids), constraints, exclude)
         found: list[Results | None] = [None] * len(ids)
         done = 0
+        if is_count(beam_width):
+            # More beams than there are SIDs would be dead, and take memory.
+            beam_width = min(beam_width, max(1, self.index.num_sids))
         for rows in self._batches(ids, beam_width):
             own = rules.of(rows)
             beams = self._search([ids[row] for row in rows], beam_width, self.prepared(own))[-1]
@@ -231,6 +238,8 @@ class Retriever:
 
     @torch.inference_mode()
     def _search(self, prompts: list[Ids], beam_width: int, constraints: Constraints | None) -> list[Beams]:
+        # Whoever trains it may have put it back.
+        self.model.model.eval()
         # A graph is captured for searches without rules; a search with rules is launched as it is.
         if not self._cuda_graphs or constraints is not None:
             return self._loop(self.decoder(prompts, beam_width), len(prompts), beam_width, constraints)

@@ -145,7 +145,7 @@ def _fitted_ragged(index: TrieIndex, added: Catalog) -> Catalog:
     ends = ((size, end is not None) for size, end in zip(index.codebook_sizes, index.end_codes, strict=True))
     ids, columns = _typed(index, added)
     return Catalog(
-        without_ends(added.sids, added.end_codes),
+        without_ends(added.sids.astype(np.int64), added.end_codes),
         codebook_sizes=[size - has_end for size, has_end in ends],
         item_ids=ids,
         attributes=columns,

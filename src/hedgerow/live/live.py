@@ -193,6 +193,8 @@ class LiveIndex:
             state = self._store.read()
             wanted = state.served.parent if number is None else number
             info = state.find(wanted)
+            if wanted is None:
+                raise VersionError(f"version {state.current} has none before it to roll back to.")
             if info is None:
                 kept = ", ".join(str(version.number) for version in state.versions)
                 raise VersionError(f"there is no version {wanted} to roll back to; kept are {kept}.")
