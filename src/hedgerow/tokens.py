@@ -297,7 +297,7 @@ def _one_a_level(sizes: int | Sequence[int], levels: int) -> tuple[int, ...]:
     each = (int(sizes),) * levels if isinstance(sizes, int | np.integer) else tuple(map(int, sizes))
     if len(each) != levels or min(each, default=1) < 1 or max(each, default=1) > MOST_CODES:
         raise ArgumentError(
-            f"codebook_sizes must be positive and at most {MOST_CODES:,}, one number or {levels} of them; got {sizes!r}."
+            f"codebook_sizes must be positive and at most {MOST_CODES:,}, one or {levels} of them; got {sizes!r}."
         )
     return each
 

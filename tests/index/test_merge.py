@@ -225,4 +225,6 @@ def test_a_ragged_index_grows():
             name: array.tolist() for name, array in theirs.arrays.items()
         }
     with pytest.raises(hr.CatalogError, match="ragged"):
-        hr.merge(hr.build_index(hr.Catalog([[1, 2]], item_ids=[1])), hr.Catalog([[1], [1, 2]], item_ids=[2, 3], ragged=True))
+        hr.merge(
+            hr.build_index(hr.Catalog([[1, 2]], item_ids=[1])), hr.Catalog([[1], [1, 2]], item_ids=[2, 3], ragged=True)
+        )
