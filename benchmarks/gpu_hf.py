@@ -149,6 +149,7 @@ def main() -> int:
     """Runs all; 1 where a check fails, 2 where there is no GPU."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dry-run", action="store_true", help="a tiny model on the CPU")
+    parser.add_argument("--out", type=Path, help=f"folder of the results; {RESULTS} unless told, a new one if dry")
     given = parser.parse_args()
     if not given.dry_run and not torch.cuda.is_available():
         print("There is no CUDA device here; --dry-run tries the script without one.", file=sys.stderr)
@@ -158,7 +159,7 @@ def main() -> int:
     if not run.dry:
         run.check("a CUDA graph equals its search without one", lambda: check_graph(run))
     run.check("runs: Qwen3-1.7B's shape", lambda: time_all(run))
-    out = Path(tempfile.mkdtemp()) if run.dry else RESULTS
+    out = given.out or (Path(tempfile.mkdtemp()) if run.dry else RESULTS)
     checks = [{"check": what, "holds": holds, "why": why} for what, holds, why in run.checks]
     write(out / "retriever.csv", run.rows, stamp_of(run))
     write(out / "retriever-checks.csv", checks, stamp_of(run))

@@ -157,8 +157,11 @@ class TestGpuScript:
             "flatness.csv",
             "checks.csv",
             "profile.txt",
+            "retriever.csv",
+            "retriever-checks.csv",
         }
-        assert ",False," not in (tmp_path / "checks.csv").read_text()
+        for checks in ("checks.csv", "retriever-checks.csv"):
+            assert ",False," not in (tmp_path / checks).read_text()
 
     def test_says_that_there_is_no_gpu(self):
         done = self.run(CUDA_VISIBLE_DEVICES="")
