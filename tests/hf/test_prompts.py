@@ -17,7 +17,7 @@ from tiny import TOKENS, index, model_of, tokenizer, word_tokenizer
 from tokenizers import normalizers
 
 from hedgerow.hf import Retriever
-from hedgerow.hf.prompts import batches, padded
+from hedgerow.hf.prompts import as_prompts, batches, padded
 
 TEMPLATE = (
     "{% for message in messages %}{{ message['content'] }} {% endfor %}{% if add_generation_prompt %}w9{% endif %}"
@@ -66,6 +66,11 @@ def chatting():
 )
 def test_kinds_of_prompts(retriever, prompts, expected):
     assert retriever.encode(prompts) == expected
+
+
+def test_bytes_are_no_token_ids():
+    with pytest.raises(hr.ArgumentError, match="must be text"):
+        as_prompts(b"hi", None)
 
 
 def test_a_tokenizers_output(retriever):

@@ -24,7 +24,7 @@ def as_prompts(prompts: Any, tokenizer: Any) -> list[Ids]:
         return _unpadded(prompts)
     if isinstance(prompts, np.ndarray | Tensor):
         prompts = prompts.tolist()
-    if isinstance(prompts, str) or not isinstance(prompts, Sequence):
+    if isinstance(prompts, str | bytes) or not isinstance(prompts, Sequence):
         prompts = [prompts]
     if _is_ids(prompts) or _is_chat(prompts):
         prompts = [prompts]
@@ -97,7 +97,12 @@ def _listed(values: Any) -> list[Any]:
 
 
 def _is_ids(prompt: Any) -> bool:
-    return isinstance(prompt, Sequence) and bool(prompt) and all(_is_id(token) for token in prompt)
+    return (
+        isinstance(prompt, Sequence)
+        and not isinstance(prompt, bytes)
+        and bool(prompt)
+        and all(_is_id(token) for token in prompt)
+    )
 
 
 def _is_id(token: Any) -> bool:

@@ -165,7 +165,10 @@ def _typed(index: TrieIndex, added: Catalog) -> tuple[Any, Any]:
     if sorted(columns.column_names) != sorted(names):
         raise CatalogError(f"the index has the attributes {names}; the items added have {columns.column_names}.")
     typed = {name: as_type(columns.column(name), schema.field(name)) for name in names}
-    return as_type(ids, schema.field(ITEM_ID)), typed or None
+    field = schema.field(ITEM_ID)
+    if str(ids.type).startswith(("int", "uint")) != str(field.type).startswith(("int", "uint")):
+        raise CatalogError(f"item ids are {field.type} in the index; those added are {ids.type}.")
+    return as_type(ids, field), typed or None
 
 
 def splice_index(
