@@ -24,7 +24,7 @@ def saved_bytes(index, folder):
 def catalog_of(items, sizes):
     """The catalog of a map, id -> (codes, price, tags)."""
     rows = list(items.values())
-    sids = np.array([row[0] for row in rows]).reshape(len(rows), len(sizes))
+    sids = np.array([row[0] for row in rows], np.int64).reshape(len(rows), len(sizes))
     prices, tags = (
         pa.array([row[1] for row in rows], pa.int32()),
         pa.array([row[2] for row in rows], pa.list_(pa.string())),
