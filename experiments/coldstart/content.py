@@ -1,0 +1,55 @@
+"""What items are to the model: embeddings of their text, and Semantic IDs made of these by warm items alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from split import Split
+from tables import Shop
+
+import hedgerow as hr
+
+CODEBOOKS = (1024, 1024, 256)
+
+
+@dataclass(frozen=True)
+class Content:
+    """N items.
+
+    Attributes:
+        embeddings: float32 [N, D], of length 1; the mean of the warm items' is taken out.
+        sids: int32 [N, L].
+        quantizer: trained on the warm items; cold ones are encoded by it as they come.
+    """
+
+    embeddings: np.ndarray
+    sids: np.ndarray
+    quantizer: hr.Quantizer
+
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        """C of every level."""
+        return self.quantizer.codebook_sizes
+
+
+def text_embeddings(shop: Shop, cache: Path) -> np.ndarray:
+    """Returns an embedding float32 [N, D] a text, from the cache where it has them."""
+    if cache.exists():
+        found = np.load(cache)
+        if len(found) == len(shop.texts):
+            return found
+    found = hr.embed_texts(shop.texts)
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    np.save(cache, found)
+    return found
+
+
+def content_of(embeddings: np.ndarray, split: Split, codebooks: tuple[int, ...] = CODEBOOKS, seed: int = 0) -> Content:
+    """Returns the content of all items, nothing of it learnt from those that are cold."""
+    warm = split.known & ~split.cold
+    centred = embeddings - embeddings[warm].mean(axis=0)
+    centred /= np.linalg.norm(centred, axis=1, keepdims=True).clip(1e-6)
+    quantizer = hr.semantic_ids(centred[warm], codebook_size=codebooks, seed=seed).quantizer
+    return Content(centred, quantizer.encode(centred), quantizer)

@@ -1,0 +1,154 @@
+"""Metrics of retrieval where each request has one item that was right, with intervals over requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hedgerow.decode.step import is_count
+from hedgerow.errors import ArgumentError
+from hedgerow.results import Results
+
+KS = (1, 5, 10, 20)
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over requests, and the bootstrap interval that holds it: of 95 %, where not asked otherwise."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __format__(self, spec: str) -> str:
+        return f"{self.mean:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
+
+    def __str__(self) -> str:
+        return f"{self:.4f}"
+
+
+def ranks(results: Sequence[Results], targets: Sequence[Any]) -> np.ndarray:
+    """Returns at which place, from 1 on, each request's target was returned: float64 [B], inf where it was not.
+
+    Args:
+        results: of B requests.
+        targets: the id of the item that was right, for each.
+
+    Raises:
+        ArgumentError: not as many targets as results.
+    """
+    if len(results) != len(targets):
+        raise ArgumentError(f"expected a target for each of {len(results)} results; got {len(targets)}.")
+    found = np.full(len(results), np.inf)
+    for row, (result, target) in enumerate(zip(results, targets, strict=True)):
+        if target in result.item_ids:
+            found[row] = 1 + result.item_ids.index(target)
+    return found
+
+
+def ranks_of_scores(scores: Any, targets: Any) -> np.ndarray:
+    """Returns the rank of each target where every item has a score: float64 [B].
+
+    Among items of equal score the target stands in the middle, as it would on average in random order. NaN is the
+    worst of all scores.
+
+    Args:
+        scores: [B, N], higher is better.
+        targets: B columns of `scores`.
+
+    Raises:
+        ArgumentError: the shapes do not fit, or a target is no column.
+    """
+    matrix, columns = np.asarray(scores, dtype=np.float64), np.asarray(targets)
+    if matrix.ndim != 2 or columns.shape != matrix.shape[:1] or columns.dtype.kind not in "iu":
+        raise ArgumentError(
+            f"expected scores [B, N] and B whole numbers as targets; got {matrix.shape}, and {columns.dtype} of shape "
+            f"{columns.shape}."
+        )
+    if len(columns) and not (0 <= columns.min() and columns.max() < matrix.shape[1]):
+        raise ArgumentError(f"targets must be columns, 0 to {matrix.shape[1] - 1}; got {columns.min()} to {columns.max()}.")
+    matrix = np.where(np.isnan(matrix), -np.inf, matrix)
+    own = matrix[np.arange(len(columns)), columns][:, None]
+    return 1 + (matrix > own).sum(axis=1) + ((matrix == own).sum(axis=1) - 1) / 2
+
+
+def recall(ranks: Any, k: int) -> np.ndarray:
+    """Returns Recall@k of each request, float64 [B]: 1 where its target is among the first k, else 0."""
+    return (_checked(ranks) <= _cut(k)).astype(np.float64)
+
+
+def ndcg(ranks: Any, k: int) -> np.ndarray:
+    """Returns NDCG@k of each request, float64 [B]: 1 / log2(1 + rank) where the rank is at most k, else 0."""
+    places = _checked(ranks)
+    return np.where(places <= _cut(k), 1 / np.log2(1 + places), 0.0)
+
+
+def reciprocal_rank(ranks: Any) -> np.ndarray:
+    """Returns 1 / rank of each request, float64 [B], 0 where the target was not returned. Their mean is the MRR."""
+    return 1 / _checked(ranks)
+
+
+def summary(ranks: Any, ks: Sequence[int] = KS, *, ndcg_at: int = 10, seed: int = 0) -> dict[str, Estimate]:
+    """Returns Recall@k for each k, NDCG and MRR, each with its interval, under the names of the table: "Recall@1" ...
+
+    Args:
+        ranks: [B] for one run; or [S, B] for S runs over the same requests, which are averaged within a request, so
+            that the interval is over requests.
+        ks: where Recall is cut.
+        ndcg_at: where NDCG is cut.
+        seed: of the bootstrap.
+    """
+    places = np.atleast_2d(_checked(ranks))
+    named = {f"Recall@{k}": recall(places, k) for k in ks}
+    named |= {f"NDCG@{ndcg_at}": ndcg(places, ndcg_at), "MRR": reciprocal_rank(places)}
+    return {name: estimate(values.mean(axis=0), seed=seed) for name, values in named.items()}
+
+
+def estimate(values: Any, *, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
+    """Returns the mean of B values, and its percentile bootstrap interval (Efron 1979): NaN where there are none.
+
+    Raises:
+        ArgumentError: values that are no finite vector, a level not between 0 and 1, or no resamples.
+    """
+    vector = np.asarray(values, dtype=np.float64)
+    if vector.ndim != 1 or not np.isfinite(vector).all():
+        raise ArgumentError(f"expected a vector of finite numbers, one a request; got shape {vector.shape}.")
+    if not 0 < level < 1 or not is_count(resamples):
+        raise ArgumentError(f"expected a level between 0 and 1 and resamples from 1 on; got {level!r}, {resamples!r}.")
+    if not len(vector):
+        return Estimate(*[float("nan")] * 3)
+    random, tail = np.random.default_rng(seed), (1 - level) / 2
+    means = [vector[random.integers(0, len(vector), len(vector))].mean() for _ in range(resamples)]
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Estimate(float(vector.mean()), float(low), float(high))
+
+
+def random_summary(candidates: int, ks: Sequence[int] = KS, *, ndcg_at: int = 10) -> dict[str, float]:
+    """Returns what a random order of the candidates has on average, exactly: the target is at each rank as often.
+
+    Raises:
+        ArgumentError: no candidates.
+    """
+    if not is_count(candidates):
+        raise ArgumentError(f"candidates must be a positive integer; got {candidates!r}.")
+    places = np.arange(1, candidates + 1)
+    named = {f"Recall@{k}": recall(places, k) for k in ks}
+    named |= {f"NDCG@{ndcg_at}": ndcg(places, ndcg_at), "MRR": reciprocal_rank(places)}
+    return {name: float(values.mean()) for name, values in named.items()}
+
+
+def _checked(ranks: Any) -> np.ndarray:
+    places = np.asarray(ranks, dtype=np.float64)
+    if np.isnan(places).any() or (places < 1).any():
+        raise ArgumentError("ranks count from 1, and are inf where the target was not returned; got others.")
+    return places
+
+
+def _cut(k: int) -> int:
+    if not is_count(k):
+        raise ArgumentError(f"k must be a positive integer; got {k!r}.")
+    return int(k)
