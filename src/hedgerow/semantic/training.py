@@ -1,0 +1,134 @@
+"""Codebooks trained by faiss: k-means level by level, on what is left or slice by slice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hedgerow.errors import ArgumentError, BackendError
+from hedgerow.index.build import Progress, ignore_progress
+from hedgerow.semantic.nearest import nearest
+from hedgerow.semantic.quantizer import Quantizer
+
+# More items than this, or than so many a code, do not make better codebooks.
+SAMPLE = 1 << 16
+SAMPLE_PER_CODE = 256
+
+
+def train_quantizer(
+    embeddings: np.ndarray,
+    sizes: tuple[int, ...],
+    *,
+    method: str = "residual",
+    seed: int = 0,
+    iterations: int = 25,
+    progress: Progress = ignore_progress,
+) -> Quantizer:
+    """Returns a quantizer trained on embeddings; the same for the same seed.
+
+    Residual levels are trained one after another, each on what the ones before it have left. So the codes of a level
+    do not depend on the levels after it. Where a level has fewer distinct vectors than codes, each becomes a codeword.
+
+    Args:
+        embeddings: float32 [N, D], N at least 1.
+        sizes: L codebook sizes.
+        method: "residual", "product" or "opq".
+        seed: of the sample and of the first codewords.
+        iterations: of k-means.
+        progress: is told which level is trained.
+
+    Raises:
+        ArgumentError: slices do not divide D.
+        BackendError: faiss is not installed.
+    """
+    faiss = _faiss()
+    sample = _sample(embeddings, max(SAMPLE, SAMPLE_PER_CODE * max(sizes)), seed)
+    if method == "residual":
+        return Quantizer(method, _residual(faiss, sample.copy(), sizes, seed, iterations, progress), sizes)
+    if sample.shape[1] % len(sizes):
+        divisors = [str(levels) for levels in range(1, sample.shape[1] + 1) if sample.shape[1] % levels == 0]
+        raise ArgumentError(
+            f"method {method!r} gives each level the same number of dimensions, and {len(sizes)} levels do not divide "
+            f"{sample.shape[1]:,} dimensions. Take {', '.join(divisors[:12])} levels, or method 'residual'."
+        )
+    rotation = None
+    if method == "opq":
+        progress("rotation", 0, len(sizes))
+        rotation = _rotation(faiss, sample, sizes, seed)
+        sample = sample @ rotation.T
+    codebooks = []
+    for level, part in enumerate(np.split(sample, len(sizes), axis=1)):
+        progress(f"level {level}", level, len(sizes))
+        codebooks.append(_kmeans(faiss, np.ascontiguousarray(part), sizes[level], _seed(seed, level), iterations))
+    return Quantizer(method, tuple(codebooks), sizes, rotation)
+
+
+def _residual(
+    faiss: Any, left: np.ndarray, sizes: tuple[int, ...], seed: int, iterations: int, progress: Progress
+) -> tuple[np.ndarray, ...]:
+    codebooks = []
+    for level, size in enumerate(sizes):
+        progress(f"level {level}", level, len(sizes))
+        codebooks.append(_kmeans(faiss, left, size, _seed(seed, level), iterations))
+        left -= codebooks[-1][nearest(left, codebooks[-1])]
+    return tuple(codebooks)
+
+
+def _kmeans(faiss: Any, vectors: np.ndarray, size: int, seed: int, iterations: int) -> np.ndarray:
+    few = _distinct(vectors, size)
+    if few is not None:
+        return few
+    # Every vector is used, and few vectors are no reason for a word on stderr: the report shows what came of it.
+    bounds = {"min_points_per_centroid": 1, "max_points_per_centroid": len(vectors)}
+    kmeans = faiss.Kmeans(vectors.shape[1], size, niter=iterations, seed=seed, **bounds)
+    kmeans.train(vectors)
+    return kmeans.centroids.copy()
+
+
+def _distinct(vectors: np.ndarray, most: int) -> np.ndarray | None:
+    """Returns the distinct vectors in order, or None where there are more than `most`."""
+    seen: dict[bytes, int] = {}
+    for row, vector in enumerate(vectors + np.float32(0)):  # so that -0 is 0
+        seen.setdefault(vector.tobytes(), row)
+        if len(seen) > most:
+            return None
+    return np.unique(vectors[list(seen.values())] + np.float32(0), axis=0)
+
+
+def _rotation(faiss: Any, sample: np.ndarray, sizes: tuple[int, ...], seed: int) -> np.ndarray:
+    """Returns the rotation [D, D] that makes slices easy to quantise; none where items are too few to learn one."""
+    dim, levels = sample.shape[1], len(sizes)
+    bits = min(max(sizes), len(sample)).bit_length() - 1
+    if bits == 0 or levels == 1:
+        return np.eye(dim, dtype=np.float32)
+    matrix = faiss.OPQMatrix(dim, levels)
+    product = faiss.ProductQuantizer(dim, levels, min(bits, 8))
+    product.cp.min_points_per_centroid = 1
+    product.cp.seed = _seed(seed, levels)
+    matrix.pq = product
+    matrix.train(sample)
+    return faiss.vector_to_array(matrix.A).reshape(dim, dim).copy()
+
+
+def _sample(embeddings: np.ndarray, most: int, seed: int) -> np.ndarray:
+    if len(embeddings) <= most:
+        return embeddings
+    rows = np.random.default_rng(seed).choice(len(embeddings), most, replace=False)
+    return embeddings[np.sort(rows)]
+
+
+def _seed(seed: int, level: int) -> int:
+    """Returns a seed of one level, as faiss takes them, that does not depend on how many levels there are."""
+    return int(np.random.default_rng((seed, level)).integers(1, 2**31 - 1))
+
+
+def _faiss() -> Any:
+    try:
+        import faiss
+    except ImportError as error:
+        raise BackendError(
+            "training Semantic IDs needs the package faiss-cpu: pip install 'hedgerow[semantic]'. A saved quantizer "
+            "encodes without it."
+        ) from error
+    return faiss
