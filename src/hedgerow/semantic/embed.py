@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from hedgerow.semantic.vectors import as_embeddings
 
 
 def embed_texts(
-    texts: Sequence[str],
+    texts: Any,
     *,
     model: Any = None,
     batch_size: int = 64,
@@ -26,7 +26,7 @@ def embed_texts(
     """Returns the embeddings float32 [N, D] of texts.
 
     Args:
-        texts: N strings, none null.
+        texts: N strings, none null: a list, an Arrow, pandas or Polars column.
         model: the folder of a sentence-transformers model, its name on the Hugging Face hub, or a loaded one. Left out,
             all-MiniLM-L6-v2 (D = 384), whose weights come with a package: nothing is fetched but for a name.
         batch_size: texts at a time.
@@ -40,7 +40,7 @@ def embed_texts(
     """
     if isinstance(texts, str):
         raise ArgumentError("texts must be a list of strings, one an item; got one string.")
-    rows = [text.as_py() if hasattr(text, "as_py") else text for text in texts]
+    rows = texts.to_pylist() if hasattr(texts, "to_pylist") else list(texts)
     for row, text in enumerate(rows):
         if not isinstance(text, str):
             raise ArgumentError(f"row {row}: expected a text; got {text!r:.60}. Drop the rows without one.")

@@ -83,6 +83,11 @@ class Quantizer:
         width = self.codebooks[0].shape[1]
         return width if self.method == "residual" else width * self.num_levels
 
+    def dimensions(self, level: int) -> slice:
+        """Returns which dimensions a level encodes; of rotated embeddings, where there is a rotation."""
+        width = self.codebooks[level].shape[1]
+        return slice(width) if self.method == "residual" else slice(level * width, (level + 1) * width)
+
     def encode(self, embeddings: Any) -> np.ndarray:
         """Returns the codes int32 [M, L] of embeddings [M, D], whatever rows stand beside each other.
 
@@ -97,7 +102,8 @@ class Quantizer:
 
     def _encode(self, vectors: np.ndarray) -> np.ndarray:
         if self.method != "residual":
-            slices = np.split(self._rotated(vectors), self.num_levels, axis=1)
+            turned = vectors if self.rotation is None else rotated(vectors, self.rotation)
+            slices = np.split(turned, self.num_levels, axis=1)
             pairs = zip(slices, self.codebooks, strict=True)
             return np.stack([nearest(np.ascontiguousarray(part), codebook) for part, codebook in pairs], axis=1)
         left, codes = vectors.copy(), []
@@ -105,12 +111,6 @@ class Quantizer:
             codes.append(nearest(left, codebook))
             left -= codebook[codes[-1]]
         return np.stack(codes, axis=1)
-
-    def _rotated(self, vectors: np.ndarray) -> np.ndarray:
-        if self.rotation is None:
-            return vectors
-        # In float64, whose rounding is far below that of what it is rounded to: the same for any number of rows.
-        return (vectors.astype(np.float64) @ self.rotation.T.astype(np.float64)).astype(np.float32)
 
     def decode(self, codes: Any) -> np.ndarray:
         """Returns the embeddings float32 [M, D] that codes [M, l] stand for.
@@ -122,11 +122,9 @@ class Quantizer:
             ArgumentError: codes that the codebooks do not have.
         """
         matrix = self._checked(codes)
-        width = self.codebooks[0].shape[1]
         vectors = np.zeros((len(matrix), self.dim), np.float32)
         for level, column in enumerate(matrix.T[: self.num_levels]):
-            begin = 0 if self.method == "residual" else level * width
-            vectors[:, begin : begin + width] += self.codebooks[level][column]
+            vectors[:, self.dimensions(level)] += self.codebooks[level][column]
         return vectors if self.rotation is None else vectors @ self.rotation
 
     def _checked(self, codes: Any) -> np.ndarray:
@@ -190,3 +188,9 @@ class Quantizer:
         return (
             f"Quantizer(method={self.method!r}, dim={self.dim}, codebook_sizes={list(self.codebook_sizes)}{separate})"
         )
+
+
+def rotated(vectors: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+    """Returns vectors float32 [N, D] rotated, each the same whatever rows stand beside it."""
+    # In float64, whose errors are far below what the result is rounded to.
+    return (vectors.astype(np.float64) @ rotation.T.astype(np.float64)).astype(np.float32)

@@ -9,7 +9,7 @@ import numpy as np
 from hedgerow.errors import ArgumentError, BackendError
 from hedgerow.index.build import Progress, ignore_progress
 from hedgerow.semantic.nearest import nearest
-from hedgerow.semantic.quantizer import Quantizer
+from hedgerow.semantic.quantizer import Quantizer, rotated
 
 # More items than this, or than so many a code, do not make better codebooks.
 SAMPLE = 1 << 16
@@ -56,7 +56,7 @@ def train_quantizer(
     if method == "opq":
         progress("rotation", 0, len(sizes))
         rotation = _rotation(faiss, sample, sizes, seed)
-        sample = sample @ rotation.T
+        sample = rotated(sample, rotation)
     codebooks = []
     for level, part in enumerate(np.split(sample, len(sizes), axis=1)):
         progress(f"level {level}", level, len(sizes))
@@ -107,7 +107,13 @@ def _rotation(faiss: Any, sample: np.ndarray, sizes: tuple[int, ...], seed: int)
     product.cp.min_points_per_centroid = 1
     product.cp.seed = _seed(seed, levels)
     matrix.pq = product
-    matrix.train(sample)
+    threads = faiss.omp_get_max_threads()
+    # More threads add up in another order, and the decompositions in between make much of little.
+    faiss.omp_set_num_threads(1)
+    try:
+        matrix.train(sample)
+    finally:
+        faiss.omp_set_num_threads(threads)
     return faiss.vector_to_array(matrix.A).reshape(dim, dim).copy()
 
 
