@@ -40,13 +40,15 @@ def embed_texts(
     """
     if isinstance(texts, str):
         raise ArgumentError("texts must be a list of strings, one an item; got one string.")
+    if not hasattr(texts, "__iter__"):
+        raise ArgumentError(f"texts must be a list of strings, one an item; got {type(texts).__name__}.")
     rows = texts.to_pylist() if hasattr(texts, "to_pylist") else list(texts)
     for row, text in enumerate(rows):
         if not isinstance(text, str):
             raise ArgumentError(f"row {row}: expected a text; got {text!r:.60}. Drop the rows without one.")
     if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
         raise ArgumentError(f"batch_size must be a whole number from 1; got {batch_size!r}.")
-    loaded = model if hasattr(model, "encode") else _loaded(model, device)
+    loaded = _loaded(model, device) if model is None or isinstance(model, (str, Path)) else model
     if not rows:
         return np.zeros((0, len(embed_texts([""], model=loaded)[0])), np.float32)
     options = {"batch_size": int(batch_size), "show_progress_bar": progress, "convert_to_numpy": True}
@@ -56,6 +58,8 @@ def embed_texts(
 def _loaded(model: str | Path | None, device: str | None) -> Any:
     source = _packaged() if model is None else Path(model).expanduser()
     local = source.is_dir()
+    if not local and isinstance(model, Path):
+        raise ArgumentError(f"{model}: there is no folder of that name.")
     try:
         with _quiet():
             from sentence_transformers import SentenceTransformer

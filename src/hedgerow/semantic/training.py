@@ -16,8 +16,9 @@ from hedgerow.semantic.quantizer import Quantizer, rotated
 # More items than this, or than so many a code, do not make better codebooks.
 SAMPLE = 1 << 16
 SAMPLE_PER_CODE = 256
-# How many times k-means is given more dimensions, and how many vectors say which ones come first.
+# How many times k-means is given more dimensions; how many vectors a start is chosen from, a code, or axes in all.
 STEPS = 10
+START_PER_CODE = 16
 AXES_SAMPLE = 1 << 14
 
 
@@ -81,48 +82,61 @@ def _residual(
 
 
 def _kmeans(faiss: Any, vectors: np.ndarray, size: int, seed: int, iterations: int) -> np.ndarray:
-    """Returns a codebook [K, D] by k-means, first along the main axes of the vectors, then along more and more.
+    """Returns a codebook [K, D] by k-means: the better of two starts.
 
-    From random codewords in all dimensions at once, k-means ends with one codeword that most vectors are nearest to,
-    and many of one vector each: of 6,000 films' 256 codes, the perplexity of the second level was 41. So it is 245.
+    Vectors in clusters want codewords that begin far from one another. In many dimensions without clusters, as what is
+    left after the first level, k-means so ends with one codeword that most vectors are nearest to, and many that are
+    nearest to one: there, it has to begin along the main axes.
     """
     few = _distinct(vectors, size)
     if few is not None:
         return few
-    steps = sorted({int(vectors.shape[1] ** (step / STEPS)) for step in range(1, STEPS)} - {vectors.shape[1]})
-    turned, axes, mean = _along_axes(faiss, vectors, min(max(steps, default=0), len(vectors)))
-    codebook = None
-    for dims in (dims for dims in steps if dims <= len(axes)):
-        if codebook is not None:
-            codebook = np.pad(codebook, ((0, 0), (0, dims - codebook.shape[1])))
-        codebook = _lloyd(faiss, np.ascontiguousarray(turned[:, :dims]), size, seed, iterations, codebook)
-    if codebook is not None:
-        # einsum adds up in one order, however many threads there are.
-        codebook = np.einsum("kd,de->ke", codebook, axes[: codebook.shape[1]]) + mean
-    return _lloyd(faiss, vectors, size, seed, iterations, codebook)
+    starts = (_far_apart(vectors, size, seed), _along_axes(faiss, vectors, size, seed, iterations))
+    made = [_lloyd(faiss, vectors, seed, iterations, start) for start in starts]
+    return min(made, key=lambda codebook_and_loss: codebook_and_loss[1])[0]
 
 
-def _lloyd(
-    faiss: Any, vectors: np.ndarray, size: int, seed: int, iterations: int, start: np.ndarray | None
-) -> np.ndarray:
+def _lloyd(faiss: Any, vectors: np.ndarray, seed: int, iterations: int, start: np.ndarray) -> tuple[np.ndarray, float]:
+    """Returns a codebook [K, D] and the sum of squares that it leaves."""
     # Every vector is used, and few vectors are no reason for a word on stderr: the report shows what came of it.
     bounds = {"min_points_per_centroid": 1, "max_points_per_centroid": len(vectors)}
-    kmeans = faiss.Kmeans(vectors.shape[1], size, niter=iterations, seed=seed, **bounds)
-    kmeans.train(vectors, init_centroids=start)
-    return kmeans.centroids.copy()
+    kmeans = faiss.Kmeans(vectors.shape[1], len(start), niter=iterations, seed=seed, **bounds)
+    loss = kmeans.train(vectors, init_centroids=np.ascontiguousarray(start, np.float32))
+    return kmeans.centroids.copy(), float(loss)
 
 
-def _along_axes(faiss: Any, vectors: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the vectors along their main axes [N, count], the axes [count, D], and the mean [D]."""
+def _far_apart(vectors: np.ndarray, size: int, seed: int) -> np.ndarray:
+    """Returns `size` of the vectors as k-means++ chooses them: each the likelier the further from those before it."""
+    rng = np.random.default_rng(seed)
+    some = vectors
+    if len(some) > START_PER_CODE * size:
+        some = some[np.sort(rng.choice(len(some), START_PER_CODE * size, replace=False))]
+    chosen = [int(rng.integers(len(some)))]
+    apart = np.full(len(some), np.inf)
+    while len(chosen) < size:
+        apart = np.minimum(apart, np.square(some - some[chosen[-1]]).sum(1, dtype=np.float64))
+        steps = np.cumsum(apart)
+        far = np.searchsorted(steps, rng.random() * steps[-1], side="right")
+        chosen.append(min(int(far), len(some) - 1))
+    return some[chosen]
+
+
+def _along_axes(faiss: Any, vectors: np.ndarray, size: int, seed: int, iterations: int) -> np.ndarray:
+    """Returns a start [K, D] from k-means along the main axis of the vectors, then along more and more of them."""
     dim = vectors.shape[1]
-    if not count:
-        return vectors[:, :0], np.zeros((0, dim), np.float32), np.zeros(dim, np.float32)
-    principal = faiss.PCAMatrix(dim, count)
+    some = np.ascontiguousarray(vectors[:: -(-len(vectors) // AXES_SAMPLE)])
+    steps = sorted({max(1, min(len(some), int(dim ** (step / STEPS)))) for step in range(1, STEPS)})
+    principal = faiss.PCAMatrix(dim, steps[-1])
     with _one_thread(faiss):
-        principal.train(np.ascontiguousarray(vectors[:: -(-len(vectors) // AXES_SAMPLE)]))
+        principal.train(some)
         turned = principal.apply(vectors)
-    axes = faiss.vector_to_array(principal.A).reshape(count, dim)
-    return turned, axes, faiss.vector_to_array(principal.mean)
+    axes, mean = faiss.vector_to_array(principal.A).reshape(-1, dim), faiss.vector_to_array(principal.mean)
+    codebook = turned[np.random.default_rng(seed).choice(len(vectors), size, replace=False)][:, : steps[0]]
+    for dims in steps:
+        wider = np.pad(codebook, ((0, 0), (0, dims - codebook.shape[1])))
+        codebook, _ = _lloyd(faiss, np.ascontiguousarray(turned[:, :dims]), seed, iterations, wider)
+    # einsum adds up in one order, however many threads there are.
+    return np.einsum("kd,de->ke", codebook, axes) + mean
 
 
 def _distinct(vectors: np.ndarray, most: int) -> np.ndarray | None:

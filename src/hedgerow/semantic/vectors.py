@@ -50,10 +50,10 @@ def _as_array(values: Any) -> np.ndarray:
 
 
 def _check(block: np.ndarray, begin: int) -> None:
-    # One pass in the common case: a sum of absolute values, or a maximum, that is fine leaves nothing to look for.
-    if not len(block) or (np.max(block) <= LARGEST and np.min(block) >= -LARGEST):
+    # NaN is never within a limit. As Python's floats: float16 has no number as large as the limit.
+    if not len(block) or (float(np.max(block)) <= LARGEST and float(np.min(block)) >= -LARGEST):
         return
-    row, dimension = np.argwhere(~(np.abs(block) <= LARGEST))[0].tolist()
+    row, dimension = np.argwhere(~(np.abs(block.astype(np.float64)) <= LARGEST))[0].tolist()
     raise ArgumentError(
         f"row {begin + row}, dimension {dimension}: {block[row, dimension]!s} is not a number that an embedding may "
         f"have, from -{LARGEST:.0e} to {LARGEST:.0e}. Drop or mend that item."
