@@ -1,5 +1,7 @@
 """A last code keeps items apart, and goes on doing so as new ones come."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ import hedgerow as hr
 from hedgerow.semantic.collisions import prefix_numbers, room_for, separating_codes
 
 EMBEDDINGS = np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32)
-OPTIONS = {"levels": 2, "codebook_size": 4}
+OPTIONS: dict[str, Any] = {"levels": 2, "codebook_size": 4}
 
 rows = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=30)
 
