@@ -3,7 +3,10 @@
 import subprocess
 import sys
 
-HEAVY = "torch jax numba pyarrow transformers tokenizers safetensors typer rich pandas polars array_api_compat"
+HEAVY = (
+    "torch jax numba pyarrow transformers tokenizers safetensors typer rich pandas polars array_api_compat "
+    "faiss sentence_transformers"
+)
 
 
 def loaded_after(code: str) -> list[str]:

@@ -17,6 +17,7 @@ from hedgerow.errors import (
     ConstraintError,
     HedgerowError,
     IndexFileError,
+    QuantizerFileError,
     VersionError,
 )
 from hedgerow.index.build import build_index
@@ -27,6 +28,9 @@ from hedgerow.index.trie import TrieIndex
 from hedgerow.live.live import LiveIndex
 from hedgerow.live.version import Version
 from hedgerow.results import Results
+from hedgerow.semantic.embed import embed_texts
+from hedgerow.semantic.ids import SemanticIds, semantic_ids
+from hedgerow.semantic.quantizer import Quantizer
 from hedgerow.tokens import TokenMap
 
 __version__ = "0.1.0"
@@ -47,7 +51,10 @@ __all__ = [
     "HedgerowError",
     "IndexFileError",
     "LiveIndex",
+    "Quantizer",
+    "QuantizerFileError",
     "Results",
+    "SemanticIds",
     "TokenMap",
     "TrieIndex",
     "Version",
@@ -56,9 +63,11 @@ __all__ = [
     "build_index",
     "constrain",
     "diff",
+    "embed_texts",
     "load_index",
     "merge",
     "removed_mass",
+    "semantic_ids",
     "start",
     "step",
     "subset",

@@ -20,6 +20,7 @@ import hedgerow as hr
 from hedgerow.bench.cli import bench, plan
 from hedgerow.cli_hf import explain, retrieve
 from hedgerow.cli_live import diff, live
+from hedgerow.cli_semantic import EXAMPLE, semantic_ids
 from hedgerow.cli_sets import facts_of_rules, filter_index, rules_table
 from hedgerow.errors import HedgerowError
 from hedgerow.index.build import Progress, ignore_progress
@@ -225,6 +226,7 @@ app.command(epilog="Example: hedgerow retrieve --model DIR --index items.hedgero
     retrieve
 )
 app.command(epilog="Example: hedgerow explain -p 'Recommend me a western' --item title=Shane")(explain)
+app.command("semantic-ids", epilog=f"Example: {EXAMPLE}")(semantic_ids)
 app.command("filter", epilog="Example: hedgerow filter items.hedgerow 'year >= 2000' -o recent.hedgerow")(filter_index)
 app.command(epilog="Example: hedgerow diff old.hedgerow new.hedgerow")(diff)
 app.command(epilog="Example: hedgerow plan --items 20e6 --levels 8 --codebook 2048")(plan)

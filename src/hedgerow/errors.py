@@ -17,6 +17,10 @@ class IndexFileError(HedgerowError, RuntimeError):
     """A saved index is missing, foreign, truncated, altered or newer than this library."""
 
 
+class QuantizerFileError(HedgerowError, RuntimeError):
+    """A saved quantizer is missing, foreign, altered or newer than this library."""
+
+
 class BackendError(HedgerowError, RuntimeError):
     """An array framework is missing, or arrays of one were given where another was expected."""
 

@@ -1,0 +1,1 @@
+"""Semantic IDs of items from their embeddings: trained quantisers, collisions, reports."""

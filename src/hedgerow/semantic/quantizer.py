@@ -1,0 +1,196 @@
+"""Quantizer: codebooks, level by level, that make codes of embeddings and embeddings of codes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hedgerow.errors import ArgumentError
+from hedgerow.semantic.nearest import nearest
+from hedgerow.semantic.vectors import as_embeddings
+from hedgerow.sids import MAX_CODEBOOK_SIZE, MAX_LEVELS
+
+if TYPE_CHECKING:
+    from hedgerow.semantic.ids import SemanticIds
+
+METHODS = ("residual", "product", "opq")
+BLOCK = 1 << 16
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Quantizer:
+    """What makes L codes of an embedding of D numbers, and needs NumPy alone to do so.
+
+    `hedgerow.semantic_ids` trains one. New items are encoded by it as they are, without training: that is what an item
+    that no user has seen yet needs.
+
+    Attributes:
+        method: "residual": level l encodes what the levels before it have left, so that a prefix is a coarse SID;
+            "product": level l encodes the l-th slice of the dimensions; "opq": the same, after a rotation.
+        codebooks: L arrays float32 [K_l, D] ("residual") or [K_l, D / L]; read-only.
+        codebook_sizes: L ints, the codes a level may have: K_l, or more where there were too few items to train them.
+        rotation: float32 [D, D], orthonormal, for "opq"; else None.
+        separate_codes: how many codes the last level has that keeps apart the items with the same L codes; None where
+            there is no such level.
+
+    Raises:
+        ArgumentError: these do not fit each other.
+    """
+
+    method: str
+    codebooks: tuple[np.ndarray, ...]
+    codebook_sizes: tuple[int, ...]
+    rotation: np.ndarray | None = None
+    separate_codes: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ArgumentError(f"method must be {', '.join(METHODS[:-1])} or {METHODS[-1]}; got {self.method!r}.")
+        if not 1 <= len(self.codebooks) == len(self.codebook_sizes) <= MAX_LEVELS:
+            raise ArgumentError("a quantizer has 1 to 255 codebooks, and as many codebook_sizes.")
+        codebooks = tuple(np.ascontiguousarray(codebook, np.float32) for codebook in self.codebooks)
+        for level, (codebook, size) in enumerate(zip(codebooks, self.codebook_sizes, strict=True)):
+            fits = codebook.ndim == 2 and codebook.shape[1:] == codebooks[0].shape[1:] and codebook.shape[1] > 0
+            if not fits or not 1 <= len(codebook) <= size <= MAX_CODEBOOK_SIZE or not np.isfinite(codebook).all():
+                raise ArgumentError(
+                    f"level {level}: expected a finite codebook [K, D], K from 1 to the codebook's size, D as at level "
+                    f"0; got shape {codebook.shape} and size {size}."
+                )
+        if (self.method == "opq") != (self.rotation is not None):
+            raise ArgumentError("method 'opq' has a rotation, and the others have none.")
+        if self.separate_codes is not None and not 1 <= self.separate_codes <= MAX_CODEBOOK_SIZE:
+            raise ArgumentError(f"separate_codes must be 1 to {MAX_CODEBOOK_SIZE}; got {self.separate_codes}.")
+        object.__setattr__(self, "codebooks", codebooks)
+        if self.rotation is not None:
+            rotation = np.ascontiguousarray(self.rotation, np.float32)
+            if rotation.shape != (self.dim, self.dim) or not np.isfinite(rotation).all():
+                raise ArgumentError(f"the rotation must be [{self.dim}, {self.dim}]; got shape {rotation.shape}.")
+            object.__setattr__(self, "rotation", rotation)
+        for array in (*codebooks, *(() if self.rotation is None else (self.rotation,))):
+            array.setflags(write=False)
+
+    @property
+    def num_levels(self) -> int:
+        """L, the codes that an embedding becomes; the one that separates is not counted."""
+        return len(self.codebooks)
+
+    @property
+    def dim(self) -> int:
+        """D, the numbers of an embedding."""
+        width = self.codebooks[0].shape[1]
+        return width if self.method == "residual" else width * self.num_levels
+
+    def dimensions(self, level: int) -> slice:
+        """Returns which dimensions a level encodes; of rotated embeddings, where there is a rotation."""
+        width = self.codebooks[level].shape[1]
+        return slice(width) if self.method == "residual" else slice(level * width, (level + 1) * width)
+
+    def encode(self, embeddings: Any) -> np.ndarray:
+        """Returns the codes int32 [M, L] of embeddings [M, D], whatever rows stand beside each other.
+
+        Raises:
+            ArgumentError: they are not a matrix of finite numbers, D wide.
+        """
+        vectors = as_embeddings(embeddings, dim=self.dim)
+        codes = np.empty((len(vectors), self.num_levels), np.int32)
+        for begin in range(0, len(vectors), BLOCK):
+            codes[begin : begin + BLOCK] = self._encode(vectors[begin : begin + BLOCK])
+        return codes
+
+    def _encode(self, vectors: np.ndarray) -> np.ndarray:
+        if self.method != "residual":
+            turned = vectors if self.rotation is None else rotated(vectors, self.rotation)
+            slices = np.split(turned, self.num_levels, axis=1)
+            pairs = zip(slices, self.codebooks, strict=True)
+            return np.stack([nearest(np.ascontiguousarray(part), codebook) for part, codebook in pairs], axis=1)
+        left, codes = vectors.copy(), []
+        for codebook in self.codebooks:
+            codes.append(nearest(left, codebook))
+            left -= codebook[codes[-1]]
+        return np.stack(codes, axis=1)
+
+    def decode(self, codes: Any) -> np.ndarray:
+        """Returns the embeddings float32 [M, D] that codes [M, l] stand for.
+
+        Of a prefix, l less than L, it is what is known by then: the levels that are not there add nothing. A code that
+        separates items is taken, and adds nothing.
+
+        Raises:
+            ArgumentError: codes that the codebooks do not have.
+        """
+        matrix = self._checked(codes)
+        vectors = np.zeros((len(matrix), self.dim), np.float32)
+        for level, column in enumerate(matrix.T[: self.num_levels]):
+            vectors[:, self.dimensions(level)] += self.codebooks[level][column]
+        return vectors if self.rotation is None else vectors @ self.rotation
+
+    def _checked(self, codes: Any) -> np.ndarray:
+        matrix = np.asarray(codes)
+        most = self.num_levels + (self.separate_codes is not None)
+        if matrix.ndim != 2 or matrix.dtype.kind not in "iu" or not 1 <= matrix.shape[1] <= most:
+            raise ArgumentError(
+                f"codes must be integers [items, 1 to {most}]; got {matrix.dtype} of shape {matrix.shape}."
+            )
+        for level, column in enumerate(matrix.T[: self.num_levels]):
+            known = len(self.codebooks[level])
+            if len(column) and not (column.min() >= 0 and column.max() < known):
+                row = int(np.argmax((column < 0) | (column >= known)))
+                raise ArgumentError(
+                    f"row {row}, level {level}: code {column[row]} is not one of the {known:,} that were trained."
+                )
+        return matrix
+
+    def assign(self, embeddings: Any, *, taken: Any = None) -> SemanticIds:
+        """Returns the SIDs of new items, encoded as the first ones were, nothing trained.
+
+        Args:
+            embeddings: [M, D] numbers.
+            taken: the SIDs that other items have, where a last code separates: [T, L + 1] integers, or an index, a
+                catalog or `SemanticIds`, which have them. New items get the smallest codes that are free.
+
+        Raises:
+            ArgumentError: as for `encode`; `taken` does not fit; or no code is free that would separate an item.
+        """
+        from hedgerow.semantic.ids import assigned
+
+        return assigned(self, embeddings, taken)
+
+    def separating(self, codes: int | None) -> Quantizer:
+        """Returns this quantizer with that many separating codes, or with none."""
+        return replace(self, separate_codes=codes)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the quantizer to one safetensors file, whole or not at all; an older quantizer there is replaced.
+
+        Raises:
+            QuantizerFileError: it cannot be written, or another program's file is there.
+        """
+        from hedgerow.semantic.files import save_quantizer
+
+        save_quantizer(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Quantizer:
+        """Returns the quantizer that `save` wrote.
+
+        Raises:
+            QuantizerFileError: there is none, or it is foreign, damaged, or of a newer format.
+        """
+        from hedgerow.semantic.files import load_quantizer
+
+        return load_quantizer(path)
+
+    def __repr__(self) -> str:
+        separate = "" if self.separate_codes is None else f", separate_codes={self.separate_codes}"
+        return (
+            f"Quantizer(method={self.method!r}, dim={self.dim}, codebook_sizes={list(self.codebook_sizes)}{separate})"
+        )
+
+
+def rotated(vectors: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+    """Returns vectors float32 [N, D] rotated, each the same whatever rows stand beside it."""
+    # In float64, whose errors are far below what the result is rounded to.
+    return (vectors.astype(np.float64) @ rotation.T.astype(np.float64)).astype(np.float32)
