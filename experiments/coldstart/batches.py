@@ -74,7 +74,7 @@ def batch_of(
         np.concatenate([history, inner.reshape(rows, -1)], axis=1),
         np.concatenate([positions, branching], axis=1),
         seen,
-        np.where(real, sids[items, 0], -1),
+        np.where(real, sids[items, 0], -1).astype(np.int64),
         codes,
         chosen,
     )

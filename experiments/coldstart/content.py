@@ -11,8 +11,6 @@ from tables import Shop
 
 import hedgerow as hr
 
-CODEBOOKS = (1024, 1024, 256)
-
 
 @dataclass(frozen=True)
 class Content:
@@ -46,10 +44,19 @@ def text_embeddings(shop: Shop, cache: Path) -> np.ndarray:
     return found
 
 
-def content_of(embeddings: np.ndarray, split: Split, codebooks: tuple[int, ...] = CODEBOOKS, seed: int = 0) -> Content:
+def trained(embeddings: np.ndarray, split: Split, codebooks: tuple[int, ...], seed: int) -> Content:
     """Returns the content of all items, nothing of it learnt from those that are cold."""
     warm = split.known & ~split.cold
-    centred = embeddings - embeddings[warm].mean(axis=0)
-    centred /= np.linalg.norm(centred, axis=1, keepdims=True).clip(1e-6)
-    quantizer = hr.semantic_ids(centred[warm], codebook_size=codebooks, seed=seed).quantizer
+    quantizer = hr.semantic_ids(_centred(embeddings, split)[warm], codebook_size=codebooks, seed=seed).quantizer
+    return encoded(embeddings, split, quantizer)
+
+
+def encoded(embeddings: np.ndarray, split: Split, quantizer: hr.Quantizer) -> Content:
+    """Returns the content of all items, with a quantiser that was trained before."""
+    centred = _centred(embeddings, split)
     return Content(centred, quantizer.encode(centred), quantizer)
+
+
+def _centred(embeddings: np.ndarray, split: Split) -> np.ndarray:
+    centred = embeddings - embeddings[split.known & ~split.cold].mean(axis=0)
+    return centred / np.linalg.norm(centred, axis=1, keepdims=True).clip(1e-6)

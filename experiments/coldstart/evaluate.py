@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from content import Content, content_of, text_embeddings
+from content import Content, encoded, text_embeddings
 from rich.progress import track
 from rivals import nearest_content, own_category, popular_category, scores, shared_prefixes
 from search import Scoring, Searcher
 from split import Questions, Split, split_of
 from tables import Shop, load
-from train import RECIPES, Run
+from train import Run
 
 import hedgerow as hr
 from hedgerow import metrics
@@ -63,10 +63,8 @@ class Evaluation:
         self.shop: Shop = load(data)
         self.split: Split = split_of(self.shop, self.run.share, tuning=self.run.tuning)
         embeddings = text_embeddings(self.shop, out / f"{data.name}.npy")
-        self.content: Content = content_of(embeddings, self.split, RECIPES[self.run.recipe].codebooks, self.run.seed)
-        trained = hr.Quantizer.load(folder / "quantizer.safetensors")
-        if not np.array_equal(trained.encode(self.content.embeddings), self.content.sids):
-            raise SystemExit(f"{folder}: its SIDs are not those of this data. Train it again.")
+        quantizer = hr.Quantizer.load(folder / "quantizer.safetensors")
+        self.content: Content = encoded(embeddings, self.split, quantizer)
         self.searcher = Searcher(folder, self.content, self.split.known)
         self.candidates = np.flatnonzero(self.split.cold)
         self.by_sid: dict[tuple[int, ...], list[int]] = {}

@@ -77,7 +77,7 @@ class Searcher:
 
     def set_of(self, items: np.ndarray) -> hr.ConstraintSet:
         """Returns the constraint set of items."""
-        return self.index.constraint(items.tolist())
+        return self.index.constraint(ids=items.tolist())
 
     def prompts(self, histories: list[np.ndarray]) -> list[list[int]]:
         """Returns the tokens that the model reads for each history."""

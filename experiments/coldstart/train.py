@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from batches import Batch, question_batches, training_batches
-from content import Content, content_of, text_embeddings
+from content import Content, text_embeddings, trained
 from network import SIZES, Network, Recipe
 from rich.progress import Progress
 from split import Split, split_of
@@ -147,7 +147,7 @@ def train(run: Run, data: Path, out: Path) -> Path:
     shop = load(data)
     split = split_of(shop, run.share, tuning=run.tuning)
     recipe = RECIPES[run.recipe]
-    content = content_of(text_embeddings(shop, out / f"{data.name}.npy"), split, recipe.codebooks, run.seed)
+    content = trained(text_embeddings(shop, out / f"{data.name}.npy"), split, recipe.codebooks, run.seed)
     trainer = Trainer(run, Network(content, SIZES[run.size], recipe), content, split, device)
     folder, begin, best, since = out / run.name, time.perf_counter(), math.inf, 0
     history: list[float] = []
