@@ -1,7 +1,7 @@
 """Training batches: histories as one row of item tokens, and of some of their items the codes, branching off.
 
-A row is: begin, item, item, ... and behind it, for each of a few chosen places, the codes of the item taken next but the
-last. A code sees the history up to its place and the codes before it on its own branch: what it would see if it alone
+A row is: begin, item, item, ... and behind it, for each of a few chosen places, the codes of the item taken next, all
+but the last. A code sees the history up to its place and the codes before it on its own branch: what it would see if it alone
 were asked for. So one history serves several questions, and is computed once.
 """
 
@@ -12,13 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from network import BEGIN
-from split import LONGEST
 from torch import Tensor
+
+from coldstart.network import BEGIN
+from coldstart.split import LONGEST
 
 BRANCHES = 2
 SHUFFLED = 0.3  # of the sequences: what was taken on one day has no order in the data anyway
-LATER = 0.3  # of the items asked for are not the next but a later one: between a history and a cold item some are missing
+LATER = (
+    0.3  # of the items asked for are not the next but a later one: between a history and a cold item some are missing
+)
 POOL = 20  # batches sorted by length together, so that little of a batch is padding
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from split import Split
-from tables import Shop
 
 import hedgerow as hr
+from coldstart.split import Split
+from coldstart.tables import Shop
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,19 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from content import Content, encoded, text_embeddings
 from rich.progress import track
-from rivals import nearest_content, own_category, popular_category, scores, shared_prefixes
-from search import Scoring, Searcher
-from split import Questions, Split, split_of
-from tables import Shop, load
-from train import Run
 
 import hedgerow as hr
+from coldstart.content import Content, encoded, text_embeddings
+from coldstart.rivals import nearest_content, own_category, popular_category, scores, shared_prefixes
+from coldstart.search import Scoring, Searcher
+from coldstart.split import Questions, Split, split_of
+from coldstart.tables import Shop, load
+from coldstart.train import Run
 from hedgerow import metrics
 
 BEAM_WIDTHS = (20, 50, 100)
@@ -29,8 +30,9 @@ SCORINGS = {
     "allowed": Scoring("allowed"),
     "codes, prior": Scoring("codes", 1.0),
     "allowed, prior": Scoring("allowed", 1.0),
+    "allowed, prior, item prompts": Scoring("allowed", 1.0, item_prompts=True),
 }
-CHOSEN = "allowed, prior"  # on the tuning split
+CHOSEN = "allowed, prior, item prompts"  # on the tuning splits
 
 
 @dataclass(frozen=True)
@@ -118,12 +120,16 @@ class Evaluation:
         *,
         exclude: bool = False,
     ) -> Asked:
-        options = {"beam_width": width, "scoring": scoring, "constraints": constraints, "exclude": exclude}
-        found = self.searcher.search(questions, **options)
-        results = list(track(found, f"{test}: {name}, {width} beams", total=len(questions), transient=True))
-        shown = {item for result in results for item in result.item_ids[:MOST_USED]}
+        options: dict[str, Any] = {"beam_width": width, "scoring": scoring, "constraints": constraints}
+        if scoring.item_prompts:
+            found: Iterator[list[int]] = self.searcher.mixed(questions, **options)
+        else:
+            found = (results.item_ids for results in self.searcher.search(questions, **options, exclude=exclude))
+        answers = list(track(found, f"{test}: {name}, {width} beams", total=len(questions), transient=True))
+        shown = {item for items in answers for item in items[:MOST_USED]}
         count = self.searcher.index.num_items if constraints is None else constraints.num_items
-        ranks = metrics.ranks(results, questions.targets.tolist())
+        pairs = zip(answers, questions.targets.tolist(), strict=True)
+        ranks = np.array([1 + items.index(target) if target in items else np.inf for items, target in pairs])
         return Asked(test, name, width, ranks, 1.0, len(shown) / count)
 
     def _free(self, test: str, questions: Questions, width: int) -> Asked:

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from content import Content
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 import hedgerow as hr
+from coldstart.content import Content
 
 BEGIN = 0
 
@@ -50,7 +50,7 @@ class Recipe:
     content: bool = True
     tied: bool = True
     prefix_loss: bool = True
-    codebooks: tuple[int, ...] = (1024, 1024, 256)
+    codebooks: tuple[int, ...] = (4096, 256, 256)
 
 
 def token_map(codebooks: tuple[int, ...]) -> hr.TokenMap:
@@ -84,7 +84,8 @@ class Network(nn.Module):
         small = Qwen3Config(**(self.config.to_dict() | {"vocab_size": 1, "attn_implementation": "eager"}))
         self.core = Qwen3ForCausalLM(small).model
         self.dropout, self.recipe = size.dropout, recipe
-        centroids = np.concatenate([book / _length(book) for book in content.quantizer.codebooks])
+        books = zip(content.quantizer.codebooks, content.codebook_sizes, strict=True)
+        centroids = np.concatenate([_scaled(book, size) for book, size in books])
         self.register_buffer("texts", torch.from_numpy(content.embeddings), persistent=False)
         self.register_buffer("centroids", torch.from_numpy(centroids), persistent=False)
         self.register_buffer("codes", torch.from_numpy(content.sids + self.starts[:-1] - 1).long(), persistent=False)
@@ -133,9 +134,13 @@ def _without_table(core: nn.Module) -> dict[str, Tensor]:
     return {name: value for name, value in core.state_dict().items() if not name.startswith("embed_tokens")}
 
 
-def _length(book: np.ndarray) -> np.ndarray:
-    """Returns how long the centroids of a level are, about, so that no level is read louder than another."""
-    return np.sqrt((book**2).sum(axis=1).mean()).clip(1e-6)
+def _scaled(book: np.ndarray, size: int) -> np.ndarray:
+    """Returns the centroids of a level at a length of about 1, so that no level is read louder than another.
+
+    Codes that too few items left without a centroid have noughts.
+    """
+    length = np.sqrt((book**2).sum(axis=1).mean()).clip(1e-6)
+    return np.pad(book / length, ((0, size - len(book)), (0, 0)))
 
 
 def _main_axes(centroids: np.ndarray, width: int) -> Tensor:

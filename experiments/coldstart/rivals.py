@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from content import Content
-from split import Questions, Split
-from tables import Shop
+
+from coldstart.content import Content
+from coldstart.split import Questions, Split
+from coldstart.tables import Shop
 
 Rank = Callable[[np.ndarray], np.ndarray]  # the items of one history -> scores of the candidates
 

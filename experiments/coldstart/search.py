@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from content import Content
-from network import BEGIN, offsets, token_map
-from split import Questions
 from torch import Tensor
 from transformers import Qwen3ForCausalLM
 
 import hedgerow as hr
+from coldstart.content import Content
+from coldstart.network import BEGIN, offsets, token_map
+from coldstart.split import Questions
 from hedgerow.demo.films import free_search
 from hedgerow.hf import Retriever
 from hedgerow.hf.rules import Rules
@@ -29,10 +29,13 @@ class Scoring:
     Attributes:
         normalize: "codes", or "allowed".
         prior: how much of the log-probability that a code has without any history is taken off.
+        item_prompts: asks once for each item of a history, and takes the mean of the probabilities. A history is then a
+            mixture of what its items lead to, and not one state that has to stand for all of them.
     """
 
-    normalize: str = "codes"
+    normalize: Normalize = "codes"
     prior: float = 0.0
+    item_prompts: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,24 @@ class Searcher:
                     options = {"beam_width": beam_width, "normalize": normalize, "constraints": prepared}
                     beams = hr.step(retriever.device_index, beams, logits, **options)
             yield from self.index.items(beams, constraints=constraints, exclude=seen)
+
+    def mixed(
+        self, questions: Questions, *, beam_width: int, scoring: Scoring, constraints: hr.ConstraintSet
+    ) -> Iterator[list[int]]:
+        """Yields the items found for each question, best first, where each item of its history is asked for alone."""
+        items = np.unique(np.concatenate(questions.histories))
+        alone = Questions([np.array([item]) for item in items], items)
+        found = self.search(alone, beam_width=beam_width, scoring=scoring, constraints=constraints)
+        of = {
+            item: (results.item_ids, np.exp(results.scores))
+            for item, results in zip(items.tolist(), found, strict=True)
+        }
+        for history in questions.histories:
+            total: dict[int, float] = {}
+            for item in history.tolist():
+                for other, share in zip(*of[item], strict=True):
+                    total[other] = total.get(other, 0.0) + float(share)
+            yield sorted(total, key=lambda other: (-total[other], other))
 
     def free(self, questions: Questions, *, beam_width: int) -> np.ndarray:
         """Returns the SIDs [Q, M, L] of a search that no catalog holds, best first."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from tables import Shop
+
+from coldstart.tables import Shop
 
 WARM_TEST, WARM_VALIDATION = 0.10, 0.05  # of the users whose last item is warm
 LONGEST = 20  # items of a history that a model is shown: the latest

@@ -11,16 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from batches import Batch, question_batches, training_batches
-from content import Content, text_embeddings, trained
-from network import SIZES, Network, Recipe
 from rich.progress import Progress
-from split import Split, split_of
-from tables import load
 from torch import Tensor
 from torch.nn import functional
 
-EPOCHS, BATCH, PEAK_RATE, WARM_UP, DECAY = 8, 256, 2e-3, 100, 0.05
+from coldstart.batches import Batch, question_batches, training_batches
+from coldstart.content import Content, text_embeddings, trained
+from coldstart.network import SIZES, Network, Recipe
+from coldstart.split import Split, split_of
+from coldstart.tables import load
+
+EPOCHS, BATCH, PEAK_RATE, WARM_UP, DECAY = 2, 256, 2e-3, 100, 0.05
 FORGET = 0.1  # the share of a history's items that a sequence is not shown, so that no one item is all it goes by
 PATIENCE = 2
 RECIPES = {

