@@ -1,8 +1,8 @@
 """Training batches: histories as one row of item tokens, and of some of their items the codes, branching off.
 
 A row is: begin, item, item, ... and behind it, for each of a few chosen places, the codes of the item taken next, all
-but the last. A code sees the history up to its place and the codes before it on its own branch: what it would see if it alone
-were asked for. So one history serves several questions, and is computed once.
+but the last. A code sees the history up to its place, and the codes before it on its own branch: what it would see if
+it alone were asked for. So one history serves several questions, and is computed once.
 """
 
 from __future__ import annotations

@@ -88,9 +88,8 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     pq.write_table(items, args.out / "items.parquet", compression="zstd")
     pq.write_table(interactions, args.out / "interactions.parquet", compression="zstd")
-    print(
-        f"{args.out}: {len(items):,} items, {interactions.column('user')[-1].as_py() + 1:,} users, {len(interactions):,} rows"
-    )
+    users = interactions.column("user")[-1].as_py() + 1
+    print(f"{args.out}: {len(items):,} items, {users:,} users, {len(interactions):,} interactions")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ class Scoring:
             mixture of what its items lead to, and not one state that has to stand for all of them.
     """
 
-    normalize: Normalize = "codes"
+    normalize: Literal["codes", "allowed"] = "codes"
     prior: float = 0.0
     item_prompts: bool = False
 
@@ -127,7 +128,7 @@ class Searcher:
             total: dict[int, float] = {}
             for item in history.tolist():
                 for other, share in zip(*of[item], strict=True):
-                    total[other] = total.get(other, 0.0) + float(share)
+                    total[other] = total.get(other, 0.0) + share
             yield sorted(total, key=lambda other: (-total[other], other))
 
     def free(self, questions: Questions, *, beam_width: int) -> np.ndarray:
