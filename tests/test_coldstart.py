@@ -182,6 +182,19 @@ class TestSearch:
                     expected -= prior * self.score(searcher, empty, content.sids, item, cold, normalize)
                 assert score == pytest.approx(expected, abs=2e-3)
 
+    def test_a_prompt_an_item_is_the_mean_of_the_probabilities(self, searcher, split):
+        cold = np.flatnonzero(split.cold)
+        fresh, scoring = searcher.set_of(cold), Scoring("allowed", 1.0, item_prompts=True)
+        options = {"beam_width": 50, "scoring": scoring, "constraints": fresh}
+        mixed = list(searcher.mixed(split.test, **options))
+        for history, items in zip(split.test.histories, mixed, strict=True):
+            alone = Questions([history[[at]] for at in range(len(history))], history)
+            totals = np.zeros(ITEMS)
+            for results in searcher.search(alone, **options):
+                totals[results.item_ids] += np.exp(results.scores)
+            assert sorted(items) == cold.tolist()
+            assert (np.diff(totals[items]) <= 1e-6).all()
+
     def score(self, searcher, history, sids, item, cold, normalize):
         starts, total = offsets(CODEBOOKS), 0.0
         ids = [BEGIN, *(starts[-1] + history).tolist(), *(sids[item] + starts[:-1]).tolist()]

@@ -59,15 +59,13 @@ def tables(taken: pa.Table, text_of: dict[str, str]) -> tuple[pa.Table, pa.Table
     begin_of = dict(zip([user[row] for row in begins], begins, strict=True))
     times = ordered.column("unixReviewTime").to_pylist()
     item = [number[asin] for asin in ordered.column("asin").to_pylist()]
-    first: dict[int, int] = {}
-    for one, time in zip(item, times, strict=True):
-        first[one] = min(time, first.get(one, time))
+    oldest = taken.group_by("asin").aggregate([("unixReviewTime", "min")]).sort_by("asin")
     items = pa.table(
         {
             "item": pa.array(range(len(asins)), pa.int32()),
             "asin": asins,
             "text": [text_of.get(asin, "") for asin in asins],
-            "first_ts": pa.array([first[one] for one in range(len(asins))], pa.int64()),
+            "first_ts": oldest.column("unixReviewTime_min").cast(pa.int64()),
         }
     )
     pos = [row - begin_of[name] for row, name in enumerate(user)]

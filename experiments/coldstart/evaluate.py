@@ -157,7 +157,7 @@ def evaluate(folder: Path, data: Path, out: Path, *, brief: bool = False) -> Non
     answers = list(evaluation.cold(brief=brief)) + ([] if brief else list(evaluation.warm()))
     arrays = {f"{answer.test}|{answer.method}|{answer.beam_width}": answer.ranks for answer in answers}
     facts = {key: [answer.valid, answer.coverage] for key, answer in zip(arrays, answers, strict=True)}
-    np.savez_compressed(folder / "ranks.npz", **arrays)
+    np.savez_compressed(folder / "ranks.npz", **arrays)  # pyright: ignore[reportArgumentType]
     (folder / "ranks.json").write_text(json.dumps({"cold_items": len(evaluation.candidates), "facts": facts}) + "\n")
     for answer in answers:
         found = metrics.summary(answer.ranks)

@@ -66,10 +66,13 @@ def offsets(codebooks: tuple[int, ...]) -> np.ndarray:
 class Network(nn.Module):
     """What is trained."""
 
+    texts: Tensor
+    centroids: Tensor
+    codes: Tensor
+
     def __init__(self, content: Content, size: Size, recipe: Recipe) -> None:
         super().__init__()
         self.starts, width, dim = offsets(content.codebook_sizes), size.hidden, content.embeddings.shape[1]
-        heads = {"num_attention_heads": size.heads, "num_key_value_heads": size.heads, "head_dim": width // size.heads}
         self.config = Qwen3Config(
             vocab_size=int(self.starts[-1]) + len(content.sids),
             hidden_size=width,
@@ -77,8 +80,10 @@ class Network(nn.Module):
             num_hidden_layers=size.layers,
             max_position_embeddings=64,
             tie_word_embeddings=False,
+            num_attention_heads=size.heads,
+            num_key_value_heads=size.heads,
+            head_dim=width // size.heads,
             bos_token_id=BEGIN,
-            **heads,
         )
         # Sequences are short and many: that is faster than the fused attention, on a CPU.
         small = Qwen3Config(**(self.config.to_dict() | {"vocab_size": 1, "attn_implementation": "eager"}))

@@ -27,17 +27,24 @@ HEADLINE = "cold set, allowed, prior, item prompts"
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of the tables: a method, its figures, and what they are of."""
+class Kind:
+    """What is the same for the seeds of a run."""
 
     recipe: str
     size: str
     share: float
     tuning: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the tables: a method, its figures, and what they are of."""
+
+    kind: Kind
     test: str
     method: str
     beam_width: int
-    seeds: int
+    seeds: str
     users: int
     valid: float
     coverage: float
@@ -46,26 +53,25 @@ class Row:
 
 def rows_of(out: Path) -> list[Row]:
     """Returns a row for each method of each kind of run, over the seeds there are."""
-    groups: dict[tuple, list[tuple[np.ndarray, list[float]]]] = defaultdict(list)
-    candidates: dict[tuple, int] = {}
+    groups: dict[tuple[Kind, str], list[tuple[int, np.ndarray, list[float]]]] = defaultdict(list)
+    candidates: dict[Kind, int] = {}
     for file in sorted(out.glob("*/ranks.npz")):
-        run, facts = (
-            json.loads((file.parent / "run.json").read_text()),
-            json.loads((file.parent / "ranks.json").read_text()),
-        )
-        kind = run["recipe"], run["size"], run["share"], run["tuning"]
+        run, facts = (json.loads((file.parent / name).read_text()) for name in ("run.json", "ranks.json"))
+        kind = Kind(run["recipe"], run["size"], run["share"], run["tuning"])
         candidates[kind] = facts["cold_items"]
         for key, ranks in np.load(file).items():
-            groups[(*kind, *key.split("|"))].append((ranks, facts["facts"][key]))
+            groups[kind, key].append((run["seed"], ranks, facts["facts"][key]))
     rows = []
-    for (*kind, test, method, width), runs in groups.items():
-        ranks = np.stack([ranks for ranks, _ in runs])
-        valid, coverage = np.mean([facts for _, facts in runs], axis=0)
+    for (kind, key), runs in groups.items():
+        test, method, width = key.split("|")
+        ranks = np.stack([ranks for _, ranks, _ in runs])
+        valid, coverage = (float(np.mean([facts[at] for _, _, facts in runs])) for at in (0, 1))
         found = metrics.summary(ranks)
-        rows.append(Row(*kind, test, method, int(width), len(runs), ranks.shape[1], valid, coverage, found))
+        seeds = " ".join(str(seed) for seed, _, _ in runs)
+        rows.append(Row(kind, test, method, int(width), seeds, ranks.shape[1], valid, coverage, found))
     for kind, count in candidates.items():
-        chance = {name: Estimate(value, value, value) for name, value in metrics.random_summary(count).items()}
-        rows.append(Row(*kind, "cold", "random order", 0, 0, 0, 1.0, 1.0, chance))
+        chance = {name: _exact(value) for name, value in metrics.random_summary(count).items()}
+        rows.append(Row(kind, "cold", "random order", 0, "", 0, 1.0, 1.0, chance))
     return rows
 
 
@@ -73,39 +79,18 @@ def write_csv(rows: list[Row], path: Path) -> None:
     """Writes a line a figure, with what it was measured with."""
     packages = " ".join(f"{package}={version(package)}" for package in PACKAGES)
     machine = f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}"
+    lines = [
+        vars(row.kind)
+        | {"test": row.test, "method": row.method, "beams": row.beam_width, "seeds": row.seeds, "users": row.users}
+        | {"metric": name, "mean": f"{one.mean:.5f}", "low": f"{one.low:.5f}", "high": f"{one.high:.5f}"}
+        | {"machine": machine, "versions": packages}
+        for row in rows
+        for name, one in (row.found | {"valid": _exact(row.valid), "coverage": _exact(row.coverage)}).items()
+    ]
     with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        head = (
-            "recipe",
-            "size",
-            "cold",
-            "tuning",
-            "test",
-            "method",
-            "beams",
-            "seeds",
-            "users",
-            "metric",
-            "mean",
-            "low",
-            "high",
-        )
-        writer.writerow([*head, "machine", "versions"])
-        for row in rows:
-            start = [
-                row.recipe,
-                row.size,
-                row.share,
-                row.tuning,
-                row.test,
-                row.method,
-                row.beam_width,
-                row.seeds,
-                row.users,
-            ]
-            named = row.found | {"valid": _exact(row.valid), "coverage": _exact(row.coverage)}
-            for name, one in named.items():
-                writer.writerow([*start, name, *(f"{x:.5f}" for x in (one.mean, one.low, one.high)), machine, packages])
+        writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
 
 
 def _exact(value: float) -> Estimate:
@@ -116,29 +101,29 @@ def markdown(rows: list[Row]) -> str:
     """Returns the tables."""
     parts = []
     for share, paper in PAPER.items():
-        own = [row for row in rows if row.share == share and not row.tuning]
-        main = [row for row in own if row.recipe == "full" and row.test == "cold"]
+        own = [row for row in rows if row.kind.share == share and not row.kind.tuning]
+        main = [row for row in own if row.kind.recipe == "full" and row.test == "cold"]
         if main:
             users = max(row.users for row in main)
             parts += [f"### Cold items: the newest {100 * share:g} % ({users:,} users)", "", _table(main), ""]
             parts += [f"The paper, a model of 1B parameters: Recall@1 {100 * paper:.2f} %.", ""]
-        warm = [row for row in own if row.recipe == "full" and row.test == "warm"]
+        warm = [row for row in own if row.kind.recipe == "full" and row.test == "warm"]
         if warm:
             parts += [f"### Warm items, {100 * share:g} % split ({warm[0].users:,} users)", "", _table(warm), ""]
         ablation = [
             row for row in own if row.test == "cold" and row.method.startswith("cold set") and row.beam_width == 50
         ]
-        if len({row.recipe for row in ablation}) > 1:
+        if len({row.kind.recipe for row in ablation}) > 1:
             parts += [f"### Ablation, {100 * share:g} %: Recall@1 and MRR, 50 beams", "", _ablation(ablation), ""]
     return "\n".join(parts)
 
 
 def _table(rows: list[Row]) -> str:
-    sizes = len({row.size for row in rows}) > 1
+    sizes = len({row.kind.size for row in rows}) > 1
     lines = ["| Method | Beams | " + " | ".join(f"{name}, %" for name in SHOWN) + " | Valid, % | Coverage, % |"]
     lines.append("|---|---:|" + "---:|" * (len(SHOWN) + 2))
-    for row in sorted(rows, key=lambda row: (row.size, -row.found["Recall@1"].mean, row.beam_width)):
-        name = f"{row.method} ({row.size})" if sizes and row.seeds else row.method
+    for row in sorted(rows, key=lambda row: (row.kind.size, -row.found["Recall@1"].mean, row.beam_width)):
+        name = f"{row.method} ({row.kind.size})" if sizes and row.seeds else row.method
         figures = [_figure(row.found[shown]) for shown in SHOWN]
         cells = [name, str(row.beam_width or ""), *figures, f"{100 * row.valid:.1f}", f"{100 * row.coverage:.1f}"]
         lines.append("| " + " | ".join(cells) + " |")
@@ -149,10 +134,10 @@ def _ablation(rows: list[Row]) -> str:
     methods = sorted({row.method for row in rows})
     lines = ["| Recipe | Seeds | " + " | ".join(method.removeprefix("cold set, ") for method in methods) + " |"]
     lines.append("|---|---:|" + "---:|" * len(methods))
-    found = {(row.recipe, row.size, row.method): row for row in rows}
-    for recipe, size in dict.fromkeys((row.recipe, row.size) for row in rows):
+    found = {(row.kind.recipe, row.kind.size, row.method): row for row in rows}
+    for recipe, size in dict.fromkeys((row.kind.recipe, row.kind.size) for row in rows):
         cells = [found.get((recipe, size, method)) for method in methods]
-        seeds = max(cell.seeds for cell in cells if cell)
+        seeds = max((cell.seeds for cell in cells if cell), key=len)
         shown = [
             f"{_figure(cell.found['Recall@1'])}; {100 * cell.found['MRR'].mean:.2f}" if cell else "" for cell in cells
         ]
@@ -171,9 +156,7 @@ def plot(rows: list[Row], path: Path) -> None:
     mpl.use("Agg")
     figure, axes = plt.subplots(1, len(PAPER), figsize=(12, 5), layout="constrained", squeeze=False)
     for panel, (share, paper) in zip(axes[0], PAPER.items(), strict=True):
-        shown = [
-            r for r in rows if (r.share, r.tuning, r.test, r.recipe, r.size) == (share, False, "cold", "full", "small")
-        ]
+        shown = [r for r in rows if r.test == "cold" and r.kind == Kind("full", "small", share, False)]
         shown = sorted((r for r in shown if r.beam_width in (0, 50)), key=lambda row: row.found["Recall@1"].mean)
         if not shown:
             continue

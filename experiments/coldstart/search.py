@@ -68,9 +68,8 @@ class Searcher:
     """A checkpoint over a catalog; items are called by their numbers."""
 
     def __init__(self, folder: Path, content: Content, known: np.ndarray) -> None:
-        model = Qwen3ForCausalLM.from_pretrained(folder)
-        if torch.cuda.is_available():
-            model = model.cuda()
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model = torch.nn.Module.to(Qwen3ForCausalLM.from_pretrained(folder), device)
         items = np.flatnonzero(known)
         sizes = content.codebook_sizes
         self.index = hr.build_index(hr.Catalog(content.sids[items], codebook_sizes=sizes, item_ids=items))

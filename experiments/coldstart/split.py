@@ -91,8 +91,10 @@ def _warm_parts(
     test, validation, rest = np.split(order, ends)
     held_out = [warm_users[row][:-1] for row in (*test, *validation)]
     training = [warm_users[row] for row in rest] + held_out + [warm for warm, _ in asked]
-    parts = [_questions([(warm_users[row][:-1], warm_users[row][-1]) for row in rows]) for rows in (validation, test)]
-    return [sequence for sequence in training if len(sequence) >= 2], *parts
+    validated, tested = (
+        _questions([(warm_users[row][:-1], warm_users[row][-1]) for row in rows]) for rows in (validation, test)
+    )
+    return [sequence for sequence in training if len(sequence) >= 2], validated, tested
 
 
 def _questions(pairs: list[tuple[np.ndarray, int]]) -> Questions:
