@@ -57,6 +57,16 @@ class TokenMap:
         for name in ("begin", "end"):
             object.__setattr__(self, name, _checked_delimiter(name, getattr(self, name)))
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TokenMap) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    @property
+    def _key(self) -> tuple[Any, ...]:
+        return tuple(table.tobytes() for table in self.token_ids), self.begin, self.end
+
     @classmethod
     def from_offsets(
         cls,
@@ -221,6 +231,16 @@ class TokenMap:
             raise ArgumentError(
                 "the SIDs of this index are ragged, so the model must write one token to end a SID; the token map has "
                 f"end={self.end}. Give it: TokenMap(..., end=tokenizer.eos_token_id)."
+            )
+        if self.codebook_sizes == index.codebook_sizes and all(
+            level.end is None or table[level.end] != NO_TOKEN
+            for level, table in zip(index.levels, self.token_ids, strict=True)
+        ):
+            codes = [size - (end is not None) for size, end in zip(index.codebook_sizes, index.end_codes, strict=True)]
+            raise ArgumentError(
+                f"the token map has {list(self.codebook_sizes)} codes, as many as index.codebook_sizes, which count the "
+                f"end of a SID as a code; the map's end= is its token. Give the codes alone, codebook_sizes={codes}; or, "
+                "if the model has so many, build the catalog with these sizes."
             )
         tables = zip(index.levels, self.token_ids, strict=True)
         return TokenMap(

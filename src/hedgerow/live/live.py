@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from hedgerow.catalog import Catalog
+from hedgerow.decode.step import is_count
 from hedgerow.errors import ArgumentError, CatalogError, IndexFileError, VersionError
 from hedgerow.index.edit import in_sorted
 from hedgerow.index.files import as_folder
@@ -183,15 +184,20 @@ class LiveIndex:
         """Makes and serves a version of an index that was built anew. Arguments and errors as for `update`."""
         return self._write(lambda served, number: self._info_of_index(served, number, index, allow))
 
-    def rollback(self, number: int | None = None) -> Version:
-        """Serves an earlier version again, with every byte of it compared; left out, the one before the current one.
+    def rollback(self, to: int | None = None) -> Version:
+        """Serves an earlier version again, with every byte of it compared.
+
+        Args:
+            to: its number; left out, the version that the current one was made from.
 
         Raises:
             VersionError: it is not kept, or damaged; the current one serves on.
         """
+        if to is not None and not is_count(to):
+            raise ArgumentError(f"to is the number of a version, 1 or more; got {to!r}. See versions().")
         with self._store.locked():
             state = self._store.read()
-            wanted = state.served.parent if number is None else number
+            wanted = state.served.parent if to is None else to
             info = state.find(wanted)
             if wanted is None:
                 raise VersionError(f"version {state.current} has none before it to roll back to.")
