@@ -61,7 +61,7 @@ def test_from_offsets():
 
 
 def test_equal_maps_are_equal():
-    one, same = hr.TokenMap.from_offsets([3, 9], 4, end=1), hr.TokenMap((range(3, 7), range(9, 13)), end=(1,))
+    one, same = hr.TokenMap.from_offsets([3, 9], 4, end=1), hr.TokenMap((np.arange(3, 7), np.arange(9, 13)), end=(1,))
     assert one == same
     assert hash(one) == hash(same)
     assert one not in (hr.TokenMap.from_offsets([3, 9], 4), hr.TokenMap.from_offsets([3, 10], 4, end=1), 3)

@@ -270,9 +270,9 @@ def _asked(index: TrieIndex, function: Callable[[Any], Any]) -> Any:
     except Exception as error:
         names = index.attributes.column_names
         raise ConstraintError(
-            f"the function raised {type(error).__name__}: {error}. It is given index.attributes, an Arrow table with the "
-            f"columns {', '.join(names) or '(none)'}, whose values become NumPy's by np.asarray: lambda attributes: "
-            f"np.asarray(attributes[{(names or ['price'])[0]!r}]) == ..."
+            f"the function raised {type(error).__name__}: {error}. It is given index.attributes, an Arrow table with "
+            f"the columns {', '.join(names) or '(none)'}; for NumPy's operators: "
+            f"lambda attributes: np.asarray(attributes[{(names or ['price'])[0]!r}]) == ..."
         ) from error
 
 

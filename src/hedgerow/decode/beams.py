@@ -38,7 +38,7 @@ class Beams:
         return (self.states > DEAD).sum(-1)
 
     def __repr__(self) -> str:
-        # The arrays may be a tracer's, or what a framework puts in their place, and asking a device's would wait for it.
+        # The arrays may be a tracer's, or what a framework puts in their place; a look into them may wait.
         shape = tuple(getattr(self.codes, "shape", ()))
         if len(shape) != 3:
             return f"Beams({type(self.codes).__name__})"
