@@ -14,11 +14,13 @@ from __future__ import annotations
 import math
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from numba import njit, prange
+from numba import get_num_threads, njit, prange, set_num_threads
 
 from hedgerow.decode import kernels
 from hedgerow.decode.array import LARGEST as LARGEST_LOGIT
@@ -43,6 +45,8 @@ UNARY, SPARSE, FORKED = 0, 1, 2
 NOTHING, NO_WORDS, NO_LIST = np.zeros(1, np.int32), np.zeros((1, 0), np.uint32), np.zeros((1, 0), np.int32)
 # A kernel has all cores, and one of Numba's threading layers ends the process if two run at once.
 ONE_AT_A_TIME = threading.Lock()
+# With fewer logits than this a second thread gains nothing, and where its core is busy, waiting for it takes 30 ms.
+PARALLEL_FROM = 2**15
 # Reductions are vectorised only where the order of additions is free; NaN is gone before they run.
 REDUCE = {"nnan", "nsz", "reassoc", "contract"}
 
@@ -361,6 +365,20 @@ def _read_only(array: np.ndarray) -> np.ndarray:
 NO_LIMITS = tuple(map(_read_only, (NO_LIST[0], NO_LIST[0], NO_WORDS))), (_read_only(NO_LIST), _read_only(NO_LIST))
 
 
+@contextmanager
+def _threads(logits_to_read: int) -> Iterator[None]:
+    """Lets a small step run on the caller's thread alone."""
+    before = get_num_threads()
+    if logits_to_read >= PARALLEL_FROM or before == 1:
+        yield
+        return
+    set_num_threads(1)
+    try:
+        yield
+    finally:
+        set_num_threads(before)
+
+
 def numba_step(
     ops: Ops,
     level: DeviceLevel,
@@ -383,7 +401,7 @@ def numba_step(
     word_tops = np.empty((batch * width, allowed.shape[1]), np.float32)
     best = np.full((batch, beam_width), NEGATIVE_INF)
     nodes, parents = np.zeros(best.shape, np.int32), np.zeros(best.shape, np.int32)
-    with ONE_AT_A_TIME:
+    with ONE_AT_A_TIME, _threads(logits_to_read=rows.size):
         numbers = (scores.ravel(), states.ravel(), width, NORMALIZERS[normalize])
         measures = _measure_rows(rows, *numbers, *shape, *limits, word_tops)
         _select(rows, scores, states, measures, *shape, allowed, *limits, word_tops, best, nodes, parents)

@@ -244,7 +244,9 @@ class LiveIndex:
                 known = (replaced >= 0) & ~in_sorted(replaced, served.removed_rows)
                 if only_new and known.any():
                     item = added.item_ids[int(np.argmax(known))].as_py()
-                    raise CatalogError(f"item {item!r} is there already; to replace it, call update.")
+                    raise CatalogError(
+                        f"item {item!r} is there already; to replace it: update, or: hedgerow live update."
+                    )
                 rows.append(replaced[replaced >= 0])
             index = splice_index(served.index, added, np.unique(np.concatenate(rows)), dense_levels="auto")
             return self._info_of_index(served, number, index, allow)
@@ -332,7 +334,8 @@ def _check_there(served: Version, rows: np.ndarray) -> None:
 
 def _refused(served: Version, number: int, why: str, name: str) -> VersionError:
     return VersionError(
-        f"version {number} was refused: {why}. Version {served.number} serves on. If it is meant: allow=[{name!r}]."
+        f"version {number} was refused: {why}. Version {served.number} serves on. If it is meant: allow=[{name!r}], "
+        f"or: --allow {name}."
     )
 
 
