@@ -27,6 +27,7 @@ err = Console(stderr=True)
 COLUMNS = 4
 # Of ids that are like one that is not there: how many are named, and how many are looked at.
 NAMED, MOST_COMPARED = 3, 100_000
+MANY_PROMPTS = 200
 
 ModelPath = Annotated[
     str | None,
@@ -83,7 +84,8 @@ def retrieve(
         raise typer.BadParameter("give one or the other", param_hint="--prompt, --input")
     asked = [{"prompt": text} for text in prompt] if prompt else _read_lines(prompts)
     searched = _index_of(model, index)
-    retriever = _load(model, searched, pattern=tokens, end=end, device=device, dtype=dtype, normalize=normalize)
+    options = {"pattern": tokens, "end": end, "device": device, "dtype": dtype, "normalize": normalize}
+    retriever = _load(model, searched, len(asked), **options)
     shown = None if columns is None else _named_columns(retriever.index, columns)
     rules = rules_of_requests(retriever.index, asked, where, exclude)
     with _progress(len(asked) > 1) as progress:
@@ -126,7 +128,8 @@ def explain(
         raise BackendError("--plot needs matplotlib; install it with: pip install 'hedgerow[plot]'")
     searched = _index_of(model, index)
     item_id = None if item is None else item_named(_trie_of(searched), item)
-    retriever = _load(model, searched, pattern=tokens, end=end, device=device, dtype=dtype, normalize=normalize)
+    options = {"pattern": tokens, "end": end, "device": device, "dtype": dtype, "normalize": normalize}
+    retriever = _load(model, searched, 1, **options)
     rules = rules_of_requests(retriever.index, [{}], where, exclude)
     found = None
     if item is not None:
@@ -215,22 +218,15 @@ def _check_model(model: str) -> None:
     )
 
 
-def _load(
-    model: str | None,
-    searched: Any,
-    *,
-    pattern: str | None,
-    end: str | None,
-    device: str | None,
-    dtype: str,
-    normalize: str,
-) -> Any:
+def _load(model: str | None, searched: Any, prompts: int, **options: Any) -> Any:
+    """Returns a retriever; the options are those of `load_retriever`."""
     with err.status("loading the model ..."):
         from hedgerow.demo.films import DATA
         from hedgerow.hf.loading import load_retriever
 
-        options = {"pattern": pattern, "end": end, "device": device, "dtype": dtype, "normalize": normalize}
-        return load_retriever(model or DATA, searched, **options)
+        # For a few prompts, loading a kernel takes longer than it saves.
+        backend = "array" if prompts < MANY_PROMPTS else "auto"
+        return load_retriever(model or DATA, searched, backend=backend, **options)
 
 
 def _read_lines(path: Path | None) -> list[dict[str, Any]]:

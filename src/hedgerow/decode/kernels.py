@@ -17,8 +17,8 @@ from hedgerow.errors import ArgumentError, BackendError
 Backend = Literal["auto", "array", "numba", "triton"]
 Kernel = Callable[[Ops, DeviceLevel, Beams, Array, int, Normalize, LevelConstraints | None], Beams]
 BACKENDS = ("auto", "array", "numba", "triton")
-# From this many logits on Numba's kernel is worth loading, which takes a second, and a minute of compiling the first time
-# of all. It is 4 to 8 times as fast at any size from 512 logits on, but saves 0.1 to 0.2 ms a step of fewer than this.
+# From this many logits on Numba's kernel is worth loading, which takes a second, and half a minute of compiling the
+# first time of all. It is 4 to 8 times as fast from 512 logits on, but below this that is 0.1 to 0.2 ms a step.
 NUMBA_FROM = 2**13
 # Set in a process that was forked after the Numba kernel had run: its threads are gone there.
 FORKED = False
