@@ -338,7 +338,7 @@ def host_level(level: DeviceLevel) -> HostLevel:
             kind, pointers = FORKED, to_numpy(level.forks)
         codes = to_numpy(level.codes).view(f"u{level.codes.itemsize}")
         allowed = NO_WORDS if level.allowed is None else to_numpy(level.allowed).view(np.uint32)
-        held = HOST_LEVELS[level] = HostLevel(kind, pointers, codes, allowed)
+        held = HOST_LEVELS[level] = HostLevel(kind, *map(_read_only, (pointers, codes, allowed)))
     return held
 
 
@@ -356,7 +356,7 @@ def _constraints(bound: LevelConstraints | None) -> tuple[tuple[np.ndarray, ...]
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:
-    """Numba compiles a kernel anew for arrays that may be written to, so none of these may."""
+    """Numba compiles a kernel anew for arrays that may be written to, so none that is only read may be."""
     same = np.ascontiguousarray(array).view()
     same.setflags(write=False)
     return same
@@ -393,9 +393,8 @@ def numba_step(
     if logits.dtype == ops.xp.float64:
         logits = bounded(ops, logits)
     rows = to_numpy(ops.xp.astype(logits, ops.xp.float32, copy=False)).reshape(batch * width, size)
-    scores, states = (np.ascontiguousarray(to_numpy(array)) for array in (beams.scores, beams.states))
-    if level.max_branch == 0:
-        states = np.full_like(states, DEAD)
+    states = to_numpy(beams.states) if level.max_branch else np.full((batch, width), DEAD, np.int32)
+    rows, scores, states, before = map(_read_only, (rows, to_numpy(beams.scores), states, to_numpy(beams.codes)))
     *shape, allowed = host_level(level)
     limits = _constraints(bound)
     word_tops = np.empty((batch * width, allowed.shape[1]), np.float32)
@@ -406,6 +405,6 @@ def numba_step(
         measures = _measure_rows(rows, *numbers, *shape, *limits, word_tops)
         _select(rows, scores, states, measures, *shape, allowed, *limits, word_tops, best, nodes, parents)
     codes = np.empty((batch, beam_width, beams.level + 1), np.int32)
-    _continue_codes(np.ascontiguousarray(to_numpy(beams.codes)), best, nodes, parents, shape[-1], codes)
+    _continue_codes(before, best, nodes, parents, shape[-1], codes)
     arrays = (codes, best, nodes, parents)
     return Beams(*(ops.xp.from_numpy(array) if ops.name == "torch" else array for array in arrays))
