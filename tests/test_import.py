@@ -30,3 +30,19 @@ def test_public_names_are_all_there():
 
     assert all(hasattr(hr, name) for name in hr.__all__)
     assert sorted(hr.__all__) == hr.__all__
+
+
+def test_reading_files_does_not_load_pandas(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    import hedgerow as hr
+
+    pq.write_table(pa.table({"sid": [[0, 1], [1, 0]], "year": [1, 2]}), tmp_path / "items.parquet")
+    hr.build_index(hr.Catalog.from_parquet(tmp_path / "items.parquet")).save(tmp_path / "x")
+    code = f"""
+import hedgerow as hr
+hr.Catalog.from_parquet("{tmp_path}/items.parquet")
+hr.load_index("{tmp_path}/x").attributes
+"""
+    assert "pandas" not in loaded_after(code)
