@@ -148,8 +148,7 @@ class Catalog:
         if "://" not in str(path) and not Path(path).exists():
             raise CatalogError(f"{path} does not exist.")
         try:
-            # One file is read without what finds many, which loads pandas where it is installed: a third of a second.
-            table = pq.ParquetFile(path).read() if Path(path).is_file() else pq.read_table(path)
+            table = pq.read_table(path)
         except (OSError, pa.ArrowException) as error:
             raise CatalogError(f"{path} cannot be read as Parquet: {error}") from None
         return cls.from_arrow(table, **options)
