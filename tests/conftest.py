@@ -4,9 +4,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Beside each other, tests take one thread each: two workers with two threads on two cores wait for one another.
+# Beside each other, tests take one thread each: two workers with two threads on two cores wait for one another. Numba
+# has a number of its own, which it would give PyTorch too.
 if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
 
 # The same examples at every run; HYPOTHESIS_PROFILE=explore looks for new ones.
 settings.register_profile("fixed", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -1,8 +1,10 @@
-"""The command line, run as a user runs it: in a process of its own."""
+"""The command line, as `main` runs it; once in a process of its own."""
 
 import json
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +14,21 @@ import pytest
 from typer.testing import CliRunner
 
 import hedgerow as hr
-from hedgerow.cli import app
+from hedgerow.cli import app, main
 
 SIDS = [[3, 1], [0, 2], [3, 1], [2, 0]]
 
 
 def run(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-c", "from hedgerow.cli import main; main()", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+    """Does what a process would, in this one: loading hedgerow takes longer than most verbs."""
+    command, stdout, stderr = ["hedgerow", *map(str, words)], StringIO(), StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(stdout), redirect_stderr(stderr):
+        patch.setattr(sys, "argv", command)
+        if cwd is not None:
+            patch.chdir(cwd)
+        with pytest.raises(SystemExit) as stopped:
+            main()
+    return subprocess.CompletedProcess(command, int(stopped.value.code or 0), stdout.getvalue(), stderr.getvalue())
 
 
 @pytest.fixture
@@ -109,6 +118,13 @@ def test_verify_says_in_json_what_is_wrong(tmp_path):
 def test_version_and_module():
     done = subprocess.run([sys.executable, "-m", "hedgerow", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"hedgerow {hr.__version__}\n"
+
+
+def test_a_process_ends_with_the_exit_code(tmp_path):
+    command = [sys.executable, "-m", "hedgerow", "inspect", str(tmp_path / "none")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("hedgerow: ")
 
 
 def test_build_says_what_it_took_for_granted(films, tmp_path):

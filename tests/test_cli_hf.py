@@ -10,6 +10,7 @@ import pytest
 
 import hedgerow as hr
 from hedgerow.cli import main
+from hedgerow.cli_hf import _check_model
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -218,8 +219,13 @@ class TestExplain:
         assert json.loads(call("explain", "-p", "w5", "--item", name, "--json")[1])["item_id"] == item
 
     def test_an_item_that_is_not_there(self, call):
-        code, stdout, _ = call("explain", "-p", "w5", "--item", "t150")
-        assert (code, stdout) == (0, "Item 't150' is not in the index, so no prompt can return it.\n")
+        refused = call("explain", "-p", "w5", "--item", "t1500")
+        assert_refused(refused, "item 't1500' is not in the index, so no prompt can return it. Ids like it are t")
+        assert_refused(call("explain", "-p", "w5", "--item", "?"), "no prompt can return it.\n")
+
+    def test_a_title_in_place_of_an_id(self, call):
+        refused = call("explain", "-p", "w5", "--item", "Thing [7]")
+        assert_refused(refused, "Its title, perhaps: --item 'title=Thing [7]', or the id 't7'.")
 
     @pytest.mark.parametrize(
         ("item", "expected"),
@@ -246,6 +252,13 @@ class TestExplain:
         assert json.loads(stdout)["item_id"] == "t3"
         assert path.exists()
 
+    def test_a_picture_without_matplotlib_is_refused_before_anything_is_loaded(self, call, monkeypatch):
+        monkeypatch.setattr("hedgerow.cli_hf.find_spec", lambda _: None)
+        words = ("explain", "-p", "w5", "--plot", "x.png", "--model", "none", "--index", "none")
+        assert_refused(
+            call(*words, on_shop=False), "--plot needs matplotlib; install it with: pip install 'hedgerow[plot]'"
+        )
+
     def test_a_picture_that_cannot_be_written(self, call, tmp_path):
         pytest.importorskip("matplotlib")
         assert_refused(call("explain", "-p", "w5", "--plot", tmp_path / "no" / "beams.png"), "cannot be written")
@@ -258,6 +271,18 @@ def assert_refused(called: tuple[int, str, str], expected: str) -> None:
     assert stderr.startswith("hedgerow: ")
     assert stderr.count("\n") == 1
     assert expected in stderr
+
+
+def test_a_live_index_is_searched_as_it_is_served(call, shop, tmp_path):
+    best = shop[1].retrieve("w5 w6", k=1)[0].item_ids[0]
+    live = hr.LiveIndex.create(tmp_path / "things.live", shop[1].index)
+    live.remove([best])
+    words = ("-p", "w5 w6", "--model", shop[0] / "model", "--index", live.path)
+    _, stdout, stderr = call("retrieve", *words, "--json", on_shop=False)
+    found = [item["item_id"] for item in lines_of(stdout)[0]["items"]]
+    assert found == Retriever(shop[1].model.model, live, TOKENS).retrieve([[5, 6]])[0].item_ids, stderr
+    assert best not in found
+    assert "not in the index" in call("explain", *words, "--item", best, on_shop=False)[1]
 
 
 class TestBadInput:
@@ -332,6 +357,11 @@ class TestBadInput:
         things = shop[0] / "things.hedgerow"
         asked = ("retrieve", "-p", "w5", "--index")
         assert_refused(call(*asked, things, "--model", tmp_path, on_shop=False), "cannot be loaded as a causal")
+        (tmp_path / "file").touch()
+        monkeypatch.chdir(tmp_path.parent)
+        for absent in (tmp_path / "no" / "model", "nodir", f"{tmp_path.name}/model", "./a/b", tmp_path / "file"):
+            assert_refused(call(*asked, things, "--model", absent, on_shop=False), f"--model {absent} ")
+        _check_model("owner/name.of-1")
         missing = ("--model", shop[0] / "model")
         assert_refused(call(*asked, tmp_path / "none", *missing, on_shop=False), "does not exist")
         damaged = tmp_path / "damaged"

@@ -33,3 +33,11 @@ def test_public_names_are_all_there():
 
     assert all(hasattr(hr, name) for name in hr.__all__)
     assert sorted(hr.__all__) == hr.__all__
+
+
+def test_loading_an_index_does_not_load_pandas(tmp_path):
+    import hedgerow as hr
+
+    hr.build_index(hr.Catalog([[0, 1], [1, 0]], attributes={"year": [1, 2]})).save(tmp_path / "x")
+    code = f"import hedgerow as hr; print(len(hr.load_index({str(tmp_path / 'x')!r}).attributes), file=sys.stderr)"
+    assert "pandas" not in loaded_after(f"import sys; {code}")

@@ -60,6 +60,17 @@ def test_default_ids_are_row_numbers():
     assert index.items(beams)[0].item_ids == [0, 2, 1, 3]
 
 
+def test_reprs_are_short(index):
+    beams = search(index, "numpy", FakeModel((3, 3)), batch_size=2, beam_width=4)
+    assert repr(beams) == "Beams(batch_size=2, beams=4, level=2, numpy)"
+    assert repr(hr.Beams(*[object()] * 4)) == "Beams(object)"
+    found = index.items(beams)[0]
+    first = f"{found.item_ids[0]!r} {found.scores[0]:.2f}"
+    assert repr(found).startswith(f"Results({len(found)} items: {first}, ")
+    assert repr(found).endswith(", ...)")
+    assert repr(found.head(1)) == f"Results(1 items: {first})"
+
+
 def test_unfinished_beams_are_refused(index):
     with pytest.raises(hr.ArgumentError, match="0 of 2 codes"):
         index.items(hr.start(index, 1))

@@ -60,6 +60,13 @@ def test_from_offsets():
     assert repr(tokens) == "TokenMap(levels=2, codebook_sizes=(3, 2), begin=(7,), end=(8, 9))"
 
 
+def test_equal_maps_are_equal():
+    one, same = hr.TokenMap.from_offsets([3, 9], 4, end=1), hr.TokenMap((np.arange(3, 7), np.arange(9, 13)), end=(1,))
+    assert one == same
+    assert hash(one) == hash(same)
+    assert one not in (hr.TokenMap.from_offsets([3, 9], 4), hr.TokenMap.from_offsets([3, 10], 4, end=1), 3)
+
+
 def test_tables_are_copied_and_frozen():
     table = np.arange(4)
     tokens = hr.TokenMap((table,))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.progress import track
+from transformers.utils.logging import disable_progress_bar
 
 import hedgerow as hr
 from coldstart.content import Content, encoded, text_embeddings
@@ -175,6 +176,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    disable_progress_bar()  # that of transformers; ours stays
     for folder in args.checkpoints:
         evaluate(folder, args.data, args.out, brief=args.brief)
 

@@ -14,6 +14,7 @@ import torch
 from rich.progress import Progress
 from torch import Tensor
 from torch.nn import functional
+from transformers.utils.logging import disable_progress_bar
 
 from coldstart.batches import Batch, question_batches, training_batches
 from coldstart.content import Content, text_embeddings, trained
@@ -196,6 +197,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    disable_progress_bar()  # that of transformers; ours stays
     run = Run(args.recipe, args.cold, args.tuning, args.seed, args.size, args.epochs)
     print(train(run, args.data, args.out))
 

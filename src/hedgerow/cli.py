@@ -160,8 +160,9 @@ def inspect(
     """Show what an index holds, level by level, and what rules leave of it."""
     import pyarrow.parquet as pq
 
-    from hedgerow.index.describe import level_table
+    from hedgerow.index.describe import KINDS, level_table
     from hedgerow.index.files import read_manifest
+    from hedgerow.index.trie import bytes_as_text
 
     index = hr.load_index(path, mmap=True)
     manifest = read_manifest(path)
@@ -172,10 +173,11 @@ def inspect(
         _print_json(_facts(index) | {"version": manifest["version"], "columns": columns, "file_bytes": files} | rules)
         return
     out.print(level_table(index))
+    out.print(f"[dim]{KINDS}[/]", highlight=False)
     _print_collisions(index)
     named = ", ".join(f"{escape(name)} [dim]({escape(kind)})[/]" for name, kind in columns.items())
-    out.print(f"columns: {named}", soft_wrap=True)
-    sizes = ", ".join(f"{part} {entry['bytes'] / 1e6:,.2f} MB" for part, entry in manifest["files"].items())
+    out.print(f"columns: {named}", highlight=False)
+    sizes = ", ".join(f"{part} {bytes_as_text(entry['bytes'])}" for part, entry in manifest["files"].items())
     out.print(f"on disk: {sizes} [dim](format {manifest['version']})[/]")
     if where:
         out.print(rules_table(index, where))

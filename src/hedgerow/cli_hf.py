@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,11 +19,15 @@ from rich.table import Table
 
 import hedgerow as hr
 from hedgerow.cli_sets import Exclude, Where, rules_of_requests
-from hedgerow.errors import ArgumentError
+from hedgerow.errors import ArgumentError, BackendError
+from hedgerow.index.files import LIVE
 
 out = Console()
 err = Console(stderr=True)
 COLUMNS = 4
+# Of ids that are like one that is not there: how many are named, and how many are looked at.
+NAMED, MOST_COMPARED = 3, 100_000
+MANY_PROMPTS = 200
 
 ModelPath = Annotated[
     str | None,
@@ -28,7 +36,8 @@ ModelPath = Annotated[
     ),
 ]
 IndexOption = Annotated[
-    Path | None, typer.Option("--index", metavar="INDEX", help="A saved index; left out, the demo's films.")
+    Path | None,
+    typer.Option("--index", metavar="INDEX", help="A saved index, or a live one; left out, the demo's films."),
 ]
 Width = Annotated[int, typer.Option("--beam-width", min=1, help="Beams a prompt.")]
 TopK = Annotated[int, typer.Option("-k", min=1, help="Items a prompt.")]
@@ -74,7 +83,9 @@ def retrieve(
     if (prompt is None) == (prompts is None):
         raise typer.BadParameter("give one or the other", param_hint="--prompt, --input")
     asked = [{"prompt": text} for text in prompt] if prompt else _read_lines(prompts)
-    retriever = _load(model, index, pattern=tokens, end=end, device=device, dtype=dtype, normalize=normalize)
+    searched = _index_of(model, index)
+    options = {"pattern": tokens, "end": end, "device": device, "dtype": dtype, "normalize": normalize}
+    retriever = _load(model, searched, len(asked), **options)
     shown = None if columns is None else _named_columns(retriever.index, columns)
     rules = rules_of_requests(retriever.index, asked, where, exclude)
     with _progress(len(asked) > 1) as progress:
@@ -113,11 +124,16 @@ def explain(
     """Say why an item was not returned for a prompt: where its prefix left the beam, and what it had to beat."""
     if item is None and plot is None:
         raise typer.BadParameter("ask about an item, or for a picture", param_hint="--item, --plot")
-    retriever = _load(model, index, pattern=tokens, end=end, device=device, dtype=dtype, normalize=normalize)
+    if plot is not None and find_spec("matplotlib") is None:
+        raise BackendError("--plot needs matplotlib; install it with: pip install 'hedgerow[plot]'")
+    searched = _index_of(model, index)
+    item_id = None if item is None else item_named(_trie_of(searched), item)
+    options = {"pattern": tokens, "end": end, "device": device, "dtype": dtype, "normalize": normalize}
+    retriever = _load(model, searched, 1, **options)
     rules = rules_of_requests(retriever.index, [{}], where, exclude)
     found = None
     if item is not None:
-        found = retriever.explain(prompt, item_named(retriever.index, item), beam_width=beam_width, k=k, **rules)
+        found = retriever.explain(prompt, item_id, beam_width=beam_width, k=k, **rules)
         if as_json:
             print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False, default=str))
         else:
@@ -137,14 +153,16 @@ def item_named(index: hr.TrieIndex, text: str) -> Any:
     """Returns the id of the item that a command line names: an id, or "column=value".
 
     Raises:
-        ArgumentError: no item, or several, have that value.
+        ArgumentError: no item, or several, have that id or value; it says which are meant, perhaps.
     """
     from hedgerow.columns import rows_equal
 
     column, _, value = text.partition("=")
     if column not in index.attributes.column_names or not value:
         rows = rows_equal(index.item_ids, text)
-        return index.item_ids[rows[0]].as_py() if rows else text
+        if not rows:
+            raise ArgumentError(f"item {text!r} is not in the index, so no prompt can return it.{_alike(index, text)}")
+        return index.item_ids[rows[0]].as_py()
     ids = [index.item_ids[row].as_py() for row in rows_equal(index.attributes.column(column), value)]
     if len(ids) == 1:
         return ids[0]
@@ -152,25 +170,63 @@ def item_named(index: hr.TrieIndex, text: str) -> Any:
     raise ArgumentError(f"{len(ids)} items have {column} {value!r}{shown}.")
 
 
-def _load(
-    model: str | None,
-    index: Path | None,
-    *,
-    pattern: str | None,
-    end: str | None,
-    device: str | None,
-    dtype: str,
-    normalize: str,
-) -> Any:
-    from hedgerow.demo.films import DATA, load_catalog
-    from hedgerow.hf.loading import load_retriever
+def _alike(index: hr.TrieIndex, text: str) -> str:
+    """Returns what may have been meant by an id that no item has: items with an attribute of that value, or ids."""
+    from hedgerow.columns import rows_equal
 
+    for column in index.attributes.column_names:
+        rows = rows_equal(index.attributes.column(column), text)
+        if rows:
+            ids = ", ".join(repr(index.item_ids[row].as_py()) for row in rows[:NAMED])
+            return f" Its {column}, perhaps: --item {shlex.quote(f'{column}={text}')}, or the id {ids}."
+    known = (str(item) for item in index.item_ids.slice(0, MOST_COMPARED).to_pylist())
+    close = get_close_matches(text, known, NAMED)
+    return f" Ids like it are {', '.join(close)}." if close else ""
+
+
+def _index_of(model: str | None, index: Path | None) -> Any:
+    """Returns the index, or the version of a live one that is served; those of the demo where none is named.
+
+    Raises:
+        ArgumentError: the model is not there, which is known at once.
+    """
     if (model is None) != (index is None):
         raise typer.BadParameter("give both, or neither for the demo's films", param_hint="--model, --index")
-    with err.status("loading the model and the index ..."):
-        built = hr.build_index(load_catalog()) if index is None else hr.load_index(index)
-        options = {"pattern": pattern, "end": end, "device": device, "dtype": dtype, "normalize": normalize}
-        return load_retriever(model or DATA, built, **options)
+    if model is not None:
+        _check_model(model)
+    if index is None:
+        from hedgerow.demo.films import load_catalog
+
+        return hr.build_index(load_catalog())
+    return hr.LiveIndex.open(index).version if (index / LIVE).is_file() else hr.load_index(index)
+
+
+def _trie_of(searched: Any) -> hr.TrieIndex:
+    return searched.index if isinstance(searched, hr.Version) else searched
+
+
+def _check_model(model: str) -> None:
+    """Raises ArgumentError where a model is no folder and no name of a hub: asking one takes a minute."""
+    path = Path(model).expanduser()
+    name = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", model)
+    if path.is_dir() or (name and not path.parent.is_dir()):
+        return
+    what = "is a file" if path.is_file() else "does not exist"
+    raise ArgumentError(
+        f"--model {model} {what}; give the folder that model.save_pretrained and tokenizer.save_pretrained wrote, or "
+        "the name of a model on a hub: owner/name."
+    )
+
+
+def _load(model: str | None, searched: Any, prompts: int, **options: Any) -> Any:
+    """Returns a retriever; the options are those of `load_retriever`."""
+    with err.status("loading the model ..."):
+        from hedgerow.demo.films import DATA
+        from hedgerow.hf.loading import load_retriever
+
+        # For a few prompts, loading a kernel takes longer than it saves.
+        backend = "array" if prompts < MANY_PROMPTS else "auto"
+        return load_retriever(model or DATA, searched, backend=backend, **options)
 
 
 def _read_lines(path: Path | None) -> list[dict[str, Any]]:
@@ -206,10 +262,10 @@ def _table(prompt: str, results: hr.Results, columns: list[str] | None) -> Table
     table = Table(title=escape(prompt), title_justify="left", title_style="bold cyan", box=None, padding=(0, 1))
     table.expand = any(not _is_number(results, name) for name in names)
     table.add_column("", justify="right", style="dim")
-    # Words give way where the terminal is narrow; ids and numbers do not.
+    # Words take another line where the terminal is narrow; ids and numbers do not.
     for name in ("item_id", *names):
         words = name != "item_id" and not _is_number(results, name)
-        table.add_column(name, overflow="ellipsis", no_wrap=True, ratio=1 if words else None)
+        table.add_column(name, overflow="fold" if words else "ellipsis", no_wrap=not words, ratio=1 if words else None)
     table.add_column("score", justify="right", no_wrap=True)
     for rank, row in enumerate(results.to_pylist(), 1):
         cells = (_text(row[name]) for name in ("item_id", *names))

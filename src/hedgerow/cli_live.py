@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -19,7 +20,12 @@ live = typer.Typer(no_args_is_help=True, help="Keep an index that changes: versi
 
 LivePath = Annotated[Path, typer.Argument(metavar="LIVE", help="A live index: a folder.", show_default=False)]
 Items = Annotated[Path, typer.Argument(metavar="ITEMS", help="Parquet, with item ids.", show_default=False)]
-IdColumn = Annotated[str | None, typer.Option(help="The column of item ids; left out, item_id.")]
+IdColumn = Annotated[
+    str | None,
+    typer.Option(
+        help="The column of item ids; left out, item_id, or the one that is neither the SID nor an attribute."
+    ),
+]
 Sid = Annotated[str, typer.Option(help="The column of lists that holds the SIDs, or one column a level: a,b,c.")]
 Allow = Annotated[list[str] | None, typer.Option(help="Do not refuse: empty, shrunk or codebooks.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
@@ -70,7 +76,7 @@ def init(
 def add(path: LivePath, items: Items, sid: Sid = "sid", item_id: IdColumn = None, allow: Allow = None) -> None:
     """Serve a version with more items, whose ids are new."""
     served = hr.LiveIndex.open(path)
-    served.add(_catalog(items, sid, item_id), allow=allow or ())
+    served.add(_catalog(served, items, sid, item_id), allow=allow or ())
     _print_served(served)
 
 
@@ -78,7 +84,7 @@ def add(path: LivePath, items: Items, sid: Sid = "sid", item_id: IdColumn = None
 def update(path: LivePath, items: Items, sid: Sid = "sid", item_id: IdColumn = None, allow: Allow = None) -> None:
     """Serve a version with items added, or replaced where their ids are there."""
     served = hr.LiveIndex.open(path)
-    served.update(_catalog(items, sid, item_id), allow=allow or ())
+    served.update(_catalog(served, items, sid, item_id), allow=allow or ())
     _print_served(served)
 
 
@@ -122,16 +128,42 @@ def status(path: LivePath, as_json: AsJson = False) -> None:
     if as_json:
         _print_json({"current": served.version.number, "versions": [asdict(info) for info in infos]})
         return
-    table = Table("version", "items", "index of", "made from", "created", "")
+    table = Table("version", "items", "index of", "made from", "created (UTC)", "", box=SIMPLE_HEAD)
+    table.columns[4].no_wrap = True
     for info in infos:
-        row = (info.number, f"{info.items:,}", info.index, info.parent or "", info.created)
+        created = info.created.partition(".")[0].replace("T", " ")
+        row = (info.number, f"{info.items:,}", info.index, info.parent or "", created)
         table.add_row(*map(str, row), "served" if info.number == served.version.number else "")
     out.print(table)
 
 
-def _catalog(path: Path, sid: str, item_id: str | None) -> hr.Catalog:
+def _catalog(served: hr.LiveIndex, path: Path, sid: str, item_id: str | None) -> hr.Catalog:
     names = [name.strip() for name in sid.split(",")]
+    if item_id is None and path.is_file():
+        item_id = _id_column(served.version.index, path, names)
     return hr.Catalog.from_parquet(path, sid=names[0] if len(names) == 1 else names, item_id=item_id)
+
+
+def _id_column(index: hr.TrieIndex, path: Path, sids: list[str]) -> str | None:
+    """Returns the column that must be that of the ids; None where the file is not one that can be read.
+
+    Raises:
+        CatalogError: several columns may be.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        columns = pq.read_schema(path).names
+    except (OSError, pa.ArrowException):
+        return None
+    left = [name for name in columns if name not in (*sids, *index.attributes.column_names)]
+    if "item_id" in columns or len(left) == 1:
+        return "item_id" if "item_id" in columns else left[0]
+    raise hr.CatalogError(
+        f"{path} has no column item_id; say which one has the item ids: --item-id NAME. Its columns are "
+        f"{', '.join(columns)}."
+    )
 
 
 def _print_served(served: hr.LiveIndex) -> None:

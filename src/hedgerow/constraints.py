@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -123,17 +124,18 @@ class ConstraintSet:
 
     def __invert__(self) -> ConstraintSet:
         every = packed(np.ones(self.index.num_items, bool))
-        return ConstraintSet(self.index, self.words ^ every, f"~{self.name}")
+        return ConstraintSet(self.index, self.words ^ every, f"~{_inner(self.name)}")
 
     def _with(self, other: Any, sign: str, operation: Callable[..., np.ndarray]) -> ConstraintSet:
         if not isinstance(other, ConstraintSet):
             return NotImplemented
         if other.index is not self.index:
             raise ConstraintError(
-                f"{self.name!r} and {other.name!r} are sets of two indexes, which have no items in common; "
-                "make both of one index."
+                f"{self.name!r} and {other.name!r} belong to two index objects, and a set is rows of its own; a file "
+                "that is loaded twice is two objects, too. Make both of one: index.constraint(...), index.where(...)."
             )
-        return ConstraintSet(self.index, operation(self.words, other.words), f"({self.name} {sign} {other.name})")
+        name = f"{_inner(self.name)} {sign} {_inner(other.name)}"
+        return ConstraintSet(self.index, operation(self.words, other.words), name)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ConstraintSet) and self.index is other.index and self.key == other.key
@@ -147,6 +149,11 @@ class ConstraintSet:
     def __repr__(self) -> str:
         many = f"{self.num_items:,} of {self.index.num_items:,} items" if self.num_items else "empty: no item"
         return f"ConstraintSet({self.name!r}, {many})"
+
+
+def _inner(name: str) -> str:
+    """Returns a name as a part of another: in parentheses where it has parts itself, as SQL and mixes of sets do."""
+    return name if re.fullmatch(r"~?[\w.:-]+", name) else f"({name})"
 
 
 class Memory:
@@ -233,7 +240,7 @@ def constraint(index: TrieIndex, mask: Any, ids: Any, name: str | None, missing:
     if callable(mask):
         named = name or getattr(mask, "__name__", "function")
         return ConstraintSet(
-            index, packed(_checked_mask(index, mask(index.attributes), "what the function returned")), named
+            index, packed(_checked_mask(index, _asked(index, mask), "what the function returned")), named
         )
     return ConstraintSet(index, packed(_checked_mask(index, mask, "the mask")), name or "mask")
 
@@ -255,6 +262,18 @@ def _mask_of_ids(index: TrieIndex, ids: Any, missing: Missing) -> np.ndarray:
     mask = np.zeros(index.num_items, bool)
     mask[rows[~unknown]] = True
     return mask
+
+
+def _asked(index: TrieIndex, function: Callable[[Any], Any]) -> Any:
+    try:
+        return function(index.attributes)
+    except Exception as error:
+        names = index.attributes.column_names
+        raise ConstraintError(
+            f"the function raised {type(error).__name__}: {error}. It is given index.attributes, an Arrow table with "
+            f"the columns {', '.join(names) or '(none)'}; for NumPy's operators: "
+            f"lambda attributes: np.asarray(attributes[{(names or ['price'])[0]!r}]) == ..."
+        ) from error
 
 
 def _checked_mask(index: TrieIndex, mask: Any, what: str) -> np.ndarray:

@@ -24,9 +24,12 @@ if TYPE_CHECKING:
     from hedgerow.index.trie import TrieIndex
 
 OrderBy = str | tuple[str, str] | None
+DIRECTIONS = ("ascending", "descending")
+# How many items a Results shows of itself.
+SHOWN = 3
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Results:
     """The R items of one request, best first.
 
@@ -46,6 +49,11 @@ class Results:
 
     def __len__(self) -> int:
         return len(self.item_ids)
+
+    def __repr__(self) -> str:
+        best = zip(self.item_ids[:SHOWN], self.scores[:SHOWN].tolist(), strict=True)
+        shown = [f"{item!r} {score:.2f}" for item, score in best] + ["..."] * (len(self) > SHOWN)
+        return f"Results({len(self):,} items: {', '.join(shown)})" if shown else "Results(0 items)"
 
     def head(self, k: int) -> Results:
         """Returns the best k items, or all where there are fewer."""
@@ -72,16 +80,22 @@ class Picking:
     def __post_init__(self) -> None:
         if self.k is not None and not is_count(self.k):
             raise ArgumentError(f"k must be a positive integer, or None; got {self.k!r}.")
-        direction = ("descending",) if isinstance(self.order_by, str) else self.order_by
-        if self.order_by is not None and (
-            not isinstance(direction, tuple | list) or direction[-1] not in ("ascending", "descending")
-        ):
-            raise ArgumentError(f"order_by must be an attribute, or (attribute, 'ascending'); got {self.order_by!r}.")
+        if not _is_order(self.order_by):
+            raise ArgumentError(
+                "order_by must be an attribute, whose largest values come first, or an attribute and its direction, "
+                f"('price', 'ascending') or ('price', 'descending'); got {self.order_by!r}."
+            )
         if not isinstance(self.caps or {}, Mapping):
             raise ArgumentError(f"caps must map attributes to counts: {{'director': 3}}; got {self.caps!r}.")
         for name, most in (self.caps or {}).items():
             if not is_count(most):
                 raise ArgumentError(f"caps must say how many items at most: {{{name!r}: 3}}; got {most!r}.")
+
+
+def _is_order(order_by: Any) -> bool:
+    if order_by is None or isinstance(order_by, str):
+        return True
+    return isinstance(order_by, tuple | list) and len(order_by) == 2 and order_by[1] in DIRECTIONS
 
 
 def results_of(
@@ -148,8 +162,6 @@ def _ordered(index: TrieIndex, rows: np.ndarray, owners: np.ndarray, order_by: A
     import pyarrow.compute as pc
 
     name, direction = (order_by, "descending") if isinstance(order_by, str) else order_by
-    if direction not in ("ascending", "descending"):
-        raise ArgumentError(f"order_by must be an attribute, or (attribute, 'ascending'); got {order_by!r}.")
     values = column_named(index, name, "order_by").take(rows)
     table = pa.table({"beam": owners, "value": values, "place": np.arange(len(rows))})
     keys = [("beam", "ascending"), ("value", direction), ("place", "ascending")]
@@ -191,7 +203,9 @@ def column_named(index: TrieIndex, name: str, what: str) -> pa.ChunkedArray:
     """
     names = index.attributes.column_names
     if name not in names:
+        pair = f" A direction goes with an attribute: ({(names or ['price'])[0]!r}, 'ascending')."
         raise ConstraintError(
             f"{what}: there is no attribute {name!r}; the attributes are {', '.join(names) or 'none'}."
+            + pair * (name in ("asc", "desc", *DIRECTIONS))
         )
     return index.attributes.column(name)

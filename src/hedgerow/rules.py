@@ -119,7 +119,16 @@ def newest(index: TrieIndex, attribute: str, days: float, now: Any, nulls: Nulls
         raise ConstraintError(f"days is too large for a date: {days!r}.") from None
     inside = (values >= since) & (values <= last)
     mask = np.where(unknown, nulls == "in", inside)
-    return ConstraintSet(index, packed(mask), name or f"{attribute} {since} to {last}")
+    window = f"{attribute} {_said(since)} to {_said(last)}"
+    if not mask.any() and not unknown.all():
+        known = values[~unknown]
+        window += f" (none: they are of {_said(known.min())} to {_said(known.max())})"
+    return ConstraintSet(index, packed(mask), name or window)
+
+
+def _said(value: Any) -> str:
+    """Returns a number or a moment as text, without a fraction or a midnight that says nothing."""
+    return str(value).removesuffix(".000000").removesuffix("T00:00:00")
 
 
 def _ordered(column: pa.ChunkedArray, attribute: str) -> tuple[np.ndarray, np.ndarray]:

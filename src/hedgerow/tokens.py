@@ -57,6 +57,16 @@ class TokenMap:
         for name in ("begin", "end"):
             object.__setattr__(self, name, _checked_delimiter(name, getattr(self, name)))
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TokenMap) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    @property
+    def _key(self) -> tuple[Any, ...]:
+        return tuple(table.tobytes() for table in self.token_ids), self.begin, self.end
+
     @classmethod
     def from_offsets(
         cls,
@@ -222,6 +232,7 @@ class TokenMap:
                 "the SIDs of this index are ragged, so the model must write one token to end a SID; the token map has "
                 f"end={self.end}. Give it: TokenMap(..., end=tokenizer.eos_token_id)."
             )
+        _check_without_ends(index, self.token_ids)
         tables = zip(index.levels, self.token_ids, strict=True)
         return TokenMap(
             tuple(_with_end(at, level, table, self.end[0]) for at, (level, table) in enumerate(tables)),
@@ -259,6 +270,19 @@ def _checked_table(level: int, given: Any) -> np.ndarray:
         raise ArgumentError(f"level {level}: token {repeated[0]} stands for two codes, {codes[0]} and {codes[1]}.")
     table.setflags(write=False)
     return table
+
+
+def _check_without_ends(index: TrieIndex, tables: Sequence[np.ndarray]) -> None:
+    """Raises ArgumentError where a map has tokens for the end codes of an index too: its `end` stands for them."""
+    ends = [(table, level.end) for level, table in zip(index.levels, tables, strict=True)]
+    sizes = [len(table) for table in tables]
+    if sizes == list(index.codebook_sizes) and all(end is None or table[end] != NO_TOKEN for table, end in ends):
+        codes = [len(table) - (end is not None) for table, end in ends]
+        raise ArgumentError(
+            f"the token map has {sizes} codes, as many as index.codebook_sizes, which count the end as a code; "
+            f"the map's end= is its token. Give the codes alone, codebook_sizes={codes}; or, if the model has so many, "
+            "build the catalog with these sizes."
+        )
 
 
 def _with_end(at: int, level: Level, table: np.ndarray, token: int) -> np.ndarray:

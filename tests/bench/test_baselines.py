@@ -51,7 +51,7 @@ def logits_for(index: hr.TrieIndex, batch: int, beam_width: int, seed: int) -> l
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(catalog=catalogs(), beam_width=st.integers(1, 9), seed=st.integers(0, 2**16))
 def test_promise_on_any_catalog(method, catalog, beam_width, seed):
     problem = Problem(hr.build_index(catalog))

@@ -95,7 +95,14 @@ def test_caps_equal_a_plain_loop(seed):
             "no attribute 'writer'; the attributes are price, director, genres",
         ),
         ({"order_by": "age"}, hr.ConstraintError, "order_by: there is no attribute 'age'"),
+        (
+            {"order_by": "asc"},
+            hr.ConstraintError,
+            r"no attribute 'asc'.*A direction goes with .*\('price', 'ascending'\)",
+        ),
         ({"order_by": ("price", "up")}, hr.ArgumentError, "order_by must be"),
+        ({"order_by": ("ascending",)}, hr.ArgumentError, "order_by must be"),
+        ({"order_by": ()}, hr.ArgumentError, "order_by must be"),
         ({"order_by": "genres"}, hr.ArgumentError, "has no order"),
     ],
 )

@@ -107,6 +107,11 @@ class TestNewest:
         assert ids_of(index.newest("released", days=3, now=now)) == ("bc" if now != datetime(2024, 1, 8, 23) else "c")
         assert ids_of(index.newest("released", days=7, now=now)) == ("abc" if now != datetime(2024, 1, 8, 23) else "bc")
 
+    def test_an_empty_window_says_where_the_values_lie(self, index):
+        none = index.newest("released", days=3, now=date(2030, 1, 1))
+        assert none.num_items == 0
+        assert none.name == "released 2029-12-29 to 2030-01-01 (none: they are of 2023-12-31 to 2024-01-09)"
+
     def test_what_is_not_out_yet_is_not_new(self, index):
         assert "d" not in ids_of(index.newest("released", days=1000, now=date(2024, 1, 8)))
 

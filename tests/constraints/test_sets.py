@@ -97,6 +97,10 @@ class TestMadeOf:
         with pytest.raises(hr.ConstraintError, match=r"a list of item ids; got 'rope'"):
             index.constraint(ids="rope")
 
+    def test_a_function_that_raises(self, index):
+        with pytest.raises(hr.ConstraintError, match=r"raised TypeError: .*an Arrow table with .*np\.asarray"):
+            index.constraint(lambda attributes: attributes < 3)
+
     def test_both_or_neither(self, index):
         for arguments in ({}, {"mask": np.ones(4, bool), "ids": ["rope"]}):
             with pytest.raises(hr.ConstraintError, match="not both"):
@@ -113,6 +117,11 @@ class TestCombined:
         assert (~lamp).num_sids == 3
         assert repr(~(lamp | kite)) == "ConstraintSet('~(lamp | kite)', 2 of 4 items)"
 
+    def test_names_of_mixes_tell_their_parts(self, index):
+        few, a, b = (index.constraint(ids=["lamp"], name=name) for name in ("few < 5", "a", "b"))
+        mixes = (a & b, ~(a & b), ~few | a, (a & few) & ~b)
+        assert [mix.name for mix in mixes] == ["a & b", "~(a & b)", "(~(few < 5)) | a", "(a & (few < 5)) & ~b"]
+
     def test_equal_sets_are_one_and_share_their_bits(self, index):
         mask = np.asarray([True, False, True, False])
         first, second = index.constraint(mask), ~index.constraint(~mask, name="others")
@@ -127,7 +136,7 @@ class TestCombined:
 
     def test_sets_of_two_indexes(self, index):
         other = hr.build_index(hr.Catalog([[0]]))
-        with pytest.raises(hr.ConstraintError, match="two indexes"):
+        with pytest.raises(hr.ConstraintError, match=r"belong to two index objects, .* loaded twice"):
             _ = index.constraint(ids=[]) & other.constraint(ids=[0])
         with pytest.raises(TypeError):
             _ = index.constraint(ids=[]) & 1
@@ -300,8 +309,10 @@ class TestGiven:
             ({"constraints": np.ones(3, bool)}, "one set, or a list"),
             ({"constraints": [np.ones(3, bool), None]}, "request 0 must be a set of index.constraint"),
             ({"exclude": [[1]]}, "2 requests, but exclude has 1"),
-            ({"exclude": [1, 2]}, "exclude of request 0 must be a list of item ids; got 1"),
-            ({"exclude": "ab"}, "a list of item ids for each request"),
+            ({"exclude": [1, 2]}, r"got ids alone, \[1, 2\]. For one request: \[\[1, 2\]\]"),
+            ({"exclude": np.arange(9)}, r"got ids alone, .*, \.\.\.\]"),
+            ({"exclude": ["sku"]}, r"got ids alone, \['sku'\]. For one request: \[\['sku'\]\]"),
+            ({"exclude": "ab"}, r"a list of item ids for each request; got 'ab'. For one request: \[\['ab'\]\]"),
             ({"exclude": [["a"], None]}, "type of this index, int64"),
         ],
     )

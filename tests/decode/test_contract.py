@@ -102,9 +102,9 @@ class TestEdges:
 
     def test_wide_codebook_and_fat_node(self, kernel):
         rng = np.random.default_rng(1)
-        sids = rng.integers(0, 200_000, (300, 2))
-        sids[:200, 0] = 199_999
-        catalog = hr.Catalog(sids, codebook_sizes=200_000)
+        sids = rng.integers(0, 70_000, (300, 2))
+        sids[:200, 0] = 69_999
+        catalog = hr.Catalog(sids, codebook_sizes=70_000)
         beams = assert_search_is_right(catalog, kernel, batch_size=1, beam_width=20)
         assert (to_numpy(beams.codes) > 2**16).any()
 

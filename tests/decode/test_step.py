@@ -281,3 +281,44 @@ class TestRefused:
             self.index.to("torch", device="nowhere")
         with pytest.raises(hr.BackendError, match="JAX cannot use device 'nowhere'"):
             self.index.to("jax", device="nowhere")
+
+
+def test_numba_compiles_no_more_for_torch_than_for_numpy():
+    """Arrays that may be written to and arrays that may not are two types to Numba, and take ten seconds each."""
+    require("torch-numba")
+    from hedgerow.decode.numba import _continue_codes, _measure_rows, _select
+
+    kernels_ = (_continue_codes, _measure_rows, _select)
+    index, counts = four_items("auto"), []
+    for kernel in ("numpy-numba", "torch-numba"):
+        search(index, kernel, FakeModel(index.codebook_sizes), batch_size=2, beam_width=3)
+        counts.append([len(kernel_.signatures) for kernel_ in kernels_])
+    assert counts[0] == counts[1]
+
+
+def test_numba_takes_threads_where_they_pay(monkeypatch):
+    """The same beams by one thread and by two, and the caller's own number is left as it was."""
+    require("numpy-numba")
+    import numba
+
+    from hedgerow.decode import numba as kernel
+
+    index = hr.build_index(hr.Catalog(np.random.default_rng(0).integers(0, 9, (200, 3)), codebook_sizes=9))
+    model, before = FakeModel(index.codebook_sizes), numba.get_num_threads()
+    options = {"batch_size": 3, "beam_width": 6}
+    alone = search(index, "numpy-numba", model, **options)
+    monkeypatch.setattr(kernel, "PARALLEL_FROM", 0)
+    together = search(index, "numpy-numba", model, **options)
+    np.testing.assert_array_equal(alone.scores, together.scores)
+    assert (alone.codes == together.codes).all()
+    assert numba.get_num_threads() == before
+
+
+def test_numba_with_two_threads():
+    """Tests beside each other have a thread each, so it takes a process of its own."""
+    require("numpy-numba")
+    test = f"{__file__}::{test_numba_takes_threads_where_they_pay.__name__}"
+    environment = {**os.environ, "NUMBA_NUM_THREADS": "2"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -265,6 +265,10 @@ def test_codes_that_are_the_vocabulary_itself():
         (hr.TokenMap(TABLES, end=(2, 3)), ["one token", "end=(2, 3)"]),
         (hr.TokenMap(TABLES, end=(11,)), ["level 0", "token 11", "code 1"]),
         (hr.TokenMap(TABLES[:2], end=(END,)), ["4 codes", "2 levels"]),
+        (
+            hr.TokenMap.from_offsets([10, 20, 30, 40], INDEX.codebook_sizes, end=END),
+            ["as many as index.codebook_sizes, which count the end", "codebook_sizes=[4, 3, 5, 2]"],
+        ),
         (hr.TokenMap((*TABLES[:2], TABLES[2][:3], TABLES[3]), end=(END,)), ["level 2", "4"]),
     ],
 )

@@ -146,7 +146,9 @@ def test_describe_tells_every_level():
     text = hr.build_index(hr.Catalog(TINY.sids, codebook_sizes=[4, 2048, 1024])).describe()
     lines = text.splitlines()
     assert lines[0].strip() == "TrieIndex(items=4, sids=3, levels=3, nodes=7, 0.1 kB)"
-    rows = [line.replace("│", " ").split() for line in lines if "sparse" in line or "dense" in line or "unary" in line]
+    rows = [line.replace("│", " ").split() for line in lines if line[:6].strip().isdigit()]
+    assert lines[-1] == "dense: bitmap; sparse: row pointers; forked: few forks; unary: codes alone"
+    assert max(map(len, lines)) <= 80
     assert rows == [
         ["0", "4", "2", "2.00", "2", "dense", "14"],
         ["1", "2,048", "2", "1.00", "1", "unary", "4"],

@@ -115,6 +115,7 @@ def test_results_without_attributes_or_with_them_lose_the_same_rows(path):
         (lambda live: live.publish("index"), hr.ArgumentError, "a version is a TrieIndex"),
         (lambda live: live.remove(["a"], allow="shrunk"), hr.ArgumentError, "allow is a list of"),
         (lambda live: live.rollback(), hr.VersionError, "none before it"),
+        (lambda live: live.rollback(to=0), hr.ArgumentError, "the number of a version, 1 or more; got 0"),
         (lambda live: live.rollback(7), hr.VersionError, "no version 7 to roll back to; kept are 1"),
     ],
 )

@@ -47,6 +47,44 @@ def test_verbs_of_a_live_index(folder):
     assert isinstance(found.exception, hr.CatalogError)
 
 
+def refused(*words):
+    return str(runner.invoke(app, [str(word) for word in words]).exception)
+
+
+def test_a_live_index_where_a_saved_one_is_wanted(folder):
+    path = folder / "items.live"
+    run("live", "init", path, folder / "items.hedgerow")
+    for words in (("inspect", path), ("diff", path, folder / "items.hedgerow"), ("verify", path)):
+        said = refused(*words)
+        assert "is a live index, a folder of versions, and not a saved index" in said
+        assert f"The index of version 1, which is served, is {path}/versions/1. See" in said
+        assert "hedgerow live status" in said
+    run("live", "remove", path, 7)
+    assert f"{path}/versions/1, with the items that were removed since. See" in refused("inspect", path)
+    assert "hedgerow live status" in refused("live", "init", path, folder / "items.hedgerow")
+    assert "--allow empty" in refused("live", "remove", path, 8, 9)
+    assert "hedgerow live init" in refused("live", "status", folder)
+
+
+def test_the_column_of_ids(folder):
+    """It may have another name: the one column that is neither the SID nor an attribute; or it must be said."""
+    path = folder / "items.live"
+    run("live", "init", path, folder / "items.hedgerow")
+    pq.write_table(pa.table({"sku": [10], "sid": [[5, 5]]}), folder / "sku.parquet")
+    run("live", "add", path, folder / "sku.parquet")
+    assert items_of(hr.LiveIndex.open(path).version)[10] == [5, 5]
+    pq.write_table(pa.table({"sku": [11], "year": [3], "sid": [[5, 4]]}), folder / "year.parquet")
+    assert "say which one has the item ids: --item-id NAME. Its columns are sku, year, sid." in refused(
+        "live", "add", path, folder / "year.parquet"
+    )
+
+
+def test_times_are_whole_in_a_narrow_terminal(folder):
+    run("live", "init", folder / "items.live", folder / "items.hedgerow")
+    created = hr.LiveIndex.open(folder / "items.live").version.info.created
+    assert created[:19].replace("T", " ") in run("live", "status", folder / "items.live")
+
+
 def test_diff(folder):
     index = hr.load_index(folder / "items.hedgerow")
     hr.merge(index, hr.Catalog.from_parquet(folder / "more.parquet"), [7]).save(folder / "other.hedgerow")

@@ -90,6 +90,13 @@ def test_what_is_not_a_set_of_the_version_is_refused(tmp_path):
             version.within(wrong)  # pyright: ignore[reportArgumentType]
 
 
+def test_a_search_says_what_to_give_of_a_version(tmp_path):
+    version = removed_version(tmp_path / "shop.live")
+    for given in (version, hr.LiveIndex.open(tmp_path / "shop.live")):
+        with pytest.raises(hr.ArgumentError, match=r"version\.index or version\.to.*constraints=version\.within\(\)"):
+            searched(given, "numpy-array", None)
+
+
 def test_a_retriever_takes_them(tmp_path):
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
@@ -106,3 +113,30 @@ def test_a_retriever_takes_them(tmp_path):
     found = Retriever(model, version.index, TOKENS).retrieve([[5, 6], [7]], k=None, constraints=version.within())
     left = Retriever(model, hr.subset(version.index, ~version.removed), TOKENS).retrieve([[5, 6], [7]], k=None)
     assert [results.item_ids for results in found] == [results.item_ids for results in left]
+
+    few = version.index.constraint(ids=left[0].item_ids[:3] + ids[:1])
+    for given in (version, hr.LiveIndex.open(tmp_path / "shop.live")):
+        retriever = Retriever(model, given, TOKENS)
+        assert [results.item_ids for results in retriever.retrieve([[5, 6], [7]], k=None)] == [
+            results.item_ids for results in left
+        ]
+        assert retriever.explain([5, 6], ids[0]).outcome == "not in the index"
+        assert "Version(2, items=100, removed=50, TrieIndex(" in repr(retriever)
+    found = Retriever(model, version, TOKENS).retrieve([[5, 6]], constraints=[few])[0]
+    assert sorted(found.item_ids) == sorted(left[0].item_ids[:3])
+
+
+def test_a_processor_takes_a_version(tmp_path):
+    pytest.importorskip("transformers")
+    torch = pytest.importorskip("torch")
+    from hedgerow.hf import CatalogLogitsProcessor
+
+    index = hr.build_index(hr.Catalog([[0, 1], [2, 0], [2, 1]], codebook_sizes=3))
+    version = hr.LiveIndex.create(tmp_path / "shop.live", index).remove([1], allow=["shrunk"])
+    tokens = hr.TokenMap.from_offsets([0, 3], 3)
+    for given in (version, hr.LiveIndex.open(tmp_path / "shop.live")):
+        processor = CatalogLogitsProcessor(given, tokens, prompt_length=0)
+        allowed = processor(torch.tensor([[2]]), torch.zeros(1, 6))[0].isfinite()
+        assert allowed.nonzero()[:, 0].tolist() == [4]
+    with pytest.raises(hr.ArgumentError, match="a TrieIndex, or the Version of a LiveIndex; got str"):
+        CatalogLogitsProcessor("items.live", tokens, prompt_length=0)  # pyright: ignore[reportArgumentType]

@@ -181,13 +181,15 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """What an index of uniformly random SIDs will take: bytes, largest branch, build time."""
-    from hedgerow.bench import planning, tables
+    from rich.console import Console
+
+    from hedgerow.bench import planning
 
     planned = planning.plan(items, levels, codebook, rate_file=rate)
     if as_json:
         print(json.dumps(planned.to_dict(), indent=2))
     else:
-        planning.show(planned, tables.console_for_tables())
+        planning.show(planned, Console())
 
 
 def _options(quick: bool, items: int | None, backend: str, device: str | None, *rest: Any) -> Options:

@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.table import Table
 
 from hedgerow.bench.building import LABELS, PAPER_BYTES_AN_ITEM
-from hedgerow.bench.tables import show_rows
 from hedgerow.errors import ArgumentError
 from hedgerow.index.build import DENSE_FILL
+from hedgerow.index.describe import KINDS
 from hedgerow.index.fanout import FORKED_SHARE
-from hedgerow.index.trie import words_of
+from hedgerow.index.trie import bytes_as_text, words_of
 from hedgerow.sids import MAX_CODEBOOK_SIZE, MAX_ITEMS
 
 POINTER_BYTES = 4
@@ -140,25 +142,26 @@ def expected_max_branch(items: int, parents: int, size: int) -> int:
 
 def show(planned: Plan, console: Console) -> None:
     """Prints the levels, then the sums."""
-    rows = [asdict(level) | {"nodes": round(level.nodes), "nbytes": round(level.nbytes)} for level in planned.levels]
-    headings = {
-        "level": "level",
-        "codebook_size": "codebook",
-        "nodes": "nodes",
-        "bound_nodes": "at most",
-        "max_branch": "max branch",
-        "representation": "representation",
-        "nbytes": "bytes",
-        "bound_nbytes": "at most",
-    }
-    show_rows(f"{planned.items:,} items, uniformly random SIDs, expected", headings, rows, console)
+    table = Table(
+        title=f"{planned.items:,} items, uniformly random SIDs, expected", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+    table.title_justify, table.title_style = "left", "bold"
+    for heading in ("level", "codebook", "nodes", "at most", "max branch", "kind", "bytes", "at most"):
+        table.add_column(heading, justify="left" if heading == "kind" else "right", overflow="fold")
+    for level in planned.levels:
+        numbers = (level.level, level.codebook_size, round(level.nodes), level.bound_nodes, level.max_branch)
+        sizes = map(bytes_as_text, (level.nbytes, level.bound_nbytes))
+        table.add_row(*(f"{number:,}" for number in numbers), level.representation, *sizes)
+    console.print(table)
+    console.print(f"[dim]{KINDS}[/]", highlight=False)
     for what, nbytes in (
         ("expected", planned.nbytes),
         ("at most, whatever the SIDs", planned.bound_nbytes),
         ("the paper's rule, 90 bytes an item", planned.paper_nbytes),
     ):
         console.print(f"{nbytes / 1e6:>12,.1f} MB  {nbytes / planned.items:6.1f} bytes an item  {what}")
-    console.print(f"{planned.build_seconds:>12,.1f} s   to build, at the rate of {planned.rate_source}")
+    console.print(f"{planned.build_seconds:>12,.1f} s   to build, at the rate of")
+    console.print(f"[dim]{planned.rate_source}[/]", highlight=False)
 
 
 def _level_bytes(parents: float, nodes: float, branch: int, size: int) -> tuple[str, float]:

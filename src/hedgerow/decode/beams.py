@@ -8,7 +8,7 @@ from typing import Any
 DEAD = -1
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Beams:
     """At most M beams for each of B requests, sorted by score, best first; a pytree in JAX and PyTorch.
 
@@ -36,3 +36,11 @@ class Beams:
     def n_valid(self) -> Any:
         """[B] the number of live beams of each request."""
         return (self.states > DEAD).sum(-1)
+
+    def __repr__(self) -> str:
+        # The arrays may be a tracer's, or what a framework puts in their place; a look into them may wait.
+        shape = tuple(getattr(self.codes, "shape", ()))
+        if len(shape) != 3:
+            return f"Beams({type(self.codes).__name__})"
+        framework = type(self.codes).__module__.partition(".")[0].replace("jaxlib", "jax")
+        return f"Beams(batch_size={shape[0]}, beams={shape[1]}, level={shape[2]}, {framework})"

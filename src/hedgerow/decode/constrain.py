@@ -21,6 +21,8 @@ Exclusions = Sequence[Any] | None
 # Lists of dead nodes have room for this many, or twice, or four times ...: what compiles, compiles once for each.
 LEAST_EXCLUDED = 16
 NOWHERE = 2**31 - 1
+# How many ids an error names.
+FEW = 3
 
 
 def constrain(
@@ -92,7 +94,10 @@ def listed_sets(host: TrieIndex, batch_size: int, constraints: Sets) -> list[Con
                 f"got {type(items).__name__}."
             )
         if items.index is not host:
-            raise ConstraintError(f"{items!r}, of request {at}, is a set of another index; make it of this one.")
+            raise ConstraintError(
+                f"{items!r}, of request {at}, is a set of another index object (a file that is loaded twice is two); "
+                "make it of this one."
+            )
     return list(constraints) if any(items is not None for items in constraints) else None
 
 
@@ -105,7 +110,15 @@ def listed_rows(host: TrieIndex, batch_size: int, exclude: Exclusions) -> list[n
     if exclude is None:
         return None
     if isinstance(exclude, str | bytes) or not hasattr(exclude, "__len__"):
-        raise ConstraintError(f"exclude must be a list of item ids for each request; got {exclude!r}.")
+        raise ConstraintError(
+            f"exclude must be a list of item ids for each request; got {exclude!r}. For one request: [[{exclude!r}]]."
+        )
+    if any(_is_id(ids) for ids in exclude):
+        listed = list(exclude)
+        raise ConstraintError(
+            f"exclude must be a list of item ids for each request; got ids alone, {_few(listed)}. For one request: "
+            f"[{_few(listed)}]."
+        )
     if len(exclude) != batch_size:
         raise ConstraintError(
             f"there are {batch_size} requests, but exclude has {len(exclude)} entries; give a list of ids, or None, "
@@ -116,6 +129,14 @@ def listed_rows(host: TrieIndex, batch_size: int, exclude: Exclusions) -> list[n
         rows = host.id_lookup.rows_of([] if ids is None else ids, f"exclude of request {at}")
         found.append(rows[rows >= 0])
     return found if any(ids is not None and len(ids) for ids in exclude) else None
+
+
+def _is_id(ids: Any) -> bool:
+    return ids is not None and (isinstance(ids, str | bytes) or not hasattr(ids, "__len__"))
+
+
+def _few(ids: list[Any]) -> str:
+    return repr(ids) if len(ids) <= FEW else f"[{', '.join(map(repr, ids[:FEW]))}, ...]"
 
 
 def _host(index: DeviceIndex | TrieIndex) -> TrieIndex:

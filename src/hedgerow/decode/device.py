@@ -146,7 +146,9 @@ def as_device_index(index: DeviceIndex | TrieIndex) -> DeviceIndex:
     if isinstance(index, TrieIndex):
         return to_device(index, "numpy")
     if not isinstance(index, DeviceIndex):
-        raise ArgumentError(f"expected an index, of the host or of a device; got {type(index).__name__}.")
+        live = hasattr(index, "within") or hasattr(index, "version")
+        way = " Of a live index, give version.index or version.to(...), and constraints=version.within()." * live
+        raise ArgumentError(f"expected an index, of the host or of a device; got {type(index).__name__}.{way}")
     return index
 
 

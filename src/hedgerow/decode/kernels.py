@@ -17,8 +17,9 @@ from hedgerow.errors import ArgumentError, BackendError
 Backend = Literal["auto", "array", "numba", "triton"]
 Kernel = Callable[[Ops, DeviceLevel, Beams, Array, int, Normalize, LevelConstraints | None], Beams]
 BACKENDS = ("auto", "array", "numba", "triton")
-# From this many logits on, Numba's kernel gains more in a few steps than loading it costs.
-NUMBA_FROM = 2**16
+# From this many logits on Numba's kernel is worth loading, which takes a second, and half a minute of compiling the
+# first time of all. It is 4 to 8 times as fast from 512 logits on, but below this that is 0.1 to 0.2 ms a step.
+NUMBA_FROM = 2**13
 # Set in a process that was forked after the Numba kernel had run: its threads are gone there.
 FORKED = False
 
@@ -34,7 +35,7 @@ def kernel_for(backend: Backend, index: DeviceIndex, logits: Array) -> Kernel:
     Args:
         backend: "array": the definition, over the array API. "numba": a compiled kernel for arrays of a CPU.
             "triton": compiled kernels for PyTorch tensors of a GPU. "auto": triton where it can run, on a GPU; numba
-            where it can run and the step has at least 65,536 logits; and array otherwise.
+            where it can run and the step has at least 8,192 logits; and array otherwise.
         index: where the step runs.
         logits: [B, m, C].
 

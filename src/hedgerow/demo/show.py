@@ -58,12 +58,12 @@ def _table(title: str, headings: list[str]) -> Table:
     table.add_column("", justify="right", style="dim")
     for heading in headings:
         number = heading in ("year", "score")
-        # Words give way where the terminal is narrow; numbers do not.
+        # Words take another line where the terminal is narrow; numbers do not.
         table.add_column(
             heading,
             justify="right" if number else "left",
-            no_wrap=True,
-            overflow="ellipsis",
+            no_wrap=number,
+            overflow="fold",
             min_width=5 if number else None,
             ratio=None if number else 1,
         )

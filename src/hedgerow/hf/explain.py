@@ -96,7 +96,7 @@ class Explanation:
         return (
             f"{named} left the beam at level {self.level}: its prefix scored {at.score:.3f}, at rank {at.rank:,} of "
             f"{at.candidates:,} candidates, and the {at.kept} that went on scored {at.to_beat:.3f} or more. "
-            f"It takes a beam_width of {at.rank:,} or more."
+            f"It takes a beam_width of at least {at.rank:,} at this level; deeper levels may need more."
         )
 
 
@@ -109,7 +109,7 @@ def explained(
         if not is_count(count):
             raise ArgumentError(f"{name} must be a positive integer; got {count!r}.")
     row = row_of(retriever.index, item_id)
-    if row is None:
+    if row is None or (retriever.version is not None and retriever.version.removed[row]):
         return Explanation(item_id, "not in the index", (), None, None, (), beam_width, k)
     leaf = leaf_of(retriever.index, row)
     sid = tuple(trimmed(retriever.index.sids([leaf])[0].tolist()))

@@ -11,7 +11,7 @@ from transformers.utils import logging
 
 from hedgerow.errors import ArgumentError
 from hedgerow.hf.retriever import Retriever
-from hedgerow.index.trie import TrieIndex
+from hedgerow.hf.rules import Searched
 from hedgerow.tokens import TokenMap
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -19,7 +19,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 def load_retriever(
     source: str | Path,
-    index: TrieIndex,
+    index: Searched,
     *,
     pattern: str | None = None,
     end: str | None = None,
@@ -31,7 +31,7 @@ def load_retriever(
 
     Args:
         source: the folder, or what else `from_pretrained` takes.
-        index: the catalog's index.
+        index: the catalog's index, or a version of a live one.
         pattern: what its tokens of codes look like, as "<s_{level}_{code}>"; left out, they are detected.
         end: the token that ends a SID, as text or as a number; left out, what the pattern or the layout says.
         device: of PyTorch; left out, the CPU.

@@ -90,7 +90,7 @@ def plot_beams(
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise BackendError("pictures need matplotlib; install it with: pip install 'hedgerow[bench]'") from error
+        raise BackendError("pictures need matplotlib; install it with: pip install 'hedgerow[plot]'") from error
     levels = levels_of(history)
     figure = Figure(figsize=(2.5 + 2 * len(levels), 6.5), layout="constrained")
     axes = figure.add_subplot()

@@ -18,7 +18,7 @@ from hedgerow.decode.kernels import HAS_NUMBA
 from hedgerow.decode.step import is_count
 from hedgerow.decode.walk import allowed_children, child_by_code
 from hedgerow.errors import ArgumentError, ConstraintError
-from hedgerow.hf.rules import Rules
+from hedgerow.hf.rules import Rules, Searched, trie_of
 from hedgerow.index.trie import TrieIndex
 from hedgerow.tokens import NO_TOKEN, TokenMap
 
@@ -44,7 +44,8 @@ class CatalogLogitsProcessor(LogitsProcessor):
     up with repetitions of score -1e9 or -inf. `Retriever` does not.
 
     Args:
-        index: the catalog's index.
+        index: the catalog's index. Or a version of a live one, whose removed items are then never written; of a
+            `LiveIndex`, the version that is current now.
         tokens: the tokens of each level's codes.
         prompt_length: how many tokens, padding included, stand before the first SID: `input_ids.shape[1]` of a
             decoder-only model, 1 of an encoder-decoder (its start token). Only without a begin delimiter.
@@ -60,7 +61,7 @@ class CatalogLogitsProcessor(LogitsProcessor):
 
     def __init__(
         self,
-        index: TrieIndex,
+        index: Searched,
         tokens: TokenMap,
         *,
         prompt_length: int | None = None,
@@ -68,7 +69,8 @@ class CatalogLogitsProcessor(LogitsProcessor):
         constraints: Sets = None,
         exclude: Exclusions = None,
     ) -> None:
-        self._coded = tokens.of_index(index)
+        trie, version = trie_of(index)
+        self._coded = tokens.of_index(trie)
         if bool(tokens.begin) == (prompt_length is not None):
             raise ArgumentError(
                 "where does a SID begin? Give prompt_length=input_ids.shape[1] (1 for an encoder-decoder), or a token "
@@ -82,9 +84,10 @@ class CatalogLogitsProcessor(LogitsProcessor):
                 "the begin delimiter is made of tokens of codes or of the end delimiter, so that it can stand within a "
                 "SID; one of its tokens must be another."
             )
-        self.index, self.tokens, self.prompt_length, self.codes_in_text = index, tokens, prompt_length, codes_in_text
+        self.index, self.tokens, self.prompt_length, self.codes_in_text = trie, tokens, prompt_length, codes_in_text
         self._placed: dict[tuple[torch.device, int], _Tables] = {}
-        self._rules = _rules_of(index, constraints, exclude)
+        left = constraints if version is None else version.within(constraints)
+        self._rules = _rules_of(trie, left, exclude)
         self._bound: dict[tuple[torch.device, int], Constraints | None] = {}
 
     @torch.no_grad()

@@ -21,9 +21,8 @@ from hedgerow.hf.model import INF, CodeModel
 from hedgerow.hf.plain import PlainDecoder
 from hedgerow.hf.probe import find_masking, find_slicing
 from hedgerow.hf.prompts import Ids, as_prompts, batches, checked, padded
-from hedgerow.hf.rules import Rules
+from hedgerow.hf.rules import Rules, Searched, trie_of
 from hedgerow.hf.tree import Masking, TreeDecoder, switches_at
-from hedgerow.index.trie import TrieIndex
 from hedgerow.results import OrderBy, Picking, Results, results_of
 from hedgerow.tokens import TokenMap
 
@@ -45,7 +44,8 @@ class Retriever:
 
     Args:
         model: `...ForCausalLM` of transformers, on its device. Put into evaluation mode.
-        index: the catalog's index.
+        index: the catalog's index. Or a version of a live one, whose removed items are then never found; of a
+            `LiveIndex`, the version that is current now: make another retriever for the next.
         tokens: the tokens of each level's codes; left out, `TokenMap.detect(tokenizer)`. Where SIDs are ragged, its
             end token is what ends a SID before the last level, and is scored as a code is.
         tokenizer: for prompts that are text; not needed for token ids.
@@ -68,7 +68,7 @@ class Retriever:
     def __init__(
         self,
         model: Any,
-        index: TrieIndex,
+        index: Searched,
         tokens: TokenMap | None = None,
         *,
         tokenizer: Any = None,
@@ -82,8 +82,7 @@ class Retriever:
         _check_choice("decoding", decoding, DECODING)
         if not is_count(max_tokens):
             raise ArgumentError(f"max_tokens must be a positive integer; got {max_tokens!r}.")
-        if not isinstance(index, TrieIndex):
-            raise ArgumentError(f"expected the index of a catalog, a TrieIndex; got {type(index).__name__}.")
+        trie, version = trie_of(index)
         if tokens is None and tokenizer is None:
             raise ArgumentError("give the tokens of the codes (a TokenMap), or a tokenizer to detect them in.")
         if not hasattr(model, "config") or not hasattr(model, "base_model"):
@@ -91,12 +90,12 @@ class Retriever:
         if tokens is not None and not isinstance(tokens, TokenMap):
             raise ArgumentError(f"tokens must be a TokenMap; got {type(tokens).__name__}.")
         tokens = TokenMap.detect(tokenizer) if tokens is None else tokens
-        coded = tokens.of_index(index)
-        self.index, self.tokens, self.tokenizer = index, tokens, tokenizer
+        coded = tokens.of_index(trie)
+        self.index, self.version, self.tokens, self.tokenizer = trie, version, tokens, tokenizer
         self.normalize, self.max_tokens = normalize, int(max_tokens)
         self.backend: Backend = backend
         self.model = CodeModel(model.eval(), coded)
-        self.device_index = index.to("torch", self.model.device)
+        self.device_index = (version or trie).to("torch", self.model.device)
         with torch.inference_mode():
             self.model.slices_head = find_slicing(self.model)
             self.masking = self._find_masking(decoding)
@@ -139,7 +138,7 @@ class Retriever:
         """
         picking = Picking(k, order_by, caps)
         ids = self.encode(prompts)
-        rules = Rules(self.index, len(ids), constraints, exclude)
+        rules = self._rules(len(ids), constraints, exclude)
         found: list[Results | None] = [None] * len(ids)
         done = 0
         if is_count(beam_width):
@@ -170,7 +169,7 @@ class Retriever:
         self, prompt: Any, *, beam_width: int = 50, constraints: Sets = None, exclude: Exclusions = None
     ) -> list[Beams]:
         """Returns the beams [1, M] of every level of one prompt's search, the finished ones last. Errors as above."""
-        rules = Rules(self.index, 1, constraints, exclude)
+        rules = self._rules(1, constraints, exclude)
         return self._search([self._one(prompt)], beam_width, self.prepared(rules))
 
     def explain(
@@ -191,7 +190,7 @@ class Retriever:
             ArgumentError: as for `retrieve`.
             ConstraintError: as for `retrieve`.
         """
-        rules = Rules(self.index, 1, constraints, exclude)
+        rules = self._rules(1, constraints, exclude)
         return explained(self, self._one(prompt), item_id, rules, beam_width=beam_width, k=k)
 
     def prepared(self, rules: Rules) -> Constraints | None:
@@ -214,6 +213,10 @@ class Retriever:
             # The model has more codes than the catalog; they count, though none can be chosen.
             return logits.log_softmax(-1)[..., :size], None
         return _sized(logits, size), self.normalize
+
+    def _rules(self, prompts: int, constraints: Sets, exclude: Exclusions) -> Rules:
+        left = constraints if self.version is None else self.version.within(constraints)
+        return Rules(self.index, prompts, left, exclude)
 
     def _one(self, prompt: Any) -> Ids:
         ids = self.encode(prompt)
@@ -291,6 +294,11 @@ class Retriever:
                 f"decoding {self.decoding!r}."
             )
         return wanted
+
+    def __repr__(self) -> str:
+        what = self.index if self.version is None else self.version
+        name, device = type(self.model.model).__name__, self.model.device
+        return f"Retriever({name} on {device}, {what!r}, normalize={self.normalize!r}, decoding={self.decoding!r})"
 
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

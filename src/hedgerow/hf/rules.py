@@ -7,7 +7,29 @@ from typing import Any
 
 from hedgerow.constraints import ConstraintSet
 from hedgerow.decode.constrain import Exclusions, Sets, listed_rows, listed_sets
+from hedgerow.errors import ArgumentError
 from hedgerow.index.trie import TrieIndex
+from hedgerow.live.live import LiveIndex
+from hedgerow.live.version import Version
+
+Searched = TrieIndex | Version | LiveIndex
+
+
+def trie_of(index: Searched) -> tuple[TrieIndex, Version | None]:
+    """Returns the trie that is searched, and the version that says which of its items were removed, if it is live's.
+
+    Raises:
+        ArgumentError: it is none of these.
+    """
+    if isinstance(index, LiveIndex):
+        index = index.refresh()
+    if isinstance(index, Version):
+        return index.index, index
+    if not isinstance(index, TrieIndex):
+        raise ArgumentError(
+            f"expected the index of a catalog, a TrieIndex, or the Version of a LiveIndex; got {type(index).__name__}."
+        )
+    return index, None
 
 
 class Rules:

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from hedgerow.index.trie import TrieIndex
 
 
+# What is held beside the codes of a level, by representation.
+KINDS = "dense: bitmap; sparse: row pointers; forked: few forks; unary: codes alone"
+
+
 def level_facts(index: TrieIndex) -> list[dict[str, Any]]:
     """Returns the facts of every level, from the root's children on."""
     facts = []
@@ -38,9 +42,10 @@ def size_of(codebook_size: int, end: int | None) -> str:
 
 def level_table(index: TrieIndex) -> Table:
     """Returns the facts of every level as a rich table."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title=repr(index), title_justify="left", title_style="bold")
+    table = Table(title=repr(index), title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("level", "codebook", "nodes", "mean branch", "max branch", "representation", "bytes"):
         words = heading == "representation"
         table.add_column(heading, justify="left" if words else "right", no_wrap=words)
@@ -58,10 +63,10 @@ def level_table(index: TrieIndex) -> Table:
 
 
 def describe(index: TrieIndex) -> str:
-    """Returns `level_table` as plain text."""
+    """Returns `level_table` and what its words mean, as plain text."""
     from rich.console import Console
 
-    console = Console(width=100, color_system=None, force_terminal=False)
+    console = Console(width=80, color_system=None, force_terminal=False)
     with console.capture() as capture:
-        console.print(level_table(index))
+        console.print(level_table(index), KINDS, sep="\n", soft_wrap=True)
     return capture.get()

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 FORMAT = "hedgerow"
 VERSION = 1
 MANIFEST = "manifest.json"
+# The manifest of a live index, which a folder may hold instead: see live/manifest.py.
+LIVE = "current.json"
 LOCK = ".lock"
 OURS = re.compile(r"(trie|items)-([0-9a-f]{16}\.(safetensors|parquet)|new)|manifest-new|\.lock|manifest\.json")
 DATA = re.compile(r"(trie|items)-[0-9a-f]{16}\.(safetensors|parquet)")
@@ -129,6 +131,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         if folder.is_file():
             raise IndexFileError(f"{folder} is a file; a saved index is a folder. Give the folder.")
+        if (folder / LIVE).is_file():
+            raise IndexFileError(_live(folder))
         what = "does not exist" if not folder.exists() else f"holds no {MANIFEST}, so it is not a saved index"
         raise IndexFileError(f"{folder} {what}. Write one with index.save(path), or: hedgerow build.")
     try:
@@ -148,6 +152,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not complete or manifest.get("sha256") != digest_of(manifest):
         raise IndexFileError(f"{path} was altered or damaged: its checksum differs. Build and save the index again.")
     return manifest
+
+
+def _live(folder: Path) -> str:
+    """Returns what to open in place of a live index; its manifest is read as far as it can be."""
+    said = f"{folder} is a live index, a folder of versions, and not a saved index."
+    with suppress(OSError, ValueError, KeyError, TypeError, StopIteration):
+        state = json.loads((folder / LIVE).read_bytes())
+        served = next(entry for entry in state["versions"] if entry["number"] == state["current"])
+        removed = ", with the items that were removed since" * (served["removed"] is not None)
+        said += f" The index of version {state['current']}, which is served, is "
+        said += f"{folder / 'versions' / str(served['index'])}{removed}."
+    return f"{said} See hr.LiveIndex.open(path).version, or: hedgerow live status."
 
 
 def _is_complete(manifest: dict[str, Any]) -> bool:
@@ -321,7 +337,8 @@ def _read_items(path: Path, data: np.ndarray, items: int) -> pa.Table:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(pa.BufferReader(pa.py_buffer(data)))
+        # Not read_table, which loads pandas where it is installed: a third of a second.
+        table = pq.ParquetFile(pa.BufferReader(pa.py_buffer(data))).read()
     except (OSError, pa.ArrowException) as error:
         raise IndexFileError(f"{path} cannot be read: {error}. Build and save the index again.") from error
     if table.num_rows != items or table.column_names[:1] != ["item_id"]:

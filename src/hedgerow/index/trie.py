@@ -438,9 +438,10 @@ class TrieIndex:
         ragged = "ragged=True, " if self.ragged else ""
         return (
             f"TrieIndex(items={self.num_items:,}{shared}, levels={self.num_levels}, {ragged}"
-            f"nodes={sum(self.nodes_per_level):,}, {_size(self.nbytes)})"
+            f"nodes={sum(self.nodes_per_level):,}, {bytes_as_text(self.nbytes)})"
         )
 
 
-def _size(nbytes: int) -> str:
+def bytes_as_text(nbytes: float) -> str:
+    """Returns a size for people."""
     return f"{nbytes / 1e6:,.1f} MB" if nbytes >= 1e6 else f"{nbytes / 1e3:,.1f} kB"

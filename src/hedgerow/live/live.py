@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from hedgerow.catalog import Catalog
+from hedgerow.decode.step import is_count
 from hedgerow.errors import ArgumentError, CatalogError, IndexFileError, VersionError
 from hedgerow.index.edit import in_sorted
 from hedgerow.index.files import as_folder
@@ -183,15 +184,20 @@ class LiveIndex:
         """Makes and serves a version of an index that was built anew. Arguments and errors as for `update`."""
         return self._write(lambda served, number: self._info_of_index(served, number, index, allow))
 
-    def rollback(self, number: int | None = None) -> Version:
-        """Serves an earlier version again, with every byte of it compared; left out, the one before the current one.
+    def rollback(self, to: int | None = None) -> Version:
+        """Serves an earlier version again, with every byte of it compared.
+
+        Args:
+            to: its number; left out, the version that the current one was made from.
 
         Raises:
             VersionError: it is not kept, or damaged; the current one serves on.
         """
+        if to is not None and not is_count(to):
+            raise ArgumentError(f"to is the number of a version, 1 or more; got {to!r}. See versions().")
         with self._store.locked():
             state = self._store.read()
-            wanted = state.served.parent if number is None else number
+            wanted = state.served.parent if to is None else to
             info = state.find(wanted)
             if wanted is None:
                 raise VersionError(f"version {state.current} has none before it to roll back to.")
@@ -238,7 +244,9 @@ class LiveIndex:
                 known = (replaced >= 0) & ~in_sorted(replaced, served.removed_rows)
                 if only_new and known.any():
                     item = added.item_ids[int(np.argmax(known))].as_py()
-                    raise CatalogError(f"item {item!r} is there already; to replace it, call update.")
+                    raise CatalogError(
+                        f"item {item!r} is there already; to replace it: update, or: hedgerow live update."
+                    )
                 rows.append(replaced[replaced >= 0])
             index = splice_index(served.index, added, np.unique(np.concatenate(rows)), dense_levels="auto")
             return self._info_of_index(served, number, index, allow)
@@ -326,7 +334,8 @@ def _check_there(served: Version, rows: np.ndarray) -> None:
 
 def _refused(served: Version, number: int, why: str, name: str) -> VersionError:
     return VersionError(
-        f"version {number} was refused: {why}. Version {served.number} serves on. If it is meant: allow=[{name!r}]."
+        f"version {number} was refused: {why}. Version {served.number} serves on. If it is meant: allow=[{name!r}], "
+        f"or: --allow {name}."
     )
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from hedgerow.errors import IndexFileError
-from hedgerow.index.files import digest_of
+from hedgerow.index.files import LIVE, digest_of
 
 FORMAT = "hedgerow-live"
 FORMAT_VERSION = 1
-MANIFEST = "current.json"
+MANIFEST = LIVE
 
 
 @dataclass(frozen=True)

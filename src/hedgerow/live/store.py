@@ -47,7 +47,8 @@ class Store:
             return read_state(self.path / MANIFEST)
         except (FileNotFoundError, NotADirectoryError):
             raise IndexFileError(
-                f"{self.path} holds no {MANIFEST}, so it is not a live index. Make one: hr.LiveIndex.create(...)."
+                f"{self.path} holds no {MANIFEST}, so it is not a live index. Make one: hr.LiveIndex.create(...), or: "
+                "hedgerow live init."
             ) from None
         except OSError as error:
             raise IndexFileError(f"{self.path} cannot be read: {error.strerror or error}.") from error
@@ -63,7 +64,9 @@ class Store:
         (self.path / VERSIONS).mkdir(parents=True, exist_ok=True)
         foreign = sorted(set(os.listdir(self.path)) - {LOCK, VERSIONS, NEW})
         if MANIFEST in foreign:
-            raise IndexFileError(f"{self.path} is a live index already. Open it: hr.LiveIndex.open(path).")
+            raise IndexFileError(
+                f"{self.path} is a live index already. Open it: hr.LiveIndex.open(path), or: hedgerow live status."
+            )
         if foreign:
             raise IndexFileError(
                 f"{self.path} holds {foreign[0]!r}, which is not part of a live index. Choose another."

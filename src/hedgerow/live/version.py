@@ -168,5 +168,5 @@ class Version:
         return self.index.items(beams, constraints=shown, exclude=exclude, k=k, order_by=order_by, caps=caps)
 
     def __repr__(self) -> str:
-        removed = f", removed={len(self.removed_rows):,}" if len(self.removed_rows) else ""
-        return f"Version({self.number}, {self.index!r}{removed})"
+        removed = f"items={self.num_items:,}, removed={len(self.removed_rows):,}, " if len(self.removed_rows) else ""
+        return f"Version({self.number}, {removed}{self.index!r})"
