@@ -1,5 +1,6 @@
 """The cold-start experiment: its split, its batches, its model and its searches, against slow and obvious versions."""
 
+import csv
 import gzip
 import json
 
@@ -19,6 +20,7 @@ from coldstart.batches import batch_of  # noqa: E402
 from coldstart.content import encoded, trained  # noqa: E402
 from coldstart.evaluate import Evaluation, evaluate  # noqa: E402
 from coldstart.network import BEGIN, Network, Recipe, Size, offsets  # noqa: E402
+from coldstart.report import rows_of, write_csv  # noqa: E402
 from coldstart.search import Scoring, Searcher  # noqa: E402
 from coldstart.split import Questions, split_of  # noqa: E402
 from coldstart.tables import Shop, category, load  # noqa: E402
@@ -208,8 +210,10 @@ class TestSearch:
         return total
 
 
-def test_from_the_two_tables_to_ranks(shop, tmp_path):
+def test_from_the_two_tables_to_ranks(shop, tmp_path, monkeypatch):
     """Each program after the other, on made data."""
+    monkeypatch.setattr("coldstart.evaluate.BEAM_WIDTHS", (4, 12))
+    monkeypatch.setattr("coldstart.evaluate.BEAMS", 12)
     data, out = tmp_path / "data", tmp_path / "out"
     data.mkdir()
     columns = {"item": range(ITEMS), "text": shop.texts, "first_ts": [*shop.first_seen[:-1].astype(int), None]}
@@ -226,10 +230,18 @@ def test_from_the_two_tables_to_ranks(shop, tmp_path):
     evaluate(folder, data, out)
     facts = json.loads((folder / "ranks.json").read_text())
     assert facts["cold_items"] == 12
-    assert facts["facts"]["cold|cold set, codes|50"][0] == 1.0
+    assert facts["facts"]["cold|cold set, codes|12"][0] == 1.0
     ranks = np.load(folder / "ranks.npz")
-    assert ranks["cold|cold set, codes|50"].max() <= 12
-    assert len(ranks["cold|free|50"]) == len(Evaluation(folder, data, out).split.test)
+    assert ranks["cold|cold set, codes|12"].max() <= 12
+    assert len(ranks["cold|free|12"]) == len(Evaluation(folder, data, out).split.test)
+    rows = rows_of(out)
+    chance = next(row for row in rows if row.method == "random order")
+    assert chance.found["Recall@1"].mean == pytest.approx(1 / 12)
+    write_csv(rows, tmp_path / "results.csv")
+    with (tmp_path / "results.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 8 * len(rows)
+    assert {line["seeds"] for line in lines} == {"0", ""}
 
 
 def test_convert_makes_the_two_tables(tmp_path):
