@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,11 @@ SCORINGS = {
     "allowed": Scoring("allowed"),
     "codes, prior": Scoring("codes", 1.0),
     "allowed, prior": Scoring("allowed", 1.0),
+    "allowed, prior, content": Scoring("allowed", 1.0, content=8.0),
     "allowed, prior, item prompts": Scoring("allowed", 1.0, item_prompts=True),
 }
-CHOSEN = "allowed, prior, item prompts"  # on the tuning splits
+BRIEF = tuple(SCORINGS)[:-1]
+CHOSEN = "allowed, prior, content"  # on the tuning splits
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class Evaluation:
         self.content: Content = encoded(embeddings, self.split, quantizer)
         self.searcher = Searcher(folder, self.content, self.split.known)
         self.candidates = np.flatnonzero(self.split.cold)
+        self._found: dict[tuple, list[hr.Results]] = {}
         self.by_sid: dict[tuple[int, ...], list[int]] = {}
         for item in np.flatnonzero(self.split.known).tolist():
             self.by_sid.setdefault(tuple(self.content.sids[item].tolist()), []).append(item)
@@ -77,9 +81,9 @@ class Evaluation:
     def cold(self, *, brief: bool = False) -> Iterator[Asked]:
         """Yields the answers of every method to the users whose last item is cold; of the searches alone if brief."""
         test, fresh = self.split.test, self.searcher.set_of(self.candidates)
-        for name, scoring in SCORINGS.items():
-            for width in BEAM_WIDTHS if name == CHOSEN and not brief else (BEAMS,):
-                yield self._constrained("cold", f"cold set, {name}", test, width, scoring, fresh)
+        for name in BRIEF if brief else SCORINGS:
+            for width in BEAM_WIDTHS if name in ("allowed, prior", CHOSEN) and not brief else (BEAMS,):
+                yield self._constrained("cold", f"cold set, {name}", test, width, SCORINGS[name], fresh)
         if brief:
             return
         for width in BEAM_WIDTHS:
@@ -121,17 +125,32 @@ class Evaluation:
         *,
         exclude: bool = False,
     ) -> Asked:
-        options: dict[str, Any] = {"beam_width": width, "scoring": scoring, "constraints": constraints}
+        options: dict[str, Any] = {"beam_width": width, "constraints": constraints}
         if scoring.item_prompts:
-            found: Iterator[list[int]] = self.searcher.mixed(questions, **options)
+            found: Iterator[list[int]] = self.searcher.mixed(questions, scoring=scoring, **options)
         else:
-            found = (results.item_ids for results in self.searcher.search(questions, **options, exclude=exclude))
-        answers = list(track(found, f"{test}: {name}, {width} beams", total=len(questions), transient=True))
+            # What orders by content orders what was found without.
+            key = test, width, replace(scoring, content=0.0), constraints is None
+            if key not in self._found:
+                results = self.searcher.search(questions, scoring=key[2], exclude=exclude, **options)
+                self._found[key] = list(
+                    track(results, f"{test}: {name}, {width} beams", len(questions), transient=True)
+                )
+            found = map(partial(self._ordered, weight=scoring.content), self._found[key], questions.histories)
+        answers = list(found)
         shown = {item for items in answers for item in items[:MOST_USED]}
         count = self.searcher.index.num_items if constraints is None else constraints.num_items
         pairs = zip(answers, questions.targets.tolist(), strict=True)
         ranks = np.array([1 + items.index(target) if target in items else np.inf for items, target in pairs])
         return Asked(test, name, width, ranks, 1.0, len(shown) / count)
+
+    def _ordered(self, results: hr.Results, history: np.ndarray, *, weight: float) -> list[int]:
+        if not weight:
+            return results.item_ids
+        vectors = self.content.embeddings
+        nearest = (vectors[results.item_ids] @ vectors[history].T).max(axis=1)
+        order = np.argsort(-(results.scores + weight * nearest), kind="stable")
+        return [results.item_ids[place] for place in order]
 
     def _free(self, test: str, questions: Questions, width: int) -> Asked:
         """A beam that names no item takes a place all the same: it would have been shown, and cannot be."""

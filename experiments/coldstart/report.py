@@ -23,7 +23,7 @@ PACKAGES = ("numpy", "torch", "transformers", "faiss-cpu", "sentence-transformer
 SHOWN = ("Recall@1", "Recall@5", "Recall@10", "Recall@20", "NDCG@10", "MRR")
 # STATIC (arXiv 2602.22647), table 3: Recall@1 of a model of 1B parameters, constrained to the cold items.
 PAPER = {0.02: 0.0429, 0.05: 0.0160}
-HEADLINE = "cold set, allowed, prior, item prompts"
+HEADLINE = "cold set, allowed, prior, content"
 
 
 @dataclass(frozen=True)

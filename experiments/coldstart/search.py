@@ -32,11 +32,14 @@ class Scoring:
         prior: how much of the log-probability that a code has without any history is taken off.
         item_prompts: asks once for each item of a history, and takes the mean of the probabilities. A history is then a
             mixture of what its items lead to, and not one state that has to stand for all of them.
+        content: how much the cosine of an item's text with the nearest of the history adds to the score of what was
+            found. It orders the items that the model found, and finds none.
     """
 
     normalize: Literal["codes", "allowed"] = "codes"
     prior: float = 0.0
     item_prompts: bool = False
+    content: float = 0.0
 
 
 @dataclass(frozen=True)
