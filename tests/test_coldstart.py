@@ -84,6 +84,9 @@ class TestSplit:
             if split.cold[history[-1]] and not split.cold[history].all()
         ]
         assert list(zip(map(list, split.test.histories), split.test.targets, strict=True)) == expected
+        assert (split.served.targets == split.test.targets).all()
+        for whole, warm in zip(split.served.histories, split.test.histories, strict=True):
+            assert whole[~split.cold[whole]].tolist() == warm.tolist()
 
     def test_what_warm_users_are_asked_is_not_trained_on(self, split):
         trained_on = {tuple(sequence.tolist()) for sequence in split.training}
@@ -226,7 +229,7 @@ def test_from_the_two_tables_to_ranks(shop, tmp_path, monkeypatch):
     assert [history.tolist() for history in load(data).histories] == [history.tolist() for history in shop.histories]
     out.mkdir()
     np.save(out / "data.npy", np.random.default_rng(1).normal(size=(ITEMS, 24)).astype(np.float32))
-    folder = train(Run("256x4", 0.1, False, 0, "small", 1), data, out)
+    folder = train(Run("full", 0.1, False, 0, "small", 1), data, out)
     evaluate(folder, data, out)
     facts = json.loads((folder / "ranks.json").read_text())
     assert facts["cold_items"] == 12

@@ -44,7 +44,7 @@ class Asked:
     """What one method answered to the Q questions of one test.
 
     Attributes:
-        test: "cold" or "warm".
+        test: "cold", "served" (cold, after all that the user took) or "warm".
         method: its name in the tables.
         beam_width: M, or 0 where there are no beams.
         ranks: float64 [Q].
@@ -98,6 +98,13 @@ class Evaluation:
         }.items():
             yield self._scored("cold", name, test, scores(test, rank), self.candidates)
 
+    def served(self) -> Iterator[Asked]:
+        """Yields the answers to the same users when the cold items that they took before are in the prompt as well."""
+        test, fresh = self.split.served, self.searcher.set_of(self.candidates)
+        for name in ("allowed", "allowed, prior", CHOSEN):
+            yield self._constrained("served", f"cold set, {name}", test, BEAMS, SCORINGS[name], fresh, exclude=True)
+        yield self._unseen("served", "content, nearest", test, self.candidates)
+
     def warm(self) -> Iterator[Asked]:
         """Yields the answers to warm users, over the whole catalog, less what each has taken."""
         test, items = self.split.warm, np.flatnonzero(self.split.known)
@@ -105,14 +112,15 @@ class Evaluation:
         for name in ("codes", "allowed"):
             yield self._constrained("warm", f"whole catalog, {name}", test, BEAMS, SCORINGS[name], None, exclude=True)
         taken = np.bincount(np.concatenate(self.split.training), minlength=len(self.shop.ids))[items]
-        for name, rank in {
-            "content, nearest": nearest_content(self.content, items, np.max),
-            "most taken": lambda _: taken.astype(float),
-        }.items():
-            found = scores(test, rank)
-            for row, history in enumerate(test.histories):
-                found[row, np.searchsorted(items, history)] = -np.inf
-            yield self._scored("warm", name, test, found, items)
+        yield self._unseen("warm", "content, nearest", test, items)
+        yield self._scored("warm", "most taken", test, np.tile(taken.astype(float), (len(test), 1)), items)
+
+    def _unseen(self, test: str, name: str, questions: Questions, items: np.ndarray) -> Asked:
+        """The nearest content among the items that a user has not taken."""
+        found = scores(questions, nearest_content(self.content, items, np.max))
+        for row, history in enumerate(questions.histories):
+            found[row, np.isin(items, history)] = -np.inf
+        return self._scored(test, name, questions, found, items)
 
     def _constrained(
         self,
@@ -174,7 +182,11 @@ class Evaluation:
 def evaluate(folder: Path, data: Path, out: Path, *, brief: bool = False) -> None:
     """Writes `ranks.npz` beside the checkpoint."""
     evaluation = Evaluation(folder, data, out)
-    answers = list(evaluation.cold(brief=brief)) + ([] if brief else list(evaluation.warm()))
+    answers = list(evaluation.cold(brief=brief))
+    if evaluation.run.recipe == "full":
+        answers += evaluation.served()
+    if not brief:
+        answers += evaluation.warm()
     arrays = {f"{answer.test}|{answer.method}|{answer.beam_width}": answer.ranks for answer in answers}
     facts = {key: [answer.valid, answer.coverage] for key, answer in zip(arrays, answers, strict=True)}
     np.savez_compressed(folder / "ranks.npz", **arrays)  # pyright: ignore[reportArgumentType]

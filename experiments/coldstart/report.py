@@ -107,6 +107,14 @@ def markdown(rows: list[Row]) -> str:
             users = max(row.users for row in main)
             parts += [f"### Cold items: the newest {100 * share:g} % ({users:,} users)", "", _table(main), ""]
             parts += [f"The paper, a model of 1B parameters: Recall@1 {100 * paper:.2f} %.", ""]
+        served = [row for row in own if row.kind.recipe == "full" and row.test == "served"]
+        if served:
+            parts += [
+                f"### The same {100 * share:g} %, after all that the users took, cold items too",
+                "",
+                _table(served),
+                "",
+            ]
         warm = [row for row in own if row.kind.recipe == "full" and row.test == "warm"]
         if warm:
             parts += [f"### Warm items, {100 * share:g} % split ({warm[0].users:,} users)", "", _table(warm), ""]

@@ -37,7 +37,8 @@ class Split:
         training: sequences of warm items.
         validation: warm users' last items, for early stopping.
         warm: warm users' last items, for the warm test.
-        test: cold last items.
+        test: cold last items, after the warm items of their users.
+        served: the same, after all items of their users, as a shop would ask: some were cold, and none was trained on.
     """
 
     cold: np.ndarray
@@ -46,6 +47,7 @@ class Split:
     validation: Questions
     warm: Questions
     test: Questions
+    served: Questions
 
 
 def split_of(shop: Shop, share: float, *, tuning: bool = False, seed: int = 0) -> Split:
@@ -59,16 +61,17 @@ def split_of(shop: Shop, share: float, *, tuning: bool = False, seed: int = 0) -
         seed: which warm users are asked instead of learnt from.
     """
     cold, known = _cold(shop, share, tuning)
-    asked, warm_users = [], []
+    asked, served, warm_users = [], [], []
     for history in shop.histories:
         taken = history[known[history]]
         warm = taken[~cold[taken]]
         if len(taken) and cold[taken[-1]]:
             if len(warm):
                 asked.append((warm, taken[-1]))
+                served.append((taken[:-1], taken[-1]))
         elif len(warm) >= 2:
             warm_users.append(warm)
-    return Split(cold, known, *_warm_parts(warm_users, asked, seed), _questions(asked))
+    return Split(cold, known, *_warm_parts(warm_users, asked, seed), _questions(asked), _questions(served))
 
 
 def _cold(shop: Shop, share: float, tuning: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -308,7 +308,13 @@ def test_numba_takes_threads_where_they_pay(monkeypatch):
     options = {"batch_size": 3, "beam_width": 6}
     alone = search(index, "numpy-numba", model, **options)
     monkeypatch.setattr(kernel, "PARALLEL_FROM", 0)
+    torch = pytest.importorskip("torch")
+    of_torch = torch.get_num_threads()
+    torch.set_num_threads(1)
     together = search(index, "numpy-numba", model, **options)
+    kept = torch.get_num_threads()
+    torch.set_num_threads(of_torch)
+    assert kept == 1  # OpenMP is one for both, and Numba would have it changed
     np.testing.assert_array_equal(alone.scores, together.scores)
     assert (alone.codes == together.codes).all()
     assert numba.get_num_threads() == before

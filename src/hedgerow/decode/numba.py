@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -367,16 +368,21 @@ NO_LIMITS = tuple(map(_read_only, (NO_LIST[0], NO_LIST[0], NO_WORDS))), (_read_o
 
 @contextmanager
 def _threads(logits_to_read: int) -> Iterator[None]:
-    """Lets a small step run on the caller's thread alone."""
+    """Lets a small step run on the caller's thread alone, and PyTorch keep the number of threads that it had.
+
+    Numba and PyTorch share OpenMP, and each call of a parallel kernel tells it Numba's number for both.
+    """
+    torch = sys.modules.get("torch")
+    of_torch = None if torch is None else torch.get_num_threads()
     before = get_num_threads()
-    if logits_to_read >= PARALLEL_FROM or before == 1:
-        yield
-        return
-    set_num_threads(1)
+    if logits_to_read < PARALLEL_FROM and before > 1:
+        set_num_threads(1)
     try:
         yield
     finally:
         set_num_threads(before)
+        if torch is not None and torch.get_num_threads() != of_torch:
+            torch.set_num_threads(of_torch)
 
 
 def numba_step(
