@@ -128,12 +128,19 @@ def markdown(rows: list[Row]) -> str:
 
 def _table(rows: list[Row]) -> str:
     sizes = len({row.kind.size for row in rows}) > 1
-    lines = ["| Method | Beams | " + " | ".join(f"{name}, %" for name in SHOWN) + " | Valid, % | Coverage, % |"]
-    lines.append("|---|---:|" + "---:|" * (len(SHOWN) + 2))
+    lines = ["| Method | Beams | Seeds | " + " | ".join(f"{name}, %" for name in SHOWN) + " | Valid, % | Coverage, % |"]
+    lines.append("|---|---:|---|" + "---:|" * (len(SHOWN) + 2))
     for row in sorted(rows, key=lambda row: (row.kind.size, -row.found["Recall@1"].mean, row.beam_width)):
         name = f"{row.method} ({row.kind.size})" if sizes and row.seeds else row.method
         figures = [_figure(row.found[shown]) for shown in SHOWN]
-        cells = [name, str(row.beam_width or ""), *figures, f"{100 * row.valid:.1f}", f"{100 * row.coverage:.1f}"]
+        cells = [
+            name,
+            str(row.beam_width or ""),
+            row.seeds,
+            *figures,
+            f"{100 * row.valid:.1f}",
+            f"{100 * row.coverage:.1f}",
+        ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
