@@ -205,7 +205,7 @@ def test_estimates_are_shown_short():
         (lambda: metrics.recall([nan], 1), "count from 1"),
         (lambda: metrics.recall(["first"], 1), "expected numbers; got"),
         (lambda: metrics.recall([1], 0), "k must be a positive integer; got 0"),
-        (lambda: metrics.ndcg([1], 2.5), "got 2.5"),
+        (lambda: metrics.ndcg([1], 2.5), "got 2.5"),  # type: ignore[arg-type]
         (lambda: metrics.summary([1], ks=[True]), "got True"),
         (lambda: metrics.summary(np.ones((2, 2, 2))), r"\[B\] or \[S, B\]"),
         (lambda: metrics.summary(1.0), r"\[B\] or \[S, B\]"),
