@@ -119,7 +119,17 @@ def test_encoding_what_is_not_there():
         tokens.encode([[0, 0, 0]])
     with pytest.raises(hr.ArgumentError, match="got float64"):
         tokens.decode([[0.0, 1.0]])
+    with pytest.raises(hr.ArgumentError, match=r"got int64 \[2\]"):
+        tokens.encode([0, 0])
     assert tokens.encode(np.zeros((0, 2), int)).shape == (0, 2)
+
+
+def test_histories_of_users_are_encoded_as_they_are():
+    tokens = hr.TokenMap.from_offsets([10, 20], codebook_sizes=[4, 6])
+    sids = np.random.default_rng(0).integers(0, [4, 6], (3, 5, 2))
+    token_ids = tokens.encode(sids)
+    assert token_ids.tolist() == [tokens.encode(history).tolist() for history in sids]
+    assert tokens.decode(token_ids).tolist() == sids.tolist()
 
 
 class TestTokenizer:

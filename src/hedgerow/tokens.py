@@ -184,7 +184,7 @@ class TokenMap:
         return tuple(np.flatnonzero(table == NO_TOKEN) for table in self.token_ids)
 
     def encode(self, sids: Any) -> np.ndarray:
-        """Returns the token ids [R, L] of SIDs [R, L].
+        """Returns the token ids [..., L] of SIDs [..., L]: of R of them, or of users' histories [U, n, L].
 
         Raises:
             ArgumentError: the width is not L, or a code has no token.
@@ -192,7 +192,7 @@ class TokenMap:
         return self._translated(np.asarray(sids), [_checked_codes(table) for table in self.token_ids])
 
     def decode(self, token_ids: Any) -> np.ndarray:
-        """Returns the codes [R, L] of token ids [R, L], level by level; -1 where a token is no code of its level.
+        """Returns the codes [..., L] of token ids [..., L], level by level; -1 where a token is no code of its level.
 
         Raises:
             ArgumentError: the width is not L.
@@ -241,11 +241,12 @@ class TokenMap:
         )
 
     def _translated(self, given: np.ndarray, translate: list[Any]) -> np.ndarray:
-        if given.ndim != 2 or given.shape[1] != self.num_levels or given.dtype.kind not in "iu":
+        if given.ndim < 2 or given.shape[-1] != self.num_levels or given.dtype.kind not in "iu":
             raise ArgumentError(
                 f"expected integers [R, {self.num_levels}], a column a level; got {given.dtype} {list(given.shape)}."
             )
-        return np.stack([look_up(column) for look_up, column in zip(translate, given.T, strict=True)], axis=1)
+        columns = (given[..., level] for level in range(self.num_levels))
+        return np.stack([look_up(column) for look_up, column in zip(translate, columns, strict=True)], axis=-1)
 
     def __repr__(self) -> str:
         missing = sum(map(len, self.missing))
