@@ -1,5 +1,6 @@
 """Constrained decoding for generative retrieval: a language model that can only name items that exist."""
 
+from hedgerow import metrics
 from hedgerow.audit import Coverage, removed_mass
 from hedgerow.catalog import Catalog
 from hedgerow.constraints import ConstraintSet
@@ -66,6 +67,7 @@ __all__ = [
     "embed_texts",
     "load_index",
     "merge",
+    "metrics",
     "removed_mass",
     "semantic_ids",
     "start",
