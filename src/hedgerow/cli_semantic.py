@@ -27,6 +27,8 @@ err = Console(stderr=True)
 
 EXAMPLE = "hedgerow semantic-ids items.parquet -o sids.parquet --text title --quantizer items.safetensors"
 EMBEDDING = "embedding"
+# No row of a CSV file may be longer: 64 MB.
+CSV_BLOCK = 1 << 26
 
 Source = Annotated[
     Path,
@@ -98,7 +100,7 @@ def semantic_ids(
     _check_usage(with_quantizer, options, quantizer, taken, text, embeddings, model)
     _check_free(output, quantizer, overwrite)
     started = time.perf_counter()
-    table = _read(source)
+    table = _read(source, text)
     kept = _kept(table, drop, sid)
     categories = None if category is None else _column(table, category)
     others = None if taken is None else _taken(taken, sid)
@@ -160,8 +162,8 @@ def _check_free(output: Path, quantizer: Path | None, overwrite: bool) -> None:
             raise ArgumentError(f"{path}: there is no folder {path.parent}. Make it first.")
 
 
-def _read(source: Path) -> pa.Table | None:
-    """Returns the rows of INPUT; None for .npy, which has no columns."""
+def _read(source: Path, text: list[str] | None = None) -> pa.Table | None:
+    """Returns the rows of INPUT; None for .npy, which has no columns. Columns of `text` stay text."""
     if not source.is_file():
         raise CatalogError(f"{source} {'is a folder' if source.is_dir() else 'does not exist'}.")
     if source.suffix == ".npy":
@@ -174,14 +176,46 @@ def _read(source: Path) -> pa.Table | None:
 
             # An open file: of a path, Arrow would make columns of folders that are called "year=2020".
             with open(source, "rb") as file:
-                return pq.read_table(file)
+                # Unlike read_table, whatever the columns are called: two of them may have one name.
+                return pq.ParquetFile(file).read()
         if source.suffix == ".csv":
-            from pyarrow import csv
-
-            return csv.read_csv(source)
-    except (OSError, pa.ArrowException) as error:
+            return _read_csv(source, text or [])
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise CatalogError(f"{source} cannot be read: {error}") from None
     raise CatalogError(f"{source}: expected a file that ends in .parquet, .csv or .npy; got {source.suffix!r}.")
+
+
+def _read_csv(source: Path, text: list[str]) -> pa.Table:
+    """Returns a CSV file as text, and columns as numbers where nothing of the text is lost; what is empty is null."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    read, parse = csv.ReadOptions(block_size=CSV_BLOCK), csv.ParseOptions(newlines_in_values=True)
+    with csv.open_csv(source, read, parse) as opened:
+        names = opened.schema.names
+    convert = csv.ConvertOptions(
+        column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
+    )
+    table = csv.read_csv(source, read, parse, convert)
+    columns = [
+        column if name in text else _as_numbers(column)
+        for name, column in zip(table.column_names, table.columns, strict=True)
+    ]
+    return pa.Table.from_arrays(columns, names=table.column_names)
+
+
+def _as_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Returns a column of text as integers or floats, where each of them is written as it stands there."""
+    import pyarrow as pa
+
+    for type_ in (pa.int64(), pa.float64()) if column.null_count < len(column) else ():
+        try:
+            numbers = column.cast(type_)
+        except pa.ArrowInvalid:
+            continue
+        if numbers.cast(pa.string()).equals(column):
+            return numbers
+    return column
 
 
 def _kept(table: pa.Table | None, drop: list[str] | None, sid: str) -> pa.Table | None:
@@ -244,9 +278,20 @@ def _words(column: pa.Array, name: str) -> list[str | None]:
     kind = column.type.value_type if is_list(column.type) else column.type
     if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         raise ArgumentError(f"column {name!r} must hold text to be embedded; it holds {column.type}.")
+    _checked_text(column, name)
     if is_list(column.type):
         return [None if row is None else ", ".join(str(v) for v in row if v is not None) for row in column.to_pylist()]
     return column.cast(pa.string()).to_pylist()
+
+
+def _checked_text(column: pa.Array, name: str) -> None:
+    """Checks that strings are UTF-8, which Parquet files of other programs may not hold to."""
+    import pyarrow as pa
+
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise ArgumentError(f"column {name!r} holds text that is not UTF-8: {error}. Convert it to UTF-8.") from None
 
 
 def _taken(path: Path, sid: str) -> Any:
