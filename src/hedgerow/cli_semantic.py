@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -98,13 +100,14 @@ def semantic_ids(
     if separate or separate_codes is not None:
         options |= {"separate": True, "separate_codes": separate_codes}
     _check_usage(with_quantizer, options, quantizer, taken, text, embeddings, model)
-    _check_free(output, quantizer, overwrite)
     started = time.perf_counter()
-    table = _read(source, text)
-    kept = _kept(table, drop, sid)
-    categories = None if category is None else _column(table, category)
-    others = None if taken is None else _taken(taken, sid)
-    trained = None if with_quantizer is None else hr.Quantizer.load(with_quantizer)
+    with _named():
+        _check_free(output, quantizer, overwrite)
+        table = _read(source, text)
+        kept = _kept(table, drop, sid)
+        categories = None if category is None else _column(table, category)
+        others = None if taken is None else _taken(taken, sid)
+        trained = None if with_quantizer is None else hr.Quantizer.load(with_quantizer)
     vectors = _vectors(source, table, embeddings, text, model)
     with _status(not as_json) as progress:
         if trained is None:
@@ -118,7 +121,7 @@ def semantic_ids(
     if as_json:
         facts = {"path": str(output), "quantizer": None if quantizer is None else str(quantizer), "seconds": seconds}
         facts |= {"codebook_sizes": found.codebook_sizes, "method": found.quantizer.method}
-        print(json.dumps(report.to_dict() | facts, indent=2))
+        print(json.dumps(_finite(report.to_dict() | facts), indent=2, allow_nan=False))
         return
     alone = trained is not None and trained.separate_codes is not None and taken is None
     _print(found, report, output, sid, seconds, alone)
@@ -147,6 +150,17 @@ def _check_usage(
         raise typer.BadParameter("goes with --text, which it embeds", param_hint="--model")
 
 
+@contextmanager
+def _named() -> Iterator[None]:
+    """Makes errors of files one line: a name that is too long, a folder that may not be read."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise ArgumentError(f"{error.filename} cannot be read or written: {error.strerror}.") from None
+
+
 def _check_free(output: Path, quantizer: Path | None, overwrite: bool) -> None:
     """Checks, before any work is done, that the files can be written."""
     if output.suffix != ".parquet":
@@ -160,6 +174,12 @@ def _check_free(output: Path, quantizer: Path | None, overwrite: bool) -> None:
             raise ArgumentError(f"{path} is there already. Choose another path, or give --overwrite.")
         if not path.resolve().parent.is_dir():
             raise ArgumentError(f"{path}: there is no folder {path.parent}. Make it first.")
+        if not os.access(path.resolve().parent, os.W_OK):
+            raise ArgumentError(f"{path} cannot be written: the folder {path.parent} may not be. Choose another one.")
+    if quantizer is not None:
+        from hedgerow.semantic.files import check_replaceable
+
+        check_replaceable(quantizer)
 
 
 def _read(source: Path, text: list[str] | None = None) -> pa.Table | None:
@@ -309,21 +329,21 @@ def _write(found: hr.SemanticIds, kept: pa.Table | None, sid: str, output: Path,
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from hedgerow.semantic.files import write_whole
+    from hedgerow.semantic.files import content_of, write_whole
 
     starts = np.arange(len(found) + 1) * found.sids.shape[1]
     column = pa.LargeListArray.from_arrays(pa.array(starts), pa.array(found.sids.reshape(-1)))
     column = column.cast(pa.list_(pa.int32())) if starts[-1] < 2**31 else column
     rows = pa.table({sid: column}) if kept is None else kept.append_column(sid, column)
-    was_there = quantizer is not None and quantizer.exists()
+    files = {output: lambda file: pq.write_table(rows, file, compression="zstd")}
     if quantizer is not None:
-        found.quantizer.save(quantizer)
+        content = content_of(found.quantizer)
+        files[quantizer] = lambda file: file.write(content)
     try:
-        write_whole(output, lambda file: pq.write_table(rows, file, compression="zstd"))
+        write_whole(files)
     except (OSError, pa.ArrowException) as error:
-        if quantizer is not None and not was_there:
-            quantizer.unlink(missing_ok=True)
-        raise ArgumentError(f"{output} cannot be written: {error}") from None
+        names = " and ".join(map(str, files))
+        raise ArgumentError(f"{names} cannot be written: {getattr(error, 'strerror', None) or error}.") from None
 
 
 def _print(found: hr.SemanticIds, report: SidReport, output: Path, sid: str, seconds: float, alone: bool) -> None:
@@ -335,6 +355,15 @@ def _print(found: hr.SemanticIds, report: SidReport, output: Path, sid: str, sec
     sizes = ",".join(map(str, found.codebook_sizes))
     command = f"hedgerow build {output} -o {output.with_suffix('.hedgerow')} --sid {sid} --codebook-size {sizes}"
     out.print(f"[dim]{seconds:.1f} s. Then: {escape(command)}[/]", soft_wrap=True, highlight=False)
+
+
+def _finite(facts: Any) -> Any:
+    """Returns facts with None for numbers that JSON does not have: NaN and infinities."""
+    if isinstance(facts, dict):
+        return {name: _finite(value) for name, value in facts.items()}
+    if isinstance(facts, (list, tuple)):
+        return [_finite(value) for value in facts]
+    return None if isinstance(facts, float) and not math.isfinite(facts) else facts
 
 
 def _sizes(text: str | None) -> int | list[int] | None:

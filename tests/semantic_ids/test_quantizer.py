@@ -217,3 +217,23 @@ def test_nothing_half_written(tmp_path, monkeypatch):
     assert (tmp_path / "q.safetensors").read_bytes() == before
     with pytest.raises(hr.QuantizerFileError, match="cannot be saved"):
         second.save(tmp_path / "none" / "q.safetensors")
+
+
+def test_threads_that_save_to_one_path(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    made = [hr.Quantizer("residual", (np.full((64, 64), number),), (64,)) for number in range(8)]
+    path = tmp_path / "q"
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda quantizer: quantizer.save(path), made))
+    assert hr.Quantizer.load(path).codebooks[0][0, 0] in range(8)
+    assert os.listdir(tmp_path) == ["q"]
+
+
+def test_what_a_killed_process_left_is_swept_after_a_day(tmp_path):
+    old, new = (tmp_path / f".{name}{files.NEW}" for name in ("old", "new"))
+    for path in (old, new):
+        path.write_bytes(b"some")
+    os.utime(old, (0, 0))
+    hr.Quantizer("residual", (np.ones((1, 1)),), (1,)).save(tmp_path / ("q" * 255))
+    assert (old.exists(), new.exists()) == (False, True)

@@ -1,6 +1,7 @@
 """`hedgerow semantic-ids`, end to end."""
 
 import json
+import os
 
 import numpy as np
 import pyarrow as pa
@@ -186,6 +187,42 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
     done = run("items.parquet", "-o", "a.parquet", *SMALL, "--quantizer", "q.safetensors")
     assert "No space left" in str(done.exception)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["items.parquet", "new.parquet"]
+
+
+@pytest.mark.usefixtures("items")
+def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
+    words = ("items.parquet", "-o", "a.parquet", *SMALL, "--quantizer", "q.safetensors", "--overwrite")
+    assert run(*words).exit_code == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    for at in ((os, "fsync"), (pq, "write_table")):
+        with monkeypatch.context() as patched:
+            patched.setattr(*at, full)
+            assert "No space left" in str(run(*words, "--seed", "1").exception)
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.usefixtures("items")
+@pytest.mark.parametrize("option", ["-o", "--quantizer", "--with-quantizer", "--taken", ""])
+def test_names_that_are_too_long(option):
+    long = "x" * 300 + ".parquet"
+    words = {"-o": "a.parquet", option: long}
+    source = words.pop("", "items.parquet")
+    words |= {"--with-quantizer": "none"} if option == "--taken" else {}
+    done = run(source, *(word for pair in words.items() for word in pair))
+    assert isinstance(done.exception, hr.HedgerowError)
+    assert "too long" in str(done.exception)
+
+
+def test_json_has_no_infinity(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    hr.Quantizer("residual", (np.ones((1, 2)),), (1,)).save("q")
+    np.save("zero.npy", np.zeros((3, 2)))
+    done = run("zero.npy", "-o", "a.parquet", "--with-quantizer", "q", "--json")
+    assert json.loads(done.stdout, parse_constant=pytest.fail)["error"] is None
 
 
 @pytest.mark.usefixtures("items")
