@@ -1,5 +1,6 @@
 """Metrics of retrieval: by hand, and against what is naive."""
 
+import re
 from math import inf, isnan, log2, nan
 
 import numpy as np
@@ -53,7 +54,7 @@ def test_ranks_of_scores_by_hand():
 
 def test_nan_is_the_worst_score():
     scores = [[nan, 1.0, -5.0], [nan, -inf, -5.0], [nan, nan, nan]]
-    assert metrics.ranks_of_scores(scores, [0, 0, 0]).tolist() == [3, 2.5, 2]
+    assert metrics.ranks_of_scores(scores, [0, 0, 0]).tolist() == [3, 3, 2]
     assert metrics.ranks_of_scores(scores, [2, 2, 2]).tolist() == [2, 1, 2]
 
 
@@ -66,9 +67,9 @@ def test_integers_beyond_float64_are_not_ties():
 def test_ranks_of_scores_is_the_mean_place_in_all_orders(row, data):
     """Of equal scores every order is as likely: sort with the ties in both extreme orders, and take the middle."""
     target = data.draw(st.integers(0, len(row) - 1))
-    worth = [-inf if isnan(score) else score for score in row]
-    best = sorted(range(len(row)), key=lambda at: (-worth[at], at != target)).index(target) + 1
-    worst = sorted(range(len(row)), key=lambda at: (-worth[at], at == target)).index(target) + 1
+    worth = [(not isnan(score), 0.0 if isnan(score) else score) for score in row]
+    best = sorted(range(len(row)), key=lambda at: (worth[at], at == target), reverse=True).index(target) + 1
+    worst = sorted(range(len(row)), key=lambda at: (worth[at], at != target), reverse=True).index(target) + 1
     assert metrics.ranks_of_scores([row], [target]).tolist() == [(best + worst) / 2]
 
 
@@ -224,3 +225,44 @@ def test_errors(call, message):
 
 def test_it_is_there_once_hedgerow_is():
     assert hr.metrics is metrics
+
+
+def test_targets_of_another_type_are_no_misses():
+    import pyarrow as pa
+
+    found = results([3, 1], [2, 7])
+    assert metrics.ranks(found, [pa.scalar(3), np.int64(7)]).tolist() == [1, 2]
+    assert metrics.ranks(found, [3.0, None]).tolist() == [1, inf]
+    assert metrics.ranks(results("ab"), np.array(["b"], object)).tolist() == [2]
+    with pytest.raises(hr.ArgumentError, match="got text where the ids are numbers"):
+        metrics.ranks(found, ["3", "2"])
+    for targets in ({3, 2}, {3: 1, 2: 1}, "32", 3, np.array([[3, 2]])):
+        with pytest.raises(hr.ArgumentError, match="targets must be"):
+            metrics.ranks(found, targets)
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_largest_numbers_and_empty_runs():
+    assert metrics.estimate([1e308] * 2) == metrics.Estimate(1e308, 1e308, 1e308)
+    assert -1.7e308 <= metrics.estimate([1.7e308, -1.7e308]).low <= 0
+    for shape in ((0, 3), (2, 3, 4), ()):
+        with pytest.raises(hr.ArgumentError, match=re.escape(str(shape))):
+            metrics.summary(np.ones(shape))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        lambda: metrics.estimate([1.0], seed=-1),
+        lambda: metrics.estimate([1.0], level="all"),
+        lambda: metrics.estimate(["1"]),
+        lambda: metrics.summary([[1, 2], [1]]),
+        lambda: metrics.recall("first", 1),
+        lambda: metrics.ranks_of_scores([[1, 2], [1]], [0, 0]),
+        lambda: metrics.ranks_of_scores([["1", "2"]], [0]),
+        lambda: metrics.ranks_of_scores([[1, 2]], [[0], [1, 2]]),
+    ],
+)
+def test_what_are_no_numbers(asked):
+    with pytest.raises(hr.ArgumentError, match=r"expected|seed must be"):
+        asked()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +29,8 @@ err = Console(stderr=True)
 
 EXAMPLE = "hedgerow semantic-ids items.parquet -o sids.parquet --text title --quantizer items.safetensors"
 EMBEDDING = "embedding"
+# No row of a CSV file may be longer: 64 MB.
+CSV_BLOCK = 1 << 26
 
 Source = Annotated[
     Path,
@@ -96,13 +100,14 @@ def semantic_ids(
     if separate or separate_codes is not None:
         options |= {"separate": True, "separate_codes": separate_codes}
     _check_usage(with_quantizer, options, quantizer, taken, text, embeddings, model)
-    _check_free(output, quantizer, overwrite)
     started = time.perf_counter()
-    table = _read(source)
-    kept = _kept(table, drop, sid)
-    categories = None if category is None else _column(table, category)
-    others = None if taken is None else _taken(taken, sid)
-    trained = None if with_quantizer is None else hr.Quantizer.load(with_quantizer)
+    with _named():
+        _check_free(output, quantizer, overwrite)
+        table = _read(source, text)
+        kept = _kept(table, drop, sid)
+        categories = None if category is None else _column(table, category)
+        others = None if taken is None else _taken(taken, sid)
+        trained = None if with_quantizer is None else hr.Quantizer.load(with_quantizer)
     vectors = _vectors(source, table, embeddings, text, model)
     with _status(not as_json) as progress:
         if trained is None:
@@ -116,7 +121,7 @@ def semantic_ids(
     if as_json:
         facts = {"path": str(output), "quantizer": None if quantizer is None else str(quantizer), "seconds": seconds}
         facts |= {"codebook_sizes": found.codebook_sizes, "method": found.quantizer.method}
-        print(json.dumps(report.to_dict() | facts, indent=2))
+        print(json.dumps(_finite(report.to_dict() | facts), indent=2, allow_nan=False))
         return
     alone = trained is not None and trained.separate_codes is not None and taken is None
     _print(found, report, output, sid, seconds, alone)
@@ -145,6 +150,17 @@ def _check_usage(
         raise typer.BadParameter("goes with --text, which it embeds", param_hint="--model")
 
 
+@contextmanager
+def _named() -> Iterator[None]:
+    """Makes errors of files one line: a name that is too long, a folder that may not be read."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise ArgumentError(f"{error.filename} cannot be read or written: {error.strerror}.") from None
+
+
 def _check_free(output: Path, quantizer: Path | None, overwrite: bool) -> None:
     """Checks, before any work is done, that the files can be written."""
     if output.suffix != ".parquet":
@@ -158,10 +174,16 @@ def _check_free(output: Path, quantizer: Path | None, overwrite: bool) -> None:
             raise ArgumentError(f"{path} is there already. Choose another path, or give --overwrite.")
         if not path.resolve().parent.is_dir():
             raise ArgumentError(f"{path}: there is no folder {path.parent}. Make it first.")
+        if not os.access(path.resolve().parent, os.W_OK):
+            raise ArgumentError(f"{path} cannot be written: the folder {path.parent} may not be. Choose another one.")
+    if quantizer is not None:
+        from hedgerow.semantic.files import check_replaceable
+
+        check_replaceable(quantizer)
 
 
-def _read(source: Path) -> pa.Table | None:
-    """Returns the rows of INPUT; None for .npy, which has no columns."""
+def _read(source: Path, text: list[str] | None = None) -> pa.Table | None:
+    """Returns the rows of INPUT; None for .npy, which has no columns. Columns of `text` stay text."""
     if not source.is_file():
         raise CatalogError(f"{source} {'is a folder' if source.is_dir() else 'does not exist'}.")
     if source.suffix == ".npy":
@@ -174,14 +196,46 @@ def _read(source: Path) -> pa.Table | None:
 
             # An open file: of a path, Arrow would make columns of folders that are called "year=2020".
             with open(source, "rb") as file:
-                return pq.read_table(file)
+                # Unlike read_table, whatever the columns are called: two of them may have one name.
+                return pq.ParquetFile(file).read()
         if source.suffix == ".csv":
-            from pyarrow import csv
-
-            return csv.read_csv(source)
-    except (OSError, pa.ArrowException) as error:
+            return _read_csv(source, text or [])
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise CatalogError(f"{source} cannot be read: {error}") from None
     raise CatalogError(f"{source}: expected a file that ends in .parquet, .csv or .npy; got {source.suffix!r}.")
+
+
+def _read_csv(source: Path, text: list[str]) -> pa.Table:
+    """Returns a CSV file as text, and columns as numbers where nothing of the text is lost; what is empty is null."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    read, parse = csv.ReadOptions(block_size=CSV_BLOCK), csv.ParseOptions(newlines_in_values=True)
+    with csv.open_csv(source, read, parse) as opened:
+        names = opened.schema.names
+    convert = csv.ConvertOptions(
+        column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
+    )
+    table = csv.read_csv(source, read, parse, convert)
+    columns = [
+        column if name in text else _as_numbers(column)
+        for name, column in zip(table.column_names, table.columns, strict=True)
+    ]
+    return pa.Table.from_arrays(columns, names=table.column_names)
+
+
+def _as_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Returns a column of text as integers or floats, where each of them is written as it stands there."""
+    import pyarrow as pa
+
+    for type_ in (pa.int64(), pa.float64()) if column.null_count < len(column) else ():
+        try:
+            numbers = column.cast(type_)
+        except pa.ArrowInvalid:
+            continue
+        if numbers.cast(pa.string()).equals(column):
+            return numbers
+    return column
 
 
 def _kept(table: pa.Table | None, drop: list[str] | None, sid: str) -> pa.Table | None:
@@ -244,9 +298,20 @@ def _words(column: pa.Array, name: str) -> list[str | None]:
     kind = column.type.value_type if is_list(column.type) else column.type
     if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         raise ArgumentError(f"column {name!r} must hold text to be embedded; it holds {column.type}.")
+    _checked_text(column, name)
     if is_list(column.type):
         return [None if row is None else ", ".join(str(v) for v in row if v is not None) for row in column.to_pylist()]
     return column.cast(pa.string()).to_pylist()
+
+
+def _checked_text(column: pa.Array, name: str) -> None:
+    """Checks that strings are UTF-8, which Parquet files of other programs may not hold to."""
+    import pyarrow as pa
+
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise ArgumentError(f"column {name!r} holds text that is not UTF-8: {error}. Convert it to UTF-8.") from None
 
 
 def _taken(path: Path, sid: str) -> Any:
@@ -264,21 +329,21 @@ def _write(found: hr.SemanticIds, kept: pa.Table | None, sid: str, output: Path,
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from hedgerow.semantic.files import write_whole
+    from hedgerow.semantic.files import content_of, write_whole
 
     starts = np.arange(len(found) + 1) * found.sids.shape[1]
     column = pa.LargeListArray.from_arrays(pa.array(starts), pa.array(found.sids.reshape(-1)))
     column = column.cast(pa.list_(pa.int32())) if starts[-1] < 2**31 else column
     rows = pa.table({sid: column}) if kept is None else kept.append_column(sid, column)
-    was_there = quantizer is not None and quantizer.exists()
+    files = {output: lambda file: pq.write_table(rows, file, compression="zstd")}
     if quantizer is not None:
-        found.quantizer.save(quantizer)
+        content = content_of(found.quantizer)
+        files[quantizer] = lambda file: file.write(content)
     try:
-        write_whole(output, lambda file: pq.write_table(rows, file, compression="zstd"))
+        write_whole(files)
     except (OSError, pa.ArrowException) as error:
-        if quantizer is not None and not was_there:
-            quantizer.unlink(missing_ok=True)
-        raise ArgumentError(f"{output} cannot be written: {error}") from None
+        names = " and ".join(map(str, files))
+        raise ArgumentError(f"{names} cannot be written: {getattr(error, 'strerror', None) or error}.") from None
 
 
 def _print(found: hr.SemanticIds, report: SidReport, output: Path, sid: str, seconds: float, alone: bool) -> None:
@@ -290,6 +355,15 @@ def _print(found: hr.SemanticIds, report: SidReport, output: Path, sid: str, sec
     sizes = ",".join(map(str, found.codebook_sizes))
     command = f"hedgerow build {output} -o {output.with_suffix('.hedgerow')} --sid {sid} --codebook-size {sizes}"
     out.print(f"[dim]{seconds:.1f} s. Then: {escape(command)}[/]", soft_wrap=True, highlight=False)
+
+
+def _finite(facts: Any) -> Any:
+    """Returns facts with None for numbers that JSON does not have: NaN and infinities."""
+    if isinstance(facts, dict):
+        return {name: _finite(value) for name, value in facts.items()}
+    if isinstance(facts, (list, tuple)):
+        return [_finite(value) for value in facts]
+    return None if isinstance(facts, float) and not math.isfinite(facts) else facts
 
 
 def _sizes(text: str | None) -> int | list[int] | None:

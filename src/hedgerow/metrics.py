@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from datetime import date
+from numbers import Number
 from typing import Any
 
 import numpy as np
 
+from hedgerow.columns import as_column
 from hedgerow.decode.step import is_count
 from hedgerow.errors import ArgumentError
 from hedgerow.results import Results
@@ -41,12 +44,18 @@ def ranks(results: Sequence[Results], targets: Any) -> np.ndarray:
         targets: the id of the item that was right, for each: a list, an array, or an Arrow column.
 
     Raises:
-        ArgumentError: not as many targets as results.
+        ArgumentError: not as many targets as results, or targets of another type than the ids.
     """
-    # Plain values: a scalar of Arrow is equal to no id.
-    wanted = targets.to_pylist() if hasattr(targets, "to_pylist") else list(targets)
+    wanted = _plain_ids(targets)
     if len(results) != len(wanted):
         raise ArgumentError(f"expected a target for each of {len(results)} results; got {len(wanted)}.")
+    ids = {_kind(result.item_ids[0]) for result in results if len(result.item_ids)}
+    kinds = {_kind(target) for target in wanted if target is not None}
+    if ids and kinds and not ids & kinds:
+        raise ArgumentError(
+            f"the targets must be of the type of the item ids; got {', '.join(sorted(kinds))} where the ids are "
+            f"{', '.join(sorted(ids))}. Convert them, or none would be found."
+        )
     found = np.full(len(results), np.inf)
     for row, (result, target) in enumerate(zip(results, wanted, strict=True)):
         if target in result.item_ids:
@@ -54,11 +63,39 @@ def ranks(results: Sequence[Results], targets: Any) -> np.ndarray:
     return found
 
 
+def _plain_ids(targets: Any) -> list[Any]:
+    """Returns targets as plain values: scalars of Arrow are equal to no id."""
+    if isinstance(targets, (str, bytes, Mapping, Set)) or not hasattr(targets, "__iter__"):
+        raise ArgumentError(
+            f"targets must be a list, an array or an Arrow column, one id a request; got {type(targets).__name__}."
+        )
+    if isinstance(targets, np.ndarray):
+        if targets.ndim != 1:
+            raise ArgumentError(f"targets must be one id a request; got an array of shape {targets.shape}.")
+        # NumPy would make nanoseconds numbers.
+        return as_column(targets, "targets").to_pylist() if targets.dtype.kind in "mM" else targets.tolist()
+    if hasattr(targets, "to_pylist"):
+        return targets.to_pylist()
+    return [_plain(target) for target in targets]
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "as_py"):
+        return value.as_py()
+    return value.item() if isinstance(value, np.generic) and value.dtype.kind not in "mM" else value
+
+
+def _kind(value: Any) -> str:
+    """Returns what a value may be equal to: values of different kinds never are."""
+    kinds = {"text": str, "numbers": Number, "dates": date, "bytes": bytes}
+    return next((name for name, type_ in kinds.items() if isinstance(value, type_)), type(value).__name__)
+
+
 def ranks_of_scores(scores: Any, targets: Any) -> np.ndarray:
     """Returns the rank of each target where every item has a score: float64 [B].
 
     Among items of equal score the target stands in the middle, as it would on average in random order. NaN is the
-    worst of all scores.
+    worst of all scores, worse than minus infinity.
 
     Args:
         scores: [B, N], higher is better.
@@ -67,7 +104,7 @@ def ranks_of_scores(scores: Any, targets: Any) -> np.ndarray:
     Raises:
         ArgumentError: the shapes do not fit, or a target is no column.
     """
-    matrix, columns = np.asarray(scores), np.asarray(targets)
+    matrix, columns = _as_array(scores), _as_array(targets)
     # Whole numbers stay as they are: float64 takes large ones for equal.
     matrix = matrix if matrix.dtype.kind in "iu" else _numbers(matrix)
     columns = columns if columns.size else columns.astype(np.int64)
@@ -80,10 +117,11 @@ def ranks_of_scores(scores: Any, targets: Any) -> np.ndarray:
         raise ArgumentError(
             f"targets must be columns of the {matrix.shape[1]} scores; got {columns.min()} to {columns.max()}."
         )
-    if matrix.dtype.kind == "f":
-        matrix = np.where(np.isnan(matrix), -np.inf, matrix)
     own = matrix[np.arange(len(columns)), columns][:, None]
-    return 1 + (matrix > own).sum(axis=1) + ((matrix == own).sum(axis=1) - 1) / 2
+    # Only NaN is not equal to itself.
+    none, own_none = matrix != matrix, own != own
+    better, equal = (matrix > own) | (own_none & ~none), (matrix == own) | (own_none & none)
+    return 1 + better.sum(axis=1) + (equal.sum(axis=1) - 1) / 2
 
 
 def recall(ranks: Any, k: int) -> np.ndarray:
@@ -131,17 +169,22 @@ def estimate(values: Any, *, level: float = 0.95, resamples: int = RESAMPLES, se
     vector = _numbers(values)
     if vector.ndim != 1 or not np.isfinite(vector).all():
         raise ArgumentError(f"expected a vector of finite numbers, one a request; got shape {vector.shape}.")
-    if not 0 < level < 1 or not is_count(resamples):
+    if not isinstance(level, Number) or isinstance(level, complex) or not 0 < level < 1 or not is_count(resamples):  # type: ignore[operator]
         raise ArgumentError(f"expected a level between 0 and 1 and resamples from 1 on; got {level!r}, {resamples!r}.")
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ArgumentError(f"seed must be a whole number from 0; got {seed!r}.")
     if not len(vector):
         return Estimate(*[float("nan")] * 3)
     random, tail = np.random.default_rng(seed), (1 - level) / 2
+    # Sums of the largest numbers would leave float64: powers of two cost nothing to take out and put back.
+    shift = max(0, int(np.frexp(np.abs(vector).max())[1]) + len(vector).bit_length() - 1000)
+    vector = np.ldexp(vector, -shift)
     # As many resamples at once as keep within a few megabytes.
     most = max(1, DRAWS // len(vector))
     counts = [min(most, resamples - begin) for begin in range(0, resamples, most)]
     means = [vector[random.integers(0, len(vector), (count, len(vector)))].mean(axis=1) for count in counts]
     low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
-    return Estimate(float(vector.mean()), float(low), float(high))
+    return Estimate(*[float(np.ldexp(value, shift)) for value in (vector.mean(), low, high)])
 
 
 def random_summary(candidates: int, ks: Sequence[int] = KS, *, ndcg_at: int = 10) -> dict[str, float]:
@@ -170,10 +213,20 @@ def _checked(ranks: Any) -> np.ndarray:
 
 
 def _numbers(values: Any) -> np.ndarray:
+    array = _as_array(values)
+    if array.dtype.kind not in "fiubO":
+        raise ArgumentError(f"expected numbers; got {values!r:.60}.")
     try:
-        return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
+        return array.astype(np.float64)
+    except (TypeError, ValueError, OverflowError):
         raise ArgumentError(f"expected numbers; got {values!r:.60}.") from None
+
+
+def _as_array(values: Any) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError):
+        raise ArgumentError(f"expected numbers, in rows of one length; got {values!r:.60}.") from None
 
 
 def _cut(k: int) -> int:

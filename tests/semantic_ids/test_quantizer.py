@@ -217,3 +217,72 @@ def test_nothing_half_written(tmp_path, monkeypatch):
     assert (tmp_path / "q.safetensors").read_bytes() == before
     with pytest.raises(hr.QuantizerFileError, match="cannot be saved"):
         second.save(tmp_path / "none" / "q.safetensors")
+
+
+def test_threads_that_save_to_one_path(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    made = [hr.Quantizer("residual", (np.full((64, 64), number),), (64,)) for number in range(8)]
+    path = tmp_path / "q"
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda quantizer: quantizer.save(path), made))
+    assert hr.Quantizer.load(path).codebooks[0][0, 0] in range(8)
+    assert os.listdir(tmp_path) == ["q"]
+
+
+def test_what_a_killed_process_left_is_swept_after_a_day(tmp_path):
+    old, new = (tmp_path / f".{name}{files.NEW}" for name in ("old", "new"))
+    for path in (old, new):
+        path.write_bytes(b"some")
+    os.utime(old, (0, 0))
+    hr.Quantizer("residual", (np.ones((1, 1)),), (1,)).save(tmp_path / ("q" * 255))
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_what_the_caller_gave_stays_his():
+    book, rotation = np.ones((2, 2), np.float32), np.eye(2, dtype=np.float32)
+    quantizer = hr.Quantizer("opq", [book], [np.int64(4)], rotation, np.int64(5))  # type: ignore[arg-type]
+    book[:], rotation[:] = 7, 7
+    assert quantizer.codebooks[0].tolist() == [[1, 1]] * 2
+    assert quantizer.rotation.tolist() == [[1, 0], [0, 1]]
+    assert (quantizer.codebook_sizes, quantizer.separate_codes) == ((4,), 5)
+    assert [type(size) for size in (*quantizer.codebook_sizes, quantizer.separate_codes)] == [int, int]
+
+
+def test_numpy_sizes_are_saved(tmp_path):
+    hr.Quantizer("residual", (np.ones((2, 2)),), (np.int64(4),), None, np.int32(5)).save(tmp_path / "q")
+    assert hr.Quantizer.load(tmp_path / "q").codebook_sizes == (4,)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("residual", (np.ones((1, 1)),), (1.5,)), "codebook_sizes must be a whole number"),
+        (("residual", (np.ones((1, 1)),), 1), "must be sequences"),
+        (("residual", (np.ones((1, 1)),), ("1",)), "whole number"),
+        (("residual", (np.ones((1, 1)),), (1,), None, 2.0), "separate_codes must be a whole number"),
+        (("residual", (np.ones((1, 1)),), (1,), None, True), "separate_codes must be a whole number"),
+        (("residual", ([[1], [1, 2]],), (2,)), "rows of one length"),
+        (("residual", ([["a"]],), (2,)), "must be numbers"),
+        (("residual", ([[1e17]],), (2,)), "level 0, code 0: the codeword is 1.0e[+]17 long"),
+        (("residual", ([[1e300]],), (2,)), "finite"),
+        (("opq", ([[1.0]],), (2,), [[2.0]]), "orthonormal"),
+        (("residual", [np.ones((1, 1))] * 255, [1] * 255, None, 2), "at most 255 codes"),
+    ],
+)
+def test_what_no_quantizer_has(arguments, expected):
+    with pytest.raises(hr.ArgumentError, match=expected):
+        hr.Quantizer(*arguments)
+
+
+def test_decode_checks_the_code_that_separates():
+    quantizer = hr.Quantizer("residual", (np.ones((2, 2)),), (2,), None, 3)
+    assert quantizer.decode([[1, 2]]).tolist() == [[1, 1]]
+    for codes, expected in (
+        ([[1, 3]], "row 0, level 1: code 3 is not one of the 3 that separate"),
+        ([[0, -1]], "code -1"),
+        ([[0], [0, 1]], "one length"),
+    ):
+        with pytest.raises(hr.ArgumentError, match=expected):
+            quantizer.decode(codes)

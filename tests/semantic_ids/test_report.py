@@ -93,3 +93,10 @@ def test_categories_that_do_not_fit():
         found.report(["a", "b"])
     with pytest.raises(hr.ArgumentError, match="Take the first of each list"):
         found.report([["a"]] * 6)
+
+
+def test_nan_is_no_category():
+    found = hr.semantic_ids(np.eye(4), levels=1, codebook_size=2)
+    for categories in ([1.0, np.nan, 2.0, None], np.array([1.0, np.nan, 2.0, np.nan])):
+        report = found.report(categories)
+        assert (report.categories, report.items_with_category) == (2, 2)

@@ -1,6 +1,7 @@
 """`hedgerow semantic-ids`, end to end."""
 
 import json
+import os
 
 import numpy as np
 import pyarrow as pa
@@ -189,6 +190,42 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("items")
+def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
+    words = ("items.parquet", "-o", "a.parquet", *SMALL, "--quantizer", "q.safetensors", "--overwrite")
+    assert run(*words).exit_code == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    for at in ((os, "fsync"), (pq, "write_table")):
+        with monkeypatch.context() as patched:
+            patched.setattr(*at, full)
+            assert "No space left" in str(run(*words, "--seed", "1").exception)
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.usefixtures("items")
+@pytest.mark.parametrize("option", ["-o", "--quantizer", "--with-quantizer", "--taken", ""])
+def test_names_that_are_too_long(option):
+    long = "x" * 300 + ".parquet"
+    words = {"-o": "a.parquet", option: long}
+    source = words.pop("", "items.parquet")
+    words |= {"--with-quantizer": "none"} if option == "--taken" else {}
+    done = run(source, *(word for pair in words.items() for word in pair))
+    assert isinstance(done.exception, hr.HedgerowError)
+    assert "too long" in str(done.exception)
+
+
+def test_json_has_no_infinity(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    hr.Quantizer("residual", (np.ones((1, 2)),), (1,)).save("q")
+    np.save("zero.npy", np.zeros((3, 2)))
+    done = run("zero.npy", "-o", "a.parquet", "--with-quantizer", "q", "--json")
+    assert json.loads(done.stdout, parse_constant=pytest.fail)["error"] is None
+
+
+@pytest.mark.usefixtures("items")
 @pytest.mark.parametrize(
     "words",
     [
@@ -210,3 +247,66 @@ def test_help_has_an_example():
     done = run("--help")
     assert done.exit_code == 0
     assert "Example: hedgerow semantic-ids" in done.output
+
+
+def texts_seen(monkeypatch):
+    """The texts that are embedded, by something quick."""
+    seen = []
+
+    def embed(texts, **_):
+        seen.extend(texts)
+        return np.resize(EMBEDDINGS, (len(texts), 8))
+
+    monkeypatch.setattr(hr, "embed_texts", embed)
+    return seen
+
+
+def test_a_csv_keeps_its_text(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    seen = texts_seen(monkeypatch)
+    head = "isbn,year,price,rating,title,kind,none\n"
+    (tmp_path / "a.csv").write_text(head + "0001234567,1999,2.50,4.5,1984,,\n123,2001,3.5,,007,b,\n9,,1.0,3.5,2.0,b,\n")
+    done = run("a.csv", "-o", "a.parquet", *SMALL, "--text", "title", "--category", "kind", "--json")
+    facts = json.loads(done.stdout)
+    assert (facts["categories"], facts["items_with_category"]) == (1, 2)
+    assert seen == ["1984", "007", "2.0"]
+    found = pq.read_table("a.parquet").to_pydict()
+    assert found["isbn"] == ["0001234567", "123", "9"]
+    assert found["year"] == [1999, 2001, None]
+    assert found["price"] == ["2.50", "3.5", "1.0"]
+    assert found["rating"] == [4.5, None, 3.5]
+    assert found["kind"] == [None, "b", "b"]
+    assert found["none"] == [None, None, None]
+
+
+def test_a_csv_may_have_newlines_within_quotes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli_semantic, "CSV_BLOCK", 1 << 10)
+    seen = texts_seen(monkeypatch)
+    titles = [f"film\n{row}\n\nagain" for row in range(500)]
+    (tmp_path / "a.csv").write_text("id,title\n" + "".join(f'{row},"{title}"\n' for row, title in enumerate(titles)))
+    assert run("a.csv", "-o", "a.parquet", *SMALL, "--text", "title").exit_code == 0
+    assert seen == titles
+    assert pq.read_table("a.parquet")["id"].to_pylist() == list(range(500))
+
+
+@pytest.mark.usefixtures("items")
+def test_text_that_is_no_utf8():
+    bad = pa.array([b"good", b"\xff\xfe"]).view(pa.string())
+    pq.write_table(pa.table({"title": bad}), "bad.parquet")
+    with open("bad.csv", "wb") as file:
+        file.write(b"id,title\n1,\xff\xfe\n")
+    for name in ("bad.parquet", "bad.csv"):
+        done = run(name, "-o", "a.parquet", *SMALL, "--text", "title")
+        assert isinstance(done.exception, hr.HedgerowError)
+        assert "UTF" in str(done.exception)
+
+
+@pytest.mark.usefixtures("items")
+def test_two_columns_of_one_name(items):
+    column = items["embedding"]
+    pq.write_table(
+        pa.Table.from_arrays([column, column, items["title"]], ["embedding", "embedding", "title"]), "two.parquet"
+    )
+    done = run("two.parquet", "-o", "a.parquet", *SMALL)
+    assert "there are 2 columns 'embedding'" in str(done.exception)

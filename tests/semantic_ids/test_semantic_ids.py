@@ -197,3 +197,15 @@ def test_progress_is_told():
     said = []
     hr.semantic_ids(EMBEDDINGS, levels=2, codebook_size=4, progress=lambda *words: said.append(words))
     assert said == [("level 0", 0, 2), ("level 1", 1, 2), ("encode", 2, 2)]
+
+
+@pytest.mark.parametrize("method", ["residual", "product", "opq"])
+def test_very_small_embeddings(method):
+    """Powers of two change no digit: so neither the codes."""
+    embeddings = np.random.default_rng(5).normal(size=(200, 4)).astype(np.float32)
+    embeddings /= 2 * np.abs(embeddings).max()
+    options = {"levels": 2, "codebook_size": 8, "method": method}
+    found = hr.semantic_ids(np.ldexp(embeddings, 2), **options)
+    small = hr.semantic_ids(np.ldexp(embeddings, -80), **options)
+    assert len(np.unique(small.sids, axis=0)) > 20
+    assert small.report().error == pytest.approx(found.report().error, rel=1e-3)

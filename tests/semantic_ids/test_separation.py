@@ -103,6 +103,7 @@ def test_no_room_left():
         ([[0, 0, 0], [0, 4, 0]], "row 1, level 1: code 4 is not one of the quantizer's 4"),
         ([[0, 0, -1]], "row 0, level 2: code -1"),
         ("text", "integers"),
+        ([[0, 0, 0], [0]], "one length"),
     ],
 )
 def test_taken_that_does_not_fit(taken, expected):
@@ -115,3 +116,16 @@ def test_taken_needs_a_quantizer_that_separates():
     found = hr.semantic_ids(EMBEDDINGS, **OPTIONS)
     with pytest.raises(hr.ArgumentError, match="goes with a quantizer that separates"):
         found.quantizer.assign(EMBEDDINGS[:2], taken=found)
+
+
+def test_taken_of_other_sizes():
+    found = hr.semantic_ids(EMBEDDINGS, **OPTIONS, separate_codes=64)
+    other = hr.Catalog(found.sids, codebook_sizes=(4, 5, 64))
+    for taken in (other, hr.build_index(other)):
+        with pytest.raises(hr.ArgumentError, match="codebook_sizes \\[4, 5, 64\\], and SIDs of this quantizer"):
+            found.quantizer.assign(EMBEDDINGS[:2], taken=taken)
+
+
+def test_no_level_is_left_to_separate():
+    with pytest.raises(hr.ArgumentError, match="at most 255 codes"):
+        hr.semantic_ids(EMBEDDINGS, levels=255, separate=True)

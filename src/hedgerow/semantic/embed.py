@@ -25,6 +25,10 @@ def embed_texts(
 ) -> np.ndarray:
     """Returns the embeddings float32 [N, D] of texts.
 
+    The last digits of a text's embedding, about 1e-7 of it, may differ with the texts that it is embedded beside, the
+    device and the version of PyTorch; so may, where two codewords are about as near, its codes. Of the same embeddings
+    the codes are always the same: keep the embeddings where they must be.
+
     Args:
         texts: N strings, none null: a list, an Arrow, pandas or Polars column.
         model: the folder of a sentence-transformers model, its name on the Hugging Face hub, or a loaded one. Left out,

@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -19,18 +22,40 @@ FORMAT = "hedgerow-quantizer"
 VERSION = 1
 # The one key of the file's metadata: safetensors keeps several in no order.
 KEY = "hedgerow"
+# How the names of files end that are being written, and in how many seconds they are left over.
+NEW = ".hedgerow-new"
+DAY = 24 * 60 * 60
 
 
 def save_quantizer(quantizer: Quantizer, path: str | Path) -> None:
     """Writes a quantizer to a file: `Quantizer.save`."""
+    file = _as_path(path)
+    check_replaceable(file)
+    content = content_of(quantizer)
+    try:
+        write_whole({file: lambda new: new.write(content)})
+    except OSError as error:
+        raise QuantizerFileError(f"the quantizer cannot be saved to {file}: {error.strerror or error}.") from error
+
+
+def check_replaceable(file: Path) -> None:
+    """Checks that there is no file but another quantizer's.
+
+    Raises:
+        QuantizerFileError: there is.
+    """
+    if not _is(os.path.lexists, file):
+        return
+    try:
+        load_quantizer(file)
+    except QuantizerFileError as error:
+        raise QuantizerFileError(f"{file} is there, and no quantizer to replace. Choose another path.") from error
+
+
+def content_of(quantizer: Quantizer) -> bytes:
+    """Returns what the file of a quantizer holds."""
     from safetensors.numpy import save
 
-    file = _as_path(path)
-    if file.exists():
-        try:
-            load_quantizer(file)
-        except QuantizerFileError as error:
-            raise QuantizerFileError(f"{file} is there, and no quantizer to replace. Choose another path.") from error
     tensors = {f"codebook.{level:03}": codebook for level, codebook in enumerate(quantizer.codebooks)}
     if quantizer.rotation is not None:
         tensors["rotation"] = quantizer.rotation
@@ -41,11 +66,7 @@ def save_quantizer(quantizer: Quantizer, path: str | Path) -> None:
         "codebook_sizes": list(quantizer.codebook_sizes),
         "separate_codes": quantizer.separate_codes,
     }
-    content = save(tensors, {KEY: json.dumps(facts | {"sha256": _digest(facts, tensors)}, sort_keys=True)})
-    try:
-        write_whole(file, lambda new: new.write(content))
-    except OSError as error:
-        raise QuantizerFileError(f"the quantizer cannot be saved to {file}: {error.strerror or error}.") from error
+    return save(tensors, {KEY: json.dumps(facts | {"sha256": _digest(facts, tensors)}, sort_keys=True)})
 
 
 def load_quantizer(path: str | Path) -> Quantizer:
@@ -53,7 +74,7 @@ def load_quantizer(path: str | Path) -> Quantizer:
     from safetensors import SafetensorError, safe_open
 
     file = _as_path(path)
-    if not file.is_file():
+    if not _is(Path.is_file, file):
         what = "is a folder; a quantizer is one file" if file.is_dir() else "does not exist"
         raise QuantizerFileError(f"{file} {what}. Write one with quantizer.save(path), or: hedgerow semantic-ids.")
     try:
@@ -94,17 +115,43 @@ def _digest(facts: dict[str, Any], tensors: dict[str, np.ndarray]) -> str:
     return content.hexdigest()
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Writes a file by way of another one beside it: whoever reads `path` sees what was there, or all that is new."""
-    new = path.with_name(f".{path.name}.{os.getpid()}-new")
+def write_whole(files: Mapping[Path, Callable[[BinaryIO], Any]]) -> None:
+    """Writes files by way of others beside them, which take their places, in order, once all are whole.
+
+    So whoever reads one of them sees what was there, or all that is new; and where one cannot be written, all stay as
+    they were.
+    """
+    made: dict[Path, Path] = {}
     try:
-        with open(new, "wb") as file:
-            write(file)
-        sync(new)
-        os.replace(new, path)
-        sync(path.parent)
+        for path, write in files.items():
+            # A name that no thread, and no process of another container, has too; short, as `path` may be long.
+            made[path] = path.with_name(f".{token_hex(8)}{NEW}")
+            with open(made[path], "xb") as file:
+                write(file)
+            sync(made[path])
+        for path, new in made.items():
+            os.replace(new, path)
+            sync(path.parent)
+            _sweep(path.parent)
     finally:
-        new.unlink(missing_ok=True)
+        for new in made.values():
+            new.unlink(missing_ok=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what processes that were killed have left a day ago or longer; others may still be writing."""
+    for stale in folder.glob(f".*{NEW}"):
+        with suppress(OSError):
+            if time.time() - stale.stat().st_mtime > DAY:
+                stale.unlink()
+
+
+def _is(what: Callable[[Path], bool], file: Path) -> bool:
+    try:
+        return what(file)
+    except (OSError, ValueError) as error:
+        # As a name that is too long, or in a folder that may not be read.
+        raise QuantizerFileError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
 
 
 def _as_path(path: str | Path) -> Path:

@@ -12,7 +12,7 @@ from hedgerow.errors import ArgumentError
 from hedgerow.index.build import Progress, ignore_progress
 from hedgerow.semantic.collisions import check_room, room_for, separating_codes
 from hedgerow.semantic.quantizer import METHODS, Quantizer
-from hedgerow.semantic.vectors import as_embeddings
+from hedgerow.semantic.vectors import as_array, as_embeddings
 from hedgerow.sids import MAX_CODEBOOK_SIZE, MAX_LEVELS
 
 if TYPE_CHECKING:
@@ -93,6 +93,10 @@ def semantic_ids(
     _check_number(iterations, "iterations", 1, 10_000)
     if separate_codes is not None:
         _check_number(separate_codes, "separate_codes", 1, MAX_CODEBOOK_SIZE)
+    if len(sizes) == MAX_LEVELS and (separate or separate_codes is not None):
+        raise ArgumentError(
+            f"a SID has at most {MAX_LEVELS} codes, and separate adds one: take {MAX_LEVELS - 1} levels."
+        )
     vectors = as_embeddings(embeddings)
     if not len(vectors):
         raise ArgumentError("there are no embeddings to train on: [0, D]. Encode with a quantizer that was trained.")
@@ -134,11 +138,16 @@ def _taken(quantizer: Quantizer, taken: Any) -> np.ndarray:
     sizes = (*quantizer.codebook_sizes, quantizer.separate_codes)
     given = getattr(taken, "codebook_sizes", sizes)
     sids = getattr(taken, "sids", taken)
-    matrix = np.asarray(sids() if callable(sids) else sids)
+    matrix = as_array(sids() if callable(sids) else sids, "taken")
     if matrix.ndim != 2 or matrix.shape[1] != len(sizes) or matrix.dtype.kind not in "iu" or len(given) != len(sizes):
         raise ArgumentError(
             f"taken must be SIDs of {len(sizes)} codes, the last one separating: integers [items, {len(sizes)}]; got "
             f"{matrix.dtype} of shape {matrix.shape}."
+        )
+    if tuple(given) != sizes:
+        raise ArgumentError(
+            f"taken has codebook_sizes {list(given)}, and SIDs of this quantizer {list(sizes)}. Give the SIDs that "
+            "this quantizer made; a catalog of them wants codebook_sizes= as they are here."
         )
     wide = matrix.astype(np.int64)
     if len(wide) and not ((wide >= 0) & (wide < np.asarray(sizes))).all():

@@ -10,7 +10,7 @@ import numpy as np
 
 from hedgerow.errors import ArgumentError
 from hedgerow.semantic.nearest import nearest
-from hedgerow.semantic.vectors import as_embeddings
+from hedgerow.semantic.vectors import LARGEST, as_array, as_embeddings
 from hedgerow.sids import MAX_CODEBOOK_SIZE, MAX_LEVELS
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 METHODS = ("residual", "product", "opq")
 BLOCK = 1 << 16
+# How many times as long as an embedding a codeword may be; how far from 1 a row of a rotation.
+LONGER = 4
+ROUGHLY = 0.01
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -49,10 +52,15 @@ class Quantizer:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ArgumentError(f"method must be {', '.join(METHODS[:-1])} or {METHODS[-1]}; got {self.method!r}.")
-        if not 1 <= len(self.codebooks) == len(self.codebook_sizes) <= MAX_LEVELS:
+        try:
+            books, sizes = tuple(self.codebooks), tuple(self.codebook_sizes)
+        except TypeError:
+            raise ArgumentError("codebooks and codebook_sizes must be sequences, one of each a level.") from None
+        if not 1 <= len(books) == len(sizes) <= MAX_LEVELS:
             raise ArgumentError("a quantizer has 1 to 255 codebooks, and as many codebook_sizes.")
-        codebooks = tuple(np.ascontiguousarray(codebook, np.float32) for codebook in self.codebooks)
-        for level, (codebook, size) in enumerate(zip(codebooks, self.codebook_sizes, strict=True)):
+        sizes = tuple(_whole(size, f"level {level}: codebook_sizes") for level, size in enumerate(sizes))
+        codebooks = tuple(_own(book, f"level {level}: the codebook") for level, book in enumerate(books))
+        for level, (codebook, size) in enumerate(zip(codebooks, sizes, strict=True)):
             fits = codebook.ndim == 2 and codebook.shape[1:] == codebooks[0].shape[1:] and codebook.shape[1] > 0
             if not fits or not 1 <= len(codebook) <= size <= MAX_CODEBOOK_SIZE or not np.isfinite(codebook).all():
                 raise ArgumentError(
@@ -61,16 +69,38 @@ class Quantizer:
                 )
         if (self.method == "opq") != (self.rotation is not None):
             raise ArgumentError("method 'opq' has a rotation, and the others have none.")
-        if self.separate_codes is not None and not 1 <= self.separate_codes <= MAX_CODEBOOK_SIZE:
-            raise ArgumentError(f"separate_codes must be 1 to {MAX_CODEBOOK_SIZE}; got {self.separate_codes}.")
+        if self.separate_codes is not None:
+            object.__setattr__(self, "separate_codes", _whole(self.separate_codes, "separate_codes"))
+            if len(sizes) == MAX_LEVELS:
+                raise ArgumentError(f"a SID has at most {MAX_LEVELS} codes, the separating one included.")
         object.__setattr__(self, "codebooks", codebooks)
+        object.__setattr__(self, "codebook_sizes", sizes)
+        self._check_lengths()
         if self.rotation is not None:
-            rotation = np.ascontiguousarray(self.rotation, np.float32)
-            if rotation.shape != (self.dim, self.dim) or not np.isfinite(rotation).all():
-                raise ArgumentError(f"the rotation must be [{self.dim}, {self.dim}]; got shape {rotation.shape}.")
-            object.__setattr__(self, "rotation", rotation)
+            object.__setattr__(self, "rotation", _own(self.rotation, "the rotation"))
+            self._check_rotation()
         for array in (*codebooks, *(() if self.rotation is None else (self.rotation,))):
             array.setflags(write=False)
+
+    def _check_lengths(self) -> None:
+        """Checks that no codeword is longer than embeddings, and what levels leave of them, can make it."""
+        most = LONGER * LARGEST * self.dim**0.5
+        for level, codebook in enumerate(self.codebooks):
+            lengths = np.sqrt((codebook.astype(np.float64) ** 2).sum(1))
+            if lengths.max() > most:
+                code = int(lengths.argmax())
+                raise ArgumentError(
+                    f"level {level}, code {code}: the codeword is {lengths[code]:.1e} long, and numbers of embeddings "
+                    f"up to {LARGEST:.0e} make none longer than {most:.1e}. Scale the embeddings down and train anew."
+                )
+
+    def _check_rotation(self) -> None:
+        shape = self.rotation.shape  # type: ignore[union-attr]
+        if shape != (self.dim, self.dim):
+            raise ArgumentError(f"the rotation must be [{self.dim}, {self.dim}]; got shape {shape}.")
+        lengths = np.sqrt((self.rotation.astype(np.float64) ** 2).sum(1))  # type: ignore[union-attr]
+        if not (np.abs(lengths - 1) < ROUGHLY).all():
+            raise ArgumentError("the rotation must be orthonormal: its rows are not 1 long.")
 
     @property
     def num_levels(self) -> int:
@@ -128,19 +158,18 @@ class Quantizer:
         return vectors if self.rotation is None else vectors @ self.rotation
 
     def _checked(self, codes: Any) -> np.ndarray:
-        matrix = np.asarray(codes)
+        matrix = as_array(codes, "codes")
         most = self.num_levels + (self.separate_codes is not None)
         if matrix.ndim != 2 or matrix.dtype.kind not in "iu" or not 1 <= matrix.shape[1] <= most:
             raise ArgumentError(
                 f"codes must be integers [items, 1 to {most}]; got {matrix.dtype} of shape {matrix.shape}."
             )
-        for level, column in enumerate(matrix.T[: self.num_levels]):
-            known = len(self.codebooks[level])
+        known_codes = [*map(len, self.codebooks), self.separate_codes or 0]
+        for level, column in enumerate(matrix.T):
+            known, kind = known_codes[level], "that were trained" if level < self.num_levels else "that separate items"
             if len(column) and not (column.min() >= 0 and column.max() < known):
                 row = int(np.argmax((column < 0) | (column >= known)))
-                raise ArgumentError(
-                    f"row {row}, level {level}: code {column[row]} is not one of the {known:,} that were trained."
-                )
+                raise ArgumentError(f"row {row}, level {level}: code {column[row]} is not one of the {known:,} {kind}.")
         return matrix
 
     def assign(self, embeddings: Any, *, taken: Any = None) -> SemanticIds:
@@ -194,3 +223,18 @@ def rotated(vectors: np.ndarray, rotation: np.ndarray) -> np.ndarray:
     """Returns vectors float32 [N, D] rotated, each the same whatever rows stand beside it."""
     # In float64, whose errors are far below what the result is rounded to.
     return (vectors.astype(np.float64) @ rotation.T.astype(np.float64)).astype(np.float32)
+
+
+def _whole(value: Any, what: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 1 <= value <= MAX_CODEBOOK_SIZE:
+        raise ArgumentError(f"{what} must be a whole number from 1 to {MAX_CODEBOOK_SIZE}; got {value!r}.")
+    return int(value)
+
+
+def _own(values: Any, what: str) -> np.ndarray:
+    """Returns a copy as float32: the caller may go on to change what he gave."""
+    array = as_array(values, what)
+    if array.dtype.kind not in "fiu":
+        raise ArgumentError(f"{what} must be numbers, as float32; got an array of {array.dtype}.")
+    with np.errstate(over="ignore"):
+        return np.array(array, np.float32, order="C")

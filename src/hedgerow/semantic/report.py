@@ -188,8 +188,9 @@ def _perplexity(counts: np.ndarray) -> float:
 
 
 def _numbered(categories: Any, items: int) -> np.ndarray:
-    """Returns a number int64 [N] for each category, -1 for none."""
+    """Returns a number int64 [N] for each category, -1 for none: null or NaN."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     from hedgerow.columns import as_column, sortable
 
@@ -198,6 +199,8 @@ def _numbered(categories: Any, items: int) -> np.ndarray:
         raise ArgumentError(f"categories must be {items:,} values, one an item; got {len(column):,}.")
     if pa.types.is_nested(column.type):
         raise ArgumentError(f"categories must be one value an item; got {column.type}. Take the first of each list.")
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), None, column)  # type: ignore[attr-defined]
     encoded = column.dictionary_encode()
     return encoded.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +20,8 @@ SAMPLE_PER_CODE = 256
 STEPS = 10
 START_PER_CODE = 16
 AXES_SAMPLE = 1 << 14
+# Embeddings below are scaled up for training.
+SMALL = 1e-6
 
 
 def train_quantizer(
@@ -50,8 +52,11 @@ def train_quantizer(
     """
     faiss = _faiss()
     sample = _sample(embeddings, max(SAMPLE, SAMPLE_PER_CODE * max(sizes)), seed)
+    power = _power(sample)
+    sample = np.ldexp(sample, power) if power else sample
     if method == "residual":
-        return Quantizer(method, _residual(faiss, sample.copy(), sizes, seed, iterations, progress), sizes)
+        codebooks = _residual(faiss, sample.copy(), sizes, seed, iterations, progress)
+        return Quantizer(method, _scaled(codebooks, -power), sizes)
     if sample.shape[1] % len(sizes):
         divisors = [str(levels) for levels in range(1, sample.shape[1] + 1) if sample.shape[1] % levels == 0]
         raise ArgumentError(
@@ -67,7 +72,17 @@ def train_quantizer(
     for level, part in enumerate(np.split(sample, len(sizes), axis=1)):
         progress(f"level {level}", level, len(sizes))
         codebooks.append(_kmeans(faiss, np.ascontiguousarray(part), sizes[level], _seed(seed, level), iterations))
-    return Quantizer(method, tuple(codebooks), sizes, rotation)
+    return Quantizer(method, _scaled(codebooks, -power), sizes, rotation)
+
+
+def _power(vectors: np.ndarray) -> int:
+    """Returns which power of two makes very small vectors about 1, of which float32 can hold the squares; else 0."""
+    largest = max(float(vectors.max()), -float(vectors.min()))
+    return 1 - int(np.frexp(largest)[1]) if 0 < largest < SMALL else 0
+
+
+def _scaled(codebooks: Sequence[np.ndarray], power: int) -> tuple[np.ndarray, ...]:
+    return tuple(np.ldexp(codebook, power) if power else codebook for codebook in codebooks)
 
 
 def _residual(

@@ -49,6 +49,18 @@ def _as_array(values: Any) -> np.ndarray:
         raise ArgumentError(f"embeddings must be a matrix of numbers, [items, dimensions]; {error}.") from None
 
 
+def as_array(values: Any, what: str) -> np.ndarray:
+    """Returns values as a NumPy array.
+
+    Raises:
+        ArgumentError: naming `what`, where they are none, as rows of several lengths are not.
+    """
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError, OverflowError):
+        raise ArgumentError(f"{what} must be numbers, in rows of one length; got {values!r:.60}.") from None
+
+
 def _check(block: np.ndarray, begin: int) -> None:
     # NaN is never within a limit. As Python's floats: float16 has no number as large as the limit.
     if not len(block) or (float(np.max(block)) <= LARGEST and float(np.min(block)) >= -LARGEST):
