@@ -254,7 +254,7 @@ def test_the_largest_numbers_and_empty_runs():
     "asked",
     [
         lambda: metrics.estimate([1.0], seed=-1),
-        lambda: metrics.estimate([1.0], level="all"),
+        lambda: metrics.estimate([1.0], level="all"),  # pyright: ignore[reportArgumentType]
         lambda: metrics.estimate(["1"]),
         lambda: metrics.summary([[1, 2], [1]]),
         lambda: metrics.recall("first", 1),

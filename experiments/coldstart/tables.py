@@ -23,17 +23,20 @@ class Shop:
         texts: N texts: "title;price;brand;department;category;...", some parts missing.
         first_seen: float64 [N], unix seconds of an item's earliest interaction; -inf where unknown, so that it is old.
         histories: U arrays of item numbers, oldest first.
+        labels: N categories, where the table has them.
     """
 
     ids: list[str]
     texts: list[str]
     first_seen: np.ndarray
     histories: list[np.ndarray]
+    labels: list[str | None] | None = None
 
     @cached_property
     def categories(self) -> np.ndarray:
         """int64 [N]: items of one category, all the way down, have one number."""
-        return np.unique([category(text) for text in self.texts], return_inverse=True)[1]
+        names = [category(text) for text in self.texts] if self.labels is None else [str(name) for name in self.labels]
+        return np.unique(names, return_inverse=True)[1]
 
 
 def category(text: str) -> str:
@@ -44,7 +47,7 @@ def category(text: str) -> str:
 
 
 def load(folder: Path) -> Shop:
-    """Reads `items.parquet` (item, text, first_ts; asin as id) and `interactions.parquet` (user, item, pos)."""
+    """Reads `items.parquet` (item, text, first_ts; asin, category) and `interactions.parquet` (user, item, pos)."""
     for name in ("items.parquet", "interactions.parquet"):
         if not (folder / name).exists():
             raise SystemExit(f"{folder / name} is not there. README.md says how to make it with convert.py.")
@@ -58,4 +61,5 @@ def load(folder: Path) -> Shop:
     events = events.sort_by([("user", "ascending"), ("pos", "ascending")])
     users, taken = events.column("user").to_numpy(), events.column("item").to_numpy()
     histories = np.split(taken, np.flatnonzero(np.diff(users)) + 1) if len(users) else []
-    return Shop(ids, items.column("text").to_pylist(), first, histories)
+    labels = items.column("category").to_pylist() if "category" in items.column_names else None
+    return Shop(ids, items.column("text").to_pylist(), first, histories, labels)

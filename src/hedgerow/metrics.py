@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from hedgerow.columns import as_column
 from hedgerow.decode.step import is_count
 from hedgerow.errors import ArgumentError
 from hedgerow.results import Results
@@ -72,8 +71,12 @@ def _plain_ids(targets: Any) -> list[Any]:
     if isinstance(targets, np.ndarray):
         if targets.ndim != 1:
             raise ArgumentError(f"targets must be one id a request; got an array of shape {targets.shape}.")
+        if targets.dtype.kind not in "mM":
+            return targets.tolist()
+        from hedgerow.columns import as_column
+
         # NumPy would make nanoseconds numbers.
-        return as_column(targets, "targets").to_pylist() if targets.dtype.kind in "mM" else targets.tolist()
+        return as_column(targets, "targets").to_pylist()
     if hasattr(targets, "to_pylist"):
         return targets.to_pylist()
     return [_plain(target) for target in targets]

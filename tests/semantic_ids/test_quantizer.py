@@ -244,13 +244,13 @@ def test_what_the_caller_gave_stays_his():
     quantizer = hr.Quantizer("opq", [book], [np.int64(4)], rotation, np.int64(5))  # type: ignore[arg-type]
     book[:], rotation[:] = 7, 7
     assert quantizer.codebooks[0].tolist() == [[1, 1]] * 2
-    assert quantizer.rotation.tolist() == [[1, 0], [0, 1]]
+    assert quantizer.rotation.tolist() == [[1, 0], [0, 1]]  # pyright: ignore[reportOptionalMemberAccess]
     assert (quantizer.codebook_sizes, quantizer.separate_codes) == ((4,), 5)
     assert [type(size) for size in (*quantizer.codebook_sizes, quantizer.separate_codes)] == [int, int]
 
 
 def test_numpy_sizes_are_saved(tmp_path):
-    hr.Quantizer("residual", (np.ones((2, 2)),), (np.int64(4),), None, np.int32(5)).save(tmp_path / "q")
+    hr.Quantizer("residual", (np.ones((2, 2)),), (np.int64(4),), None, np.int32(5)).save(tmp_path / "q")  # pyright: ignore[reportArgumentType]
     assert hr.Quantizer.load(tmp_path / "q").codebook_sizes == (4,)
 
 
