@@ -46,8 +46,12 @@ def test_blocks_of_both_kinds_are_there():
 
 
 def test_what_is_claimed_is_asserted():
-    """Every block of Python that is not a definition alone holds something that can fail."""
+    """Every block of Python holds something that can fail."""
     assert all("\nassert " in block or block.startswith("assert ") for kind, block in BLOCKS if kind == "python")
+
+
+def test_nothing_is_left_to_be_filled_in():
+    assert "@@" not in TEXT
 
 
 def test_links_lead_somewhere():
