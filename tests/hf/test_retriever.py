@@ -391,7 +391,7 @@ class TestArguments:
     def test_what_does_not_fit_together(self):
         with pytest.raises(hr.ArgumentError, match="a TokenMap\\), or a tokenizer"):
             Retriever(model_of("llama"), index())
-        with pytest.raises(hr.ArgumentError, match="a TrieIndex; got Catalog"):
+        with pytest.raises(hr.ArgumentError, match="a TrieIndex, or the Version of a LiveIndex; got Catalog"):
             Retriever(model_of("llama"), catalog(), TOKENS)  # type: ignore[arg-type]
         with pytest.raises(hr.ArgumentError, match="SIDs of 3 codes, but the token map has 2 levels"):
             Retriever(model_of("llama"), index(), hr.TokenMap.from_offsets([200, 230], CODES))
