@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from rich.text import Text
+
 HEADER = """\
 # Command line
 
-`hedgerow` builds, checks and changes indexes, runs models, and measures. Every command has `--help`. Commands with
-`--json` print machine-readable output. This page is generated from the application.
+`hedgerow` builds, checks and updates indexes, runs models, and runs benchmarks. Every command accepts `--help`. Commands
+with `--json` print machine-readable output. This page is generated from the application.
 """
-# Markup of rich, such as [bold] or [/dim].
-MARKUP = re.compile(r"\[/?[a-z][a-z ]*\]|\[/\]")
-# What a help record appends to the text of an option: [default: 10; x>=1], [required].
-BRACKETS = re.compile(r"\s*\[((?:required|default|env var|\d|x\s*[<>])[^\]]*)\]$")
 
 
 def cli_page() -> str:
@@ -23,72 +21,61 @@ def cli_page() -> str:
 
     from hedgerow.cli.main import app
 
-    return "\n".join([HEADER, *_sections(get_command(app), "hedgerow", 2)]) + "\n"
+    root = get_command(app)
+    lines = [HEADER, *_options_of(root, "hedgerow")]
+    for name, command in root.commands.items():  # type: ignore[attr-defined]
+        lines += _sections(command, f"hedgerow {name}", 2)
+    return "\n".join(lines) + "\n"
 
 
 def _sections(command: Any, path: str, depth: int) -> list[str]:
-    """The sections of a command and, in order, of its subcommands."""
-    lines = _section(command, path, depth)
+    """The sections of a command and of its subcommands."""
+    if command.hidden:
+        return []
+    lines = [f"{'#' * depth} {path}", "", _prose(command.help or ""), "", *_options_of(command, path)]
     for name, child in getattr(command, "commands", {}).items():
-        if not child.hidden:
-            # All commands have the same two heading depths, so that the table of contents shows each of them.
-            lines += _sections(child, f"{path} {name}", 2 if depth == 2 and _is_group(child) else 3)
+        lines += _sections(child, f"{path} {name}", depth + 1)
     return lines
 
 
-def _section(command: Any, path: str, depth: int) -> list[str]:
+def _options_of(command: Any, path: str) -> list[str]:
+    """The usage, the arguments, the options and the example of a command."""
     # Resilient parsing makes a context without reading arguments or running callbacks.
     context = command.make_context(path, [], resilient_parsing=True)
     usage = " ".join([path, *command.collect_usage_pieces(context)])
-    usage = re.sub(r"[{}]", "", usage)
-    records = [(param, param.get_help_record(context)) for param in command.get_params(context)]
-    shown = [(param, record) for param, record in records if record and "--help" not in param.opts]
-    arguments = [record for param, record in shown if param.param_type_name == "argument"]
-    options = [record for param, record in shown if param.param_type_name == "option"]
-    lines = [f"{'#' * depth} {path}", "", _text(command.help or ""), "", "```text", usage, "```", ""]
-    lines += _table("Argument", arguments) + _table("Option", options)
-    if command.epilog:
-        lines += _epilog(command.epilog)
+    lines = ["```text", re.sub(r"[{}]", "", usage), "```", ""]
+    for kind in ("argument", "option"):
+        rows = [
+            _row(param, record)
+            for param in command.get_params(context)
+            if param.param_type_name == kind and "--help" not in param.opts
+            if (record := param.get_help_record(context))
+        ]
+        if rows:
+            lines += [f"| {kind.capitalize()} | Description | Default, range |", "| --- | --- | --- |", *rows, ""]
+    epilog = _plain(command.epilog or "")
+    if epilog.startswith("Example:"):
+        lines += ["```sh", epilog.removeprefix("Example:").strip(), "```", ""]
+    elif epilog:
+        lines += [_prose(epilog), ""]
     return lines
 
 
-def _table(kind: str, records: list[tuple[str, str]]) -> list[str]:
-    if not records:
-        return []
-    rows = [f"| {kind} | Description | Default or range |", "| --- | --- | --- |"]
-    for declaration, help_text in records:
-        text = _text(help_text)
-        bracket = BRACKETS.search(text)
-        limits = "" if bracket is None else _limits(bracket[1])
-        text = text if bracket is None else text[: bracket.start()]
-        rows.append(f"| {_cell(_code(declaration))} | {_cell(text)} | {_cell(limits)} |")
-    return [*rows, ""]
+def _row(param: Any, record: tuple[str, str]) -> str:
+    spellings = ", ".join(f"`{spelling}`" for spelling in record[0].split(", "))
+    # A record is the help text and, in brackets, what applies: "Items.  [default: 10; x>=1]".
+    applies = record[1].removeprefix(param.help or "").strip().removeprefix("[").removesuffix("]")
+    parts = [part.removeprefix("default: ") for part in applies.split("; ") if part]
+    limits = "; ".join(part if part == "required" else f"`{part}`" for part in parts)
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in (spellings, _prose(param.help or ""), limits)) + " |"
 
 
-def _limits(text: str) -> str:
-    return "; ".join(part if part == "required" else f"`{part.removeprefix('default: ')}`" for part in text.split("; "))
+def _prose(help_text: str) -> str:
+    """Help text as Markdown: flags as code, and nothing that would be taken for HTML or a link."""
+    escaped = re.sub(r"([\[\]<*_])", r"\\\1", " ".join(_plain(help_text).split()))
+    return re.sub(r"(?<![`\w-])(--[a-z][\w-]*)", r"`\1`", escaped)
 
 
-def _code(declaration: str) -> str:
-    """`-o, --output <path>` with each spelling as code."""
-    return ", ".join(f"`{part}`" for part in declaration.split(", "))
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", r"\|").replace("\n", " ")
-
-
-def _text(help_text: str) -> str:
-    plain = MARKUP.sub("", help_text.strip())
-    return re.sub(r"(?<![`\w])(--[a-z][\w-]*)", r"`\1`", plain).replace("<", "&lt;")
-
-
-def _epilog(epilog: str) -> list[str]:
-    plain = MARKUP.sub("", epilog.strip())
-    if plain.startswith("Example:"):
-        return ["```sh", plain.removeprefix("Example:").strip(), "```", ""]
-    return [_text(plain), ""]
-
-
-def _is_group(command: Any) -> bool:
-    return bool(getattr(command, "commands", None))
+def _plain(help_text: str) -> str:
+    """Help text without the markup of rich."""
+    return Text.from_markup(help_text).plain.strip()

@@ -52,7 +52,7 @@ def test_command_line_reference_has_every_command():
     page = load("cli_reference").cli_page()
     for heading in ("## hedgerow build", "## hedgerow live", "### hedgerow live add", "## hedgerow semantic-ids"):
         assert f"{heading}\n" in page
-    assert "--codebook-sizes" in page
+    assert "| `--codebook-sizes" in page
     assert "[/" not in page
 
 
