@@ -10,8 +10,8 @@ from rich.text import Text
 HEADER = """\
 # Command line
 
-`hedgerow` builds, checks and updates indexes, runs models, and runs benchmarks. Every command accepts `--help`. Commands
-with `--json` print machine-readable output. This page is generated from the application.
+`hedgerow` builds, checks and updates indexes, runs models, and runs benchmarks. Every command accepts `--help`.
+Commands with `--json` print machine-readable output. This page is generated from the application.
 """
 
 

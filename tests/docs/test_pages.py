@@ -5,6 +5,7 @@ The blocks of one page run in order, in an empty folder; its Python blocks share
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -17,16 +18,38 @@ import pytest
 import hedgerow as hr
 
 ROOT = Path(__file__).parents[2]
-PAGES = {page.relative_to(ROOT).as_posix(): page for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]}
-# Every block that does not run: page and first line -> reason. Such a block has .no-run in its fence.
+PAGES = {
+    page.relative_to(ROOT).as_posix(): page for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+}
+# Every block that does not run: page and first line, without its comment -> reason. Its fence has .no-run.
+GPU = "needs an NVIDIA GPU"
 NOT_RUN = {
-    ("docs/index.md", "pip install .            # NumPy only"): "installs packages",
-    ("docs/performance.md", "pip install 'hedgerow[bench,torch,jax]'"): "installs packages; the benchmarks take hours",
+    ("README.md", "pip install torch --index-url https://download.pytorch.org/whl/cpu"): "installs packages",
+    ("README.md", "make demo"): "installs packages",
+    ("README.md", 'hedgerow demo --prompt "Recommend me a western"'): "takes minutes",
+    ("docs/index.md", "pip install ."): "installs packages",
+    ("docs/performance.md", "pip install 'hedgerow[bench,torch,jax]'"): "installs packages and takes hours",
+    ("docs/how-to/jax.md", "from functools import partial"): "needs 8 devices",
+    ("docs/how-to/gpu.md", 'device_index = index.to("torch", device="cuda")'): GPU,
+    (
+        "docs/how-to/gpu.md",
+        'logits = [torch.empty(8, 1 if level == 0 else 70, 2048, device="cuda") for level in range(index.num_levels)]',
+    ): GPU,
+    (
+        "docs/how-to/gpu.md",
+        'device_index = index.to("torch", device="cuda", capacity=hr.Capacity.of(index, headroom=1.5))',
+    ): GPU,
+    (
+        "docs/how-to/gpu.md",
+        'retriever = Retriever(model.to("cuda"), index, tokens, cuda_graphs=True)',
+    ): GPU,
 }
 RUN = ("python", "sh")
 # A fence of any other language would go untested.
 LANGUAGES = {*RUN, "text", "json", "yaml", "toml"}
-FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,})(?P<info>[^`\n]*)\n(?P<body>.*?)^(?P=indent)(?P=fence) *$", re.S | re.M)
+FENCE = re.compile(
+    r"^(?P<indent> *)(?P<fence>`{3,})(?P<info>[^`\n]*)\n(?P<body>.*?)^(?P=indent)(?P=fence) *$", re.S | re.M
+)
 LINK = re.compile(r"!?\[(?:[^\[\]]|\[[^\]]*\])*\]\((?P<target>[^)\s]+)(?: \"[^\"]*\")?\)")
 # Pages that the build generates: docs/_scripts/hooks.py.
 GENERATED = {"docs/reference/cli.md", "docs/reference/errors.md"}
@@ -50,7 +73,7 @@ class Block:
 
     @property
     def first_line(self) -> str:
-        return self.body.strip().splitlines()[0] if self.body.strip() else ""
+        return self.body.strip().partition("\n")[0].partition("  #")[0].rstrip()
 
 
 def blocks_of(page: str) -> list[Block]:
@@ -108,9 +131,7 @@ def test_fences_are_known(page):
 
 
 def test_blocks_that_do_not_run_are_listed():
-    marked = {
-        (block.page, block.first_line) for page in PAGES for block in blocks_of(page) if "no-run" in block.info
-    }
+    marked = {(block.page, block.first_line) for page in PAGES for block in blocks_of(page) if "no-run" in block.info}
     assert marked == set(NOT_RUN)
 
 
@@ -156,11 +177,19 @@ def test_pages_keep_to_the_site(page):
     assert [target for target in outside if not target.endswith((".png", ".svg"))] == []
 
 
-def test_commands_of_the_readme_exist():
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_that_do_not_run_exist(page):
+    """The commands and flags of shell blocks that do not run are those of the application."""
     from typer.main import get_command
 
     from hedgerow.cli.main import app
 
-    verbs = set(get_command(app).commands)  # type: ignore[attr-defined]
-    text = PAGES["README.md"].read_text("utf-8")
-    assert set(re.findall(r"^hedgerow ([a-z][\w-]*)", text, re.MULTILINE)) <= verbs
+    for block in blocks_of(page):
+        if block.language == "sh" and not block.runs:
+            for line in re.findall(r"^hedgerow .*", block.body.replace("\\\n", " "), re.MULTILINE):
+                command, words = get_command(app), shlex.split(line, comments=True)[1:]
+                while words and words[0] in getattr(command, "commands", {}):
+                    command = command.commands[words.pop(0)]  # type: ignore[attr-defined]
+                assert not hasattr(command, "commands"), line
+                known = {spelling for param in command.params for spelling in param.opts}
+                assert {word for word in words if re.match(r"--?[a-z]", word)} <= known, line
