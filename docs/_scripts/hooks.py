@@ -18,7 +18,9 @@ GENERATED = {"reference/cli.md": cli_page, "reference/errors.md": errors_page}
 # A picture that lies elsewhere in the repository: ![text](../benchmarks/results/figure.png).
 OUTSIDE_PICTURE = re.compile(r"(!\[[^\]]*\]\()((?:\.\./)+[\w./-]+\.(?:png|svg))\)")
 # An element that makes a browser load something from another host.
-REMOTE = re.compile(r"<(?!a\b)\w+[^>]*\s(?:src|href|data|poster)=[\"']?(?:https?:)?//[^>]*>", re.IGNORECASE)
+REMOTE = re.compile(r"<(?!a\b)\w+[^>]*\s(?:src|srcset|href|data|poster)=[\"']?(?:https?:)?//[^>]*>", re.IGNORECASE)
+STYLE = re.compile(r"<style\b.*?</style>", re.DOTALL | re.IGNORECASE)
+REMOTE_STYLE = re.compile(r"(?:@import|url\()[\s\"'(]*(?:https?:)?//[^;)]*")
 MERMAID = re.compile(r"class=[\"'][^\"']*\bmermaid\b")
 
 
@@ -59,11 +61,12 @@ def on_post_build(config: MkDocsConfig) -> None:
     found = problems(lambda name: name.path in anchors)
     for path, text in pages.items():
         remote = [match[0][:120] for match in REMOTE.finditer(text)]
+        remote += [match for style in STYLE.findall(text) for match in REMOTE_STYLE.findall(style)]
         remote += ["a Mermaid diagram, whose script is loaded from a CDN"] if MERMAID.search(text) else []
         found += [f"{path.relative_to(site)} loads from another host: {element}" for element in remote]
     for path in sorted(site.rglob("*.css")):
-        if re.search(r"(?:@import|url\()\s*[\"'(]*(?:https?:)?//", path.read_text("utf-8")):
-            found.append(f"{path.relative_to(site)} loads from another host.")
+        remote = REMOTE_STYLE.findall(path.read_text("utf-8"))
+        found += [f"{path.relative_to(site)} loads from another host: {element}" for element in remote]
     if found:
         raise PluginError("\n".join([f"{len(found)} problems in the documentation:", *found]))
 
