@@ -1,6 +1,7 @@
 """Constrained decoding for generative retrieval: a language model that can only name items that exist."""
 
 from hedgerow import metrics
+from hedgerow._version import __version__
 from hedgerow.audit import Coverage, removed_mass
 from hedgerow.catalog import Catalog
 from hedgerow.constraints import ConstraintSet
@@ -33,8 +34,6 @@ from hedgerow.semantic.embed import embed_texts
 from hedgerow.semantic.ids import SemanticIds, semantic_ids
 from hedgerow.semantic.quantizer import Quantizer
 from hedgerow.tokens import TokenMap
-
-__version__ = "0.1.0"
 
 __all__ = [
     "ArgumentError",
