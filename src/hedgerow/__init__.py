@@ -1,7 +1,7 @@
 """Constrained decoding for generative retrieval: a language model that can only name items that exist."""
 
 from hedgerow import metrics
-from hedgerow._version import __version__
+from hedgerow._version import __version__ as __version__
 from hedgerow.audit import Coverage, removed_mass
 from hedgerow.catalog import Catalog
 from hedgerow.constraints import ConstraintSet
