@@ -109,13 +109,13 @@ def mixed_problems(run: Run) -> Iterator[tuple[str, Problem]]:
 def check_search(problem: Problem, dtype: torch.dtype, normalize: Any) -> None:
     """Every step by Triton has the definition's scores, and its codes, states and parents are what they say."""
     index, width = problem.on_device, problem.case.beam_width
-    beams = hr.start(index, problem.case.batch)
+    beams = hr.init_beams(index, problem.case.batch)
     for logits in (level.to(dtype) for level in problem.logits):
         options = {"beam_width": width, "normalize": normalize}
-        expected = hr.step(index, beams, logits, backend="array", **options)
-        after = hr.step(index, beams, logits, backend="triton", **options)
+        expected = hr.step(index, beams, logits, kernel="array", **options)
+        after = hr.step(index, beams, logits, kernel="triton", **options)
         torch.testing.assert_close(after.scores, expected.scores, rtol=1e-5, atol=1e-4)
-        assert (after.n_valid == expected.n_valid).all(), "other beams are live"
+        assert (after.num_valid == expected.num_valid).all(), "other beams are live"
         assert (after.scores[:, 1:] <= after.scores[:, :-1]).all(), "scores are not sorted"
         live = after.states >= 0
         history = torch.take_along_dim(beams.codes, after.parents.long()[..., None], 1)
@@ -131,9 +131,9 @@ def check_search(problem: Problem, dtype: torch.dtype, normalize: Any) -> None:
 
 def decode(problem: Problem, backend: Any, step: Callable = hr.step) -> hr.Beams:
     """Runs all levels."""
-    beams = hr.start(problem.on_device, problem.case.batch)
+    beams = hr.init_beams(problem.on_device, problem.case.batch)
     for logits in problem.logits:
-        beams = step(problem.on_device, beams, logits, beam_width=problem.case.beam_width, backend=backend)
+        beams = step(problem.on_device, beams, logits, beam_width=problem.case.beam_width, kernel=backend)
     return beams
 
 

@@ -115,7 +115,7 @@ def searches(retriever: Retriever, prompts: list[list[int]], beam_width: int) ->
         return TreeDecoder(retriever.model, retriever.masking, ids, lengths, beam_width)  # type: ignore[arg-type]
 
     def free() -> hr.Beams:
-        follow, beams = decoder(), hr.start(retriever.device_index, len(prompts))
+        follow, beams = decoder(), hr.init_beams(retriever.device_index, len(prompts))
         for level in range(LEVELS):
             beams = unconstrained(beams, retriever.model.code_logits(follow(beams), level), beam_width)
         return beams

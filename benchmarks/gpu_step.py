@@ -100,10 +100,10 @@ Step = Callable[[Any, torch.Tensor, int], Any]
 
 def methods_of(problem: Problem, compiled: bool) -> Iterator[tuple[str, Any, Step]]:
     """Yields name, state at the root, and step of every method."""
-    index, start = problem.on_device, hr.start(problem.on_device, problem.case.batch)
+    index, start = problem.on_device, hr.init_beams(problem.on_device, problem.case.batch)
 
     def by(backend: Any) -> Step:
-        return lambda beams, logits, width: hr.step(index, beams, logits, beam_width=width, backend=backend)
+        return lambda beams, logits, width: hr.step(index, beams, logits, beam_width=width, kernel=backend)
 
     yield OURS, start, by("triton")
     others = [("hedgerow, array", start, by("array")), ("unconstrained", start, unconstrained), *published(problem)]
@@ -155,7 +155,7 @@ def time_method(run: Run, problem: Problem, costs: Costs, name: str, start: Any,
 
 def launches_of(problem: Problem, level: int) -> int:
     """Returns how many kernels the Triton step launches at a level."""
-    from hedgerow.decode.triton import plan_step
+    from hedgerow.decode.kernels.triton import plan_step
 
     case, shape = problem.case, problem.index.levels[level]
     plan = plan_step(

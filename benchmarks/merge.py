@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 import hedgerow as hr
+from hedgerow.index.trie import leaf_arrays
 
 LEVELS, CODEBOOK = 8, 2048
 
@@ -30,7 +31,7 @@ def timed(seconds: list[float], action: Callable[[], Any]) -> Any:
 def same(left: hr.TrieIndex, right: hr.TrieIndex) -> bool:
     """Whether two indexes have the same arrays and items."""
     pairs = [(a.arrays, b.arrays) for a, b in zip(left.levels, right.levels, strict=True)]
-    pairs.append((left.leaf_arrays, right.leaf_arrays))
+    pairs.append((leaf_arrays(left), leaf_arrays(right)))
     arrays = all(
         mine.keys() == theirs.keys()
         and all(mine[name].dtype == theirs[name].dtype and np.array_equal(mine[name], theirs[name]) for name in mine)

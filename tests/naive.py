@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import hedgerow as hr
+from hedgerow.index.trie import Trie, leaf_arrays
 
 Prefix = tuple[int, ...]
 
@@ -35,12 +36,12 @@ class NaiveTrie:
         return [item for _, item in sorted(zip(self.rows, ids, strict=True))]
 
 
-def same_trie(left: hr.TrieIndex, right: hr.TrieIndex) -> bool:
+def same_trie(left: Trie, right: Trie) -> bool:
     """Whether two indexes have the same arrays, of the same types."""
 
-    def flat(index: hr.TrieIndex) -> list:
+    def flat(index: Trie) -> list:
         arrays = [(at, name, array) for at, level in enumerate(index.levels) for name, array in level.arrays.items()]
-        arrays += [(-1, name, array) for name, array in index.leaf_arrays.items()]
+        arrays += [(-1, name, array) for name, array in leaf_arrays(index).items()]
         return [(at, name, array.dtype, array.shape, array.tolist()) for at, name, array in arrays]
 
     return (

@@ -36,7 +36,7 @@ def array_of(backend: str, array: np.ndarray) -> Any:
 
 def stepper(backend: str, kernel: Any = "auto") -> Callable[..., hr.Beams]:
     """Returns hr.step as its users would run it: jitted in JAX, where op by op is slow."""
-    step = partial(hr.step, backend=kernel)
+    step = partial(hr.step, kernel=kernel)
     if backend != "jax":
         return step
     jax = pytest.importorskip("jax")
@@ -84,9 +84,9 @@ def search(
     """beam_search by a kernel of KERNELS, or by a framework's own choice, with its step as users would run it."""
     backend, _, name = kernel.partition("-")
     device_index = index.to(backend)
-    options["constraints"] = hr.constrain(device_index, batch_size, constraints=constraints, exclude=exclude)
+    options["constraints"] = hr.prepare_constraints(device_index, batch_size, constraints=constraints, exclude=exclude)
     step = stepper(backend, name or "auto")
-    beams = hr.start(device_index, batch_size)
+    beams = hr.init_beams(device_index, batch_size)
     for _ in range(index.num_levels):
         beams = step(device_index, beams, array_of(backend, model(beams)), **options)
     return beams

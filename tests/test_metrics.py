@@ -32,7 +32,7 @@ def test_ranks():
 def test_ranks_of_a_search():
     index = hr.build_index(hr.Catalog([[0, 1], [1, 0], [1, 1]], item_ids=["a", "b", "c"]))
     beams = hr.beam_search(index, lambda beams: np.zeros((*beams.states.shape, 2)), batch_size=2, beam_width=3)
-    found = index.items(beams)
+    found = index.results(beams)
     order = found[0].item_ids
     assert metrics.ranks(found, [order[2], "of another shop"]).tolist() == [3, inf]
 
@@ -108,7 +108,7 @@ def test_against_a_loop(ranks, k):
 
 def test_summary_names_what_the_table_has():
     assert list(metrics.summary([1, 2, inf])) == ["Recall@1", "Recall@5", "Recall@10", "Recall@20", "NDCG@10", "MRR"]
-    assert list(metrics.random_summary(5)) == list(metrics.summary([1.0]))
+    assert list(metrics.random_baseline(5)) == list(metrics.summary([1.0]))
 
 
 def test_runs_are_averaged_within_a_request():
@@ -122,7 +122,7 @@ def test_runs_are_averaged_within_a_request():
 
 
 def test_random_summary_by_hand():
-    found = metrics.random_summary(4, ks=[1, 3, 10], ndcg_at=2)
+    found = metrics.random_baseline(4, ks=[1, 3, 10], ndcg_at=2)
     assert found["Recall@1"] == 0.25
     assert found["Recall@3"] == 0.75
     assert found["Recall@10"] == 1
@@ -133,23 +133,23 @@ def test_random_summary_by_hand():
 @pytest.mark.parametrize("candidates", [1, 7, 100, 1000])
 @pytest.mark.parametrize("k", [1, 5, 20])
 def test_chance_of_recall_is_k_of_n(candidates, k):
-    assert metrics.random_summary(candidates, ks=[k])[f"Recall@{k}"] == pytest.approx(min(1, k / candidates))
+    assert metrics.random_baseline(candidates, ks=[k])[f"Recall@{k}"] == pytest.approx(min(1, k / candidates))
 
 
 def test_random_summary_is_that_of_random_orders():
     rng = np.random.default_rng(1)
     ranks = metrics.ranks_of_scores(rng.random((10_000, 30)), rng.integers(0, 30, 10_000))
     measured = {name: value.mean for name, value in metrics.summary(ranks, ks=[1, 10]).items()}
-    assert measured == pytest.approx(metrics.random_summary(30, ks=[1, 10]), abs=0.015)
+    assert measured == pytest.approx(metrics.random_baseline(30, ks=[1, 10]), abs=0.015)
 
 
 def test_estimate_of_a_constant_and_of_one_value():
-    assert metrics.estimate([0.25] * 9) == metrics.Estimate(0.25, 0.25, 0.25)
-    assert metrics.estimate([0.7]) == metrics.Estimate(0.7, 0.7, 0.7)
+    assert metrics.bootstrap_ci([0.25] * 9) == metrics.Estimate(0.25, 0.25, 0.25)
+    assert metrics.bootstrap_ci([0.7]) == metrics.Estimate(0.7, 0.7, 0.7)
 
 
 def test_of_no_values_all_is_nan():
-    none = metrics.estimate([])
+    none = metrics.bootstrap_ci([])
     assert all(isnan(value) for value in (none.mean, none.low, none.high))
     assert all(isnan(value.mean) for value in metrics.summary([]).values())
     assert all(isnan(value.mean) for value in metrics.summary(np.zeros((3, 0))).values())
@@ -161,23 +161,23 @@ def test_estimate_by_its_definition(monkeypatch):
     values = np.random.default_rng(2).random(50)
     random = np.random.default_rng(5)
     means = [values[random.integers(0, 50, 50)].mean() for _ in range(300)]
-    found = metrics.estimate(values, level=0.8, resamples=300, seed=5)
+    found = metrics.bootstrap_ci(values, level=0.8, resamples=300, seed=5)
     assert found.mean == pytest.approx(values.mean())
     assert [found.low, found.high] == pytest.approx(np.quantile(means, [0.1, 0.9]))
 
 
 def test_seeds_and_levels():
     values = np.random.default_rng(3).random(80)
-    assert metrics.estimate(values) == metrics.estimate(values)
-    assert metrics.estimate(values) != metrics.estimate(values, seed=1)
-    narrow, wide = metrics.estimate(values, level=0.5), metrics.estimate(values, level=0.99)
+    assert metrics.bootstrap_ci(values) == metrics.bootstrap_ci(values)
+    assert metrics.bootstrap_ci(values) != metrics.bootstrap_ci(values, seed=1)
+    narrow, wide = metrics.bootstrap_ci(values, level=0.5), metrics.bootstrap_ci(values, level=0.99)
     assert wide.low < narrow.low < narrow.mean < narrow.high < wide.high
 
 
 def test_the_interval_holds_the_mean_about_as_often_as_it_says():
     """Of 300 samples of 80 zeros and ones with mean 0.3, about 95 % have an interval with 0.3 in it."""
     rng = np.random.default_rng(4)
-    found = [metrics.estimate(rng.random(80) < 0.3, resamples=400, seed=trial) for trial in range(300)]
+    found = [metrics.bootstrap_ci(rng.random(80) < 0.3, resamples=400, seed=trial) for trial in range(300)]
     share = np.mean([value.low <= 0.3 <= value.high for value in found])
     assert 0.91 <= share <= 0.98
     # And it is no wider than it need be: a normal interval has 2 x 1.96 x sqrt(0.3 x 0.7 / 80) = 0.20.
@@ -211,11 +211,11 @@ def test_estimates_are_shown_short():
         (lambda: metrics.summary(np.ones((2, 2, 2))), r"\[B\] or \[S, B\]"),
         (lambda: metrics.summary(1.0), r"\[B\] or \[S, B\]"),
         (lambda: metrics.summary(np.zeros((0, 3))), r"\[B\] or \[S, B\]"),
-        (lambda: metrics.estimate([[1.0]]), r"a vector of finite numbers, one a request; got shape \(1, 1\)"),
-        (lambda: metrics.estimate([1.0, inf]), "finite"),
-        (lambda: metrics.estimate([1.0], level=1), "got 1, 2000"),
-        (lambda: metrics.estimate([1.0], resamples=0), "got 0.95, 0"),
-        (lambda: metrics.random_summary(0), "candidates must be a positive integer; got 0"),
+        (lambda: metrics.bootstrap_ci([[1.0]]), r"a vector of finite numbers, one a request; got shape \(1, 1\)"),
+        (lambda: metrics.bootstrap_ci([1.0, inf]), "finite"),
+        (lambda: metrics.bootstrap_ci([1.0], level=1), "got 1, 2000"),
+        (lambda: metrics.bootstrap_ci([1.0], resamples=0), "got 0.95, 0"),
+        (lambda: metrics.random_baseline(0), "candidates must be a positive integer; got 0"),
     ],
 )
 def test_errors(call, message):
@@ -243,8 +243,8 @@ def test_targets_of_another_type_are_no_misses():
 
 @pytest.mark.filterwarnings("error")
 def test_the_largest_numbers_and_empty_runs():
-    assert metrics.estimate([1e308] * 2) == metrics.Estimate(1e308, 1e308, 1e308)
-    assert -1.7e308 <= metrics.estimate([1.7e308, -1.7e308]).low <= 0
+    assert metrics.bootstrap_ci([1e308] * 2) == metrics.Estimate(1e308, 1e308, 1e308)
+    assert -1.7e308 <= metrics.bootstrap_ci([1.7e308, -1.7e308]).low <= 0
     for shape in ((0, 3), (2, 3, 4), ()):
         with pytest.raises(hr.ArgumentError, match=re.escape(str(shape))):
             metrics.summary(np.ones(shape))
@@ -253,9 +253,9 @@ def test_the_largest_numbers_and_empty_runs():
 @pytest.mark.parametrize(
     "asked",
     [
-        lambda: metrics.estimate([1.0], seed=-1),
-        lambda: metrics.estimate([1.0], level="all"),  # pyright: ignore[reportArgumentType]
-        lambda: metrics.estimate(["1"]),
+        lambda: metrics.bootstrap_ci([1.0], seed=-1),
+        lambda: metrics.bootstrap_ci([1.0], level="all"),  # pyright: ignore[reportArgumentType]
+        lambda: metrics.bootstrap_ci(["1"]),
         lambda: metrics.summary([[1, 2], [1]]),
         lambda: metrics.recall("first", 1),
         lambda: metrics.ranks_of_scores([[1, 2], [1]], [0, 0]),

@@ -37,7 +37,7 @@ def test_links_lead_somewhere():
 def test_commands_exist():
     from typer.main import get_command
 
-    from hedgerow.cli import app
+    from hedgerow.cli.main import app
 
     verbs = set(get_command(app).commands)  # type: ignore[attr-defined]
     assert set(re.findall(r"^hedgerow ([\w-]+)", README, re.MULTILINE)) <= verbs

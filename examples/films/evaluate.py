@@ -16,7 +16,7 @@ from questions import Question, questions
 from rich.progress import track
 
 import hedgerow as hr
-from hedgerow.demo.films import free_search, load_retriever
+from hedgerow.demo.films import load_retriever
 
 BEAMS, TOP, BATCH = 50, 10, 32
 PACKAGES = ("numpy", "pyarrow", "scikit-learn", "tokenizers", "torch", "transformers")
@@ -41,7 +41,7 @@ def answers(films: list[Film]) -> Iterator[Answer]:
         asked = everything[start : start + BATCH]
         prompts = [question.prompt for question in asked]
         found = retriever.retrieve(prompts, beam_width=BEAMS, k=TOP)
-        free, _ = free_search(retriever, prompts, beam_width=BEAMS)
+        free, _ = retriever.free_search(prompts, beam_width=BEAMS)
         for question, results, beams_of in zip(asked, found, free.tolist(), strict=True):
             best = [by_id[item] for item in results.item_ids]
             yield Answer(question, best, [tuple(sid) in sids for sid in beams_of])

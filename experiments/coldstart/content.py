@@ -47,7 +47,7 @@ def text_embeddings(shop: Shop, cache: Path) -> np.ndarray:
 def trained(embeddings: np.ndarray, split: Split, codebooks: tuple[int, ...], seed: int) -> Content:
     """Returns the content of all items, nothing of it learnt from those that are cold."""
     warm = split.known & ~split.cold
-    quantizer = hr.semantic_ids(_centred(embeddings, split)[warm], codebook_size=codebooks, seed=seed).quantizer
+    quantizer = hr.semantic_ids(_centred(embeddings, split)[warm], codebook_sizes=codebooks, seed=seed).quantizer
     return encoded(embeddings, split, quantizer)
 
 

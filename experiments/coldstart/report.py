@@ -70,7 +70,7 @@ def rows_of(out: Path) -> list[Row]:
         seeds = " ".join(str(seed) for seed, _, _ in runs)
         rows.append(Row(kind, test, method, int(width), seeds, ranks.shape[1], valid, coverage, found))
     for kind, count in candidates.items():
-        chance = {name: _exact(value) for name, value in metrics.random_summary(count).items()}
+        chance = {name: _exact(value) for name, value in metrics.random_baseline(count).items()}
         rows.append(Row(kind, "cold", "random order", 0, "", 0, 1.0, 1.0, chance))
     return rows
 

@@ -16,9 +16,7 @@ import hedgerow as hr
 from coldstart.content import Content
 from coldstart.network import BEGIN, offsets, token_map
 from coldstart.split import Questions
-from hedgerow.demo.films import free_search
 from hedgerow.hf import Retriever
-from hedgerow.hf.rules import Rules
 
 BATCH = 64
 
@@ -105,7 +103,10 @@ class Searcher:
             rules = Rules(self.index, len(rows), constraints, seen)
             prepared = retriever.prepared(rules)
             with torch.inference_mode():
-                decoder, beams = retriever.decoder(prompts, beam_width), hr.start(retriever.device_index, len(rows))
+                decoder, beams = (
+                    retriever.decoder(prompts, beam_width),
+                    hr.init_beams(retriever.device_index, len(rows)),
+                )
                 tables = self._tables(scoring, constraints)
                 for level in range(self.index.num_levels):
                     logits, normalize = retriever.scores_of(decoder(beams), level)[0], scoring.normalize
@@ -113,7 +114,7 @@ class Searcher:
                         logits, normalize = tables[level].corrected(logits, beams, scoring), None
                     options = {"beam_width": beam_width, "normalize": normalize, "constraints": prepared}
                     beams = hr.step(retriever.device_index, beams, logits, **options)
-            yield from self.index.items(beams, constraints=constraints, exclude=seen)
+            yield from self.index.results(beams, constraints=constraints, exclude=seen)
 
     def mixed(
         self, questions: Questions, *, beam_width: int, scoring: Scoring, constraints: hr.ConstraintSet
@@ -136,7 +137,7 @@ class Searcher:
     def free(self, questions: Questions, *, beam_width: int) -> np.ndarray:
         """Returns the SIDs [Q, M, L] of a search that no catalog holds, best first."""
         found = [
-            free_search(self.retriever, prompts, beam_width=beam_width)[0].cpu().numpy()
+            self.retriever.free_search(prompts, beam_width=beam_width)[0].cpu().numpy()
             for _, prompts in self._batches(questions)
         ]
         return np.concatenate(found)
@@ -152,15 +153,14 @@ class Searcher:
 
     @torch.inference_mode()
     def _made_tables(self, scoring: Scoring, constraints: hr.ConstraintSet | None) -> Iterator[PriorTable]:
-        model, tokens = self.retriever.model, offsets(self.index.codebook_sizes)
+        tokens = offsets(self.index.codebook_sizes)
         items = np.asarray(self.index.item_ids)
         sids, alive = self.sids[items], self.sids[items if constraints is None else items[constraints.mask]]
         for level, size in enumerate(self.index.codebook_sizes):
             # The distinct prefixes in their order are the nodes of the level before, in theirs.
             prefixes = np.unique(sids[:, :level], axis=0) if level else np.zeros((1, 0), int)
             ids = np.column_stack([np.full(len(prefixes), BEGIN), prefixes + tokens[:level]])
-            parts = torch.from_numpy(ids).to(model.device).split(4096)
-            logits = torch.cat([model.code_logits(model.features(part)[:, -1:], level)[:, 0] for part in parts])
+            logits = self.retriever.code_logits(ids, level)
             allowed = torch.ones(len(prefixes), size, dtype=torch.bool, device=logits.device)
             if scoring.normalize == "allowed":
                 nodes = {tuple(prefix): node for node, prefix in enumerate(prefixes.tolist())}

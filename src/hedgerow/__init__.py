@@ -2,15 +2,16 @@
 
 from hedgerow import metrics
 from hedgerow._version import __version__ as __version__
-from hedgerow.audit import Coverage, removed_mass
-from hedgerow.catalog import Catalog
-from hedgerow.constraints import ConstraintSet
+from hedgerow.catalog.catalog import Catalog
+from hedgerow.constraints.sets import ConstraintSet
+from hedgerow.coverage import Coverage
 from hedgerow.decode.beams import Beams
 from hedgerow.decode.capacity import Capacity
-from hedgerow.decode.constrain import constrain
-from hedgerow.decode.constrained import Constraints
 from hedgerow.decode.device import DeviceIndex
-from hedgerow.decode.search import beam_search, start
+from hedgerow.decode.masked_probability import masked_probability
+from hedgerow.decode.prepare import prepare_constraints
+from hedgerow.decode.prepared import PreparedConstraints
+from hedgerow.decode.search import beam_search, init_beams
 from hedgerow.decode.step import step
 from hedgerow.errors import (
     ArgumentError,
@@ -19,21 +20,19 @@ from hedgerow.errors import (
     ConstraintError,
     HedgerowError,
     IndexFileError,
+    MissingDependencyError,
     QuantizerFileError,
     VersionError,
 )
-from hedgerow.index.build import build_index
 from hedgerow.index.diff import Diff, diff
-from hedgerow.index.files import load_index
-from hedgerow.index.merge import merge, subset
-from hedgerow.index.trie import TrieIndex
 from hedgerow.live.live import LiveIndex
 from hedgerow.live.version import Version
 from hedgerow.results import Results
 from hedgerow.semantic.embed import embed_texts
-from hedgerow.semantic.ids import SemanticIds, semantic_ids
-from hedgerow.semantic.quantizer import Quantizer
+from hedgerow.semantic.ids import semantic_ids
+from hedgerow.semantic.quantizer import Quantizer, SemanticIds
 from hedgerow.tokens import TokenMap
+from hedgerow.trie_index import TrieIndex, build_index, load_index, merge
 
 __all__ = [
     "ArgumentError",
@@ -44,13 +43,14 @@ __all__ = [
     "CatalogError",
     "ConstraintError",
     "ConstraintSet",
-    "Constraints",
     "Coverage",
     "DeviceIndex",
     "Diff",
     "HedgerowError",
     "IndexFileError",
     "LiveIndex",
+    "MissingDependencyError",
+    "PreparedConstraints",
     "Quantizer",
     "QuantizerFileError",
     "Results",
@@ -61,15 +61,14 @@ __all__ = [
     "VersionError",
     "beam_search",
     "build_index",
-    "constrain",
     "diff",
     "embed_texts",
+    "init_beams",
     "load_index",
+    "masked_probability",
     "merge",
     "metrics",
-    "removed_mass",
+    "prepare_constraints",
     "semantic_ids",
-    "start",
     "step",
-    "subset",
 ]

@@ -1,5 +1,5 @@
 """`python -m hedgerow`: the command line."""
 
-from hedgerow.cli import main
+from hedgerow.cli.main import main
 
 main()

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hedgerow.decode.step import is_count
+from hedgerow._arguments import is_whole, whole_number
 from hedgerow.errors import ArgumentError
 from hedgerow.results import Results
 
@@ -73,7 +73,7 @@ def _plain_ids(targets: Any) -> list[Any]:
             raise ArgumentError(f"targets must be one id a request; got an array of shape {targets.shape}.")
         if targets.dtype.kind not in "mM":
             return targets.tolist()
-        from hedgerow.columns import as_column
+        from hedgerow.catalog.columns import as_column
 
         # NumPy would make nanoseconds numbers.
         return as_column(targets, "targets").to_pylist()
@@ -160,10 +160,10 @@ def summary(ranks: Any, ks: Sequence[int] = KS, *, ndcg_at: int = 10, seed: int 
     if places.ndim not in (1, 2) or (places.ndim == 2 and not len(places)):
         raise ArgumentError(f"expected ranks [B] or [S, B], of one run or more; got shape {places.shape}.")
     named = _named(np.atleast_2d(places), ks, ndcg_at)
-    return {name: estimate(values.mean(axis=0), seed=seed) for name, values in named.items()}
+    return {name: bootstrap_ci(values.mean(axis=0), seed=seed) for name, values in named.items()}
 
 
-def estimate(values: Any, *, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
+def bootstrap_ci(values: Any, *, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
     """Returns the mean of B values, and its percentile bootstrap interval (Efron 1979): NaN where there are none.
 
     Raises:
@@ -172,10 +172,9 @@ def estimate(values: Any, *, level: float = 0.95, resamples: int = RESAMPLES, se
     vector = _numbers(values)
     if vector.ndim != 1 or not np.isfinite(vector).all():
         raise ArgumentError(f"expected a vector of finite numbers, one a request; got shape {vector.shape}.")
-    if not isinstance(level, Number) or isinstance(level, complex) or not 0 < level < 1 or not is_count(resamples):  # type: ignore[operator]
+    if not isinstance(level, Number) or isinstance(level, complex) or not 0 < level < 1 or not is_whole(resamples):  # type: ignore[operator]
         raise ArgumentError(f"expected a level between 0 and 1 and resamples from 1 on; got {level!r}, {resamples!r}.")
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ArgumentError(f"seed must be a whole number from 0; got {seed!r}.")
+    seed = whole_number(seed, "seed", least=0)
     if not len(vector):
         return Estimate(*[float("nan")] * 3)
     random, tail = np.random.default_rng(seed), (1 - level) / 2
@@ -190,14 +189,13 @@ def estimate(values: Any, *, level: float = 0.95, resamples: int = RESAMPLES, se
     return Estimate(*[float(np.ldexp(value, shift)) for value in (vector.mean(), low, high)])
 
 
-def random_summary(candidates: int, ks: Sequence[int] = KS, *, ndcg_at: int = 10) -> dict[str, float]:
+def random_baseline(candidates: int, ks: Sequence[int] = KS, *, ndcg_at: int = 10) -> dict[str, float]:
     """Returns what a random order of the candidates has on average, exactly: the target is at each rank as often.
 
     Raises:
         ArgumentError: no candidates.
     """
-    if not is_count(candidates):
-        raise ArgumentError(f"candidates must be a positive integer; got {candidates!r}.")
+    whole_number(candidates, "candidates")
     named = _named(np.arange(1, candidates + 1), ks, ndcg_at)
     return {name: float(values.mean()) for name, values in named.items()}
 
@@ -233,6 +231,4 @@ def _as_array(values: Any) -> np.ndarray:
 
 
 def _cut(k: int) -> int:
-    if not is_count(k):
-        raise ArgumentError(f"k must be a positive integer; got {k!r}.")
-    return int(k)
+    return whole_number(k, "k")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from hedgerow.errors import ArgumentError
-
-if TYPE_CHECKING:
-    from hedgerow.index.trie import Level, TrieIndex
+from hedgerow.index.level import Level
+from hedgerow.index.trie import Trie
 
 NO_TOKEN = -1
 # The layouts that `detect` knows: OneRec's, MiniOneRec's and LC-Rec's, and others seen in the wild.
@@ -199,11 +198,11 @@ class TokenMap:
         """
         return self._translated(np.asarray(token_ids), [_inverse(table) for table in self.token_ids])
 
-    def check(self, index: TrieIndex) -> None:
+    def check(self, index: Trie) -> None:
         """Makes sure that every code that `index` uses has a token. Errors as for `of_index`."""
         self.of_index(index)
 
-    def of_index(self, index: TrieIndex) -> TokenMap:
+    def of_index(self, index: Trie) -> TokenMap:
         """Returns the map from the codes of `index`, its end codes included, to tokens: this one, if it has none.
 
         Raises:
@@ -226,7 +225,7 @@ class TokenMap:
                 )
         return whole
 
-    def _with_ends(self, index: TrieIndex) -> TokenMap:
+    def _with_ends(self, index: Trie) -> TokenMap:
         if len(self.end) != 1:
             raise ArgumentError(
                 "the SIDs of this index are ragged, so the model must write one token to end a SID; the token map has "
@@ -273,7 +272,7 @@ def _checked_table(level: int, given: Any) -> np.ndarray:
     return table
 
 
-def _check_without_ends(index: TrieIndex, tables: Sequence[np.ndarray]) -> None:
+def _check_without_ends(index: Trie, tables: Sequence[np.ndarray]) -> None:
     """Raises ArgumentError where a map has tokens for the end codes of an index too: its `end` stands for them."""
     ends = [(table, level.end) for level, table in zip(index.levels, tables, strict=True)]
     sizes = [len(table) for table in tables]

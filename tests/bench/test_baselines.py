@@ -68,7 +68,7 @@ def test_promise_on_any_catalog(method, catalog, beam_width, seed):
         assert problem.index.contains(found.codes[found.live].astype(np.int64)).all()
     if method.promise is Promise.APPROXIMATE:
         # Nothing that is allowed is ever refused.
-        assert (found.live.sum(axis=1) >= exact.n_valid).all()
+        assert (found.live.sum(axis=1) >= exact.num_valid).all()
         assert (found.scores >= exact.scores - 1e-4).all()
 
 
@@ -128,7 +128,7 @@ def test_static_prunes_each_beam_to_thirty():
     problem = Problem(hr.build_index(hr.Catalog(sids, codebook_sizes=40)))
     logits = logits_for(problem.index, 1, 40, 0)
     assert searched(StaticPublished, problem, "numpy", logits, 40).live.sum() == 30
-    assert exact_beams(problem, logits, 40)[-1].n_valid.tolist() == [40]
+    assert exact_beams(problem, logits, 40)[-1].num_valid.tolist() == [40]
 
 
 def test_hash_bitmap_lets_no_prefix_of_the_catalog_out():

@@ -82,14 +82,14 @@ class TestWhere:
             index.where(expression)
 
     def test_asked_again_it_is_the_same(self, index):
-        assert index.where("year > 2000").words is index.where("year > 2000", name="new").words
+        assert index.where("year > 2000")._words is index.where("year > 2000", name="new")._words
         assert repr(index.where("year > 2000", name="new")) == "ConstraintSet('new', 3 of 5 items)"
 
     def test_without_duckdb(self, index, monkeypatch):
         import sys
 
         monkeypatch.setitem(sys.modules, "duckdb", None)
-        with pytest.raises(hr.BackendError, match=r"pip install 'hedgerow\[sql\]'"):
+        with pytest.raises(hr.MissingDependencyError, match=r"pip install 'hedgerow\[sql\]'"):
             index.where("year > 1")
 
     def test_index_of_no_item_and_of_no_attribute(self):
@@ -159,7 +159,7 @@ class TestNewest:
         for day, expected in ((1, 2), (5, 2), (9, 3)):
             window = index.newest("released", days=4, now=date(2024, 1, day))
             beams = hr.beam_search(index, FakeModel((6,)), batch_size=1, beam_width=5, constraints=window)
-            assert beams.n_valid.tolist() == [window.num_sids] == [expected]
+            assert beams.num_valid.tolist() == [window.num_sids] == [expected]
 
 
 def ids_of_rows(items: hr.ConstraintSet) -> list[int]:

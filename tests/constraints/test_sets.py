@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from support import BACKENDS, FakeModel, array_of, catalogs
 
 import hedgerow as hr
+from hedgerow.constraints import alive
 from hedgerow.decode.alive import alive_on_device
 from hedgerow.decode.ops import to_numpy
-from hedgerow.index import alive
 from hedgerow.index.bits import bits_before, packed, rank_of, unpacked
 
 ATTRIBUTES = {"price": [90, 12, 30, 5], "stock": [True, True, False, True]}
@@ -127,7 +127,7 @@ class TestCombined:
         first, second = index.constraint(mask), ~index.constraint(~mask, name="others")
         assert first == second
         assert hash(first) == hash(second)
-        assert first.alive is second.alive
+        assert first._alive is second._alive
         assert first != ~first
 
     def test_truth_is_not_said(self, index):
@@ -147,11 +147,11 @@ class TestCombined:
         assert pickle.loads(pickle.dumps(index)).constraint(ids=[0]).num_sids == 1
 
     def test_what_is_remembered_has_bounds(self, index, monkeypatch):
-        from hedgerow import constraints
+        from hedgerow.constraints import sets as constraints
 
         monkeypatch.setattr(constraints, "REMEMBERED_BYTES", 40)
         sets = [index.constraint(packed_mask) for packed_mask in np.eye(4, dtype=bool)]
-        assert [items.alive.leaves.tolist() for items in sets] == [[1], [1], [2], [4]]
+        assert [items._alive.leaves.tolist() for items in sets] == [[1], [1], [2], [4]]
         assert len(constraints.memory_of(index).alive) < 4
 
 
@@ -188,7 +188,7 @@ def test_alive_bits_are_those_of_the_paths(loops, catalog, dense, seed):
     mask = np.random.default_rng(seed).random(catalog.num_items) < 0.4
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(alive, "NUMBA_FROM", 0 if loops == "numba" else 2**62)
-        words = index.constraint(mask).alive.levels
+        words = index.constraint(mask)._alive.levels
     assert nodes_of(index, words) == naive_alive(index, mask)
 
 
@@ -203,7 +203,7 @@ def test_forks_within_and_between_words(loops, monkeypatch):
     assert [level.representation for level in index.levels][1:] == ["forked", "unary"]
     for share in (0.01, 0.5, 0.99):
         mask = rng.random(3001) < share
-        assert nodes_of(index, index.constraint(mask).alive.levels) == naive_alive(index, mask)
+        assert nodes_of(index, index.constraint(mask)._alive.levels) == naive_alive(index, mask)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -215,7 +215,7 @@ def test_the_pass_on_a_device_gives_the_same(backend):
     def check(catalog, dense, seed):
         levels = {"auto": "auto", "all": range(catalog.num_levels), "none": ()}[dense]
         index = hr.build_index(catalog, dense_levels=levels)
-        made = index.constraint(np.random.default_rng(seed).random(catalog.num_items) < 0.4).alive
+        made = index.constraint(np.random.default_rng(seed).random(catalog.num_items) < 0.4)._alive
         leaves = array_of(backend, made.leaves.view(np.int32).copy())
         found = alive_on_device(index.to(backend), leaves)
         for words, expected in zip(found, made.levels, strict=True):
@@ -247,12 +247,12 @@ class TestMixes:
         self.sets = [self.index.constraint(ids=[item]) for item in range(3)]
 
     def stack(self, *sets) -> Any:
-        prepared = hr.constrain(self.index, len(sets), constraints=list(sets))
+        prepared = hr.prepare_constraints(self.index, len(sets), constraints=list(sets))
         assert prepared is not None
         words = prepared.levels[-1]
         found = hr.beam_search(self.index, FakeModel((2, 2)), batch_size=len(sets), beam_width=3, constraints=prepared)
         expected = [3 if items is None else items.num_sids for items in sets]
-        assert found.n_valid.tolist() == expected
+        assert found.num_valid.tolist() == expected
         return words.alive
 
     def test_the_same_sets_in_other_places_are_the_same_stack(self):
@@ -284,18 +284,18 @@ class TestGiven:
 
     def test_one_set_is_for_all(self):
         only = self.index.constraint(ids=[2])
-        assert self.search(constraints=only).n_valid.tolist() == [1, 1]
-        assert self.search(constraints=[only, None]).n_valid.tolist() == [1, 3]
+        assert self.search(constraints=only).num_valid.tolist() == [1, 1]
+        assert self.search(constraints=[only, None]).num_valid.tolist() == [1, 3]
 
     def test_nothing_given_is_nothing(self):
-        assert hr.constrain(self.index, 2) is None
-        assert hr.constrain(self.index, 2, constraints=[None, None], exclude=[[], None]) is None
+        assert hr.prepare_constraints(self.index, 2) is None
+        assert hr.prepare_constraints(self.index, 2, constraints=[None, None], exclude=[[], None]) is None
 
     def test_ids_that_no_item_has_do_no_harm(self):
-        assert self.search(exclude=[[77, 1], None]).n_valid.tolist() == [2, 3]
+        assert self.search(exclude=[[77, 1], None]).num_valid.tolist() == [2, 3]
 
     def test_step_takes_sets_as_they_are(self):
-        beams = hr.start(self.index, 2)
+        beams = hr.init_beams(self.index, 2)
         only = self.index.constraint(ids=[0])
         beams = hr.step(
             self.index, beams, np.zeros((2, 1, 2)), beam_width=3, constraints=[only, None], exclude=[None, [0]]
@@ -326,17 +326,17 @@ class TestGiven:
             self.search(other, constraints=self.all)
 
     def test_prepared_for_another_batch_or_with_exclude_beside_it(self):
-        prepared = hr.constrain(self.index, 3, constraints=self.all)
+        prepared = hr.prepare_constraints(self.index, 3, constraints=self.all)
         with pytest.raises(hr.ConstraintError, match="prepared for 3 requests and 2 levels; here are 2 and 2"):
             self.search(constraints=prepared)
         with pytest.raises(hr.ConstraintError, match=r"give exclude to hr.constrain"):
             self.search(constraints=prepared, exclude=[None, None])
         with pytest.raises(hr.ConstraintError, match="prepared for a device"):
-            hr.constrain(self.index, 3, constraints=prepared)  # pyright: ignore
+            hr.prepare_constraints(self.index, 3, constraints=prepared)  # pyright: ignore
 
     def test_prepared_for_another_index(self):
         other = hr.build_index(hr.Catalog([[code // 40, code] for code in range(80)]))
-        prepared = hr.constrain(other, 2, constraints=other.constraint(ids=[7]))
+        prepared = hr.prepare_constraints(other, 2, constraints=other.constraint(ids=[7]))
         with pytest.raises(hr.ConstraintError, match="prepared for another index"):
             self.search(constraints=prepared)
 
@@ -349,4 +349,4 @@ class TestGiven:
 
         device_index = self.index.to("jax")
         with pytest.raises(hr.ConstraintError, match="prepare the constraints outside"):
-            step(device_index, hr.start(device_index, 1), jax.numpy.zeros((1, 1, 2)))
+            step(device_index, hr.init_beams(device_index, 1), jax.numpy.zeros((1, 1, 2)))

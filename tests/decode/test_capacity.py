@@ -22,7 +22,7 @@ def index_of(items, seed=0):
 def searched(device_index, kernel, model, levels, width=WIDTH):
     backend, _, name = kernel.partition("-")
     step = stepper(backend, name)
-    beams = hr.start(device_index, 2)
+    beams = hr.init_beams(device_index, 2)
     for _ in range(levels):
         beams = step(device_index, beams, array_of(backend, model(beams)), beam_width=width)
     return beams
@@ -71,7 +71,7 @@ def test_an_empty_index_fits_and_finds_nothing():
     empty = hr.build_index(hr.Catalog(np.zeros((0, len(SIZES)), int), codebook_sizes=SIZES))
     for capacity in (hr.Capacity.of(empty), hr.Capacity.of(index_of(300))):
         beams = hr.beam_search(empty.to("numpy", capacity=capacity), FakeModel(SIZES), batch_size=1, beam_width=3)
-        assert beams.n_valid.tolist() == [0]
+        assert beams.num_valid.tolist() == [0]
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_jax_compiles_nothing_for_the_next_version(versions):
     jitted = jax.jit(counted)
     for index in versions[0]:
         device_index, model = index.to("jax", capacity=versions[1]), FakeModel(SIZES)
-        beams = hr.start(device_index, 2)
+        beams = hr.init_beams(device_index, 2)
         for _ in SIZES:
             beams = jitted(device_index, beams, jax.numpy.asarray(model(beams)))
         assert_same(beams, hr.beam_search(index, model, batch_size=2, beam_width=WIDTH))
@@ -117,7 +117,7 @@ def test_torch_compiles_nothing_for_the_next_version(versions, dynamic):
     after_first = None
     for index in versions[0]:
         device_index, model = index.to("torch", capacity=versions[1]), FakeModel(SIZES)
-        beams = hr.start(device_index, 2)
+        beams = hr.init_beams(device_index, 2)
         for _ in SIZES:
             beams = compiled(device_index, beams, torch.from_numpy(model(beams)), beam_width=WIDTH)
         assert_same(beams, hr.beam_search(index, model, batch_size=2, beam_width=WIDTH))

@@ -26,7 +26,7 @@ def assert_search_is_right(catalog: hr.Catalog, kernel: str, batch_size: int, be
             sids, model.logits_of(request), catalog.num_levels, beam_width, options.get("normalize", "codes")
         )
         live = len(expected)
-        assert to_numpy(beams.n_valid)[request] == live
+        assert to_numpy(beams.num_valid)[request] == live
         np.testing.assert_allclose(scores[request, :live], [score for _, score in expected], rtol=1e-5, atol=1e-5)
         assert (np.diff(scores[request, :live]) <= 0).all()
         found = [tuple(sid) for sid in codes[request, :live].tolist()]
@@ -77,7 +77,7 @@ class TestEdges:
     def test_three_items_and_five_beams(self, kernel):
         catalog = hr.Catalog([[4, 1], [4, 3], [0, 1]], codebook_sizes=8)
         beams = assert_search_is_right(catalog, kernel, batch_size=2, beam_width=5)
-        assert to_numpy(beams.n_valid).tolist() == [3, 3]
+        assert to_numpy(beams.num_valid).tolist() == [3, 3]
 
     @pytest.mark.parametrize("dense_levels", [(), range(2)])
     def test_beam_of_1000_over_a_codebook_of_8(self, kernel, dense_levels):
@@ -98,7 +98,7 @@ class TestEdges:
     def test_no_item(self, kernel, normalize):
         catalog = hr.Catalog(np.zeros((0, 2), int), codebook_sizes=(3, 40))
         beams = assert_search_is_right(catalog, kernel, batch_size=2, beam_width=3, normalize=normalize)
-        assert to_numpy(beams.n_valid).tolist() == [0, 0]
+        assert to_numpy(beams.num_valid).tolist() == [0, 0]
 
     def test_wide_codebook_and_fat_node(self, kernel):
         rng = np.random.default_rng(1)

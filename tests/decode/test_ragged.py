@@ -23,7 +23,7 @@ def assert_search_is_right(made: Ragged, kernel: str, batch_size: int, beam_widt
     index, model = hr.build_index(catalog, dense_levels=dense_levels), FakeModel(catalog.codebook_sizes)
     beams = search(index, kernel, model, batch_size=batch_size, beam_width=beam_width, normalize=normalize)
     codes, scores, states = (to_numpy(x) for x in (beams.codes, beams.scores, beams.states))
-    for request, results in enumerate(index.items(beams)):
+    for request, results in enumerate(index.results(beams)):
         logits_of, end_logit_of = logits_and_end(model.logits_of(request))
         expected = oracle_search(
             made.sids, logits_of, catalog.num_levels, beam_width, normalize, end_logit_of=end_logit_of
@@ -83,10 +83,10 @@ def test_constraint_sets_and_exclusions_act_on_ends_too(kernel):
         shown, excluded = rng.random(len(rows)) < 0.6, rng.random(len(rows)) < 0.2
         rules = {"constraints": index.constraint(shown), "exclude": [[rows[at] for at in np.flatnonzero(excluded)]]}
         model, device_index = FakeModel(catalog.codebook_sizes), index.to(backend)
-        beams = hr.start(device_index, 1)
+        beams = hr.init_beams(device_index, 1)
         for _ in made.sizes:
             logits = array_of(backend, model(beams))
-            options = {"beam_width": beam_width, "normalize": normalize, "backend": name}
+            options = {"beam_width": beam_width, "normalize": normalize, "kernel": name}
             beams = hr.step(device_index, beams, logits, **options, **rules)
         logits_of, end_logit_of = logits_and_end(model.logits_of(0))
         sids = [made.sids[row] for row in rows]
@@ -95,7 +95,7 @@ def test_constraint_sets_and_exclusions_act_on_ends_too(kernel):
         )
         scores = to_numpy(beams.scores)[0, : len(expected)]
         np.testing.assert_allclose(scores, [score for _, score in expected], rtol=1e-5, atol=1e-5)
-        found = {tuple(row["sid"]) for row in index.items(beams, **rules)[0].to_pylist()}
+        found = {tuple(row["sid"]) for row in index.results(beams, **rules)[0].to_pylist()}
         assert found == {sid for sid, _ in expected}
 
     check()
@@ -108,7 +108,7 @@ def test_a_beam_that_has_ended_keeps_its_score_to_the_bit(kernel, normalize):
     backend, _, name = kernel.partition("-")
     made = Ragged([(1,), tuple([0] * 8)], (2,) * 8)
     index, model, step = hr.build_index(made.catalog).to(backend), FakeModel((2, *[3] * 7)), stepper(backend, name)
-    beams, scores = hr.start(index, 1), []
+    beams, scores = hr.init_beams(index, 1), []
     for _ in made.sizes:
         beams = step(index, beams, array_of(backend, model(beams)), beam_width=2, normalize=normalize)
         ended = to_numpy(beams.codes)[0, :, 0] == 1
@@ -124,7 +124,7 @@ def test_the_logits_of_an_ended_beam_do_not_matter(backend, normalize):
     device_index, step = index.to(backend), stepper(backend)
     model, scores = FakeModel(WIDTHS), []
     for filling in (np.nan, np.inf, -np.inf, 7.0):
-        beams = hr.start(device_index, 1)
+        beams = hr.init_beams(device_index, 1)
         for level in range(4):
             logits = model(beams)
             if level > 1:
@@ -139,13 +139,13 @@ def test_the_logits_of_an_ended_beam_do_not_matter(backend, normalize):
 def test_logits_of_every_type(dtype):
     torch = pytest.importorskip("torch")
     index = hr.build_index(NAMES.catalog).to("torch")
-    beams = hr.start(index, 2)
+    beams = hr.init_beams(index, 2)
     for size in WIDTHS:
         logits = torch.zeros((*beams.states.shape, size), dtype=getattr(torch, dtype))
         beams = hr.step(index, beams, logits, beam_width=9)
     ends = -np.log(4) - np.log(4)
     assert to_numpy(beams.scores)[0, 0] == pytest.approx(ends, abs=1e-5)
-    assert to_numpy(beams.n_valid).tolist() == [6, 6]
+    assert to_numpy(beams.num_valid).tolist() == [6, 6]
 
 
 def test_banned_ends_and_a_model_that_only_ends():
@@ -158,7 +158,7 @@ def test_banned_ends_and_a_model_that_only_ends():
                 logits[..., -1] = logit
             return logits
 
-        found = index.items(hr.beam_search(index, logits_fn, batch_size=1, beam_width=9))[0]
+        found = index.results(hr.beam_search(index, logits_fn, batch_size=1, beam_width=9))[0]
         return [tuple(row["sid"]) for row in found.to_pylist()]
 
     assert set(ends_at(-np.inf)) == {(3, 1, 4, 1)}
@@ -170,16 +170,18 @@ def test_a_fixed_length_index_runs_todays_program():
     jax = pytest.importorskip("jax")
     sids = np.random.default_rng(0).integers(0, 9, (50, 3))
     fixed = hr.build_index(hr.Catalog(sids, codebook_sizes=9)).to("jax")
-    beams = hr.step(fixed, hr.start(fixed, 2), jax.numpy.zeros((2, 1, 9)), beam_width=4)
+    beams = hr.step(fixed, hr.init_beams(fixed, 2), jax.numpy.zeros((2, 1, 9)), beam_width=4)
     beams = hr.step(fixed, beams, jax.numpy.zeros((2, 4, 9)), beam_width=4)
 
     def program(step):
         return str(jax.make_jaxpr(step)(beams, jax.numpy.zeros((2, 4, 9))))
 
-    from hedgerow.decode.array import array_step
+    from hedgerow.decode.kernels.array import StepInput, array_step
 
     whole = program(lambda beams, logits: hr.step(fixed, beams, logits, beam_width=4))
-    assert whole == program(lambda beams, logits: array_step(fixed.ops, fixed.levels[2], beams, logits, 4, "codes"))
+    assert whole == program(
+        lambda beams, logits: array_step(StepInput(fixed._ops, fixed.levels[2], beams, logits, 4, "codes", None))
+    )
 
 
 # Inside the compilers
@@ -201,7 +203,7 @@ def test_torch_compile_makes_one_graph(expected):
     index, model = hr.build_index(NAMES.catalog).to("torch"), FakeModel(WIDTHS)
     backend = "inductor" if shutil.which("g++") else "aot_eager"
     compiled = torch.compile(hr.step, fullgraph=True, dynamic=False, backend=backend)
-    beams = hr.start(index, 2)
+    beams = hr.init_beams(index, 2)
     for _ in WIDTHS:
         beams = compiled(index, beams, torch.from_numpy(model(beams)), beam_width=5)
     assert_same(beams, expected)
@@ -215,7 +217,7 @@ def test_torch_export(expected):
         def forward(self, beams, logits):
             return hr.step(index, beams, logits, beam_width=5)
 
-    beams = hr.start(index, 2)
+    beams = hr.init_beams(index, 2)
     for _ in WIDTHS:
         logits = torch.from_numpy(model(beams))
         beams = torch.export.export(Step(), (beams, logits), strict=True).module()(beams, logits)
@@ -227,7 +229,7 @@ def test_jax_jit_and_export(expected):
     index, model = hr.build_index(NAMES.catalog).to("jax"), FakeModel(WIDTHS)
     jitted = jax.jit(lambda index, beams, logits: hr.step(index, beams, logits, beam_width=5))
     exportable = jax.jit(lambda beams, logits: hr.step(index, beams, logits, beam_width=5))
-    beams = hr.start(index, 2)
+    beams = hr.init_beams(index, 2)
     for _ in WIDTHS:
         logits = jax.numpy.asarray(model(beams))
         exported = jax.export.export(exportable, platforms=["cpu", "cuda", "tpu"])(beams, logits)

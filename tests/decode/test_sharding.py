@@ -27,7 +27,7 @@ jitted = jax.jit(step, in_shardings=(whole, split, split), out_shardings=split)
 # shard_map says outright that requests do not meet; left to itself, XLA gathers all rows for a top-k on CPUs.
 specs = (PartitionSpec(), PartitionSpec("batch"), PartitionSpec("batch"))
 apart = jax.jit(jax.shard_map(step, mesh=mesh, in_specs=specs, out_specs=PartitionSpec("batch")))
-beams, expected = jax.device_put(hr.start(device_index, BATCH), split), hr.start(index, BATCH)
+beams, expected = jax.device_put(hr.init_beams(device_index, BATCH), split), hr.init_beams(index, BATCH)
 for level, size in enumerate(SIZES):
     logits = rng.normal(size=(BATCH, beams.states.shape[1], size)).astype(np.float32)
     logits = jax.device_put(logits, split)

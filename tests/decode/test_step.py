@@ -31,7 +31,7 @@ def first_step(index, kernel, row, **options):
     backend, _, name = kernel.partition("-")
     device_index = index.to(backend)
     logits = array_of(backend, np.asarray(row, np.float32).reshape(1, 1, -1))
-    return stepper(backend, name or "auto")(device_index, hr.start(device_index, 1), logits, **options)
+    return stepper(backend, name or "auto")(device_index, hr.init_beams(device_index, 1), logits, **options)
 
 
 @pytest.mark.parametrize("dense_levels", WAYS)
@@ -58,7 +58,7 @@ def test_special_logits_equal_the_oracle(kernel, dense_levels, normalize, row):
     beams = first_step(four_items(dense_levels), kernel, row, beam_width=5, normalize=normalize)
     sids = [(0, 0), (0, 2), (1, 1), (2, 2)]
     expected = oracle_step(sids, [((), 0.0)], lambda _: np.asarray(row, np.float32).tolist(), 5, normalize)
-    live = int(to_numpy(beams.n_valid)[0])
+    live = int(to_numpy(beams.num_valid)[0])
     assert live == len(expected)
     np.testing.assert_allclose(to_numpy(beams.scores)[0, :live], [score for _, score in expected], rtol=1e-5, atol=1e-5)
     assert sorted(to_numpy(beams.codes)[0, :live, 0].tolist()) == sorted(prefix[0] for prefix, _ in expected)
@@ -69,18 +69,18 @@ def test_finite_logits_never_lose_a_live_beam(backend):
     """A model that masks with the least finite float, at every level: the beams stay, at the bottom."""
     index = hr.build_index(hr.Catalog([[0] * 40, [1] * 40], codebook_sizes=2))
     device_index = index.to(backend)
-    beams = hr.start(device_index, 1)
+    beams = hr.init_beams(device_index, 1)
     for _ in range(40):
         row = np.full((1, beams.states.shape[1], 2), np.finfo(np.float32).min, np.float32)
         beams = hr.step(device_index, beams, array_of(backend, row), beam_width=2, normalize=None)
-    assert to_numpy(beams.n_valid).tolist() == [2]
+    assert to_numpy(beams.num_valid).tolist() == [2]
 
 
 @pytest.mark.parametrize("dense_levels", WAYS)
 def test_all_equal_scores_keep_every_beam_once(backend, dense_levels):
     index = four_items(dense_levels)
     device_index = index.to(backend)
-    beams = hr.start(device_index, 1)
+    beams = hr.init_beams(device_index, 1)
     for _ in range(2):
         logits = array_of(backend, np.zeros((1, beams.states.shape[1], 4), np.float32))
         beams = hr.step(device_index, beams, logits, beam_width=4)
@@ -93,7 +93,7 @@ def test_parents_say_which_beam_each_continues(backend, dense_levels):
     device_index = index.to(backend)
     model = FakeModel(index.codebook_sizes)
     before = hr.step(
-        device_index, hr.start(device_index, 2), array_of(backend, model(hr.start(index, 2))), beam_width=3
+        device_index, hr.init_beams(device_index, 2), array_of(backend, model(hr.init_beams(index, 2))), beam_width=3
     )
     after = hr.step(device_index, before, array_of(backend, model(before)), beam_width=4)
     codes, parents, history = to_numpy(after.codes), to_numpy(after.parents), to_numpy(before.codes)
@@ -108,13 +108,13 @@ def test_requests_do_not_touch_each_other(backend):
     model = FakeModel(index.codebook_sizes)
     alone = search(index, backend, model, batch_size=1, beam_width=4)
     device_index = index.to(backend)
-    beams = hr.start(device_index, 2)
+    beams = hr.init_beams(device_index, 2)
     for _ in range(3):
         logits = model(beams)
         logits[1] = -INF
         beams = hr.step(device_index, beams, array_of(backend, logits), beam_width=4)
     np.testing.assert_allclose(to_numpy(beams.scores)[0], to_numpy(alone.scores)[0], rtol=1e-6)
-    assert to_numpy(beams.n_valid).tolist() == [4, 0]
+    assert to_numpy(beams.num_valid).tolist() == [4, 0]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
@@ -135,7 +135,7 @@ def test_float_types(backend, dtype, dense_levels):
         logits = row.astype(pytest.importorskip("ml_dtypes").bfloat16 if dtype == "bfloat16" else dtype)
     index = four_items(dense_levels)
     device_index = index.to(backend)
-    beams = hr.step(device_index, hr.start(device_index, 1), logits, beam_width=3)
+    beams = hr.step(device_index, hr.init_beams(device_index, 1), logits, beam_width=3)
     expected = first_step(index, "numpy", row, beam_width=3)
     assert to_numpy(beams.scores).dtype == np.float32
     np.testing.assert_allclose(to_numpy(beams.scores), expected.scores, rtol=1e-6)
@@ -143,23 +143,23 @@ def test_float_types(backend, dtype, dense_levels):
 
 def test_float64_logits_beyond_float32_are_bounded():
     beams = hr.step(
-        four_items(()), hr.start(four_items(()), 1), np.asarray([[[1e300, 0.0, -1e300, 0.0]]]), beam_width=3
+        four_items(()), hr.init_beams(four_items(()), 1), np.asarray([[[1e300, 0.0, -1e300, 0.0]]]), beam_width=3
     )
-    assert beams.n_valid.tolist() == [3]
+    assert beams.num_valid.tolist() == [3]
 
 
 def test_logits_need_not_be_contiguous(backend):
     index = four_items(())
     device_index = index.to(backend)
     wide = np.arange(8, dtype=np.float32).reshape(1, 1, 8)
-    beams = hr.step(device_index, hr.start(device_index, 1), array_of(backend, wide)[..., ::2], beam_width=3)
+    beams = hr.step(device_index, hr.init_beams(device_index, 1), array_of(backend, wide)[..., ::2], beam_width=3)
     expected = first_step(index, "numpy", wide[..., ::2], beam_width=3)
     np.testing.assert_allclose(to_numpy(beams.scores), expected.scores, rtol=1e-6)
 
 
 def test_numbers_of_numpy_are_numbers():
     index = four_items(())
-    beams = hr.start(index, np.int64(2))  # pyright: ignore
+    beams = hr.init_beams(index, np.int64(2))  # pyright: ignore
     assert hr.step(index, beams, np.zeros((2, 1, 4)), beam_width=np.int32(3)).states.shape == (2, 3)  # pyright: ignore
 
 
@@ -167,24 +167,24 @@ def test_gradients_do_not_depend_on_size():
     torch = pytest.importorskip("torch")
     index = hr.build_index(hr.Catalog([[0], [1]], codebook_sizes=2**17)).to("torch")
     logits = torch.zeros(1, 1, 2**17, requires_grad=True)
-    assert hr.step(index, hr.start(index, 1), logits, beam_width=2).scores.requires_grad
+    assert hr.step(index, hr.init_beams(index, 1), logits, beam_width=2).scores.requires_grad
     with pytest.raises(hr.BackendError, match="gradient"):
-        hr.step(index, hr.start(index, 1), logits, beam_width=2, backend="numba")
+        hr.step(index, hr.init_beams(index, 1), logits, beam_width=2, kernel="numba")
 
 
 FORK = """
 import os, numpy as np, hedgerow as hr
 index = hr.build_index(hr.Catalog([[0, 1], [1, 0]], codebook_sizes=2))
 logits = np.zeros((1, 1, 2), np.float32)
-hr.step(index, hr.start(index, 1), logits, beam_width=2, backend="numba")
+hr.step(index, hr.init_beams(index, 1), logits, beam_width=2, kernel="numba")
 child = os.fork()
 if child == 0:
     wide = hr.build_index(hr.Catalog([[0], [1]], codebook_sizes=2**17))
-    beams = hr.step(wide, hr.start(wide, 1), np.zeros((1, 1, 2**17), np.float32), beam_width=2)
+    beams = hr.step(wide, hr.init_beams(wide, 1), np.zeros((1, 1, 2**17), np.float32), beam_width=2)
     try:
-        hr.step(index, hr.start(index, 1), logits, beam_width=2, backend="numba")
+        hr.step(index, hr.init_beams(index, 1), logits, beam_width=2, kernel="numba")
     except hr.BackendError:
-        os._exit(0 if beams.n_valid[0] == 2 else 2)
+        os._exit(0 if beams.num_valid[0] == 2 else 2)
     os._exit(3)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
@@ -200,7 +200,7 @@ def test_a_forked_process_goes_on_without_the_kernel():
 class TestRefused:
     def setup_method(self):
         self.index = four_items(())
-        self.beams = hr.start(self.index, 2)
+        self.beams = hr.init_beams(self.index, 2)
         self.logits = np.zeros((2, 1, 4), np.float32)
 
     @pytest.mark.parametrize("shape", [(2, 1, 5), (2, 4), (1, 1, 4), (2, 2, 4), (2, 1, 0)])
@@ -217,7 +217,7 @@ class TestRefused:
     @pytest.mark.parametrize("size", [0, -1, 1.0, True, None])
     def test_batch_size(self, size):
         with pytest.raises(hr.ArgumentError, match="batch_size"):
-            hr.start(self.index, size)
+            hr.init_beams(self.index, size)
 
     def test_normalize(self):
         with pytest.raises(hr.ArgumentError, match="normalize"):
@@ -234,10 +234,10 @@ class TestRefused:
         if backend == "jax":
             pytest.skip("JAX's arrays may be traced, so nobody looks at the states")
         device_index = self.index.to(backend)
-        beams = hr.step(device_index, hr.start(device_index, 1), array_of(backend, self.logits[:1]), beam_width=1)
+        beams = hr.step(device_index, hr.init_beams(device_index, 1), array_of(backend, self.logits[:1]), beam_width=1)
         far = hr.Beams(beams.codes, beams.scores, beams.states * 0 + 2**30, beams.parents)
         with pytest.raises(hr.ArgumentError, match=r"state 1073741824, but level 1 of this index follows 3 nodes"):
-            hr.step(device_index, far, array_of(backend, self.logits[:1]), beam_width=1, backend=name)
+            hr.step(device_index, far, array_of(backend, self.logits[:1]), beam_width=1, kernel=name)
 
     def test_beams_of_odd_shapes(self):
         beams = hr.Beams(self.beams.codes[:1], self.beams.scores, self.beams.states, self.beams.parents)
@@ -286,7 +286,7 @@ class TestRefused:
 def test_numba_compiles_no_more_for_torch_than_for_numpy():
     """Arrays that may be written to and arrays that may not are two types to Numba, and take ten seconds each."""
     require("torch-numba")
-    from hedgerow.decode.numba import _continue_codes, _measure_rows, _select
+    from hedgerow.decode.kernels.numba import _continue_codes, _measure_rows, _select
 
     kernels_ = (_continue_codes, _measure_rows, _select)
     index, counts = four_items("auto"), []
@@ -301,13 +301,13 @@ def test_numba_takes_threads_where_they_pay(monkeypatch):
     require("numpy-numba")
     import numba
 
-    from hedgerow.decode import numba as kernel
+    from hedgerow.decode.kernels import threads
 
     index = hr.build_index(hr.Catalog(np.random.default_rng(0).integers(0, 9, (200, 3)), codebook_sizes=9))
     model, before = FakeModel(index.codebook_sizes), numba.get_num_threads()
     options = {"batch_size": 3, "beam_width": 6}
     alone = search(index, "numpy-numba", model, **options)
-    monkeypatch.setattr(kernel, "PARALLEL_FROM", 0)
+    monkeypatch.setattr(threads, "PARALLEL_FROM", 0)
     torch = pytest.importorskip("torch")
     of_torch = torch.get_num_threads()
     torch.set_num_threads(1)

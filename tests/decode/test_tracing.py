@@ -41,7 +41,7 @@ def test_torch_compile_makes_one_graph(index, expected):
     # Without a C++ compiler the graph is still captured, and run as it is.
     backend = "inductor" if shutil.which("g++") else "aot_eager"
     compiled = torch.compile(hr.step, fullgraph=True, dynamic=False, backend=backend)
-    beams = hr.start(device_index, 2)
+    beams = hr.init_beams(device_index, 2)
     for _ in SIZES:
         beams = compiled(device_index, beams, torch.from_numpy(model(beams)), beam_width=WIDTH)
     assert_same(beams, expected)
@@ -55,7 +55,7 @@ def test_torch_export(index, expected):
         def forward(self, beams, logits):
             return hr.step(device_index, beams, logits, beam_width=WIDTH)
 
-    beams = hr.start(device_index, 2)
+    beams = hr.init_beams(device_index, 2)
     for _ in SIZES:
         logits = torch.from_numpy(model(beams))
         beams = torch.export.export(Step(), (beams, logits), strict=True).module()(beams, logits)
@@ -73,7 +73,7 @@ def test_jax_jit_compiles_each_level_once(index, expected):
 
     jitted = jax.jit(counted)
     for _ in range(2):
-        beams = hr.start(device_index, 2)
+        beams = hr.init_beams(device_index, 2)
         for _ in SIZES:
             beams = jitted(device_index, beams, jax.numpy.asarray(model(beams)))
         assert_same(beams, expected)
@@ -99,7 +99,7 @@ def test_jax_export_for_cpu_cuda_and_tpu(index, expected):
     jax = pytest.importorskip("jax")
     device_index, model = index.to("jax"), FakeModel(SIZES)
     step = jax.jit(lambda beams, logits: hr.step(device_index, beams, logits, beam_width=WIDTH))
-    beams = hr.start(device_index, 2)
+    beams = hr.init_beams(device_index, 2)
     for _ in SIZES:
         logits = jax.numpy.asarray(model(beams))
         exported = jax.export.export(step, platforms=["cpu", "cuda", "tpu"])(beams, logits)
@@ -113,4 +113,4 @@ def test_no_warning_reaches_the_user_of_torch(index):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         device_index = index.to("torch")
-        hr.step(device_index, hr.start(device_index, 1), torch.zeros(1, 1, SIZES[0]), beam_width=2)
+        hr.step(device_index, hr.init_beams(device_index, 1), torch.zeros(1, 1, SIZES[0]), beam_width=2)

@@ -24,7 +24,7 @@ def retriever():
 def assert_explained(retriever: Retriever, prompt: list[int], item: str, beam_width: int, k: int) -> Explanation:
     """Asserts that an explanation is what an exhaustive search says, figure by figure."""
     some, tokens, normalize = retriever.index, retriever.tokens, retriever.normalize
-    model = retriever.model.model
+    model = retriever.model
     found = retriever.explain(prompt, item, beam_width=beam_width, k=k)
     ids = some.item_ids.to_pylist()
     row = ids.index(item)

@@ -50,7 +50,7 @@ def test_beams_by_hand():
 def test_survivors_are_the_beginnings_of_what_was_found(retriever, beam_width):
     history = retriever.trace([5, 6, 7], beam_width=beam_width)
     levels = levels_of(history)
-    found = [tuple(sid) for sid in index().items(history[-1])[0].sids.tolist()]
+    found = [tuple(sid) for sid in index().results(history[-1])[0].sids.tolist()]
     for at, level in enumerate(levels):
         prefixes = [tuple(codes) for codes in level.codes.tolist()]
         assert prefixes == sorted(prefixes)

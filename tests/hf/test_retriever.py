@@ -89,10 +89,10 @@ def test_equals_exhaustive_search(normalize, decoding):
 
 
 def test_a_model_whose_head_is_tied_capped_or_biased_is_seen_through():
-    assert Retriever(model_of("qwen3"), index(), TOKENS).model.slices_head
-    assert Retriever(model_of("phi"), index(), TOKENS).model.slices_head
-    assert not Retriever(model_of("gemma2"), index(), TOKENS).model.slices_head
-    assert not Retriever(model_of("granite"), index(), TOKENS).model.slices_head
+    assert Retriever(model_of("qwen3"), index(), TOKENS)._search.model.slices_head
+    assert Retriever(model_of("phi"), index(), TOKENS)._search.model.slices_head
+    assert not Retriever(model_of("gemma2"), index(), TOKENS)._search.model.slices_head
+    assert not Retriever(model_of("granite"), index(), TOKENS)._search.model.slices_head
 
 
 def test_a_cap_that_the_first_codes_hardly_feel_is_seen():
@@ -108,8 +108,8 @@ def test_a_cap_that_the_first_codes_hardly_feel_is_seen():
 
 def test_a_cap_is_seen_in_half_precision_too():
     model = new_model("gemma2", final_logit_softcapping=30.0).to(torch.bfloat16)
-    assert not Retriever(model, index(), TOKENS).model.slices_head
-    assert Retriever(new_model("llama").to(torch.bfloat16), index(), TOKENS).model.slices_head
+    assert not Retriever(model, index(), TOKENS)._search.model.slices_head
+    assert Retriever(new_model("llama").to(torch.bfloat16), index(), TOKENS)._search.model.slices_head
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "gemma3"])
@@ -155,8 +155,8 @@ def test_angles_that_switch_at_a_length():
     assert retriever.decoding == "tree"
     for prompt, results in zip(prompts, retriever.retrieve(prompts, beam_width=8, k=None), strict=True):
         assert_same_scores(scores_by_sid(results), generated(model, prompt, 8, catalog().sids, TOKENS))
-    assert isinstance(retriever.decoder(prompts[:1], 8), TreeDecoder)
-    assert not isinstance(retriever.decoder(prompts[:2], 8), TreeDecoder)
+    assert isinstance(retriever._search.decoder(prompts[:1], 8), TreeDecoder)
+    assert not isinstance(retriever._search.decoder(prompts[:2], 8), TreeDecoder)
     with pytest.raises(hr.ArgumentError, match="cuda_graphs cannot hold a model with 'longrope'"):
         Retriever(model, index(), TOKENS, cuda_graphs=True)
 
@@ -193,7 +193,7 @@ class RefuseReadBack(TorchDispatchMode):
 
 @pytest.fixture
 def _as_if_on_a_device(monkeypatch):
-    for module in ("kernels", "step"):
+    for module in ("kernels.dispatch", "step"):
         monkeypatch.setattr(f"hedgerow.decode.{module}.on_host", lambda _: False)
 
 
@@ -201,10 +201,10 @@ def _as_if_on_a_device(monkeypatch):
 @pytest.mark.parametrize("normalize", ["codes", "vocab", "allowed"])
 @pytest.mark.parametrize(("name", "attention"), [("qwen3", "sdpa"), ("gemma3", "eager"), ("gemma2", "eager")])
 def test_a_search_never_waits_for_the_device(name, attention, normalize):
-    retriever = Retriever(model_of(name, attention), index(), TOKENS, normalize=normalize, backend="array")
+    retriever = Retriever(model_of(name, attention), index(), TOKENS, normalize=normalize, kernel="array")
     prompts = prompts_of(5, 12)
     with torch.inference_mode(), RefuseReadBack():
-        history = retriever._loop(retriever.decoder(prompts, 4), 2, 4)
+        history = retriever._search.run(retriever._search.decoder(prompts, 4), 2, 4, None)
     assert index().contains(history[-1].codes[1]).all()
 
 
@@ -220,10 +220,10 @@ def test_a_prompt_is_computed_once_and_stored_once():
     retriever = Retriever(model, index(), TOKENS)
     lengths.clear()
     rows.clear()
-    decoder = retriever.decoder(prompts_of(40), 6)
+    decoder = retriever._search.decoder(prompts_of(40), 6)
     assert isinstance(decoder, TreeDecoder)
     with torch.inference_mode():
-        retriever._loop(decoder, 1, 6)
+        retriever._search.run(decoder, 1, 6, None)
     assert lengths == [40, 6, 6]
     assert rows == []
     stored = decoder.cache.layers[0]
@@ -421,7 +421,7 @@ def test_trace_gives_the_beams_of_every_level():
     retriever = Retriever(model_of("llama"), index(), TOKENS)
     history = retriever.trace([5, 6, 7], beam_width=6)
     assert [beams.codes.shape for beams in history] == [(1, 6, 1), (1, 6, 2), (1, 6, 3)]
-    assert index().items(history[-1])[0].item_ids == retriever.retrieve([5, 6, 7], beam_width=6, k=None)[0].item_ids
+    assert index().results(history[-1])[0].item_ids == retriever.retrieve([5, 6, 7], beam_width=6, k=None)[0].item_ids
     with pytest.raises(hr.ArgumentError, match="expected one prompt; got 2"):
         retriever.trace([[5], [6]])
 

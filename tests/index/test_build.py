@@ -11,6 +11,7 @@ from support import catalogs
 
 import hedgerow as hr
 from hedgerow.index.sort import sorted_rows
+from hedgerow.index.trie import leaf_arrays
 
 EXAMPLES = settings(max_examples=80)
 
@@ -62,7 +63,7 @@ def test_every_array_is_that_of_the_naive_trie(catalog, dense):
     assert index.codebook_sizes == catalog.codebook_sizes
     assert index.item_ids.to_pylist() == naive.items(list(range(len(catalog))))
     arrays = [array for level in index.levels for array in level.arrays.values()]
-    assert index.nbytes == sum(array.nbytes for array in [*arrays, *index.leaf_arrays.values()])
+    assert index.nbytes == sum(array.nbytes for array in [*arrays, *leaf_arrays(index).values()])
     if dense != "auto":
         assert {level.allowed is None for level in index.levels} == {dense == "none"}
 

@@ -13,11 +13,10 @@ from naive import same_trie
 from support import catalogs
 
 import hedgerow as hr
-from hedgerow.index.files import save_index
 
 
 def saved_bytes(index, folder):
-    save_index(index, folder)
+    index.save(folder)
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
@@ -77,7 +76,7 @@ def test_subset_is_built(change):
     index = hr.build_index(catalog)
     mask = ~np.isin(index.item_ids.to_pylist(), removed)
     built = hr.build_index(catalog.filter(~np.isin(catalog.item_ids.to_pylist(), removed)))
-    part = hr.subset(index, mask)
+    part = index.filter(mask)
     assert same_trie(part, built)
     assert part.items_table.equals(built.items_table)
 
@@ -109,7 +108,7 @@ def test_saved_bytes_are_the_same(items, mmap, tmp_path):
     mask = rng.random(index.num_items) < 0.3
     kept = np.isin(ids, index.item_ids.filter(pa.array(mask)).to_numpy())
     built = hr.build_index(part(kept))
-    assert saved_bytes(hr.subset(index, mask), tmp_path / "part") == saved_bytes(built, tmp_path / "built part")
+    assert saved_bytes(index.filter(mask), tmp_path / "part") == saved_bytes(built, tmp_path / "built part")
 
 
 def test_representations_change_with_the_items():
@@ -202,7 +201,7 @@ def test_arguments_are_checked(index):
     with pytest.raises(hr.ArgumentError, match=r"a list of item ids; got 'abc'"):
         hr.merge(index, None, "abc")
     with pytest.raises(hr.ArgumentError, match=r"mask must be bool \[3\]"):
-        hr.subset(index, [1, 0, 1])
+        index.filter([1, 0, 1])
     with pytest.raises(hr.ArgumentError, match="level 7 does not exist"):
         hr.merge(index, None, ["a"], dense_levels=[7])
 

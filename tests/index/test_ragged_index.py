@@ -13,9 +13,10 @@ from ragged import Ragged, padded, ragged
 from typer.testing import CliRunner
 
 import hedgerow as hr
-from hedgerow.cli import app
+from hedgerow.cli.main import app
 from hedgerow.index.files import read_manifest
-from hedgerow.index.verify import verify_index
+from hedgerow.index.trie import codes_of_leaves
+from hedgerow.index.verify import verify_trie
 
 NAMES = Ragged([(3,), (3, 1), (3, 1, 4), (0, 2), (0, 2), (2, 0, 0)], (4, 3, 5))
 
@@ -60,7 +61,7 @@ def test_find_takes_lists_and_matrices_and_the_codes_of_beams(index):
     assert index.find([[3], [0]]).tolist() == [4, -1]
     assert index.find(np.array([[3]], np.uint8)).tolist() == [4]
     assert index.find(np.array([[2**64 - 1, 1], [3, 2**64 - 1]], np.uint64)).tolist() == [-1, -1]
-    assert index.find(index.codes_of()).tolist() == [0, 1, 2, 3, 4]
+    assert index.find(codes_of_leaves(index)).tolist() == [0, 1, 2, 3, 4]
     assert index.find(np.zeros((0, 2), int)).tolist() == []
     with pytest.raises(hr.CatalogError, match="row 1, level 0: 'x'"):
         index.find([[3], ["x", 1]])
@@ -81,7 +82,7 @@ def test_on_disk(index, tmp_path):
         assert same_trie(loaded, index)
         assert loaded.end_codes == index.end_codes == (None, 3, 5)
         assert loaded.find([[3], [3, 1]]).tolist() == [4, 3]
-    assert same_trie(verify_index(tmp_path / "x"), index)
+    assert same_trie(verify_trie(tmp_path / "x"), index)
     assert pickle.loads(pickle.dumps(index)).end_codes == index.end_codes
     hr.build_index(hr.Catalog([[1], [0]], ragged=True)).save(tmp_path / "y")
     assert "ragged" not in read_manifest(tmp_path / "y")
@@ -123,7 +124,7 @@ def test_verify_finds_a_sid_that_goes_on_after_its_end(sids, tmp_path):
     dataclasses.replace(index, levels=levels).save(tmp_path / "x")
     assert hr.load_index(tmp_path / "x").ragged
     with pytest.raises(hr.IndexFileError, match="level 2: a SID that has ended goes on"):
-        verify_index(tmp_path / "x")
+        verify_trie(tmp_path / "x")
 
 
 def test_words_about_it(index):
@@ -138,7 +139,7 @@ def test_a_beam_of_another_index_is_refused(index):
     )
     other = hr.build_index(hr.Catalog([[3], [3, 2], [1, 1, 1], [1, 1], [1]], codebook_sizes=NAMES.sizes, ragged=True))
     with pytest.raises(hr.ArgumentError, match="another index"):
-        other.items(beams)
+        other.results(beams)
 
 
 def test_command_line(tmp_path):

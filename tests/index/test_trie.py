@@ -180,4 +180,4 @@ def test_leaves_that_are_none_are_refused(leaves):
 def test_a_dense_level_of_an_empty_index_is_no_trouble():
     index = hr.build_index(hr.Catalog(np.zeros((0, 2), int), codebook_sizes=8), dense_levels=[0, 1])
     beams = hr.beam_search(index, lambda b: np.zeros((*b.states.shape, 8)), batch_size=1, beam_width=2)
-    assert beams.n_valid.tolist() == [0]
+    assert beams.num_valid.tolist() == [0]

@@ -1,4 +1,4 @@
-"""verify_index() finds what checksums cannot: an index that was written wrong."""
+"""verify_trie() finds what checksums cannot: an index that was written wrong."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import hedgerow as hr
-from hedgerow.index.verify import verify_index
+from hedgerow.index.verify import verify_trie
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def index():
 def test_a_right_index_passes_and_reports_progress(index, tmp_path):
     index.save(tmp_path / "x")
     told = []
-    verified = verify_index(tmp_path / "x", progress=lambda *what: told.append(what))
+    verified = verify_trie(tmp_path / "x", progress=lambda *what: told.append(what))
     assert verified.num_items == 200
     assert told[-1] == ("walk", index.num_sids, index.num_sids)
 
@@ -57,7 +57,7 @@ def with_entry(place, value):
 def test_a_wrong_array_is_named(index, tmp_path, at, arrays, fault):
     altered(index, at, **arrays).save(tmp_path / "x")
     with pytest.raises(hr.IndexFileError, match=fault):
-        verify_index(tmp_path / "x")
+        verify_trie(tmp_path / "x")
 
 
 @pytest.mark.parametrize("forks", [[0, 0], [3, 1], [-1, 2], [0, 16]])
@@ -67,14 +67,14 @@ def test_wrong_forks_are_named(tmp_path, forks):
     assert index.levels[1].representation == "forked"
     altered(index, 1, forks=lambda _: np.asarray(forks, np.int32)).save(tmp_path / "x")
     with pytest.raises(hr.IndexFileError, match="level 1: "):
-        verify_index(tmp_path / "x")
+        verify_trie(tmp_path / "x")
 
 
 def test_a_wrong_branch_factor_is_named(index, tmp_path):
     levels = [*index.levels[:2], dataclasses.replace(index.levels[2], max_branch=99)]
     dataclasses.replace(index, levels=tuple(levels)).save(tmp_path / "x")
     with pytest.raises(hr.IndexFileError, match="level 2: the largest branch factor is 4, not 99"):
-        verify_index(tmp_path / "x")
+        verify_trie(tmp_path / "x")
 
 
 def test_wrong_leaves_are_named(index, tmp_path):
@@ -82,7 +82,7 @@ def test_wrong_leaves_are_named(index, tmp_path):
     leaf_forks[1] = index.num_sids
     dataclasses.replace(index, leaf_forks=leaf_forks).save(tmp_path / "x")
     with pytest.raises(hr.IndexFileError, match="a leaf has no item"):
-        verify_index(tmp_path / "x")
+        verify_trie(tmp_path / "x")
 
 
 def test_wrong_leaf_pointers_are_named(tmp_path):
@@ -91,13 +91,13 @@ def test_wrong_leaf_pointers_are_named(tmp_path):
     wrong = dataclasses.replace(index, leaf_start=np.asarray([0, 0, 4], np.int32))
     wrong.save(tmp_path / "x")
     with pytest.raises(hr.IndexFileError, match="a leaf has no item"):
-        verify_index(tmp_path / "x")
+        verify_trie(tmp_path / "x")
 
 
 def test_repeated_item_ids_are_named(index, tmp_path):
     import pyarrow as pa
 
     table = pa.table({"item_id": [7] * 200})
-    dataclasses.replace(index, load_items=lambda: table).save(tmp_path / "x")
+    dataclasses.replace(index, _load_items=lambda: table).save(tmp_path / "x")
     with pytest.raises(hr.IndexFileError, match="item id 7 stands in rows 0 and 1"):
-        verify_index(tmp_path / "x")
+        verify_trie(tmp_path / "x")

@@ -24,7 +24,7 @@ NEW = {
     ("action", "how"), [*((action, "killed") for action in NEW), ("update", "failed"), ("remove", "failed")]
 )
 def test_a_writer_that_stops_anywhere(action, how, tmp_path):
-    script = Path(__file__).with_name("stopped.py")
+    script = Path(__file__).parents[1] / "stopped.py"
     command = [sys.executable, str(script), str(tmp_path), how, action]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -60,7 +60,7 @@ def test_removed_items_are_gone_from_results_at_once(live, path):
         beams = hr.beam_search(
             version.index, lambda beams: np.zeros((*beams.states.shape, 4)), batch_size=2, beam_width=5
         )
-        return [sorted(results.item_ids) for results in version.items(beams)]
+        return [sorted(results.item_ids) for results in version.results(beams)]
 
     before = files(path)
     old = live.version
@@ -82,7 +82,7 @@ def test_results_without_attributes_or_with_them_lose_the_same_rows(path):
     index = hr.build_index(hr.Catalog(FIRST.sids, item_ids=["a", "b", "c"], codebook_sizes=4, attributes=attributes))
     version = hr.LiveIndex.create(path, index).remove(["b"])
     beams = hr.beam_search(version.index, flat, batch_size=1, beam_width=5)
-    results = version.items(beams)[0]
+    results = version.results(beams)[0]
     prices = dict(zip(results.item_ids, results.attributes.column("price").to_pylist(), strict=True))
     assert prices == {"a": 1, "c": 3}
     assert len(results.sids) == len(results.scores) == len(results.rows) == 2

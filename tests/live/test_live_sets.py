@@ -33,7 +33,7 @@ def searched(index, kernel, constraints, exclude=None, batch_size=3):
         lambda beams: array_of(backend, model(beams)),
         batch_size=batch_size,
         beam_width=WIDTH,
-        backend=name,
+        kernel=name,
         constraints=constraints,
         exclude=exclude,
     )
@@ -48,46 +48,53 @@ def assert_same(beams, expected):
 def test_beams_are_those_of_the_compacted_index(tmp_path, kernel, headroom):
     require(kernel)
     version = removed_version(tmp_path / "shop.live", headroom=headroom)
-    left = hr.subset(version.index, ~version.removed)
+    left = version.index.filter(~version.removed)
     device_index = version.to(kernel.partition("-")[0])
-    beams = searched(device_index, kernel, version.within())
+    beams = searched(device_index, kernel, version.restrict())
     expected = searched(left, "numpy-array", None)
     assert_same(beams, expected)
-    assert [found.item_ids for found in version.items(beams)] == [found.item_ids for found in left.items(expected)]
+    assert [found.item_ids for found in version.results(beams)] == [found.item_ids for found in left.results(expected)]
 
     def rules(index):
         fresh = index.where("year >= 2005")
         return [fresh, None, fresh & index.where("year < 2010")]
 
     exclude = [None, [5, 6, 7], version.index.item_ids.to_pylist()[:30]]
-    beams = searched(device_index, kernel, version.within(rules(version.index)), exclude)
+    beams = searched(device_index, kernel, version.restrict(rules(version.index)), exclude)
     expected = searched(left, "numpy-array", rules(left), exclude)
     assert_same(beams, expected)
     options = {"exclude": exclude, "k": 9, "order_by": "year", "caps": {"year": 2}}
-    ours = version.items(beams, constraints=rules(version.index), **options)
-    theirs = left.items(expected, constraints=rules(left), **options)
+    ours = version.results(beams, constraints=rules(version.index), **options)
+    theirs = left.results(expected, constraints=rules(left), **options)
     assert [found.item_ids for found in ours] == [found.item_ids for found in theirs]
 
 
 def test_without_removals_nothing_is_bound_unless_there_is_headroom(tmp_path):
     index = hr.build_index(catalog())
     plain = hr.LiveIndex.create(tmp_path / "a", index).version
-    assert plain.shown is None
-    assert plain.within() is None
+    assert plain.live_items is None
+    assert plain.restrict() is None
     some = plain.index.where("year > 2000")
-    assert plain.within(some) is some
+    assert plain.restrict(some) is some
     roomy = hr.LiveIndex.create(tmp_path / "b", index, headroom=1.5).version
-    assert roomy.shown is not None
-    assert roomy.shown.num_items == ITEMS
-    assert roomy.within([None, None]) == [roomy.shown] * 2
+    assert roomy.live_items is not None
+    assert roomy.live_items.num_items == ITEMS
+    assert roomy.restrict([None, None]) == [roomy.live_items] * 2
 
 
 def test_what_is_not_a_set_of_the_version_is_refused(tmp_path):
     version = removed_version(tmp_path / "shop.live")
     other = hr.build_index(catalog()).where("year > 2000")
-    for wrong in (other, [other], "year > 2000", 5, ["x"], hr.constrain(version.index, 1, constraints=version.shown)):
+    for wrong in (
+        other,
+        [other],
+        "year > 2000",
+        5,
+        ["x"],
+        hr.prepare_constraints(version.index, 1, constraints=version.live_items),
+    ):
         with pytest.raises(hr.ConstraintError):
-            version.within(wrong)  # pyright: ignore[reportArgumentType]
+            version.restrict(wrong)  # pyright: ignore[reportArgumentType]
 
 
 def test_a_search_says_what_to_give_of_a_version(tmp_path):
@@ -110,8 +117,8 @@ def test_a_retriever_takes_them(tmp_path):
     index = hr.build_index(hr.Catalog(made.sids, codebook_sizes=made.codebook_sizes, item_ids=ids))
     version = hr.LiveIndex.create(tmp_path / "shop.live", index).remove(ids[::3])
     model = new_model("llama")
-    found = Retriever(model, version.index, TOKENS).retrieve([[5, 6], [7]], k=None, constraints=version.within())
-    left = Retriever(model, hr.subset(version.index, ~version.removed), TOKENS).retrieve([[5, 6], [7]], k=None)
+    found = Retriever(model, version.index, TOKENS).retrieve([[5, 6], [7]], k=None, constraints=version.restrict())
+    left = Retriever(model, version.index.filter(~version.removed), TOKENS).retrieve([[5, 6], [7]], k=None)
     assert [results.item_ids for results in found] == [results.item_ids for results in left]
 
     few = version.index.constraint(ids=left[0].item_ids[:3] + ids[:1])

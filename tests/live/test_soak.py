@@ -83,8 +83,8 @@ class Searcher(threading.Thread):
                     return self.rng.normal(size=(*beams.states.shape, SIZES[beams.level])).astype(np.float32)
 
                 device_index = version.to("numpy")
-                beams = hr.beam_search(device_index, logits, batch_size=2, beam_width=10, backend=self.kernel)
-                for results in version.items(beams):
+                beams = hr.beam_search(device_index, logits, batch_size=2, beam_width=10, kernel=self.kernel)
+                for results in version.results(beams):
                     self.found.append((version.number, results.item_ids, results.sids.tolist()))
         except BaseException as error:
             self.failed = error

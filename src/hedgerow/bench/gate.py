@@ -43,7 +43,7 @@ def exact_beams(
 ) -> list[hr.Beams]:
     """Returns hedgerow's beams on NumPy after every level; `by_prefix`: with logits that follow a beam's prefix."""
     index = problem.index.to("numpy")
-    beams, after = hr.start(index, batch_size=logits[0].shape[0]), []
+    beams, after = hr.init_beams(index, batch_size=logits[0].shape[0]), []
     for level_logits in logits:
         chosen = logits_after(beams.codes, level_logits) if by_prefix else level_logits
         beams = hr.step(index, beams, chosen, beam_width=beam_width)

@@ -18,12 +18,13 @@ from rich.console import Console
 from rich.table import Table
 
 from hedgerow.bench.building import LABELS, PAPER_BYTES_AN_ITEM
+from hedgerow.catalog.sids import MAX_CODEBOOK_SIZE, MAX_ITEMS
 from hedgerow.errors import ArgumentError
 from hedgerow.index.build import DENSE_FILL
 from hedgerow.index.describe import KINDS
 from hedgerow.index.fanout import FORKED_SHARE
-from hedgerow.index.trie import bytes_as_text, words_of
-from hedgerow.sids import MAX_CODEBOOK_SIZE, MAX_ITEMS
+from hedgerow.index.level import words_of
+from hedgerow.index.trie import bytes_as_text
 
 POINTER_BYTES = 4
 # Prefixes beyond this many are never met twice; it keeps products of many codebooks within a float.

@@ -90,7 +90,7 @@ def _made_row(case: Case, index: hr.TrieIndex, share: float, mask: np.ndarray) -
         turned = np.roll(mask, turn + 1)
         started = time.perf_counter()
         items = index.constraint(turned)
-        _ = items.alive
+        _ = items._alive
         taken.append(1e3 * (time.perf_counter() - started))
     return {
         "scope": "set",
@@ -115,7 +115,7 @@ def _alone(case: Case, catalog: hr.Catalog, index: hr.TrieIndex, mask: np.ndarra
         lambda beams: logits_after(beams.codes, logits[beams.level]),
         batch_size=case.batch,
         beam_width=case.beam_width,
-        backend="array",
+        kernel="array",
     )
 
 
@@ -128,7 +128,7 @@ def _check(
         lambda beams: arrays.put(logits_after(arrays.get(beams.codes), logits[beams.level])),
         batch_size=case.batch,
         beam_width=case.beam_width,
-        backend=kernel,
+        kernel=kernel,
         constraints=items,
     )
     if not np.allclose(arrays.get(found.scores), wanted.scores, rtol=0, atol=TOLERANCE):
@@ -142,23 +142,23 @@ def _step_rows(
     logits = [arrays.put(level_logits) for level_logits in logits_of(case)]
     step = arrays.jit(hr.step, static_argnames=("beam_width", "backend"))
 
-    def decode(constraints: hr.Constraints | None) -> Callable[[], object]:
+    def decode(constraints: hr.PreparedConstraints | None) -> Callable[[], object]:
         def run() -> object:
-            beams = hr.start(device_index, case.batch)
+            beams = hr.init_beams(device_index, case.batch)
             for level_logits in logits:
                 beams = step(
                     device_index,
                     beams,
                     level_logits,
                     beam_width=case.beam_width,
-                    backend=kernel,
+                    kernel=kernel,
                     constraints=constraints,
                 )
             return arrays.sync(beams.scores)
 
         return run
 
-    prepared = {name: hr.constrain(device_index, case.batch, **rule) for name, rule in rules.items()}
+    prepared = {name: hr.prepare_constraints(device_index, case.batch, **rule) for name, rule in rules.items()}
     samples = measure({name: decode(constraints) for name, constraints in prepared.items()}, options.budget)
     summaries = {name: taken.summary() for name, taken in samples.items()}
     free = summaries["no set"]

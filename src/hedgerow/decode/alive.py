@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from hedgerow.decode.array import children
 from hedgerow.decode.device import DeviceIndex, DeviceLevel
+from hedgerow.decode.kernels.array import children
 from hedgerow.decode.ops import Array, Ops
-from hedgerow.index.trie import WORD_BITS
+from hedgerow.index.level import WORD_BITS
 
 
 def alive_on_device(index: DeviceIndex, leaves: Array) -> tuple[Array, ...]:
@@ -15,7 +15,7 @@ def alive_on_device(index: DeviceIndex, leaves: Array) -> tuple[Array, ...]:
         index: the trie.
         leaves: [W] int32, the words of the leaves; where the index has a capacity, padded to it.
     """
-    ops, words, levels = index.ops, leaves, []
+    ops, words, levels = index._ops, leaves, []
     for level in reversed(index.levels):
         nodes = level.codes.shape[0]
         levels.append(words if level.allowed is None else _over_codes(ops, level, words, nodes))

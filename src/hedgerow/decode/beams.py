@@ -33,7 +33,7 @@ class Beams:
         return self.codes.shape[-1]
 
     @property
-    def n_valid(self) -> Any:
+    def num_valid(self) -> Any:
         """[B] the number of live beams of each request."""
         return (self.states > DEAD).sum(-1)
 

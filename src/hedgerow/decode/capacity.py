@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hedgerow.constraints.alive import over_codes, over_nodes
 from hedgerow.errors import ArgumentError
-from hedgerow.index.alive import over_codes, over_nodes
 from hedgerow.index.build import bitmap
 from hedgerow.index.fanout import as_forks, as_start
-from hedgerow.index.trie import Level, TrieIndex, words_of
+from hedgerow.index.level import Level, words_of
+from hedgerow.index.trie import Trie
 
 # Sizes are rounded up to a power of 2 to the 1/4, so that like indexes have like capacities.
 STEPS = 4
@@ -54,32 +55,6 @@ class LevelCapacity:
         same_codes = (level.codebook_size, level.end) == (self.codebook_size, self.end)
         return fits and same_codes and (self.forks is None or nodes - parents <= self.forks)
 
-    def padded(self, level: Level) -> Level:
-        """Returns a level that fits in, with arrays of this size: no parent has a child among the nodes added."""
-        codes = _filled(level.codes, self.nodes, 0)
-        start, forks, allowed = None, None, None
-        if self.forks is None:
-            start = as_start(level.child_start, level.forks, level.num_parents)
-            start = _filled(start, self.parents + 1, level.num_nodes)
-        else:
-            forks = _filled(as_forks(level.child_start, level.forks), self.forks, BEYOND)
-        if self.dense:
-            allowed = np.zeros((self.parents, words_of(self.codebook_size)), np.uint32)
-            allowed[: level.num_parents] = bitmap(level) if level.allowed is None else level.allowed
-        return Level(codes, start, forks, allowed, self.codebook_size, self.max_branch, self.end)
-
-    def padded_alive(self, level: Level, words: np.ndarray) -> np.ndarray:
-        """Returns the alive bits of a level that fits in, as `alive_levels` gives them, for what `padded` makes of it:
-        [ceil(E / 32)] uint32, or [P, ceil(C / 32)] where a bitmap is held."""
-        if not self.dense:
-            words = words if level.allowed is None else over_nodes(level.allowed, words)
-            return _filled(words, words_of(self.nodes), 0)
-        if level.allowed is None:
-            words = over_codes(bitmap(level), words, level.num_nodes)
-        padded = np.zeros((self.parents, words_of(self.codebook_size)), np.uint32)
-        padded[: level.num_parents] = words
-        return padded
-
 
 @dataclass(frozen=True)
 class Capacity:
@@ -92,7 +67,7 @@ class Capacity:
     levels: tuple[LevelCapacity, ...]
 
     @classmethod
-    def of(cls, index: TrieIndex, headroom: float = 1.25) -> Capacity:
+    def of(cls, index: Trie, headroom: float = 1.25) -> Capacity:
         """Returns room for `index` to grow `headroom` times, at least, in every way but two: codebooks stay as they
         are, and a level in which nearly every parent has one child may have an eighth more nodes than parents.
 
@@ -114,30 +89,61 @@ class Capacity:
             parents = nodes
         return cls(tuple(levels))
 
-    def holds(self, index: TrieIndex) -> bool:
+    def holds(self, index: Trie) -> bool:
         """Whether an index fits in."""
         return len(self.levels) == index.num_levels and all(
             mine.holds(level) for mine, level in zip(self.levels, index.levels, strict=True)
         )
 
-    def padded(self, index: TrieIndex) -> tuple[Level, ...]:
-        """Returns the levels of an index, padded.
 
-        Raises:
-            ArgumentError: it does not fit in.
-        """
-        if not self.holds(index):
-            raise ArgumentError(f"{index!r} does not fit in this capacity. Make a larger one: hr.Capacity.of(index).")
-        return tuple(mine.padded(level) for mine, level in zip(self.levels, index.levels, strict=True))
+def padded_levels(capacity: Capacity, index: Trie) -> tuple[Level, ...]:
+    """The levels of an index with arrays of the capacity's sizes.
 
-    def padded_alive(self, index: TrieIndex, levels: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-        """Returns the alive bits of an index that fits in, as `alive_levels` gives them, padded as its levels are."""
-        both = zip(self.levels, index.levels, levels, strict=True)
-        return tuple(mine.padded_alive(level, words) for mine, level, words in both)
+    Raises:
+        ArgumentError: the index does not fit.
+    """
+    if not capacity.holds(index):
+        raise ArgumentError(f"{index!r} does not fit into this capacity. Make a larger one: hr.Capacity.of(index).")
+    return tuple(_padded_level(room, level) for room, level in zip(capacity.levels, index.levels, strict=True))
 
-    def padded_leaves(self, words: np.ndarray) -> np.ndarray:
-        """Returns the words of an index's leaves, padded to those of the last level."""
-        return _filled(words, words_of(self.levels[-1].nodes), 0)
+
+def padded_alive(capacity: Capacity, index: Trie, words: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """The alive bits of an index that fits, as `alive_levels` computes them, padded as its levels are."""
+    rooms = zip(capacity.levels, index.levels, words, strict=True)
+    return tuple(_padded_alive_level(room, level, own) for room, level, own in rooms)
+
+
+def padded_leaves(capacity: Capacity, words: np.ndarray) -> np.ndarray:
+    """The words of an index's leaves, padded to those of the last level."""
+    return _filled(words, words_of(capacity.levels[-1].nodes), 0)
+
+
+def _padded_level(room: LevelCapacity, level: Level) -> Level:
+    """No parent has a child among the nodes added."""
+    codes = _filled(level.codes, room.nodes, 0)
+    start, forks, allowed = None, None, None
+    if room.forks is None:
+        start = as_start(level.child_start, level.forks, level.num_parents)
+        start = _filled(start, room.parents + 1, level.num_nodes)
+    else:
+        forks = _filled(as_forks(level.child_start, level.forks), room.forks, BEYOND)
+    if room.dense:
+        allowed = _filled_rows(bitmap(level) if level.allowed is None else level.allowed, room)
+    return Level(codes, start, forks, allowed, room.codebook_size, room.max_branch, room.end)
+
+
+def _padded_alive_level(room: LevelCapacity, level: Level, words: np.ndarray) -> np.ndarray:
+    """[ceil(E / 32)] uint32, or [P, ceil(C / 32)] where the capacity holds a bitmap."""
+    if not room.dense:
+        words = words if level.allowed is None else over_nodes(level.allowed, words)
+        return _filled(words, words_of(room.nodes), 0)
+    return _filled_rows(over_codes(bitmap(level), words, level.num_nodes) if level.allowed is None else words, room)
+
+
+def _filled_rows(words: np.ndarray, room: LevelCapacity) -> np.ndarray:
+    padded = np.zeros((room.parents, words_of(room.codebook_size)), np.uint32)
+    padded[: len(words)] = words
+    return padded
 
 
 def _rounded(size: float) -> int:

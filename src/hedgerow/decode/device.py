@@ -12,11 +12,13 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from hedgerow.decode.beams import Beams
-from hedgerow.decode.capacity import Capacity
+from hedgerow.decode.capacity import Capacity, padded_levels
 from hedgerow.decode.ops import Array, Ops, ops_of
+from hedgerow.decode.prepared import LevelConstraints, PreparedConstraints
 from hedgerow.errors import ArgumentError, BackendError
 from hedgerow.index.fanout import count_parents
-from hedgerow.index.trie import ARRAYS, Level, TrieIndex
+from hedgerow.index.level import ARRAYS, Level
+from hedgerow.index.trie import Trie
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,36 +55,40 @@ class DeviceIndex:
 
     Attributes:
         levels: L levels.
-        ops: the backend's operations.
         device: where the arrays are, in the backend's own terms.
         capacity: what the arrays are padded to, or None.
     """
 
     levels: tuple[DeviceLevel, ...]
-    ops: Ops
+    _ops: Ops
     device: Any
     capacity: Capacity | None = None
 
     @property
+    def backend(self) -> str:
+        """The framework of the arrays: "numpy", "torch" or "jax"."""
+        return self._ops.name
+
+    @property
     def num_levels(self) -> int:
-        """L."""
+        """L, the number of levels."""
         return len(self.levels)
 
-    def refill(self, index: TrieIndex) -> None:
+    def refill(self, index: Trie) -> None:
         """Puts another index, which fits in the capacity, in the place of this one: into the same tensors of PyTorch,
         so that a captured CUDA graph goes on with it. No search may be under way on this one; on a GPU, what was
-        launched before on the same stream ends first. Constraints are those of the other index from then on: for a
-        captured graph, `Constraints.refill`.
+        launched before on the same stream ends first. PreparedConstraints are those of the other index from then on: for a
+        captured graph, `PreparedConstraints.refill`.
 
         Raises:
             ArgumentError: this index has no capacity, or the other does not fit in.
             BackendError: it is not on PyTorch.
         """
-        if self.ops.name != "torch":
+        if self.backend != "torch":
             raise BackendError("only tensors of PyTorch are refilled; give a compiled step index.to(...).")
         if self.capacity is None:
             raise ArgumentError("only an index with a capacity can be refilled: index.to(..., capacity=...).")
-        padded = self.capacity.padded(index)
+        padded = padded_levels(self.capacity, index)
         HOSTS[self] = index
         for mine, level in zip(self.levels, padded, strict=True):
             for name, array in level.arrays.items():
@@ -90,11 +96,11 @@ class DeviceIndex:
                 tensor.copy_(_from_numpy(array.view(f"i{array.itemsize}") if array.itemsize > 1 else array))
 
     def __repr__(self) -> str:
-        return f"DeviceIndex(levels={self.num_levels}, backend={self.ops.name!r}, device={str(self.device)!r})"
+        return f"DeviceIndex(levels={self.num_levels}, backend={self.backend!r}, device={str(self.device)!r})"
 
 
-def to_device(index: TrieIndex, backend: str, device: Any = None, capacity: Capacity | None = None) -> DeviceIndex:
-    """Returns `index` as arrays of `backend` on `device`: `TrieIndex.to`."""
+def to_device(index: Trie, backend: str, device: Any = None, capacity: Capacity | None = None) -> DeviceIndex:
+    """Returns `index` as arrays of `backend` on `device`: `Trie.to`."""
     ops = ops_of(backend)
     put, where = PLACERS[backend](device)
 
@@ -113,27 +119,27 @@ def to_device(index: TrieIndex, backend: str, device: Any = None, capacity: Capa
             level.end,
         )
 
-    levels = index.levels if capacity is None else capacity.padded(index)
+    levels = index.levels if capacity is None else padded_levels(capacity, index)
     made = DeviceIndex(tuple(level_on_device(level) for level in levels), ops, where, capacity)
     HOSTS[made] = index
     return made
 
 
-def host_of(index: DeviceIndex) -> TrieIndex | None:
+def host_of(index: DeviceIndex) -> Trie | None:
     """Returns the index on the host that was taken to the device; None where a framework has made this copy of it."""
     return HOSTS.get(index)
 
 
 def placer(index: DeviceIndex) -> Callable[[np.ndarray], Array]:
     """Returns what brings NumPy arrays to where the index is."""
-    return PLACERS[index.ops.name](index.device)[0]
+    return PLACERS[index.backend](index.device)[0]
 
 
 def is_accelerated(index: DeviceIndex) -> bool:
     """Whether the index is on one device that is not the CPU."""
-    if index.ops.name == "torch":
+    if index.backend == "torch":
         return index.device.type != "cpu"
-    if index.ops.name == "numpy":
+    if index.backend == "numpy":
         return False
     import jax
 
@@ -141,14 +147,14 @@ def is_accelerated(index: DeviceIndex) -> bool:
     return isinstance(device, jax.Device) and device.platform != "cpu"
 
 
-def as_device_index(index: DeviceIndex | TrieIndex) -> DeviceIndex:
+def as_device_index(index: DeviceIndex | Trie) -> DeviceIndex:
     """Returns `index`, or, given the index of the host, its NumPy form, which shares its memory."""
-    if isinstance(index, TrieIndex):
+    if isinstance(index, Trie):
         return to_device(index, "numpy")
     if not isinstance(index, DeviceIndex):
-        live = hasattr(index, "within") or hasattr(index, "version")
-        way = " Of a live index, give version.index or version.to(...), and constraints=version.within()." * live
-        raise ArgumentError(f"expected an index, of the host or of a device; got {type(index).__name__}.{way}")
+        live = hasattr(index, "restrict") or hasattr(index, "version")
+        hint = " For a live index, pass version.index or version.to(...), and constraints=version.restrict()." * live
+        raise ArgumentError(f"expected a TrieIndex or a DeviceIndex; got {type(index).__name__}.{hint}")
     return index
 
 
@@ -204,16 +210,14 @@ PLACERS: dict[str, Callable[[Any], tuple[Any, Any]]] = {
     "jax": _jax_placer,
 }
 # An index of a device does not hold that of the host itself: it may be taken apart and put together by a framework.
-HOSTS: WeakKeyDictionary[DeviceIndex, TrieIndex] = WeakKeyDictionary()
+HOSTS: WeakKeyDictionary[DeviceIndex, Trie] = WeakKeyDictionary()
 
 
 @cache
 def _register_with_torch() -> None:
     import torch
 
-    from hedgerow.decode.constrained import Constraints, LevelConstraints
-
-    for kind in (Beams, LevelConstraints, Constraints):
+    for kind in (Beams, LevelConstraints, PreparedConstraints):
         torch.export.register_dataclass(kind, serialized_type_name=f"hedgerow.{kind.__name__}")
 
 
@@ -222,16 +226,14 @@ def _register_with_jax() -> None:
     import jax
     import jax.export
 
-    from hedgerow.decode.constrained import Constraints, LevelConstraints
-
     register = jax.tree_util.register_dataclass
     register(LevelConstraints, ["rows", "free", "alive", "dead_parents", "dead_slots"], [])
-    register(Constraints, ["levels"], [])
+    register(PreparedConstraints, ["levels"], [])
     register(Beams, ["codes", "scores", "states", "parents"], [])
     register(DeviceLevel, [*ARRAYS], ["codebook_size", "max_branch", "end"])
-    register(DeviceIndex, ["levels"], ["ops", "device", "capacity"])
+    register(DeviceIndex, ["levels"], ["_ops", "device", "capacity"])
     # So that an exported step, which takes and gives Beams, can be written to a file.
-    for kind in (Beams, LevelConstraints, Constraints):
+    for kind in (Beams, LevelConstraints, PreparedConstraints):
         jax.export.register_pytree_node_serialization(
             kind,
             serialized_name=f"hedgerow.{kind.__name__}",

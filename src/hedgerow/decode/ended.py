@@ -18,7 +18,7 @@ def only_ends(index: DeviceIndex, beams: Beams, logits: Array) -> Array:
     before = index.levels[beams.level - 1].end if beams.level else None
     if before is None:
         return logits
-    xp, level = index.ops.xp, index.levels[beams.level]
-    codes = xp.arange(level.codebook_size, dtype=xp.int32, device=index.ops.device_of(logits))
+    xp, level = index._ops.xp, index.levels[beams.level]
+    codes = xp.arange(level.codebook_size, dtype=xp.int32, device=index._ops.device_of(logits))
     row = xp.astype(xp.where(codes == level.end, 0.0, -INF), logits.dtype)
     return xp.where(xp.expand_dims(beams.codes[..., -1] == before, axis=-1), row, logits)

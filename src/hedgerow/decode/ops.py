@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hedgerow.errors import BackendError
+from hedgerow.errors import BackendError, MissingDependencyError
 
 Array = Any
 BACKENDS = ("numpy", "torch", "jax")
@@ -96,9 +96,7 @@ def ops_of(backend: str) -> Ops:
     try:
         return makers[backend]()
     except ModuleNotFoundError as error:
-        raise BackendError(
-            f"backend {backend!r} needs the package {error.name!r}; install it with: pip install 'hedgerow[{backend}]'"
-        ) from error
+        raise MissingDependencyError.of(f"backend {backend!r}", str(error.name), backend) from error
 
 
 def to_numpy(array: Array) -> np.ndarray:

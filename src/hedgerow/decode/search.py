@@ -1,32 +1,47 @@
-"""start() and beam_search(): the loop over levels."""
+"""init_beams() and beam_search(): the loop over levels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from hedgerow.decode.array import Normalize
+from hedgerow._arguments import whole_number
+from hedgerow.constraints.requests import Exclusions, Sets
 from hedgerow.decode.beams import Beams
-from hedgerow.decode.constrain import Exclusions, Sets
-from hedgerow.decode.constrained import Constraints
 from hedgerow.decode.device import DeviceIndex, as_device_index
-from hedgerow.decode.kernels import Backend
-from hedgerow.decode.step import is_count, prepare, step
-from hedgerow.errors import ArgumentError
-from hedgerow.index.trie import TrieIndex
+from hedgerow.decode.kernels.array import Normalize
+from hedgerow.decode.kernels.dispatch import KernelName
+from hedgerow.decode.prepare import as_prepared
+from hedgerow.decode.prepared import PreparedConstraints
+from hedgerow.decode.step import step
+from hedgerow.index.trie import Trie
 
 
-def start(index: DeviceIndex | TrieIndex, batch_size: int) -> Beams:
-    """Returns the beams before level 0: for each of `batch_size` requests one beam, at the root.
+def init_beams(index: DeviceIndex | Trie, batch_size: int) -> Beams:
+    """Creates the beams before level 0: one beam per request, at the root.
+
+    Args:
+        index: the trie, on the device of the search.
+        batch_size: B.
+
+    Returns:
+        Beams [B, 1] with 0 codes.
 
     Raises:
         ArgumentError: `batch_size` is not a positive integer.
+
+    Examples:
+        ```python
+        import hedgerow as hr
+
+        index = hr.build_index(hr.Catalog([[0, 1], [2, 0]]))
+        beams = hr.init_beams(index, batch_size=4)
+        assert (beams.level, beams.states.shape) == (0, (4, 1))
+        ```
     """
-    if not is_count(batch_size):
-        raise ArgumentError(f"batch_size must be a positive integer; got {batch_size!r}.")
+    shape = (whole_number(batch_size, "batch_size"), 1)
     device_index = as_device_index(index)
-    xp, device = device_index.ops.xp, device_index.device
-    shape = (int(batch_size), 1)
+    xp, device = device_index._ops.xp, device_index.device
     return Beams(
         codes=xp.zeros((*shape, 0), dtype=xp.int32, device=device),
         scores=xp.zeros(shape, dtype=xp.float32, device=device),
@@ -36,35 +51,51 @@ def start(index: DeviceIndex | TrieIndex, batch_size: int) -> Beams:
 
 
 def beam_search(
-    index: DeviceIndex | TrieIndex,
+    index: DeviceIndex | Trie,
     logits_fn: Callable[[Beams], Any],
     *,
     batch_size: int,
     beam_width: int,
     normalize: Normalize = "codes",
-    backend: Backend = "auto",
-    constraints: Constraints | Sets = None,
+    temperature: float = 1.0,
+    kernel: KernelName = "auto",
+    constraints: PreparedConstraints | Sets = None,
     exclude: Exclusions = None,
 ) -> Beams:
     """Searches for the best `beam_width` SIDs of each request, level by level.
 
     Args:
-        index: the trie; one on the host is searched with NumPy.
-        logits_fn: beams of B requests and m beams, before level l -> logits [B, m, C] of that level. m is 1 before
-            level 0, and `beam_width` after it. The codes of dead beams are -1; what it gives for them, and for beams
-            that have ended, is not used. C is the index's `codebook_sizes[l]`.
+        index: the trie. A `TrieIndex` on the host is searched with NumPy.
+        logits_fn: maps the beams of B requests and m beams before level l to the logits [B, m, C] of that level. m is
+            1 before level 0 and `beam_width` after it. C is `index.codebook_sizes[l]`. Dead beams have code -1; the
+            logits of dead beams, and of beams that have ended, are ignored.
         batch_size: B.
         beam_width: M.
         normalize: as for `step`.
-        backend: as for `step`.
-        constraints: as for `step`; made ready once.
+        temperature: as for `step`.
+        kernel: as for `step`.
+        constraints: as for `step`. They are prepared once.
         exclude: as for `step`.
 
     Returns:
-        Finished beams [B, M], for `TrieIndex.items`, with the same constraints. Errors as for `step`.
+        Finished beams [B, M], for `TrieIndex.results` with the same constraints. Errors as for `step`.
+
+    Examples:
+        ```python
+        import numpy as np
+        import hedgerow as hr
+
+        index = hr.build_index(hr.Catalog([[0, 1], [2, 0], [2, 2]], item_ids=["a", "b", "c"]))
+        beams = hr.beam_search(
+            index, lambda beams: np.zeros((*beams.states.shape, 3)), batch_size=1, beam_width=5
+        )
+        assert beams.num_valid.tolist() == [3]
+        ```
     """
-    beams, prepared = start(index, batch_size), prepare(index, batch_size, constraints, exclude)
-    index, options = as_device_index(index), {"beam_width": beam_width, "normalize": normalize, "backend": backend}
+    beams = init_beams(index, batch_size)
+    prepared = as_prepared(index, batch_size, constraints, exclude)
+    index = as_device_index(index)
+    options = {"beam_width": beam_width, "normalize": normalize, "temperature": temperature, "kernel": kernel}
     for _ in range(index.num_levels):
         beams = step(index, beams, logits_fn(beams), constraints=prepared, **options)
     return beams

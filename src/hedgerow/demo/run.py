@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import hedgerow as hr
-from hedgerow.demo.films import free_search, load_catalog, load_retriever
+from hedgerow.demo.films import load_catalog, load_retriever
 from hedgerow.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def run_demo(prompts: Sequence[str] | None = None, *, since: int, beam_width: in
 
     Raises:
         ArgumentError: a prompt is empty.
-        BackendError: the packages of the demo extra are not installed.
+        MissingDependencyError: the packages of the demo extra are not installed.
     """
     prompts = PROMPTS if prompts is None else prompts
     if not all(prompt.strip() for prompt in prompts):
@@ -97,7 +97,7 @@ def run_demo(prompts: Sequence[str] | None = None, *, since: int, beam_width: in
     sets = _timed(seconds, "make the sets", lambda: _rules(index, since))
     retriever = _timed(seconds, "load the model", partial(load_retriever, index))
     answers = [_answer(retriever, sets, prompt, beam_width, k) for prompt in prompts]
-    return Report(answers, index, sets, retriever.model.model.num_parameters(), seconds)
+    return Report(answers, index, sets, retriever.model.num_parameters(), seconds)
 
 
 def _rules(index: hr.TrieIndex, since: int) -> dict[str, hr.ConstraintSet | None]:
@@ -115,7 +115,7 @@ def _answer(
     retriever: Retriever, sets: dict[str, hr.ConstraintSet | None], prompt: str, beam_width: int, k: int
 ) -> Answer:
     times: dict[str, float] = {}
-    codes, scores = _timed(times, "free", lambda: free_search(retriever, prompt, beam_width=beam_width))
+    codes, scores = _timed(times, "free", lambda: retriever.free_search(prompt, beam_width=beam_width))
     (first,) = _timed(times, "constrained", lambda: retriever.retrieve(prompt, beam_width=beam_width, k=k))
     seen = [first.item_ids if name == NOT_SEEN else None for name in sets]
 

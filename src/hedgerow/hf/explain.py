@@ -1,28 +1,29 @@
-"""explain(): why an item was returned for a prompt, or at which level its prefix left the beam."""
+"""explain: why an item was returned for a prompt, or at which level its prefix left the beam."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
-import hedgerow as hr
+from hedgerow._arguments import whole_number
+from hedgerow.catalog.ragged import trimmed
+from hedgerow.constraints.requests import BatchRules
 from hedgerow.decode.beams import Beams
-from hedgerow.decode.constrain import listed_rows
-from hedgerow.decode.constrained import Constraints
+from hedgerow.decode.kernels.walk import allowed_children
 from hedgerow.decode.ops import to_numpy
-from hedgerow.decode.step import is_count
-from hedgerow.decode.walk import allowed_children
-from hedgerow.errors import ArgumentError
+from hedgerow.decode.prepare import prepared
+from hedgerow.decode.prepared import PreparedConstraints
+from hedgerow.decode.search import init_beams
+from hedgerow.decode.step import step
+from hedgerow.hf.search import ModelSearch
 from hedgerow.index.bits import bits_at
-from hedgerow.ragged import trimmed
-
-if TYPE_CHECKING:
-    from hedgerow.hf.retriever import Retriever
-    from hedgerow.hf.rules import Rules
+from hedgerow.index.lookup import leaves_of, row_of_id
+from hedgerow.index.trie import Trie, codes_of_leaves
+from hedgerow.results import Picking, results_of
 
 
 @dataclass(frozen=True)
@@ -102,92 +103,84 @@ class Explanation:
 
 @torch.inference_mode()
 def explained(
-    retriever: Retriever, prompt: list[int], item_id: Any, rules: Rules, *, beam_width: int, k: int
+    search: ModelSearch,
+    prompt: list[int],
+    item_id: Any,
+    rules: BatchRules,
+    removed: np.ndarray | None,
+    *,
+    beam_width: int,
+    k: int,
 ) -> Explanation:
-    """Returns the explanation of an item and a prompt's token ids: `Retriever.explain`."""
-    for name, count in (("beam_width", beam_width), ("k", k)):
-        if not is_count(count):
-            raise ArgumentError(f"{name} must be a positive integer; got {count!r}.")
-    row = row_of(retriever.index, item_id)
-    if row is None or (retriever.version is not None and retriever.version.removed[row]):
+    """The explanation of an item for a prompt's token ids: see `Retriever.explain`.
+
+    `removed`: bool [N], the items that were removed from a live index; None if the index is not live.
+    """
+    beam_width, k = whole_number(beam_width, "beam_width"), whole_number(k, "k")
+    index, row = search.index, row_of_id(search.index, item_id)
+    if row is None or (removed is not None and removed[row]):
         return Explanation(item_id, "not in the index", (), None, None, (), beam_width, k)
-    leaf = leaf_of(retriever.index, row)
-    sid = tuple(trimmed(retriever.index.sids([leaf])[0].tolist()))
-    if (why_not := _left_out(rules, row)) is not None:
+    leaf = leaves_of(index, np.asarray([row]))
+    sid = tuple(trimmed(index.sids(leaf)[0].tolist()))
+    if (why_not := _forbidden_by(rules, row)) is not None:
         return Explanation(item_id, why_not, sid, None, None, (), beam_width, k)
-    prepared = retriever.prepared(rules)
-    codes = retriever.index.codes_of([leaf])[0].tolist()
-    nodes = path_of(retriever.index, codes)
-    scores = _path_scores(retriever, prompt, codes, nodes, prepared)
-    levels, beams = _levels(retriever, prompt, beam_width, codes, nodes, scores, prepared)
-    found = retriever.index.items(beams, constraints=rules.constraints, exclude=rules.exclude)[0]
-    at = np.flatnonzero(found.rows == row)
-    rank = int(at[0]) + 1 if at.size else None
-    left = next((level for level, trace in enumerate(levels) if trace.rank is None or trace.rank > trace.kept), None)
+    constraints = prepared(search.device_index, rules)
+    codes = codes_of_leaves(index, leaf)[0].tolist()
+    nodes = path_of(index, codes)
+    scores = _path_scores(search, prompt, codes, nodes, constraints)
+    levels, beams = _levels(search, prompt, beam_width, codes, nodes, scores, constraints)
+    found = results_of(index, beams, rules, Picking(None, None, None))[0]
+    places = np.flatnonzero(found.rows == row)
+    rank = int(places[0]) + 1 if places.size else None
     if rank is not None:
-        outcome, left = ("returned" if rank <= k else "beyond k"), None
-    else:
-        left = len(codes) - 1 if left is None else left
-        outcome = "cut" if np.isfinite(scores[left]) else "banned"
-    return Explanation(item_id, outcome, sid, rank, left, levels, beam_width, k)
+        return Explanation(item_id, "returned" if rank <= k else "beyond k", sid, rank, None, levels, beam_width, k)
+    lost = (level for level, trace in enumerate(levels) if trace.rank is None or trace.rank > trace.kept)
+    left = next(lost, len(codes) - 1)
+    outcome = "cut" if np.isfinite(scores[left]) else "banned"
+    return Explanation(item_id, outcome, sid, None, left, levels, beam_width, k)
 
 
-def _left_out(rules: Rules, row: int) -> str | None:
-    """Returns the outcome where the rules of the prompt leave an item out."""
-    within = None if rules.constraints is None else rules.constraints[0]
-    if within is not None and not bits_at(within.words, np.asarray([row]))[0]:
+def _forbidden_by(rules: BatchRules, row: int) -> str | None:
+    """The outcome if the rules of the prompt forbid an item."""
+    within = rules.set_of(0)
+    if within is not None and not bits_at(within._words, np.asarray([row]))[0]:
         return "not in the set"
-    excluded = listed_rows(rules.index, 1, rules.exclude)
-    return "excluded" if excluded is not None and row in excluded[0] else None
+    return "excluded" if row in rules.excluded_by(0) else None
 
 
-def row_of(index: hr.TrieIndex, item_id: Any) -> int | None:
-    """Returns an item's row in the index; None where there is no such item."""
-    from hedgerow.columns import rows_equal
-
-    rows = rows_equal(index.item_ids, item_id)
-    return rows[0] if rows else None
-
-
-def leaf_of(index: hr.TrieIndex, row: int) -> int:
-    """Returns the leaf whose items a row is among."""
-    low, high = 0, index.num_sids - 1
-    while low < high:
-        middle = (low + high + 1) // 2
-        first, _ = index.rows_of([middle])
-        low, high = (middle, high) if first[0] <= row else (low, middle - 1)
-    return low
-
-
-def path_of(index: hr.TrieIndex, sid: Sequence[int]) -> list[int]:
-    """Returns the node of each level on the way to a SID, end codes included."""
+def path_of(index: Trie, codes: Sequence[int]) -> list[int]:
+    """The node of each level on the path of a SID, given its codes with end codes."""
     state, nodes = np.zeros(1, np.int64), []
-    for level, code in zip(index.levels, sid, strict=True):
+    for level, code in zip(index.levels, codes, strict=True):
         state = level.find(state, np.asarray([code]))
         nodes.append(int(state[0]))
     return nodes
 
 
 def _path_scores(
-    retriever: Retriever, prompt: list[int], sid: Sequence[int], nodes: list[int], prepared: Constraints | None
+    search: ModelSearch,
+    prompt: list[int],
+    sid: Sequence[int],
+    nodes: list[int],
+    constraints: PreparedConstraints | None,
 ) -> list[float]:
-    """Returns the score of each prefix of a SID, as a search with that one beam would give it."""
-    decoder = retriever.decoder([prompt], 1)
+    """The score of each prefix of a SID, as a search with this one beam computes it."""
+    decoder = search.decoder([prompt], 1)
     scores, total = [], 0.0
     for level in range(len(sid)):
-        if level and sid[level - 1] == retriever.index.end_codes[level - 1]:
-            # What has ended costs nothing more.
+        if level and sid[level - 1] == search.index.end_codes[level - 1]:
+            # A SID that has ended keeps its score.
             scores.append(total)
             continue
-        logits, normalize = retriever.scores_of(decoder(_forced(retriever, sid[:level])), level)
+        logits, normalize = search.scores_of(decoder(_forced(search, sid[:level])), level)
         row = logits[0, 0].double()
         if normalize is not None:
             over = row
             if normalize == "allowed":
                 state = torch.tensor([[nodes[level - 1] if level else 0]], dtype=torch.int32, device=row.device)
-                bound = None if prepared is None else prepared.levels[level]
-                device_index = retriever.device_index
-                codes, valid = allowed_children(device_index.ops, device_index.levels[level], state, bound)
+                own = None if constraints is None else constraints.levels[level]
+                device_index = search.device_index
+                codes, valid = allowed_children(device_index._ops, device_index.levels[level], state, own)
                 over = row[codes[0, 0][valid[0, 0]].unique().long()]
             row = row - over.logsumexp(0)
         total += float(row[sid[level]].nan_to_num(nan=-torch.inf, neginf=-torch.inf))
@@ -195,8 +188,8 @@ def _path_scores(
     return scores
 
 
-def _forced(retriever: Retriever, codes: Sequence[int]) -> Beams:
-    device = retriever.model.device
+def _forced(search: ModelSearch, codes: Sequence[int]) -> Beams:
+    device = search.model.device
     zeros = torch.zeros((1, 1), dtype=torch.int32, device=device)
     return Beams(
         torch.tensor([[codes]], dtype=torch.int32, device=device).reshape(1, 1, -1), zeros.float(), zeros, zeros
@@ -204,34 +197,34 @@ def _forced(retriever: Retriever, codes: Sequence[int]) -> Beams:
 
 
 def _levels(
-    retriever: Retriever,
+    search: ModelSearch,
     prompt: list[int],
     beam_width: int,
     sid: Sequence[int],
     nodes: list[int],
     scores: list[float],
-    prepared: Constraints | None,
+    constraints: PreparedConstraints | None,
 ) -> tuple[tuple[LevelTrace, ...], Beams]:
-    """Searches, ranking every candidate of every level; returns the finished beams too."""
-    index, device_index = retriever.index, retriever.device_index
-    decoder, beams, levels = retriever.decoder([prompt], beam_width), hr.start(device_index, 1), []
-    for at, level in enumerate(index.levels):
-        logits, normalize = retriever.scores_of(decoder(beams), at)
+    """Runs the search and ranks every candidate of every level; returns the finished beams as well."""
+    device_index = search.device_index
+    decoder, beams, levels = search.decoder([prompt], beam_width), init_beams(device_index, 1), []
+    for number, level in enumerate(search.index.levels):
+        logits, normalize = search.scores_of(decoder(beams), number)
         candidates = beams.states.shape[1] * max(level.max_branch, 1)
-        options: dict[str, Any] = {"normalize": normalize, "constraints": prepared}
-        ranked = hr.step(device_index, beams, logits, beam_width=candidates, backend="array", **options)
-        # The step that the search itself takes: where scores are equal, it alone says who goes on.
-        beams = hr.step(device_index, beams, logits, beam_width=beam_width, backend=retriever.backend, **options)
-        kept, live = int(beams.n_valid[0]), int(ranked.n_valid[0])
+        options: dict[str, Any] = {"normalize": normalize, "constraints": constraints}
+        ranked = step(device_index, beams, logits, beam_width=candidates, kernel="array", **options)
+        # The same step as in the search: it alone decides which of equal scores go on.
+        beams = step(device_index, beams, logits, beam_width=beam_width, kernel=search.kernel, **options)
+        kept, live = int(beams.num_valid[0]), int(ranked.num_valid[0])
         to_beat = float(beams.scores[0, kept - 1]) if kept else float("-inf")
-        rank = _place(beams, nodes[at])
-        if rank is None and (place := _place(ranked, nodes[at])) is not None:
-            rank = max(place, kept + 1)
-        levels.append(LevelTrace(int(sid[at]), scores[at], rank, live, kept, to_beat))
+        rank = _rank_of(beams, nodes[number])
+        if rank is None and (rank_of_all := _rank_of(ranked, nodes[number])) is not None:
+            rank = max(rank_of_all, kept + 1)
+        levels.append(LevelTrace(int(sid[number]), scores[number], rank, live, kept, to_beat))
     return tuple(levels), beams
 
 
-def _place(beams: Beams, node: int) -> int | None:
-    """Returns which beam is at a node, counted from 1."""
-    at = np.flatnonzero(to_numpy(beams.states)[0] == node)
-    return int(at[0]) + 1 if at.size else None
+def _rank_of(beams: Beams, node: int) -> int | None:
+    """The rank, from 1, of the beam at a node."""
+    places = np.flatnonzero(to_numpy(beams.states)[0] == node)
+    return int(places[0]) + 1 if places.size else None

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from hedgerow.decode.beams import Beams
 from hedgerow.hf.prompts import Ids, padded
+from hedgerow.hf.search import ModelSearch
 from hedgerow.hf.tree import TreeDecoder
-
-if TYPE_CHECKING:
-    from hedgerow.hf.retriever import Retriever
+from hedgerow.index.bits import power_of_two
 
 PROMPT_STEP = 64
 # Kernels compile, and libraries set themselves up, before anything is captured.
@@ -41,39 +39,39 @@ class Captured:
 
 
 def captured_search(
-    retriever: Retriever, known: dict[tuple[int, int, int], Captured], prompts: list[Ids], beam_width: int
+    search: ModelSearch, known: dict[tuple[int, int, int], Captured], prompts: list[Ids], beam_width: int
 ) -> list[Beams]:
-    """Returns what the retriever's search gives, by the graph for its size; captured now if it is the first such."""
+    """Returns what the retriever's search gives, by the graph for its size; captured now if it is the first of that size."""
     size, length = bucket(len(prompts), max(map(len, prompts)))
-    ids, lengths = padded(prompts + prompts[:1] * (size - len(prompts)), retriever.model.device, length=length)
+    ids, lengths = padded(prompts + prompts[:1] * (size - len(prompts)), search.model.device, length=length)
     key = (size, length, beam_width)
     if key not in known:
-        known[key] = _capture(retriever, ids, lengths, beam_width)
+        known[key] = _capture(search, ids, lengths, beam_width)
     return [_first(beams, len(prompts)) for beams in known[key](ids, lengths)]
 
 
 def bucket(batch_size: int, length: int) -> tuple[int, int]:
     """Returns the batch size and the prompt length that a search is padded to."""
-    return 1 << (batch_size - 1).bit_length(), -(-length // PROMPT_STEP) * PROMPT_STEP
+    return power_of_two(batch_size), -(-length // PROMPT_STEP) * PROMPT_STEP
 
 
-def _capture(retriever: Retriever, prompts: Tensor, lengths: Tensor, beam_width: int) -> Captured:
-    assert retriever.masking is not None
-    prompts, lengths, masking = prompts.clone(), lengths.clone(), retriever.masking
+def _capture(search: ModelSearch, prompts: Tensor, lengths: Tensor, beam_width: int) -> Captured:
+    assert search.masking is not None
+    prompts, lengths, masking = prompts.clone(), lengths.clone(), search.masking
 
-    def search() -> list[Beams]:
-        decoder = TreeDecoder(retriever.model, masking, prompts, lengths, beam_width)
-        return retriever._loop(decoder, len(prompts), beam_width)
+    def run() -> list[Beams]:
+        decoder = TreeDecoder(search.model, masking, prompts, lengths, beam_width)
+        return search.run(decoder, len(prompts), beam_width, None)
 
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(WARM_UPS):
-            search()
+            run()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        history = search()
+        history = run()
     return Captured(prompts, lengths, graph, history)
 
 

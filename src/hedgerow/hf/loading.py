@@ -11,7 +11,7 @@ from transformers.utils import logging
 
 from hedgerow.errors import ArgumentError
 from hedgerow.hf.retriever import Retriever
-from hedgerow.hf.rules import Searched
+from hedgerow.hf.searched import Searched
 from hedgerow.tokens import TokenMap
 
 DTYPES = ("float32", "bfloat16", "float16")

@@ -99,9 +99,9 @@ class CodeModel:
         """Returns float32 logits [..., V] of the whole vocabulary."""
         return (self.head(features) if self.slices_head else features).float()
 
-    def code_log_probs(self, features: Tensor, level: int) -> Tensor:
+    def code_log_probs(self, features: Tensor, level: int, temperature: float = 1.0) -> Tensor:
         """Returns float32 log-probabilities [..., C] of a level's codes over the whole vocabulary, as in `generate`."""
-        logits = self.logits(features)
+        logits = self.logits(features) / temperature
         log_probs = logits[..., self._rows[level]] - logits.logsumexp(-1, keepdim=True)
         return self._without_absent(log_probs, level)
 

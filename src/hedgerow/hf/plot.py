@@ -11,7 +11,7 @@ import numpy as np
 
 from hedgerow.decode.beams import Beams
 from hedgerow.decode.ops import to_numpy
-from hedgerow.errors import ArgumentError, BackendError
+from hedgerow.errors import ArgumentError, MissingDependencyError
 
 LABELS = 12
 ON, OFF, MARKED = "#1f6f54", "#c9c9c9", "#c0392b"
@@ -82,7 +82,7 @@ def plot_beams(
 
     Raises:
         ArgumentError: the file's name has another ending, or it cannot be written.
-        BackendError: matplotlib is not installed.
+        MissingDependencyError: matplotlib is not installed.
     """
     path = Path(path)
     if path.suffix not in FORMATS:
@@ -90,7 +90,7 @@ def plot_beams(
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise BackendError("pictures need matplotlib; install it with: pip install 'hedgerow[plot]'") from error
+        raise MissingDependencyError.of("plot_beams", "matplotlib", "plot") from error
     levels = levels_of(history)
     figure = Figure(figsize=(2.5 + 2 * len(levels), 6.5), layout="constrained")
     axes = figure.add_subplot()

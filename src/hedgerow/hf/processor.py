@@ -9,17 +9,18 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
-from hedgerow.constraints import ConstraintSet
+from hedgerow._arguments import is_whole
+from hedgerow.constraints.requests import BatchRules, Exclusions, Sets, batch_rules
+from hedgerow.constraints.sets import ConstraintSet
 from hedgerow.decode.beams import DEAD
-from hedgerow.decode.constrain import Exclusions, Sets, constrain
-from hedgerow.decode.constrained import Constraints
-from hedgerow.decode.device import DeviceIndex
-from hedgerow.decode.kernels import HAS_NUMBA
-from hedgerow.decode.step import is_count
-from hedgerow.decode.walk import allowed_children, child_by_code
+from hedgerow.decode.device import DeviceIndex, to_device
+from hedgerow.decode.kernels.dispatch import HAS_NUMBA
+from hedgerow.decode.kernels.walk import allowed_children, child_by_code
+from hedgerow.decode.prepare import prepared
+from hedgerow.decode.prepared import PreparedConstraints
 from hedgerow.errors import ArgumentError, ConstraintError
-from hedgerow.hf.rules import Rules, Searched, trie_of
-from hedgerow.index.trie import TrieIndex
+from hedgerow.hf.searched import Searched, trie_of
+from hedgerow.index.trie import Trie
 from hedgerow.tokens import NO_TOKEN, TokenMap
 
 INF = float("inf")
@@ -76,7 +77,7 @@ class CatalogLogitsProcessor(LogitsProcessor):
                 "where does a SID begin? Give prompt_length=input_ids.shape[1] (1 for an encoder-decoder), or a token "
                 "map with a begin delimiter; and not both."
             )
-        if prompt_length is not None and not (is_count(prompt_length) or prompt_length == 0):
+        if prompt_length is not None and not is_whole(prompt_length, 0):
             raise ArgumentError(f"prompt_length must be an integer from 0 on; got {prompt_length!r}.")
         # One token of its own is enough: then the delimiter cannot come about within a SID.
         if tokens.begin and set(tokens.begin) <= {*tokens.end, *(int(id_) for ids in tokens.token_ids for id_ in ids)}:
@@ -86,9 +87,9 @@ class CatalogLogitsProcessor(LogitsProcessor):
             )
         self.index, self.tokens, self.prompt_length, self.codes_in_text = trie, tokens, prompt_length, codes_in_text
         self._placed: dict[tuple[torch.device, int], _Tables] = {}
-        left = constraints if version is None else version.within(constraints)
+        left = constraints if version is None else version.restrict(constraints)
         self._rules = _rules_of(trie, left, exclude)
-        self._bound: dict[tuple[torch.device, int], Constraints | None] = {}
+        self._bound: dict[tuple[torch.device, int], PreparedConstraints | None] = {}
 
     @torch.no_grad()
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # type: ignore[override]
@@ -158,7 +159,7 @@ class CatalogLogitsProcessor(LogitsProcessor):
         kept = rows[:, None] if self.codes_in_text else rows[:, None] & tables.words
         return torch.where(kept, scores, -INF)
 
-    def _bound_on(self, scores: Tensor) -> Constraints | None:
+    def _bound_on(self, scores: Tensor) -> PreparedConstraints | None:
         """Returns the constraints of every row, on the device of the scores."""
         if self._rules is None:
             return None
@@ -170,9 +171,8 @@ class CatalogLogitsProcessor(LogitsProcessor):
                     f"the scores have {len(scores)} rows, which {requests} requests do not share evenly; give one set "
                     "and one list of excluded ids, or None, for each request."
                 )
-            own = self._rules.of([row * requests // len(scores) for row in range(len(scores))])
-            index = self._tables_on(scores).index
-            self._bound = {key: constrain(index, len(scores), constraints=own.constraints, exclude=own.exclude)}
+            rules = self._rules.take([row * requests // len(scores) for row in range(len(scores))])
+            self._bound = {key: prepared(self._tables_on(scores).index, rules)}
         return self._bound[key]
 
     def _tables_on(self, scores: Tensor) -> _Tables:
@@ -201,10 +201,10 @@ class _Tables:
     token_ids: tuple[Tensor, ...]
     present: tuple[Tensor, ...]
     words: Tensor
-    bound: Constraints | None = None
+    bound: PreparedConstraints | None = None
 
     @classmethod
-    def of(cls, index: TrieIndex, tokens: TokenMap, device: torch.device, vocabulary_size: int) -> _Tables:
+    def of(cls, index: Trie, tokens: TokenMap, device: torch.device, vocabulary_size: int) -> _Tables:
         highest = max(max(map(int, ids), default=0) for ids in (*tokens.token_ids, tokens.begin, tokens.end))
         if highest >= vocabulary_size:
             raise ArgumentError(f"the token map names token {highest}, but the scores have {vocabulary_size:,} tokens.")
@@ -221,7 +221,7 @@ class _Tables:
             for table, size in zip(tokens.token_ids, index.codebook_sizes, strict=True)
         ]
         return cls(
-            index.to("torch", device),
+            to_device(index, "torch", device),
             tuple(codes),
             tuple(table.clamp(min=0).to(device) for table in padded),
             tuple((table != NO_TOKEN).nonzero()[:, 0].to(device) for table in padded),
@@ -239,7 +239,7 @@ class _Tables:
             arrays = (self.codes[level].numpy(), tokens.numpy(), states.numpy())
             return torch.from_numpy(walk_numba().child_by_token(self.index.levels[level], *arrays))
         codes = self.codes[level][tokens.clamp(max=len(self.words))]
-        return child_by_code(self.index.ops, self.index.levels[level], states, codes)
+        return child_by_code(self.index._ops, self.index.levels[level], states, codes)
 
     def allow(self, out: Tensor, scores: Tensor, at: int, states: Tensor) -> None:
         """Writes to `out` the scores of the tokens that may follow live `states` [R] of a level."""
@@ -249,7 +249,7 @@ class _Tables:
             arrays = (self.token_ids[at].numpy(), states.numpy(), scores.numpy(), out.numpy())
             walk_numba().write_allowed(level, *arrays)
             return
-        codes, valid = (x[:, 0] for x in allowed_children(self.index.ops, level, states[:, None], bound))
+        codes, valid = (x[:, 0] for x in allowed_children(self.index._ops, level, states[:, None], bound))
         if level.allowed is not None:
             codes, valid = codes[:, self.present[at]], valid[:, self.present[at]]
         # Where a row has fewer children than others, its first stands again, so that writing it twice does no harm.
@@ -259,12 +259,12 @@ class _Tables:
 
 def walk_numba() -> ModuleType:
     """Returns the compiled walk, loaded when it is first needed."""
-    from hedgerow.decode import walk_numba
+    from hedgerow.decode.kernels import walk_numba
 
     return walk_numba
 
 
-def _rules_of(index: TrieIndex, constraints: Sets, exclude: Exclusions) -> Rules | None:
+def _rules_of(index: Trie, constraints: Sets, exclude: Exclusions) -> BatchRules | None:
     """Returns the rules of the requests, of which there are as many as the lists say; one where there is no list."""
     if constraints is None and exclude is None:
         return None
@@ -274,7 +274,7 @@ def _rules_of(index: TrieIndex, constraints: Sets, exclude: Exclusions) -> Rules
             raise ConstraintError(f"{items!r}: generate() has to write something; leave such a request out.")
     lists = [given for given in (constraints, exclude) if given is not None and not isinstance(given, ConstraintSet)]
     requests = len(lists[0]) if lists and hasattr(lists[0], "__len__") else 1
-    return Rules(index, requests, constraints, exclude)
+    return batch_rules(index, requests, constraints, exclude)
 
 
 def _since(tail: Tensor, begin: tuple[int, ...]) -> Tensor:
@@ -288,7 +288,7 @@ def _since(tail: Tensor, begin: tuple[int, ...]) -> Tensor:
     return torch.where(nearest < length, nearest, -1)
 
 
-def _without_ends(index: TrieIndex, tokens: TokenMap) -> list[Tensor]:
+def _without_ends(index: Trie, tokens: TokenMap) -> list[Tensor]:
     """Returns the tokens [C] of each level's codes, the end left out: it is read as text, so that text follows it."""
     tables = [torch.tensor(table) for table in tokens.token_ids]
     for table, end in zip(tables, index.end_codes, strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hedgerow.index.trie import WORD_BITS, words_of
+from hedgerow.index.level import WORD_BITS, words_of
 
 
 def packed(bits: np.ndarray) -> np.ndarray:
@@ -44,3 +44,8 @@ def rank_of(words: np.ndarray, before: np.ndarray, places: np.ndarray) -> np.nda
     low = (np.uint64(1) << bit.astype(np.uint64)) - np.uint64(1)
     last = words[np.minimum(word, len(words) - 1)] & low.astype(np.uint32)
     return before[word] + np.where(bit > 0, np.bitwise_count(last), 0)
+
+
+def power_of_two(count: int) -> int:
+    """The least power of two that is at least `count`, and at least 1."""
+    return 1 << max(count - 1, 0).bit_length()

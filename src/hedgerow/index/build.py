@@ -1,4 +1,4 @@
-"""Catalog → TrieIndex: one sort, then one linear pass a level."""
+"""Catalog → Trie: one sort, then one linear pass a level."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from hedgerow.catalog import ITEM_ID, Catalog
+from hedgerow.catalog.catalog import ITEM_ID, Catalog
 from hedgerow.errors import ArgumentError
 from hedgerow.index.fanout import fan_out
+from hedgerow.index.level import WORD_BITS, Level, words_of
 from hedgerow.index.sort import sorted_columns, sorted_rows, touched
-from hedgerow.index.trie import WORD_BITS, Level, TrieIndex, words_of
+from hedgerow.index.trie import Trie
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,26 +30,13 @@ def ignore_progress(what: str, done: int, total: int) -> None:
     """A progress callback for who does not want to know."""
 
 
-def build_index(
+def build_trie(
     catalog: Catalog,
     *,
     dense_levels: DenseLevels = "auto",
     progress: Progress = ignore_progress,
-) -> TrieIndex:
-    """Builds the flat trie of a catalog; time O(N · L), after one sort.
-
-    A level is made dense (also held as a bitmap) where both hold: its largest branch factor is at least a quarter of
-    its codebook, so that scanning all codes beats gathering the children of the fattest node; and the bitmap takes
-    no more bytes than the codes and row pointers it stands beside.
-
-    Args:
-        catalog: what to index.
-        dense_levels: the levels to make dense, in place of that rule.
-        progress: called as ``progress(what, done, total)`` between the passes.
-
-    Raises:
-        ArgumentError: a dense level does not exist, or its bitmap would take more than 8 GiB.
-    """
+) -> Trie:
+    """The trie of a catalog: see `hedgerow.build_index`."""
     if not isinstance(catalog, Catalog):
         raise ArgumentError(f"build_index takes a Catalog; got {type(catalog).__name__}. Make one: hr.Catalog(sids).")
     is_dense = dense_rule(dense_levels, catalog.num_levels)
@@ -69,8 +57,9 @@ def build_index(
     leaf_start, leaf_forks, _ = fan_out(is_new, parents)
     order = _in_order_of_ids(catalog, order, is_new)
     progress("done", passes, passes)
-    ids, attributes = catalog.given_ids, catalog.given_attributes
-    return TrieIndex(tuple(levels), leaf_start, leaf_forks, partial(_items_table, ids, attributes, order))
+    ids = catalog.item_ids if catalog.has_item_ids else None
+    attributes = catalog.attributes if catalog.attribute_names else None
+    return Trie(tuple(levels), leaf_start, leaf_forks, partial(_items_table, ids, attributes, order))
 
 
 def _new_nodes(is_new: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -146,16 +135,16 @@ def _in_order_of_ids(catalog: Catalog, order: np.ndarray, is_new: np.ndarray) ->
     if not shares.any():
         return order
     rows = order[shares]
-    order[shares] = rows[np.lexsort((_ranks(catalog.given_ids, rows), np.cumsum(is_new)[shares]))]
+    order[shares] = rows[np.lexsort((_ranks(catalog, rows), np.cumsum(is_new)[shares]))]
     return order
 
 
-def _ranks(ids: pa.Array | None, rows: np.ndarray) -> np.ndarray:
-    if ids is None:
+def _ranks(catalog: Catalog, rows: np.ndarray) -> np.ndarray:
+    if not catalog.has_item_ids:
         return rows
-    from hedgerow.columns import ranks
+    from hedgerow.catalog.columns import ranks
 
-    return ranks(ids.take(rows))
+    return ranks(catalog.item_ids.take(rows))
 
 
 def _items_table(ids: pa.Array | None, attributes: pa.Table | None, order: np.ndarray) -> pa.Table:

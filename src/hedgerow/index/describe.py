@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hedgerow.index.trie import TrieIndex
+    from hedgerow.index.trie import Trie
 
 
 # What is held beside the codes of a level, by representation.
 KINDS = "dense: bitmap; sparse: row pointers; forked: few forks; unary: codes alone"
 
 
-def level_facts(index: TrieIndex) -> list[dict[str, Any]]:
+def level_facts(index: Trie) -> list[dict[str, Any]]:
     """Returns the facts of every level, from the root's children on."""
     facts = []
     parents = 1
@@ -40,7 +40,7 @@ def size_of(codebook_size: int, end: int | None) -> str:
     return f"{codebook_size:,}" if end is None else f"{end:,} + end"
 
 
-def level_table(index: TrieIndex) -> Table:
+def level_table(index: Trie) -> Table:
     """Returns the facts of every level as a rich table."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -62,7 +62,7 @@ def level_table(index: TrieIndex) -> Table:
     return table
 
 
-def describe(index: TrieIndex) -> str:
+def describe(index: Trie) -> str:
     """Returns `level_table` and what its words mean, as plain text."""
     from rich.console import Console
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from hedgerow.errors import ArgumentError, CatalogError
 from hedgerow.index.describe import level_facts
-from hedgerow.index.fanout import owners
-from hedgerow.index.trie import TrieIndex
+from hedgerow.index.lookup import as_ids, leaves_of, scan_rows
+from hedgerow.index.trie import Trie
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,16 +63,20 @@ class Diff:
         return {"counts": self.counts, "examples": ids | sids, **columns, "levels": levels}
 
 
-def diff(old: TrieIndex, new: TrieIndex) -> Diff:
+def diff(old: Trie, new: Trie) -> Diff:
     """Returns what became of `old` in `new`. Items are the same where their ids are.
 
     Raises:
         CatalogError: the ids of the one are not of a type that those of the other can be.
     """
     for index in (old, new):
-        if not isinstance(index, TrieIndex):
+        if not isinstance(index, Trie):
             raise ArgumentError(f"diff takes two indexes; got {type(index).__name__}. Load one: hr.load_index(path).")
-    rows = _rows_in(old, new)
+    rows = (
+        scan_rows(old, as_ids(old, new.item_ids, "the item ids of the new index", error=CatalogError))
+        if len(old.item_ids)
+        else np.full(new.num_items, -1)
+    )
     both = np.flatnonzero(rows >= 0)
     gone = np.ones(old.num_items, bool)
     gone[rows[both]] = False
@@ -94,27 +98,13 @@ def diff(old: TrieIndex, new: TrieIndex) -> Diff:
     )
 
 
-def _rows_in(old: TrieIndex, new: TrieIndex) -> np.ndarray:
-    """Returns the row in `old` [N] of each item of `new`, or -1."""
-    import pyarrow.compute as pc
-
-    from hedgerow.columns import as_column, as_type, sortable
-
-    if not old.num_items or not new.num_items:
-        return np.full(new.num_items, -1)
-    ids = as_type(new.item_ids, old.items_table.schema.field(0))
-    known = as_column(old.item_ids, "item_ids")
-    found = pc.index_in(sortable(ids), value_set=sortable(known))
-    return pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64)
-
-
 def _taken(ids: pa.ChunkedArray, rows: np.ndarray) -> pa.Array:
-    from hedgerow.columns import as_column
+    from hedgerow.catalog.columns import as_column
 
     return as_column(ids.take(rows), "item_ids")
 
 
-def _moved(old: TrieIndex, new: TrieIndex, old_rows: np.ndarray, new_rows: np.ndarray) -> np.ndarray:
+def _moved(old: Trie, new: Trie, old_rows: np.ndarray, new_rows: np.ndarray) -> np.ndarray:
     """Returns bool [R]: whether the item in a row of the old index has another SID in a row of the new one."""
     if old.num_levels != new.num_levels:
         return np.ones(len(old_rows), bool)
@@ -125,11 +115,11 @@ def _moved(old: TrieIndex, new: TrieIndex, old_rows: np.ndarray, new_rows: np.nd
     return moved
 
 
-def _sids_of_rows(index: TrieIndex, rows: np.ndarray) -> np.ndarray:
-    return index.sids(owners(index.leaf_start, index.leaf_forks, rows))
+def _sids_of_rows(index: Trie, rows: np.ndarray) -> np.ndarray:
+    return index.sids(leaves_of(index, rows))
 
 
-def _missing(index: TrieIndex, other: TrieIndex) -> np.ndarray:
+def _missing(index: Trie, other: Trie) -> np.ndarray:
     """Returns the SIDs of `index` that `other` has not."""
     if index.num_levels != other.num_levels:
         return index.sids()
@@ -140,7 +130,7 @@ def _missing(index: TrieIndex, other: TrieIndex) -> np.ndarray:
     return np.concatenate(found) if found else np.zeros((0, index.num_levels), np.int64)
 
 
-def _changed(old: TrieIndex, new: TrieIndex, old_rows: np.ndarray, new_rows: np.ndarray) -> np.ndarray:
+def _changed(old: Trie, new: Trie, old_rows: np.ndarray, new_rows: np.ndarray) -> np.ndarray:
     """Returns bool [R]: whether an attribute that both indexes have differs between two rows."""
     changed = np.zeros(len(old_rows), bool)
     for name in old.items_table.column_names[1:]:
@@ -156,7 +146,7 @@ def _differ(old: pa.ChunkedArray, new: pa.ChunkedArray) -> np.ndarray:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from hedgerow.columns import as_type, sortable
+    from hedgerow.catalog.columns import as_type, sortable
 
     try:
         mine, theirs = (sortable(as_type(column, pa.field("", old.type))) for column in (old, new))

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hedgerow.index.fanout import first_children, owners, spans
-from hedgerow.index.trie import Level, TrieIndex
+from hedgerow.index.level import Level
+from hedgerow.index.trie import Trie
 
 NONE = np.zeros(0, np.int64)
 
@@ -70,7 +71,7 @@ def in_sorted(values: np.ndarray, ascending: np.ndarray) -> np.ndarray:
     return ascending[np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)] == values
 
 
-def place_nodes(old: TrieIndex, added: TrieIndex) -> list[Placed]:
+def place_nodes(old: Trie, added: Trie) -> list[Placed]:
     """Returns, level by level, where the nodes of `added` belong among those of `old`."""
     placed, above = [], ROOT
     for mine, theirs in zip(old.levels, added.levels, strict=True):
@@ -95,7 +96,7 @@ def _place_level(old: Level, added: Level, parents: Placed) -> Placed:
     return Placed(same, at)
 
 
-def place_items(old: TrieIndex, added: TrieIndex, leaves: Placed) -> np.ndarray:
+def place_items(old: Trie, added: Trie, leaves: Placed) -> np.ndarray:
     """Returns, for each item of `added` [n], how many items of `old` come before it; leaves are placed already."""
     of = owners(added.leaf_start, added.leaf_forks, np.arange(added.num_items))
     at = first_children(old.leaf_start, old.leaf_forks, leaves.at[of])
@@ -105,11 +106,11 @@ def place_items(old: TrieIndex, added: TrieIndex, leaves: Placed) -> np.ndarray:
     return at
 
 
-def _among_sharers(old: TrieIndex, added: TrieIndex, items: np.ndarray, leaves: np.ndarray) -> np.ndarray:
+def _among_sharers(old: Trie, added: Trie, items: np.ndarray, leaves: np.ndarray) -> np.ndarray:
     """Returns the place [R] of each of `items` of `added` beside the old items of its leaf, by their ids."""
     import pyarrow as pa
 
-    from hedgerow.columns import as_column, ranks
+    from hedgerow.catalog.columns import as_column, ranks
 
     touched, which = np.unique(leaves, return_inverse=True)
     first, end = (bound.astype(np.int64) for bound in spans(old.leaf_start, old.leaf_forks, touched))
@@ -124,7 +125,7 @@ def _among_sharers(old: TrieIndex, added: TrieIndex, items: np.ndarray, leaves: 
     return first[which] + smaller[len(rows) :] - before[which]
 
 
-def edits_of(old: TrieIndex, placed: Sequence[Placed], items: Edit) -> list[Edit]:
+def edits_of(old: Trie, placed: Sequence[Placed], items: Edit) -> list[Edit]:
     """Returns the edit of every level, and of the items last.
 
     Args:

@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hedgerow.catalog.catalog import ITEM_ID
 from hedgerow.errors import ArgumentError, IndexFileError
 from hedgerow.index.fanout import count_children, kinds
+from hedgerow.index.level import ARRAYS, Level, words_of
 from hedgerow.index.tensors import read_tensors, write_tensors
-from hedgerow.index.trie import ARRAYS, Level, TrieIndex, words_of
+from hedgerow.index.trie import Trie, leaf_arrays
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,8 +38,8 @@ OURS = re.compile(r"(trie|items)-([0-9a-f]{16}\.(safetensors|parquet)|new)|manif
 DATA = re.compile(r"(trie|items)-[0-9a-f]{16}\.(safetensors|parquet)")
 
 
-def save_index(index: TrieIndex, path: str | Path, *, write_items: Callable[[Path], None] | None = None) -> None:
-    """Writes `index` to the folder `path`: `TrieIndex.save`.
+def save_trie(index: Trie, path: str | Path, *, write_items: Callable[[Path], None] | None = None) -> None:
+    """Writes `index` to the folder `path`: `Trie.save`.
 
     Args:
         index: what to write.
@@ -53,7 +55,7 @@ def save_index(index: TrieIndex, path: str | Path, *, write_items: Callable[[Pat
         raise IndexFileError(f"the index cannot be saved to {folder}: {error.strerror or error}.") from error
 
 
-def _write(index: TrieIndex, folder: Path, write_items: Callable[[Path], None]) -> None:
+def _write(index: Trie, folder: Path, write_items: Callable[[Path], None]) -> None:
     trie, items, manifest = (folder / f"{part}-new" for part in ("trie", "items", "manifest"))
     for stale in (trie, items, manifest):
         stale.unlink(missing_ok=True)
@@ -73,18 +75,8 @@ def _write(index: TrieIndex, folder: Path, write_items: Callable[[Path], None]) 
                 os.unlink(folder / name)
 
 
-def load_index(path: str | Path, *, mmap: bool = False, verify: bool | None = None) -> TrieIndex:
-    """Returns the index saved in the folder `path`.
-
-    Args:
-        path: what `TrieIndex.save` wrote.
-        mmap: maps the trie into memory and reads its pages when they are first used, in place of reading it whole.
-        verify: compares the checksum of every byte. Left out: yes where the files are read whole, no where mapped;
-            the manifest's checksum, and all names, sizes, types and shapes, are compared in any case.
-
-    Raises:
-        IndexFileError: there is no index, or it is foreign, truncated, altered, or of a newer format.
-    """
+def load_trie(path: str | Path, *, mmap: bool = False, verify: bool | None = None) -> Trie:
+    """The trie saved in the folder `path`: see `hedgerow.load_index`."""
     folder = as_folder(path)
     check = not mmap if verify is None else verify
     try:
@@ -192,7 +184,7 @@ def _may_end(manifest: dict[str, Any]) -> bool:
     return bool(there) or "ragged" not in manifest
 
 
-def _load(folder: Path, manifest: dict[str, Any], mmap: bool, verify: bool) -> TrieIndex:
+def _load(folder: Path, manifest: dict[str, Any], mmap: bool, verify: bool) -> Trie:
     trie, items = (folder / manifest["files"][part]["name"] for part in ("trie", "items"))
     for part, path in (("trie", trie), ("items", items)):
         expected = manifest["files"][part]
@@ -218,7 +210,7 @@ def _load(folder: Path, manifest: dict[str, Any], mmap: bool, verify: bool) -> T
         raise IndexFileError(f"{trie} does not hold the arrays that its manifest names. Build and save it again.")
     # Mapped now, so that items read later are those of this index, even if a writer has replaced it.
     data = np.memmap(items, np.uint8, "r")
-    return TrieIndex(tuple(levels), leaf_start, leaf_forks, partial(_read_items, items, data, manifest["items"]))
+    return Trie(tuple(levels), leaf_start, leaf_forks, partial(_read_items, items, data, manifest["items"]))
 
 
 def _level(
@@ -240,12 +232,12 @@ def _kind(array: np.ndarray | None) -> tuple[np.dtype, tuple[int, ...]] | None:
     return None if array is None else (array.dtype, array.shape)
 
 
-def _tensors(index: TrieIndex) -> dict[str, np.ndarray]:
+def _tensors(index: Trie) -> dict[str, np.ndarray]:
     tensors = {f"{name}.{at}": array for at, level in enumerate(index.levels) for name, array in level.arrays.items()}
-    return tensors | index.leaf_arrays
+    return tensors | leaf_arrays(index)
 
 
-def _manifest_bytes(index: TrieIndex, files: dict[str, Any]) -> bytes:
+def _manifest_bytes(index: Trie, files: dict[str, Any]) -> bytes:
     manifest = {
         "format": FORMAT,
         "version": VERSION,
@@ -341,7 +333,7 @@ def _read_items(path: Path, data: np.ndarray, items: int) -> pa.Table:
         table = pq.ParquetFile(pa.BufferReader(pa.py_buffer(data))).read()
     except (OSError, pa.ArrowException) as error:
         raise IndexFileError(f"{path} cannot be read: {error}. Build and save the index again.") from error
-    if table.num_rows != items or table.column_names[:1] != ["item_id"]:
+    if table.num_rows != items or table.column_names[:1] != [ITEM_ID]:
         raise IndexFileError(f"{path} does not hold the {items:,} items that the manifest names. Build it again.")
     return table
 

@@ -1,4 +1,4 @@
-"""Item ids → rows of an index, many at a time."""
+"""Item ids to rows of an index, many at a time: conversion, look-up and errors in one place."""
 
 from __future__ import annotations
 
@@ -6,78 +6,164 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hedgerow.errors import CatalogError, ConstraintError
+from hedgerow.errors import CatalogError, ConstraintError, HedgerowError
 from hedgerow.index.fanout import owners
+from hedgerow.index.trie import Trie
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from hedgerow.index.trie import TrieIndex
-
 
 class IdLookup:
-    """The item ids of an index in their own order, made once; a look-up halves the span of all wanted ids at once.
+    """The item ids of an index in sorted order. One look-up bisects for all wanted ids at once.
 
-    Ids of any type that Arrow can compare are found alike, and nothing is held but the ids and a row number each.
+    It works for every type that Arrow can compare, and holds the ids and one row number each.
     """
 
     def __init__(self, item_ids: pa.ChunkedArray) -> None:
-        import pyarrow as pa
         import pyarrow.compute as pc
 
-        from hedgerow.columns import sortable
+        from hedgerow.catalog.columns import one_array, sortable
 
-        self.type = item_ids.type
-        ids = item_ids.combine_chunks()
-        plain = sortable(pa.concat_arrays(ids.chunks) if isinstance(ids, pa.ChunkedArray) else ids)
+        plain = sortable(one_array(item_ids))
         order = pc.sort_indices(plain)  # pyright: ignore[reportAttributeAccessIssue]
         self.ids, self.rows = plain.take(order), order.to_numpy(zero_copy_only=False)
 
-    def rows_of(self, wanted: Any, what: str) -> np.ndarray:
-        """Returns the row [R] of each id of `wanted`, or -1 where no item has it.
-
-        Raises:
-            ConstraintError: `wanted` are no ids of the index's type; `what` names them.
-        """
+    def rows_of(self, wanted: pa.Array) -> np.ndarray:
+        """Row [R] int64 of each id of `wanted`, or -1 where no item has it."""
         import pyarrow.compute as pc
 
-        ids = self._converted(wanted, what)
-        if not len(self.ids) or not len(ids):
-            return np.full(len(ids), -1, np.int64)
-        low, high = np.zeros(len(ids), np.int64), np.full(len(ids), len(self.ids), np.int64)
+        if not len(self.ids) or not len(wanted):
+            return np.full(len(wanted), -1, np.int64)
+        low, high = np.zeros(len(wanted), np.int64), np.full(len(wanted), len(self.ids), np.int64)
         for _ in range(len(self.ids).bit_length()):
             middle = np.minimum((low + high) // 2, len(self.ids) - 1)
-            below = pc.less(self.ids.take(middle), ids)  # pyright: ignore[reportAttributeAccessIssue]
+            below = pc.less(self.ids.take(middle), wanted)  # pyright: ignore[reportAttributeAccessIssue]
             right = below.to_numpy(zero_copy_only=False) & (low < high)
             low, high = np.where(right, middle + 1, low), np.where(right, high, middle)
-        at = np.minimum(low, len(self.ids) - 1)
-        same = pc.equal(self.ids.take(at), ids)  # pyright: ignore[reportAttributeAccessIssue]
-        return np.where(same.to_numpy(zero_copy_only=False), self.rows[at], -1).astype(np.int64)
-
-    def _converted(self, wanted: Any, what: str) -> pa.Array:
-        import pyarrow as pa
-
-        from hedgerow.columns import as_column, sortable
-
-        if isinstance(wanted, str | bytes) or not hasattr(wanted, "__len__"):
-            raise ConstraintError(f"{what} must be a list of item ids; got {wanted!r}. For one: [{wanted!r}].")
-        if isinstance(wanted, set | frozenset):
-            wanted = list(wanted)
-        try:
-            if isinstance(wanted, list | tuple):
-                ids = sortable(pa.array(wanted, self.type))
-            else:
-                column = as_column(wanted, what)
-                ids = sortable(column if column.type == self.type else column.cast(self.type))
-        except (CatalogError, pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-            raise ConstraintError(
-                f"{what} must be item ids of the type of this index, {self.type}; that cannot hold them: {error}"
-            ) from None
-        if ids.null_count:
-            raise ConstraintError(f"{what} holds a null, which is no item's id; leave it out.")
-        return ids
+        nearest = np.minimum(low, len(self.ids) - 1)
+        same = pc.equal(self.ids.take(nearest), wanted)  # pyright: ignore[reportAttributeAccessIssue]
+        return np.where(same.to_numpy(zero_copy_only=False), self.rows[nearest], -1).astype(np.int64)
 
 
-def leaves_of(index: TrieIndex, rows: np.ndarray) -> np.ndarray:
-    """Returns the leaf of each of `rows` [R] of the index."""
+def lookup_of(index: Trie) -> IdLookup:
+    """The look-up of an index, built on first use in the time of one sort of the ids."""
+    if "_lookup" not in index.__dict__:
+        index.__dict__["_lookup"] = IdLookup(index.item_ids)
+    return index.__dict__["_lookup"]
+
+
+def as_ids(index: Trie, ids: Any, what: str, *, error: type[HedgerowError] = ConstraintError) -> pa.Array:
+    """Converts item ids to the type of the ids of an index; extension types to their storage.
+
+    Args:
+        index: the index.
+        ids: a sequence, a set, an iterable, a NumPy array, or an Arrow, pandas or Polars column.
+        what: names the argument in errors.
+        error: the exception to raise.
+
+    Raises:
+        error: `ids` are not item ids of that type.
+    """
+    import pyarrow as pa
+
+    from hedgerow.catalog.columns import as_column, sortable
+
+    if isinstance(ids, str | bytes) or not hasattr(ids, "__iter__"):
+        raise error(f"{what} must be a list of item ids; got {ids!r}. For one item: [{ids!r}].")
+    type_ = index.item_ids.type
+    try:
+        if hasattr(ids, "dtype") or isinstance(ids, pa.Array | pa.ChunkedArray):
+            column = as_column(ids, what)
+            converted = sortable(column if column.type == type_ else column.cast(type_))
+        else:
+            converted = sortable(pa.array(list(ids), type_))
+    except (CatalogError, pa.ArrowException, TypeError, ValueError, OverflowError) as cause:
+        raise error(f"{what} must be item ids of this index, of type {type_}; got {ids!r:.100}: {cause}") from None
+    if converted.null_count:
+        raise error(f"{what} holds a null, which is the id of no item. Remove it.")
+    return converted
+
+
+def rows_of_ids(index: Trie, ids: Any, what: str, *, error: type[HedgerowError] = ConstraintError) -> np.ndarray:
+    """Row [R] int64 of each item id, or -1 where no item has it. Arguments and errors as for `as_ids`."""
+    wanted = as_ids(index, ids, what, error=error)
+    return lookup_of(index).rows_of(wanted) if len(wanted) else np.zeros(0, np.int64)
+
+
+def known_rows(index: Trie, ids: Any, what: str, *, error: type[HedgerowError] = ConstraintError) -> np.ndarray:
+    """Row [R] int64 of each item id.
+
+    Raises:
+        error: an id is not in the index, or as for `as_ids`.
+    """
+    wanted = as_ids(index, ids, what, error=error)
+    rows = lookup_of(index).rows_of(wanted)
+    check_known(rows, wanted, what, error)
+    return rows
+
+
+def check_known(rows: np.ndarray, wanted: pa.Array, what: str, error: type[HedgerowError], hint: str = "") -> None:
+    """Checks that every id was found.
+
+    Raises:
+        error: naming the first id that was not.
+    """
+    unknown = rows < 0
+    if unknown.any():
+        missing = wanted[int(np.argmax(unknown))].as_py()
+        raise error(
+            f"{int(unknown.sum()):,} of {len(rows):,} {what} are not in the index, the first is {missing!r}.{hint}"
+        )
+
+
+def scan_rows(index: Trie, wanted: pa.Array) -> np.ndarray:
+    """Row [R] int64 of each of the distinct ids `wanted`, or -1: one pass over the index's ids, nothing sorted.
+
+    For bulk changes, where the sort of `lookup_of` would cost more than it saves. `wanted` comes from `as_ids`.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from hedgerow.catalog.columns import one_array, sortable
+
+    if not index.num_items or not len(wanted):
+        return np.full(len(wanted), -1, np.int64)
+    column = sortable(one_array(index.item_ids))
+    if pa.types.is_integer(column.type):
+        from hedgerow.index.splice import find_integers
+
+        return find_integers(*(array.to_numpy(zero_copy_only=False) for array in (column, wanted)))
+    positions = pc.index_in(column, value_set=wanted)  # pyright: ignore[reportAttributeAccessIssue]
+    rows = np.full(len(wanted), -1, np.int64)
+    rows[positions.drop_null().to_numpy()] = np.flatnonzero(positions.is_valid().to_numpy(zero_copy_only=False))
+    return rows
+
+
+def row_of_id(index: Trie, item_id: Any) -> int | None:
+    """Row of one item, or None where there is no such item; text is converted to the type of the ids."""
+    from hedgerow.catalog.columns import rows_equal
+
+    rows = rows_equal(index.item_ids, item_id)
+    return rows[0] if rows else None
+
+
+def leaves_of(index: Trie, rows: np.ndarray) -> np.ndarray:
+    """Leaf [R] of each of `rows` [R] of the index."""
     return owners(index.leaf_start, index.leaf_forks, rows)
+
+
+def attribute_column(index: Trie, name: str, what: str) -> pa.ChunkedArray:
+    """The attribute of that name.
+
+    Raises:
+        ConstraintError: there is none; the message lists the attributes.
+    """
+    names = index.attributes.column_names
+    if name not in names:
+        pair = f" A direction goes with an attribute: ({(names or ['price'])[0]!r}, 'ascending')."
+        raise ConstraintError(
+            f"{what}: there is no attribute {name!r}; the attributes are {', '.join(names) or 'none'}."
+            + pair * (name in ("asc", "desc", "ascending", "descending"))
+        )
+    return index.attributes.column(name)

@@ -2,7 +2,7 @@
 
 The new items are built as a trie of their own. Walking it down beside the old one tells where each of its nodes
 belongs; going up from the items that leave tells which nodes are left empty. Then every level is spliced in one pass.
-The outcome has the arrays, bit for bit, of `build_index` of the resulting catalog.
+The outcome has the arrays, bit for bit, of `build_trie` of the resulting catalog.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hedgerow.catalog import ITEM_ID, Catalog
+from hedgerow.catalog.catalog import ITEM_ID, Catalog
+from hedgerow.catalog.ragged import without_ends
 from hedgerow.errors import ArgumentError, CatalogError
-from hedgerow.index.build import DenseLevels, build_index, dense_rule, with_bitmap
+from hedgerow.index.build import DenseLevels, build_trie, dense_rule, with_bitmap
 from hedgerow.index.edit import (
     NO_EDIT,
     NONE,
@@ -32,34 +33,21 @@ from hedgerow.index.edit import (
     place_nodes,
 )
 from hedgerow.index.fanout import as_forks, as_start, is_forked, owners
-from hedgerow.index.trie import Level, TrieIndex
-from hedgerow.ragged import without_ends
+from hedgerow.index.level import Level
+from hedgerow.index.lookup import as_ids, check_known, scan_rows
+from hedgerow.index.trie import Trie
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def merge(
-    index: TrieIndex, added: Catalog | None = None, removed: Any = (), *, dense_levels: DenseLevels = "auto"
-) -> TrieIndex:
-    """Returns the index of `index`'s items without those `removed`, and with those `added`.
-
-    An added item whose id is there already takes the place of the old one. The outcome is that of `build_index` of the
-    resulting catalog, byte for byte, and is there sooner: only the new items are sorted.
-
-    Args:
-        index: stays as it is.
-        added: has item ids, the attributes of `index`, and no code beyond its codebooks.
-        removed: item ids that are there.
-        dense_levels: as for `build_index`.
-
-    Raises:
-        CatalogError: an id removed is not there; or ids, attributes or codes do not go with those of `index`.
-        ArgumentError: as for `build_index`.
-    """
-    if not isinstance(index, TrieIndex):
+def merge_trie(
+    index: Trie, added: Catalog | None = None, removed: Any = (), *, dense_levels: DenseLevels = "auto"
+) -> Trie:
+    """The trie of `index` without the items removed and with those added: see `hedgerow.merge`."""
+    if not isinstance(index, Trie):
         raise ArgumentError(f"merge takes a TrieIndex; got {type(index).__name__}.")
-    rows = rows_of_ids(index, removed)
+    rows = rows_to_remove(index, removed)
     if added is None:
         return splice_index(index, None, np.sort(rows), dense_levels=dense_levels)
     added = fitted(index, added)
@@ -68,46 +56,34 @@ def merge(
     return splice_index(index, added, rows, dense_levels=dense_levels)
 
 
-def subset(index: TrieIndex, mask: Any, *, dense_levels: DenseLevels = "auto") -> TrieIndex:
-    """Returns the index of the items where `mask` (bool [N], in the index's order) is true.
-
-    The outcome is that of `build_index` of the filtered catalog, byte for byte.
-
-    Raises:
-        ArgumentError: `mask` is not a boolean for every item; or as for `build_index`.
-    """
+def filter_trie(index: Trie, mask: Any, *, dense_levels: DenseLevels = "auto") -> Trie:
+    """The trie of the items where `mask` is true: see `hedgerow.TrieIndex.filter`."""
     keep = np.asarray(mask)
     if keep.dtype != bool or keep.shape != (index.num_items,):
         raise ArgumentError(f"the mask must be bool [{index.num_items}]; got {keep.dtype} {list(keep.shape)}.")
     return splice_index(index, None, np.flatnonzero(~keep), dense_levels=dense_levels)
 
 
-def rows_of_ids(index: TrieIndex, ids: Any) -> np.ndarray:
-    """Returns the rows of items, each once, by their ids.
+def rows_to_remove(index: Trie, ids: Any) -> np.ndarray:
+    """Rows of the items with these ids, each once.
 
     Raises:
         CatalogError: an id is not in the index.
     """
-    from hedgerow.columns import find_rows, ids_of_type
-
-    if isinstance(ids, (str, bytes)):
-        raise ArgumentError(f"expected a list of item ids; got {ids!r}. For one item: [{ids!r}].")
-    wanted = ids_of_type(ids, index.items_table.schema.field(ITEM_ID))
-    rows = find_rows(index.item_ids, wanted)
-    if (rows < 0).any():
-        missing = wanted[int(np.argmax(rows < 0))].as_py()
-        raise CatalogError(f"there is no item {missing!r} in the index.")
+    wanted = as_ids(index, ids, "item ids to remove", error=CatalogError).unique()
+    rows = scan_rows(index, wanted)
+    check_known(rows, wanted, "item ids to remove", CatalogError)
     return rows
 
 
-def present_rows(index: TrieIndex, added: Catalog) -> np.ndarray:
-    """Returns the row [n] of the item with the id of each item of `added`, which is `fitted`, or -1."""
-    from hedgerow.columns import find_rows
+def present_rows(index: Trie, added: Catalog) -> np.ndarray:
+    """Row [n] of the item with the id of each item of `added`, which is `fitted`, or -1."""
+    if not index.num_items:
+        return np.full(len(added), -1)
+    return scan_rows(index, as_ids(index, added.item_ids, "item ids", error=CatalogError))
 
-    return find_rows(index.item_ids, added.item_ids) if index.num_items else np.full(len(added), -1)
 
-
-def fitted(index: TrieIndex, added: Catalog) -> Catalog:
+def fitted(index: Trie, added: Catalog) -> Catalog:
     """Returns `added` with the codebooks of `index`, and ids and attributes of its types.
 
     Raises:
@@ -115,7 +91,7 @@ def fitted(index: TrieIndex, added: Catalog) -> Catalog:
     """
     if not isinstance(added, Catalog):
         raise ArgumentError(f"items are added as a Catalog; got {type(added).__name__}.")
-    if added.given_ids is None:
+    if not added.has_item_ids:
         raise CatalogError("items that are added need ids: give the catalog item_ids.")
     if added.ragged and not index.ragged:
         raise CatalogError(
@@ -136,7 +112,7 @@ def fitted(index: TrieIndex, added: Catalog) -> Catalog:
     return Catalog(added.sids, codebook_sizes=index.codebook_sizes, item_ids=ids, attributes=columns)
 
 
-def _fitted_ragged(index: TrieIndex, added: Catalog) -> Catalog:
+def _fitted_ragged(index: Trie, added: Catalog) -> Catalog:
     """Returns `added`, whose longest SID may be shorter, with the ends of `index`."""
     if added.num_levels > index.num_levels:
         raise CatalogError(
@@ -153,9 +129,9 @@ def _fitted_ragged(index: TrieIndex, added: Catalog) -> Catalog:
     )
 
 
-def _typed(index: TrieIndex, added: Catalog) -> tuple[Any, Any]:
+def _typed(index: Trie, added: Catalog) -> tuple[Any, Any]:
     """Returns ids and attributes as the index has them."""
-    from hedgerow.columns import as_type
+    from hedgerow.catalog.columns import as_type
 
     ids, columns = added.item_ids, added.attributes
     if index.num_items == 0:
@@ -171,17 +147,15 @@ def _typed(index: TrieIndex, added: Catalog) -> tuple[Any, Any]:
     return as_type(ids, field), typed or None
 
 
-def splice_index(
-    index: TrieIndex, added: Catalog | None, gone_rows: np.ndarray, *, dense_levels: DenseLevels
-) -> TrieIndex:
+def splice_index(index: Trie, added: Catalog | None, gone_rows: np.ndarray, *, dense_levels: DenseLevels) -> Trie:
     """Returns `index` without the items in the rows `gone_rows` [G], rising, and with those of `added`.
 
     `added` is `fitted`, and an id of it is in `index` only where the row is gone.
     """
     is_dense = dense_rule(dense_levels, index.num_levels)
     if index.num_items == 0:
-        return index if added is None else build_index(added, dense_levels=dense_levels)
-    new = None if added is None else build_index(added, dense_levels=())
+        return index if added is None else build_trie(added, dense_levels=dense_levels)
+    new = None if added is None else build_trie(added, dense_levels=())
     placed = [] if new is None else place_nodes(index, new)
     items = Edit(NONE if new is None else place_items(index, new, placed[-1]), gone_rows)
     change = _Change(index, new, placed, edits_of(index, placed, items))
@@ -193,15 +167,15 @@ def splice_index(
     # Numba's passes let go of the interpreter, so that levels are spliced side by side.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         levels = tuple(pool.map(splice_level, range(index.num_levels)))
-    return TrieIndex(levels, *change.fan(index.num_levels)[:2], _items_loader(index, new, items))
+    return Trie(levels, *change.fan(index.num_levels)[:2], _items_loader(index, new, items))
 
 
 @dataclass(frozen=True)
 class _Change:
     """An index, the index of what is added, and where all goes; level L stands for the items under the leaves."""
 
-    index: TrieIndex
-    new: TrieIndex | None
+    index: Trie
+    new: Trie | None
     placed: Sequence[Placed]
     edits: Sequence[Edit]
 
@@ -237,7 +211,7 @@ class _Fan:
         return owners(self.start, self.forks, np.arange(self.children))
 
 
-def _fan_of(index: TrieIndex, at: int) -> _Fan:
+def _fan_of(index: Trie, at: int) -> _Fan:
     if at == index.num_levels:
         return _Fan(index.leaf_start, index.leaf_forks, index.num_sids, index.num_items)
     level = index.levels[at]
@@ -304,14 +278,14 @@ def _splice_forks(
     return forks
 
 
-def _items_loader(index: TrieIndex, new: TrieIndex | None, items: Edit) -> Callable[[], pa.Table]:
+def _items_loader(index: Trie, new: Trie | None, items: Edit) -> Callable[[], pa.Table]:
     """Returns what makes the table of items, when it is wanted; it holds no trie but that of a subset's."""
     if new is None:
         return partial(_items_left, index, items.gone)
-    return partial(_items_merged, index.items_table, new.load_items, items)
+    return partial(_items_merged, index.items_table, new._load_items, items)
 
 
-def _items_left(index: TrieIndex, gone: np.ndarray) -> pa.Table:
+def _items_left(index: Trie, gone: np.ndarray) -> pa.Table:
     stays = np.ones(index.num_items, bool)
     stays[gone] = False
     return index.items_table.take(np.flatnonzero(stays))

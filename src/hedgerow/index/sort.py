@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hedgerow.catalog import Catalog
+from hedgerow.catalog.catalog import Catalog
 
 KEY_BITS = 64
 # Rows gathered at a time: a block of them stays in the cache while it is transposed.

@@ -68,7 +68,7 @@ def check_distinct(path: Path, column: str, scratch: Path, part_rows: int) -> No
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from hedgerow.columns import as_column, repeated_rows
+    from hedgerow.catalog.columns import as_column, repeated_rows
 
     with pq.ParquetFile(path) as file:
         parts = -(-file.metadata.num_rows // part_rows)

@@ -11,13 +11,14 @@ import numpy as np
 from hedgerow.errors import CatalogError, IndexFileError
 from hedgerow.index.build import Progress, bitmap, ignore_progress
 from hedgerow.index.fanout import is_whole
-from hedgerow.index.files import load_index
-from hedgerow.index.trie import Level, TrieIndex
+from hedgerow.index.files import load_trie
+from hedgerow.index.level import Level
+from hedgerow.index.trie import Trie
 
 BLOCK = 2**18
 
 
-def verify_index(path: str | Path, *, progress: Progress = ignore_progress) -> TrieIndex:
+def verify_trie(path: str | Path, *, progress: Progress = ignore_progress) -> Trie:
     """Loads the index in the folder `path` after comparing every checksum, every array and every SID.
 
     Args:
@@ -30,13 +31,13 @@ def verify_index(path: str | Path, *, progress: Progress = ignore_progress) -> T
     Raises:
         IndexFileError: naming the first thing that is wrong.
     """
-    index = load_index(path, verify=True)
+    index = load_trie(path, verify=True)
     for fault in _faults(index, progress):
         raise IndexFileError(f"{path}: {fault}. The checksums agree, so it was written wrong: build and save it again.")
     return index
 
 
-def _faults(index: TrieIndex, progress: Progress) -> Iterator[str]:
+def _faults(index: Trie, progress: Progress) -> Iterator[str]:
     parents = 1
     for number, level in enumerate(index.levels):
         for fault in _level_faults(level, parents):
@@ -83,8 +84,8 @@ def _ends_stay(before: Level, level: Level) -> bool:
     return bool((end - first == 1).all() and (level.codes[first] == level.end).all())
 
 
-def _item_faults(index: TrieIndex) -> Iterator[str]:
-    from hedgerow.columns import checked_item_ids
+def _item_faults(index: Trie) -> Iterator[str]:
+    from hedgerow.catalog.columns import checked_item_ids
 
     try:
         checked_item_ids(index.item_ids, index.num_items)

@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from hedgerow.catalog import Catalog
-from hedgerow.decode.step import is_count
+from hedgerow._arguments import whole_number
+from hedgerow.catalog.catalog import Catalog
 from hedgerow.errors import ArgumentError, CatalogError, IndexFileError, VersionError
 from hedgerow.index.edit import in_sorted
 from hedgerow.index.files import as_folder
-from hedgerow.index.merge import fitted, present_rows, rows_of_ids, splice_index
-from hedgerow.index.trie import TrieIndex
+from hedgerow.index.merge import fitted, present_rows, rows_to_remove, splice_index
 from hedgerow.live.manifest import State, VersionInfo
 from hedgerow.live.store import Store
 from hedgerow.live.version import Version
+from hedgerow.trie_index import TrieIndex
 
 REFUSALS = ("empty", "shrunk", "codebooks")
 Prepare = Callable[[Version], object]
@@ -171,7 +171,7 @@ class LiveIndex:
         """
 
         def without(served: Version, number: int) -> VersionInfo:
-            rows = rows_of_ids(served.index, ids)
+            rows = rows_to_remove(served.index, ids)
             _check_there(served, rows)
             rows = np.union1d(served.removed_rows, rows)
             left = served.index.num_items - len(rows)
@@ -193,8 +193,8 @@ class LiveIndex:
         Raises:
             VersionError: it is not kept, or damaged; the current one serves on.
         """
-        if to is not None and not is_count(to):
-            raise ArgumentError(f"to is the number of a version, 1 or more; got {to!r}. See versions().")
+        if to is not None:
+            whole_number(to, "to, the number of a version,")
         with self._store.locked():
             state = self._store.read()
             wanted = state.served.parent if to is None else to
@@ -216,8 +216,7 @@ class LiveIndex:
         """Removes all versions but the latest `keep`, the current one, those that any process holds, and those whose
         index one of these has; returns the numbers of the versions removed.
         """
-        if isinstance(keep, bool) or not isinstance(keep, int) or keep < 0:
-            raise ArgumentError(f"keep is how many versions stay, 0 or more; got {keep!r}.")
+        keep = whole_number(keep, "keep", least=0)
         with self._store.locked():
             state = self._store.read()
             latest = {version.number for version in state.versions[max(0, len(state.versions) - keep) :]}
@@ -235,7 +234,7 @@ class LiveIndex:
         self, catalog: Catalog | None, removed: Any, allow: Collection[str], *, only_new: bool = False
     ) -> Version:
         def merged(served: Version, number: int) -> VersionInfo:
-            gone = rows_of_ids(served.index, removed)
+            gone = rows_to_remove(served.index, removed)
             _check_there(served, gone)
             added = None if catalog is None else fitted(served.index, catalog)
             rows = [served.removed_rows, gone]
@@ -249,7 +248,7 @@ class LiveIndex:
                     )
                 rows.append(replaced[replaced >= 0])
             index = splice_index(served.index, added, np.unique(np.concatenate(rows)), dense_levels="auto")
-            return self._info_of_index(served, number, index, allow)
+            return self._info_of_index(served, number, TrieIndex._of(index), allow)
 
         return self._write(merged)
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from hedgerow.errors import IndexFileError, VersionError
-from hedgerow.index.files import LOCK, OURS, load_index, locked, replace_file, save_index, stamp_of, sync
-from hedgerow.index.trie import TrieIndex
-from hedgerow.index.verify import verify_index
+from hedgerow.index.files import LOCK, OURS, locked, replace_file, save_trie, stamp_of, sync
+from hedgerow.index.verify import verify_trie
 from hedgerow.live.manifest import MANIFEST, RemovedFile, State, VersionInfo, read_state
 from hedgerow.live.version import Devices, Pin, Room, Version
+from hedgerow.trie_index import TrieIndex, load_index
 
 VERSIONS = "versions"
 NEW = "current-new"
@@ -89,8 +89,8 @@ class Store:
         """
         folder = self.folder(number)
         try:
-            save_index(index, folder)
-            verify_index(folder)
+            save_trie(index, folder)
+            verify_trie(folder)
         except IndexFileError as error:
             if isinstance(error.__cause__, OSError):
                 raise

@@ -9,21 +9,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from hedgerow.constraints import ConstraintSet
+from hedgerow.constraints.requests import Exclusions, Sets, batch_rules
+from hedgerow.constraints.sets import ConstraintSet
+from hedgerow.decode.beams import Beams
 from hedgerow.decode.capacity import Capacity
-from hedgerow.decode.constrain import Exclusions, Sets, listed_sets
+from hedgerow.decode.device import DeviceIndex
 from hedgerow.index.files import LOCK
-from hedgerow.index.trie import TrieIndex
 from hedgerow.live.manifest import VersionInfo
-
-if TYPE_CHECKING:
-    from hedgerow.decode.beams import Beams
-    from hedgerow.decode.device import DeviceIndex
-    from hedgerow.results import OrderBy, Results
+from hedgerow.results import OrderBy, Results
+from hedgerow.trie_index import TrieIndex
 
 
 class Pin:
@@ -111,7 +109,7 @@ class Version:
 
     @cached_property
     def removed(self) -> np.ndarray:
-        """Bool [N]: whether each item of `index` was removed: `hr.subset(index, ~removed)` has the rest."""
+        """Bool [N]: whether each item of `index` was removed: `index.filter(~removed)` holds the rest."""
         mask = np.zeros(self.index.num_items, bool)
         mask[self.removed_rows] = True
         mask.setflags(write=False)
@@ -125,7 +123,7 @@ class Version:
         return self.devices.to(backend, device)
 
     @cached_property
-    def shown(self) -> ConstraintSet | None:
+    def live_items(self) -> ConstraintSet | None:
         """The items that are left, as a set of `index`; None where none was removed, and all may be shown.
 
         Where the live index has `headroom` it is a set even then, so that the first removal compiles nothing again.
@@ -134,7 +132,7 @@ class Version:
             return None
         return self.index.constraint(~self.removed, name=f"left in version {self.number}")
 
-    def within(self, constraints: Sets = None) -> Sets:
+    def restrict(self, constraints: Sets = None) -> Sets:
         """Returns what to give a search on this version as `constraints`, so that no beam goes to a removed item.
 
         Args:
@@ -144,16 +142,16 @@ class Version:
         Raises:
             ConstraintError: a set is another index's, or something else is no set.
         """
-        shown = self.shown
+        shown = self.live_items
         if constraints is None or shown is None:
             return shown if constraints is None else constraints
         if isinstance(constraints, ConstraintSet):
             return constraints & shown
         many = len(constraints) if isinstance(constraints, Sequence) else 0
-        sets = listed_sets(self.index, many, constraints) or [None] * many
+        sets = batch_rules(self.index, many, constraints, None).sets or (None,) * many
         return [shown if items is None else items & shown for items in sets]
 
-    def items(
+    def results(
         self,
         beams: Beams,
         *,
@@ -164,8 +162,8 @@ class Version:
         caps: Mapping[str, int] | None = None,
     ) -> list[Results]:
         """Returns what `TrieIndex.items` does, without the items that were removed. Arguments and errors as there."""
-        shown = self.within(constraints)
-        return self.index.items(beams, constraints=shown, exclude=exclude, k=k, order_by=order_by, caps=caps)
+        shown = self.restrict(constraints)
+        return self.index.results(beams, constraints=shown, exclude=exclude, k=k, order_by=order_by, caps=caps)
 
     def __repr__(self) -> str:
         removed = f"items={self.num_items:,}, removed={len(self.removed_rows):,}, " if len(self.removed_rows) else ""

@@ -26,7 +26,7 @@ def numbers_of(codes: np.ndarray) -> np.ndarray:
     return numbers
 
 
-def separating_codes(codes: np.ndarray, taken: np.ndarray | None = None) -> np.ndarray:
+def free_last_codes(codes: np.ndarray, taken: np.ndarray | None = None) -> np.ndarray:
     """Returns a last code int64 [N] for each row: the smallest that are free, in the order of the rows.
 
     Args:
@@ -70,5 +70,5 @@ def check_room(codes: np.ndarray, last: np.ndarray, room: int) -> None:
         prefix = ", ".join(map(str, codes[row].tolist()))
         raise ArgumentError(
             f"row {row}: {int(last[row]) + 1:,} items have the codes {prefix}, and only {room:,} codes separate them. "
-            "Train anew with more separate_codes, more levels or larger codebooks; or keep collisions: separate=False."
+            "Train anew with more deduplication_codes, more levels or larger codebooks; or keep collisions: separate=False."
         )

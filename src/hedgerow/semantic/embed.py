@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from hedgerow.errors import ArgumentError, BackendError
+from hedgerow._arguments import whole_number
+from hedgerow.errors import ArgumentError, MissingDependencyError
 from hedgerow.semantic.vectors import as_embeddings
 
 
@@ -40,7 +41,7 @@ def embed_texts(
 
     Raises:
         ArgumentError: naming the row that is no text; or the model cannot be loaded.
-        BackendError: sentence-transformers, or the package of weights, is not installed.
+        MissingDependencyError: sentence-transformers, or the package of weights, is not installed.
     """
     if isinstance(texts, str):
         raise ArgumentError("texts must be a list of strings, one an item; got one string.")
@@ -50,12 +51,11 @@ def embed_texts(
     for row, text in enumerate(rows):
         if not isinstance(text, str):
             raise ArgumentError(f"row {row}: expected a text; got {text!r:.60}. Drop the rows without one.")
-    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
-        raise ArgumentError(f"batch_size must be a whole number from 1; got {batch_size!r}.")
+    batch_size = whole_number(batch_size, "batch_size")
     loaded = _loaded(model, device) if model is None or isinstance(model, (str, Path)) else model
     if not rows:
         return np.zeros((0, len(embed_texts([""], model=loaded)[0])), np.float32)
-    options = {"batch_size": int(batch_size), "show_progress_bar": progress, "convert_to_numpy": True}
+    options = {"batch_size": batch_size, "show_progress_bar": progress, "convert_to_numpy": True}
     return as_embeddings(loaded.encode(rows, normalize_embeddings=normalize, **options))
 
 
@@ -84,11 +84,8 @@ def _packaged() -> Path:
     return Path(get_model_path())
 
 
-def _missing(package: str) -> BackendError:
-    return BackendError(
-        f"making embeddings of texts needs the package {package}: pip install 'hedgerow[semantic]'. Or give embeddings "
-        "that were made elsewhere."
-    )
+def _missing(package: str) -> MissingDependencyError:
+    return MissingDependencyError.of("embedding texts", package, "semantic", "Or pass embeddings made elsewhere.")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import numpy as np
 
 from hedgerow.errors import ArgumentError, QuantizerFileError
 from hedgerow.index.files import sync
-from hedgerow.semantic.quantizer import Quantizer
+from hedgerow.semantic.codebooks import Codebooks
 
 FORMAT = "hedgerow-quantizer"
 VERSION = 1
@@ -27,7 +27,7 @@ NEW = ".hedgerow-new"
 DAY = 24 * 60 * 60
 
 
-def save_quantizer(quantizer: Quantizer, path: str | Path) -> None:
+def save_quantizer(quantizer: Codebooks, path: str | Path) -> None:
     """Writes a quantizer to a file: `Quantizer.save`."""
     file = _as_path(path)
     check_replaceable(file)
@@ -52,7 +52,7 @@ def check_replaceable(file: Path) -> None:
         raise QuantizerFileError(f"{file} is there, and no quantizer to replace. Choose another path.") from error
 
 
-def content_of(quantizer: Quantizer) -> bytes:
+def content_of(quantizer: Codebooks) -> bytes:
     """Returns what the file of a quantizer holds."""
     from safetensors.numpy import save
 
@@ -64,12 +64,12 @@ def content_of(quantizer: Quantizer) -> bytes:
         "version": VERSION,
         "method": quantizer.method,
         "codebook_sizes": list(quantizer.codebook_sizes),
-        "separate_codes": quantizer.separate_codes,
+        "separate_codes": quantizer.deduplication_codes,
     }
     return save(tensors, {KEY: json.dumps(facts | {"sha256": _digest(facts, tensors)}, sort_keys=True)})
 
 
-def load_quantizer(path: str | Path) -> Quantizer:
+def load_quantizer(path: str | Path) -> Codebooks:
     """Returns the quantizer that a file holds: `Quantizer.load`."""
     from safetensors import SafetensorError, safe_open
 
@@ -97,11 +97,11 @@ def load_quantizer(path: str | Path) -> Quantizer:
     return _made(file, facts, tensors)
 
 
-def _made(file: Path, facts: dict[str, Any], tensors: dict[str, np.ndarray]) -> Quantizer:
+def _made(file: Path, facts: dict[str, Any], tensors: dict[str, np.ndarray]) -> Codebooks:
     rotation = tensors.pop("rotation", None)
     codebooks = tuple(tensors[name] for name in sorted(tensors))
     try:
-        return Quantizer(facts["method"], codebooks, tuple(facts["codebook_sizes"]), rotation, facts["separate_codes"])
+        return Codebooks(facts["method"], codebooks, tuple(facts["codebook_sizes"]), rotation, facts["separate_codes"])
     except (ArgumentError, KeyError, TypeError) as error:
         raise QuantizerFileError(f"{file} does not hold a quantizer: {error}") from None
 

@@ -1,240 +1,203 @@
-"""Quantizer: codebooks, level by level, that make codes of embeddings and embeddings of codes."""
+"""Quantizer: trained codebooks that assign Semantic IDs; SemanticIds: those that it assigned."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from hedgerow.errors import ArgumentError
-from hedgerow.semantic.nearest import nearest
-from hedgerow.semantic.vectors import LARGEST, as_array, as_embeddings
-from hedgerow.sids import MAX_CODEBOOK_SIZE, MAX_LEVELS
-
-if TYPE_CHECKING:
-    from hedgerow.semantic.ids import SemanticIds
-
-METHODS = ("residual", "product", "opq")
-BLOCK = 1 << 16
-# How many times as long as an embedding a codeword may be; how far from 1 a row of a rotation.
-LONGER = 4
-ROUGHLY = 0.01
+from hedgerow.semantic import files
+from hedgerow.semantic.codebooks import Codebooks
+from hedgerow.semantic.collisions import check_room, free_last_codes
+from hedgerow.semantic.report import SidReport, report_of
+from hedgerow.semantic.vectors import as_array, as_embeddings
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Quantizer:
-    """What makes L codes of an embedding of D numbers, and needs NumPy alone to do so.
+class Quantizer(Codebooks):
+    """Maps an embedding of D numbers to a Semantic ID of L codes, with NumPy alone.
 
-    `hedgerow.semantic_ids` trains one. New items are encoded by it as they are, without training: that is what an item
-    that no user has seen yet needs.
+    `hedgerow.semantic_ids` trains a quantizer. It encodes new items without further training.
 
     Attributes:
-        method: "residual": level l encodes what the levels before it have left, so that a prefix is a coarse SID;
-            "product": level l encodes the l-th slice of the dimensions; "opq": the same, after a rotation.
-        codebooks: L arrays float32 [K_l, D] ("residual") or [K_l, D / L]; read-only.
-        codebook_sizes: L ints, the codes a level may have: K_l, or more where there were too few items to train them.
-        rotation: float32 [D, D], orthonormal, for "opq"; else None.
-        separate_codes: how many codes the last level has that keeps apart the items with the same L codes; None where
+        method: "residual": level l encodes what the levels before it leave, so that a prefix is a coarse SID.
+            "product": level l encodes the l-th slice of the dimensions. "opq": the same after a rotation.
+        codebooks: L arrays float32 [K_l, D] ("residual") or [K_l, D / L]; read-only. K_l is the number of trained codes.
+        codebook_sizes: L ints, the codebook size per level: K_l, or more if there were too few items to train them.
+        rotation: float32 [D, D], orthonormal, for "opq"; otherwise None.
+        deduplication_codes: the codebook size of the last level, which separates items with the same L codes; None if
             there is no such level.
 
     Raises:
         ArgumentError: these do not fit each other.
+
+    Examples:
+        ```python
+        import numpy as np
+        import hedgerow as hr
+
+        embeddings = np.random.default_rng(0).normal(size=(100, 8))
+        quantizer = hr.semantic_ids(embeddings, levels=2, codebook_sizes=4).quantizer
+        assert quantizer.encode(embeddings[:5]).shape == (5, 2)
+        ```
     """
 
-    method: str
-    codebooks: tuple[np.ndarray, ...]
-    codebook_sizes: tuple[int, ...]
-    rotation: np.ndarray | None = None
-    separate_codes: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise ArgumentError(f"method must be {', '.join(METHODS[:-1])} or {METHODS[-1]}; got {self.method!r}.")
-        try:
-            books, sizes = tuple(self.codebooks), tuple(self.codebook_sizes)
-        except TypeError:
-            raise ArgumentError("codebooks and codebook_sizes must be sequences, one of each a level.") from None
-        if not 1 <= len(books) == len(sizes) <= MAX_LEVELS:
-            raise ArgumentError("a quantizer has 1 to 255 codebooks, and as many codebook_sizes.")
-        sizes = tuple(_whole(size, f"level {level}: codebook_sizes") for level, size in enumerate(sizes))
-        codebooks = tuple(_own(book, f"level {level}: the codebook") for level, book in enumerate(books))
-        for level, (codebook, size) in enumerate(zip(codebooks, sizes, strict=True)):
-            fits = codebook.ndim == 2 and codebook.shape[1:] == codebooks[0].shape[1:] and codebook.shape[1] > 0
-            if not fits or not 1 <= len(codebook) <= size <= MAX_CODEBOOK_SIZE or not np.isfinite(codebook).all():
-                raise ArgumentError(
-                    f"level {level}: expected a finite codebook [K, D], K from 1 to the codebook's size, D as at level "
-                    f"0; got shape {codebook.shape} and size {size}."
-                )
-        if (self.method == "opq") != (self.rotation is not None):
-            raise ArgumentError("method 'opq' has a rotation, and the others have none.")
-        if self.separate_codes is not None:
-            object.__setattr__(self, "separate_codes", _whole(self.separate_codes, "separate_codes"))
-            if len(sizes) == MAX_LEVELS:
-                raise ArgumentError(f"a SID has at most {MAX_LEVELS} codes, the separating one included.")
-        object.__setattr__(self, "codebooks", codebooks)
-        object.__setattr__(self, "codebook_sizes", sizes)
-        self._check_lengths()
-        if self.rotation is not None:
-            object.__setattr__(self, "rotation", _own(self.rotation, "the rotation"))
-            self._check_rotation()
-        for array in (*codebooks, *(() if self.rotation is None else (self.rotation,))):
-            array.setflags(write=False)
-
-    def _check_lengths(self) -> None:
-        """Checks that no codeword is longer than embeddings, and what levels leave of them, can make it."""
-        most = LONGER * LARGEST * self.dim**0.5
-        for level, codebook in enumerate(self.codebooks):
-            lengths = np.sqrt((codebook.astype(np.float64) ** 2).sum(1))
-            if lengths.max() > most:
-                code = int(lengths.argmax())
-                raise ArgumentError(
-                    f"level {level}, code {code}: the codeword is {lengths[code]:.1e} long, and numbers of embeddings "
-                    f"up to {LARGEST:.0e} make none longer than {most:.1e}. Scale the embeddings down and train anew."
-                )
-
-    def _check_rotation(self) -> None:
-        shape = self.rotation.shape  # type: ignore[union-attr]
-        if shape != (self.dim, self.dim):
-            raise ArgumentError(f"the rotation must be [{self.dim}, {self.dim}]; got shape {shape}.")
-        lengths = np.sqrt((self.rotation.astype(np.float64) ** 2).sum(1))  # type: ignore[union-attr]
-        if not (np.abs(lengths - 1) < ROUGHLY).all():
-            raise ArgumentError("the rotation must be orthonormal: its rows are not 1 long.")
-
-    @property
-    def num_levels(self) -> int:
-        """L, the codes that an embedding becomes; the one that separates is not counted."""
-        return len(self.codebooks)
-
-    @property
-    def dim(self) -> int:
-        """D, the numbers of an embedding."""
-        width = self.codebooks[0].shape[1]
-        return width if self.method == "residual" else width * self.num_levels
-
-    def dimensions(self, level: int) -> slice:
-        """Returns which dimensions a level encodes; of rotated embeddings, where there is a rotation."""
-        width = self.codebooks[level].shape[1]
-        return slice(width) if self.method == "residual" else slice(level * width, (level + 1) * width)
-
-    def encode(self, embeddings: Any) -> np.ndarray:
-        """Returns the codes int32 [M, L] of embeddings [M, D], whatever rows stand beside each other.
-
-        Raises:
-            ArgumentError: they are not a matrix of finite numbers, D wide.
-        """
-        vectors = as_embeddings(embeddings, dim=self.dim)
-        codes = np.empty((len(vectors), self.num_levels), np.int32)
-        for begin in range(0, len(vectors), BLOCK):
-            codes[begin : begin + BLOCK] = self._encode(vectors[begin : begin + BLOCK])
-        return codes
-
-    def _encode(self, vectors: np.ndarray) -> np.ndarray:
-        if self.method != "residual":
-            turned = vectors if self.rotation is None else rotated(vectors, self.rotation)
-            slices = np.split(turned, self.num_levels, axis=1)
-            pairs = zip(slices, self.codebooks, strict=True)
-            return np.stack([nearest(np.ascontiguousarray(part), codebook) for part, codebook in pairs], axis=1)
-        left, codes = vectors.copy(), []
-        for codebook in self.codebooks:
-            codes.append(nearest(left, codebook))
-            left -= codebook[codes[-1]]
-        return np.stack(codes, axis=1)
-
-    def decode(self, codes: Any) -> np.ndarray:
-        """Returns the embeddings float32 [M, D] that codes [M, l] stand for.
-
-        Of a prefix, l less than L, it is what is known by then: the levels that are not there add nothing. A code that
-        separates items is taken, and adds nothing.
-
-        Raises:
-            ArgumentError: codes that the codebooks do not have.
-        """
-        matrix = self._checked(codes)
-        vectors = np.zeros((len(matrix), self.dim), np.float32)
-        for level, column in enumerate(matrix.T[: self.num_levels]):
-            vectors[:, self.dimensions(level)] += self.codebooks[level][column]
-        return vectors if self.rotation is None else vectors @ self.rotation
-
-    def _checked(self, codes: Any) -> np.ndarray:
-        matrix = as_array(codes, "codes")
-        most = self.num_levels + (self.separate_codes is not None)
-        if matrix.ndim != 2 or matrix.dtype.kind not in "iu" or not 1 <= matrix.shape[1] <= most:
-            raise ArgumentError(
-                f"codes must be integers [items, 1 to {most}]; got {matrix.dtype} of shape {matrix.shape}."
-            )
-        known_codes = [*map(len, self.codebooks), self.separate_codes or 0]
-        for level, column in enumerate(matrix.T):
-            known, kind = known_codes[level], "that were trained" if level < self.num_levels else "that separate items"
-            if len(column) and not (column.min() >= 0 and column.max() < known):
-                row = int(np.argmax((column < 0) | (column >= known)))
-                raise ArgumentError(f"row {row}, level {level}: code {column[row]} is not one of the {known:,} {kind}.")
-        return matrix
+    @classmethod
+    def _of(cls, codebooks: Codebooks) -> Quantizer:
+        sizes, rotation = codebooks.codebook_sizes, codebooks.rotation
+        return cls(codebooks.method, codebooks.codebooks, sizes, rotation, codebooks.deduplication_codes)
 
     def assign(self, embeddings: Any, *, taken: Any = None) -> SemanticIds:
-        """Returns the SIDs of new items, encoded as the first ones were, nothing trained.
+        """Assigns SIDs to new items without training.
 
         Args:
             embeddings: [M, D] numbers.
-            taken: the SIDs that other items have, where a last code separates: [T, L + 1] integers, or an index, a
-                catalog or `SemanticIds`, which have them. New items get the smallest codes that are free.
+            taken: the SIDs of other items, if a last code separates items: [T, L + 1] integers, or an index, a catalog
+                or `SemanticIds`. New items get the smallest free codes.
 
         Raises:
-            ArgumentError: as for `encode`; `taken` does not fit; or no code is free that would separate an item.
+            ArgumentError: as for `encode`; or `taken` does not fit; or no free code is left for an item.
+
+        Examples:
+            ```python
+            import numpy as np
+            import hedgerow as hr
+
+            embeddings = np.random.default_rng(0).normal(size=(100, 8))
+            first = hr.semantic_ids(embeddings[:90], levels=2, codebook_sizes=4, deduplicate=True)
+            new = first.quantizer.assign(embeddings[90:], taken=first)
+            assert len(np.unique(np.concatenate([first.sids, new.sids]), axis=0)) == 100
+            ```
         """
-        from hedgerow.semantic.ids import assigned
+        vectors = as_embeddings(embeddings, dim=self.dim)
+        others = None if taken is None else _taken_sids(self, taken)
+        codes = self.encode(vectors)
+        last = None if self.deduplication_codes is None else free_last_codes(codes, others)
+        return with_last_codes(codes, last, self, vectors)
 
-        return assigned(self, embeddings, taken)
-
-    def separating(self, codes: int | None) -> Quantizer:
-        """Returns this quantizer with that many separating codes, or with none."""
-        return replace(self, separate_codes=codes)
+    def deduplicating(self, codes: int | None) -> Quantizer:
+        """A copy whose last level has that many codes to separate items, or has no such level (None)."""
+        return replace(self, deduplication_codes=codes)
 
     def save(self, path: str | Path) -> None:
-        """Writes the quantizer to one safetensors file, whole or not at all; an older quantizer there is replaced.
+        """Writes the quantizer to one safetensors file, completely or not at all. An existing quantizer is replaced.
 
         Raises:
-            QuantizerFileError: it cannot be written, or another program's file is there.
-        """
-        from hedgerow.semantic.files import save_quantizer
+            QuantizerFileError: the file cannot be written, or exists and is not a quantizer.
 
-        save_quantizer(self, path)
+        Examples:
+            ```python
+            import numpy as np
+            import hedgerow as hr
+
+            embeddings = np.random.default_rng(0).normal(size=(100, 8))
+            quantizer = hr.semantic_ids(embeddings, levels=2, codebook_sizes=4).quantizer
+            quantizer.save("items.safetensors")
+            assert (hr.Quantizer.load("items.safetensors").encode(embeddings) == quantizer.encode(embeddings)).all()
+            ```
+        """
+        files.save_quantizer(self, path)
 
     @classmethod
     def load(cls, path: str | Path) -> Quantizer:
-        """Returns the quantizer that `save` wrote.
+        """Loads a quantizer that `save` wrote.
 
         Raises:
-            QuantizerFileError: there is none, or it is foreign, damaged, or of a newer format.
+            QuantizerFileError: the file does not exist, or is not a quantizer, damaged, or of a newer format.
         """
-        from hedgerow.semantic.files import load_quantizer
+        return cls._of(files.load_quantizer(path))
 
-        return load_quantizer(path)
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SemanticIds:
+    """The Semantic IDs of N items: `hr.Catalog(found.sids, codebook_sizes=found.codebook_sizes)`.
+
+    Attributes:
+        sids: int32 [N, L], or [N, L + 1] if a last code separates items; read-only.
+        codebook_sizes: the codebook size of each level of `sids`.
+        quantizer: the quantizer that assigned them.
+        embeddings: float32 [N, D], the embeddings that they were assigned to.
+
+    Examples:
+        ```python
+        import numpy as np
+        import hedgerow as hr
+
+        found = hr.semantic_ids(np.random.default_rng(0).normal(size=(100, 8)), levels=2, codebook_sizes=4)
+        catalog = hr.Catalog(found.sids, codebook_sizes=found.codebook_sizes)
+        assert len(catalog) == len(found) == 100
+        ```
+    """
+
+    sids: np.ndarray
+    codebook_sizes: tuple[int, ...]
+    quantizer: Quantizer
+    embeddings: np.ndarray
+
+    def report(self, categories: Any = None) -> SidReport:
+        """Measures how evenly codes are used, how many items collide, and what the codes keep of the embeddings.
+
+        Args:
+            categories: N values or nulls, the category of each item. With them the report has the purity of prefixes.
+
+        Raises:
+            ArgumentError: `categories` does not have N values.
+
+        Examples:
+            ```python
+            import numpy as np
+            import hedgerow as hr
+
+            found = hr.semantic_ids(np.random.default_rng(0).normal(size=(100, 8)), levels=2, codebook_sizes=4)
+            assert found.report().levels[0].codes_used == 4
+            ```
+        """
+        return report_of(self.quantizer, self.sids, self.codebook_sizes, self.embeddings, categories)
+
+    def __len__(self) -> int:
+        return len(self.sids)
 
     def __repr__(self) -> str:
-        separate = "" if self.separate_codes is None else f", separate_codes={self.separate_codes}"
-        return (
-            f"Quantizer(method={self.method!r}, dim={self.dim}, codebook_sizes={list(self.codebook_sizes)}{separate})"
+        return f"SemanticIds(items={len(self):,}, codebook_sizes={list(self.codebook_sizes)}, {self.quantizer!r})"
+
+
+def with_last_codes(
+    codes: np.ndarray, last: np.ndarray | None, quantizer: Quantizer, vectors: np.ndarray
+) -> SemanticIds:
+    """SemanticIds of codes [N, L] and, if items are separated, their last codes [N]."""
+    sids, sizes = codes, quantizer.codebook_sizes
+    if last is not None and quantizer.deduplication_codes is not None:
+        check_room(codes, last, quantizer.deduplication_codes)
+        sids, sizes = np.column_stack([codes, last.astype(np.int32)]), (*sizes, quantizer.deduplication_codes)
+    sids.setflags(write=False)
+    return SemanticIds(sids, sizes, quantizer, vectors)
+
+
+def _taken_sids(quantizer: Quantizer, taken: Any) -> np.ndarray:
+    """Returns the SIDs that are taken as int64 [T, L + 1], be they in an index, a catalog or an array."""
+    if quantizer.deduplication_codes is None:
+        raise ArgumentError("taken= goes with a quantizer that separates items; this one does not: leave it out.")
+    sizes = (*quantizer.codebook_sizes, quantizer.deduplication_codes)
+    given = getattr(taken, "codebook_sizes", sizes)
+    sids = getattr(taken, "sids", taken)
+    matrix = as_array(sids() if callable(sids) else sids, "taken")
+    if matrix.ndim != 2 or matrix.shape[1] != len(sizes) or matrix.dtype.kind not in "iu" or len(given) != len(sizes):
+        raise ArgumentError(
+            f"taken must be SIDs of {len(sizes)} codes, the last one separating: integers [items, {len(sizes)}]; got "
+            f"{matrix.dtype} of shape {matrix.shape}."
         )
-
-
-def rotated(vectors: np.ndarray, rotation: np.ndarray) -> np.ndarray:
-    """Returns vectors float32 [N, D] rotated, each the same whatever rows stand beside it."""
-    # In float64, whose errors are far below what the result is rounded to.
-    return (vectors.astype(np.float64) @ rotation.T.astype(np.float64)).astype(np.float32)
-
-
-def _whole(value: Any, what: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 1 <= value <= MAX_CODEBOOK_SIZE:
-        raise ArgumentError(f"{what} must be a whole number from 1 to {MAX_CODEBOOK_SIZE}; got {value!r}.")
-    return int(value)
-
-
-def _own(values: Any, what: str) -> np.ndarray:
-    """Returns a copy as float32: the caller may go on to change what he gave."""
-    array = as_array(values, what)
-    if array.dtype.kind not in "fiu":
-        raise ArgumentError(f"{what} must be numbers, as float32; got an array of {array.dtype}.")
-    with np.errstate(over="ignore"):
-        return np.array(array, np.float32, order="C")
+    if tuple(given) != sizes:
+        raise ArgumentError(
+            f"taken has codebook_sizes {list(given)}, and SIDs of this quantizer {list(sizes)}. Give the SIDs that "
+            "this quantizer made; a catalog of them wants codebook_sizes= as they are here."
+        )
+    wide = matrix.astype(np.int64)
+    if len(wide) and not ((wide >= 0) & (wide < np.asarray(sizes))).all():
+        row, level = np.argwhere((wide < 0) | (wide >= np.asarray(sizes)))[0].tolist()
+        raise ArgumentError(
+            f"taken, row {row}, level {level}: code {wide[row, level]} is not one of the quantizer's {sizes[level]:,}. "
+            "Give the SIDs that this quantizer made."
+        )
+    return wide

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hedgerow.errors import ArgumentError
+from hedgerow.semantic.codebooks import Codebooks, rotated
 from hedgerow.semantic.collisions import prefix_numbers
-from hedgerow.semantic.quantizer import Quantizer, rotated
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-    from hedgerow.semantic.ids import SemanticIds
 
 BLOCK = 1 << 16
 
@@ -117,27 +116,29 @@ class SidReport:
         )
 
 
-def report_of(found: SemanticIds, categories: Any = None) -> SidReport:
-    """Returns the report of Semantic IDs: `SemanticIds.report`."""
-    numbers = None if categories is None else _numbered(categories, len(found))
-    errors = relative_errors(found.quantizer, found.embeddings, found.sids)
+def report_of(
+    quantizer: Codebooks, sids: np.ndarray, codebook_sizes: Sequence[int], embeddings: np.ndarray, categories: Any
+) -> SidReport:
+    """The report of Semantic IDs: see `SemanticIds.report`."""
+    numbers = None if categories is None else _numbered(categories, len(sids))
+    errors = relative_errors(quantizer, embeddings, sids)
     levels, counts = [], np.zeros(0, np.int64)
-    for level, prefixes in enumerate(prefix_numbers(found.sids)):
+    for level, prefixes in enumerate(prefix_numbers(sids)):
         in_prefix = np.bincount(prefixes)
         counts = in_prefix if level < len(errors) else counts
-        used = np.unique(found.sids[:, level], return_counts=True)[1]
+        used = np.unique(sids[:, level], return_counts=True)[1]
         purity, chance = (None, None) if numbers is None else _purities(prefixes, numbers)
         error = errors[level] if level < len(errors) else None
-        size = found.codebook_sizes[level]
+        size = codebook_sizes[level]
         levels.append(LevelReport(size, len(used), _perplexity(used), len(in_prefix), error, purity, chance))
     shared = counts[counts > 1]
     return SidReport(
-        items=len(found),
+        items=len(sids),
         sids=levels[-1].prefixes,
         colliding_items=int(shared.sum()),
         shared_sids=len(shared),
         largest_collision=int(counts.max(initial=0)),
-        separated=found.quantizer.separate_codes is not None,
+        separated=quantizer.deduplication_codes is not None,
         error=errors[-1],
         categories=None if numbers is None else len(np.unique(numbers[numbers >= 0])),
         items_with_category=None if numbers is None else int((numbers >= 0).sum()),
@@ -145,7 +146,7 @@ def report_of(found: SemanticIds, categories: Any = None) -> SidReport:
     )
 
 
-def relative_errors(quantizer: Quantizer, vectors: np.ndarray, codes: np.ndarray) -> list[float]:
+def relative_errors(quantizer: Codebooks, vectors: np.ndarray, codes: np.ndarray) -> list[float]:
     """Returns what is lost at each of L levels: the squares of what its prefix leaves, as a share of those of all.
 
     Args:
@@ -192,7 +193,7 @@ def _numbered(categories: Any, items: int) -> np.ndarray:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from hedgerow.columns import as_column, sortable
+    from hedgerow.catalog.columns import as_column, sortable
 
     column = sortable(as_column(categories, "categories"))
     if len(column) != items:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from hedgerow.errors import ArgumentError, BackendError
+from hedgerow.errors import ArgumentError, MissingDependencyError
 from hedgerow.index.build import Progress, ignore_progress
+from hedgerow.semantic.codebooks import Codebooks, rotated
 from hedgerow.semantic.nearest import nearest
-from hedgerow.semantic.quantizer import Quantizer, rotated
 
 # More items than this, or than so many a code, do not make better codebooks.
 SAMPLE = 1 << 16
@@ -24,7 +24,7 @@ AXES_SAMPLE = 1 << 14
 SMALL = 1e-6
 
 
-def train_quantizer(
+def train_codebooks(
     embeddings: np.ndarray,
     sizes: tuple[int, ...],
     *,
@@ -32,8 +32,8 @@ def train_quantizer(
     seed: int = 0,
     iterations: int = 25,
     progress: Progress = ignore_progress,
-) -> Quantizer:
-    """Returns a quantizer trained on embeddings; the same for the same seed.
+) -> Codebooks:
+    """Returns codebooks trained on embeddings; the same for the same seed.
 
     Residual levels are trained one after another, each on what the ones before it have left. So the codes of a level
     do not depend on the levels after it. Where a level has fewer distinct vectors than codes, each becomes a codeword.
@@ -48,7 +48,7 @@ def train_quantizer(
 
     Raises:
         ArgumentError: slices do not divide D.
-        BackendError: faiss is not installed.
+        MissingDependencyError: faiss is not installed.
     """
     faiss = _faiss()
     sample = _sample(embeddings, max(SAMPLE, SAMPLE_PER_CODE * max(sizes)), seed)
@@ -56,7 +56,7 @@ def train_quantizer(
     sample = np.ldexp(sample, power) if power else sample
     if method == "residual":
         codebooks = _residual(faiss, sample.copy(), sizes, seed, iterations, progress)
-        return Quantizer(method, _scaled(codebooks, -power), sizes)
+        return Codebooks(method, _scaled(codebooks, -power), sizes)
     if sample.shape[1] % len(sizes):
         divisors = [str(levels) for levels in range(1, sample.shape[1] + 1) if sample.shape[1] % levels == 0]
         raise ArgumentError(
@@ -72,7 +72,7 @@ def train_quantizer(
     for level, part in enumerate(np.split(sample, len(sizes), axis=1)):
         progress(f"level {level}", level, len(sizes))
         codebooks.append(_kmeans(faiss, np.ascontiguousarray(part), sizes[level], _seed(seed, level), iterations))
-    return Quantizer(method, _scaled(codebooks, -power), sizes, rotation)
+    return Codebooks(method, _scaled(codebooks, -power), sizes, rotation)
 
 
 def _power(vectors: np.ndarray) -> int:
@@ -209,8 +209,7 @@ def _faiss() -> Any:
     try:
         import faiss
     except ImportError as error:
-        raise BackendError(
-            "training Semantic IDs needs the package faiss-cpu: pip install 'hedgerow[semantic]'. A saved quantizer "
-            "encodes without it."
+        raise MissingDependencyError.of(
+            "training Semantic IDs", "faiss-cpu", "semantic", "A saved quantizer encodes without it."
         ) from error
     return faiss

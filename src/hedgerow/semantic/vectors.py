@@ -76,7 +76,7 @@ def _of_column(values: Any) -> np.ndarray:
     """Returns an Arrow column of lists, all of one length, as a matrix."""
     import pyarrow as pa
 
-    from hedgerow.columns import as_column, is_list
+    from hedgerow.catalog.columns import as_column, is_list
 
     column = as_column(values, "embeddings")
     if not is_list(column.type):

@@ -9,7 +9,7 @@ import numpy as np
 import hedgerow as hr
 from hedgerow.bench.arrays import Array, Arrays
 from hedgerow.bench.baselines.base import Baseline, Found, Problem, Promise, Unavailable
-from hedgerow.decode.kernels import Backend
+from hedgerow.decode.kernels.dispatch import KernelName
 
 KERNELS = {"numpy": ("array", "numba"), "torch": ("array", "numba", "triton"), "jax": ("array",)}
 LABELS = {"array": "hedgerow, array", "numba": "hedgerow, Numba", "triton": "hedgerow, Triton"}
@@ -19,7 +19,7 @@ class Hedgerow(Baseline):
     """`hr.step`: every allowed child of every live beam competes. Exact."""
 
     promise = Promise.EXACT
-    kernel: Backend = "array"
+    kernel: KernelName = "array"
 
     def __init__(self, problem: Problem, arrays: Arrays) -> None:
         super().__init__(problem, arrays)
@@ -36,11 +36,11 @@ class Hedgerow(Baseline):
 
     def start(self, batch: int) -> hr.Beams:
         """Returns the beams at the root."""
-        return hr.start(self.tables, batch_size=batch)
+        return hr.init_beams(self.tables, batch_size=batch)
 
     def step(self, tables: Any, search: hr.Beams, logits: Array, beam_width: int) -> hr.Beams:
         """One level."""
-        return hr.step(tables, search, logits, beam_width=beam_width, backend=self.kernel)
+        return hr.step(tables, search, logits, beam_width=beam_width, kernel=self.kernel)
 
     def _try_kernel(self) -> None:
         """Runs one small step, because whether a kernel runs here is for `hr.step` to say."""

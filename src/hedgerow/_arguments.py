@@ -1,0 +1,57 @@
+"""Checks of arguments that many functions share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from hedgerow.errors import ArgumentError, HedgerowError
+
+
+def is_whole(value: Any, least: int = 1, most: int | None = None) -> bool:
+    """Whether a value is an integer of Python or NumPy from `least` to `most`; a bool is not."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        return False
+    return int(value) >= least and (most is None or int(value) <= most)
+
+
+def whole_number(
+    value: Any, name: str, least: int = 1, most: int | None = None, *, error: type[HedgerowError] = ArgumentError
+) -> int:
+    """Converts an integer argument to int.
+
+    Raises:
+        error: `value` is not an integer from `least` to `most`.
+    """
+    if not is_whole(value, least, most):
+        what = "a positive integer" if least == 1 else f"an integer from {least:,}"
+        limit = "" if most is None else f" up to {most:,}"
+        raise error(f"{name} must be {what}{limit}; got {value!r}.")
+    return int(value)
+
+
+def check_choice(
+    value: Any, name: str, choices: Sequence[str | None], *, error: type[HedgerowError] = ArgumentError
+) -> None:
+    """Checks an argument that takes one of a few values.
+
+    Raises:
+        error: `value` is none of `choices`.
+    """
+    if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
+        raise error(f"{name} must be one of {', '.join(map(str, choices))}; got {value!r}.")
+
+
+def positive_number(value: Any, name: str) -> float:
+    """Converts a finite number above 0 to float.
+
+    Raises:
+        ArgumentError: `value` is not such a number.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < math.inf:
+        raise ArgumentError(f"{name} must be a finite number above 0; got {value!r}.")
+    return float(value)

@@ -1,0 +1,1 @@
+"""Catalogs: item ids, Semantic IDs and attributes, checked when they come in."""

@@ -1,0 +1,1 @@
+"""Constraint sets, exclusions and the rules of a batch, on the host."""

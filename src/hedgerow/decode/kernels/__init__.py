@@ -1,0 +1,1 @@
+"""Implementations of the step: the array API definition, and kernels that equal it."""

@@ -1,0 +1,119 @@
+"""Chooses the kernel of a step; this is the only place that does."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Literal
+
+from hedgerow._arguments import check_choice
+from hedgerow.decode.beams import Beams
+from hedgerow.decode.device import DeviceIndex
+from hedgerow.decode.kernels.array import StepInput, array_step
+from hedgerow.decode.ops import Array
+from hedgerow.errors import BackendError
+
+KernelName = Literal["auto", "array", "numba", "triton"]
+KERNELS = ("auto", "array", "numba", "triton")
+Kernel = Callable[[StepInput], Beams]
+# Loading the Numba kernel takes a second, and compiling it the first time half a minute. It is 4 to 8 times as fast
+# from 512 logits on, but below this number that saves only 0.1 to 0.2 ms a step.
+NUMBA_FROM = 2**13
+# Evaluated at import, because a tracer cannot follow find_spec.
+HAS_NUMBA, HAS_TRITON = find_spec("numba") is not None, find_spec("triton") is not None
+# A request's candidates are numbered in 31 bits.
+MOST_CANDIDATES = 2**31
+# Set in a process forked after the Numba kernel was loaded: the kernel's threads do not exist there.
+FORKED = False
+
+
+def _after_fork() -> None:
+    global FORKED
+    FORKED = "hedgerow.decode.kernels.numba" in sys.modules
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def kernel_for(name: KernelName, index: DeviceIndex, logits: Array) -> Kernel:
+    """The kernel that computes a step on these logits.
+
+    Args:
+        name: "array": the definition, over the array API. "numba": a compiled kernel for arrays on a CPU. "triton":
+            compiled kernels for PyTorch tensors on a GPU. "auto": triton on a GPU if it can run; numba if it can run
+            and the step has at least 8,192 logits; otherwise array.
+        index: the trie on its device.
+        logits: [B, m, C].
+
+    Raises:
+        ArgumentError: there is no such kernel.
+        BackendError: a kernel requested by name cannot run here.
+    """
+    check_choice(name, "kernel", KERNELS)
+    if name == "array":
+        return array_step
+    if name == "triton" or (name == "auto" and _on_gpu(index)):
+        return _triton_kernel(name, index, logits)
+    obstacle = _numba_obstacle(index, logits)
+    if name == "numba" and obstacle:
+        raise BackendError(f"the numba kernel cannot run: {obstacle}. Use kernel='auto'.")
+    if obstacle or (name == "auto" and _size(logits) < NUMBA_FROM):
+        return array_step
+    from hedgerow.decode.kernels.numba import numba_step
+
+    return numba_step
+
+
+def _triton_kernel(name: KernelName, index: DeviceIndex, logits: Array) -> Kernel:
+    obstacle = _triton_obstacle(index, logits)
+    if obstacle and name == "triton":
+        raise BackendError(f"the triton kernels cannot run: {obstacle}. Use kernel='auto'.")
+    if obstacle:
+        return array_step
+    from hedgerow.decode.kernels.triton import triton_step
+
+    return triton_step
+
+
+def _triton_obstacle(index: DeviceIndex, logits: Array) -> str | None:
+    if index.backend != "torch":
+        return f"the index is on the backend {index.backend!r}, and these kernels need PyTorch tensors"
+    if not HAS_TRITON:
+        return "the package triton is not installed; install it with: pip install 'hedgerow[triton]'"
+    if not _on_gpu(index) and os.environ.get("TRITON_INTERPRET") != "1":
+        return f"the index is on {index.device}, and these kernels need a GPU"
+    if logits.shape[1] * logits.shape[2] >= MOST_CANDIDATES:
+        return f"a request has {logits.shape[1]} x {logits.shape[2]} logits, and these kernels support fewer than 2^31"
+    return None
+
+
+def _on_gpu(index: DeviceIndex) -> bool:
+    return index.backend == "torch" and index.device.type == "cuda"
+
+
+def _numba_obstacle(index: DeviceIndex, logits: Array) -> str | None:
+    if index.backend == "jax":
+        return "the index is on JAX, whose arrays XLA compiles"
+    if index.backend == "torch":
+        if not on_host(index):
+            return f"the step is being traced, or the index is on {index.device}; this kernel needs a CPU"
+        if logits.requires_grad:
+            return "the logits require a gradient, which this kernel does not compute; use logits.detach()"
+    if FORKED:
+        return "this process was forked after the kernel had started its threads, which do not survive a fork"
+    return None if HAS_NUMBA else "the package numba is not installed"
+
+
+def on_host(index: DeviceIndex) -> bool:
+    """Whether a PyTorch index is on the CPU and the step is executed, not traced."""
+    import torch
+
+    return not torch.compiler.is_compiling() and index.device.type == "cpu"
+
+
+def _size(logits: Array) -> int:
+    batch, beams, codes = logits.shape
+    return batch * beams * codes

@@ -1,0 +1,371 @@
+"""TrieIndex: the index that users hold, and the functions that make one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hedgerow.catalog.catalog import Catalog
+from hedgerow.constraints import rules, sets
+from hedgerow.constraints.requests import Exclusions, Sets, batch_rules
+from hedgerow.constraints.rules import Nulls
+from hedgerow.constraints.sets import ConstraintSet, Missing
+from hedgerow.decode.beams import Beams
+from hedgerow.decode.capacity import Capacity
+from hedgerow.decode.device import DeviceIndex, to_device
+from hedgerow.decode.prepared import PreparedConstraints
+from hedgerow.errors import ArgumentError, ConstraintError
+from hedgerow.index import build, describe, files
+from hedgerow.index import merge as merging
+from hedgerow.index.build import DenseLevels, Progress, ignore_progress
+from hedgerow.index.lookup import known_rows, leaves_of
+from hedgerow.index.trie import Trie
+from hedgerow.results import OrderBy, Picking, Results, check_finished, results_of
+
+
+class TrieIndex(Trie):
+    """The index of a catalog: its SIDs as a flat trie, and the items of its leaves (STATIC, section 4).
+
+    Made by `build_index`, `load_index`, `merge` and `filter`. It is immutable, and arrays are read-only. Items are
+    stored in the order of their SIDs, and of their ids where several items share one SID; `item_ids` and `attributes`
+    have that order.
+
+    Attributes:
+        levels: L levels, from the root.
+        leaf_start: [S + 1] int32: the items of leaf s are the rows leaf_start[s] to leaf_start[s + 1] - 1.
+            None if no two items share a SID, or only a few do.
+        leaf_forks: [N - S] int32, ascending: for each item that is not the first of its leaf, that leaf. None if
+            there is no such item, or if leaf_start is held.
+
+    Examples:
+        ```python
+        import hedgerow as hr
+
+        catalog = hr.Catalog([[0, 1], [2, 0]], item_ids=["a", "b"], attributes={"price": [3, 9]})
+        index = hr.build_index(catalog)
+        assert len(index) == 2
+        assert index.contains([[0, 1], [0, 0]]).tolist() == [True, False]
+        assert index.allowed_codes([2]).tolist() == [0]
+        ```
+    """
+
+    @classmethod
+    def _of(cls, trie: Trie) -> TrieIndex:
+        if isinstance(trie, TrieIndex):
+            return trie
+        return cls(trie.levels, trie.leaf_start, trie.leaf_forks, trie._load_items)
+
+    def __len__(self) -> int:
+        return self.num_items
+
+    def sids_of(self, item_ids: Any) -> np.ndarray:
+        """Looks up the SIDs of items.
+
+        Args:
+            item_ids: R item ids: a sequence, or a NumPy, Arrow, pandas or Polars column.
+
+        Returns:
+            [R, L] int64; -1 after the end of a ragged SID.
+
+        Raises:
+            ArgumentError: an id is not in the index, or not of the type of its ids.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            index = hr.build_index(hr.Catalog([[0, 1], [2, 0]], item_ids=["a", "b"]))
+            assert index.sids_of(["b", "a"]).tolist() == [[2, 0], [0, 1]]
+            ```
+        """
+        return self.sids(leaves_of(self, known_rows(self, item_ids, "item_ids", error=ArgumentError)))
+
+    def constraint(
+        self, mask: Any = None, *, ids: Any = None, name: str | None = None, missing: Missing = "raise"
+    ) -> ConstraintSet:
+        """Makes a constraint set of this index's items, for `constraints=` of a search.
+
+        Args:
+            mask: bool [N] **in the order of `index.item_ids` and `index.attributes`**, which is the order of SIDs and
+                not that of the catalog's rows. Or a function that maps `index.attributes` (an Arrow table of N rows)
+                to such a mask, which has the right order by itself.
+            ids: item ids in any order, instead of a mask.
+            name: a label for people. Default: what the set is made from.
+            missing: "raise" an error for ids that no item has, or "ignore" them.
+
+        Raises:
+            ConstraintError: the mask is not bool [N], or an id is unknown or not of the type of the ids.
+
+        Examples:
+            ```python
+            import numpy as np
+            import hedgerow as hr
+
+            catalog = hr.Catalog([[0, 1], [2, 0]], item_ids=["a", "b"], attributes={"price": [3, 9]})
+            index = hr.build_index(catalog)
+            cheap = index.constraint(lambda attributes: np.asarray(attributes["price"]) < 5)
+            assert "a" in cheap and "b" not in cheap
+            assert cheap == index.constraint(ids=["a"])
+            ```
+        """
+        return sets.constraint(self, mask, ids, name, missing)
+
+    def where(self, expression: str, *, name: str | None = None) -> ConstraintSet:
+        """Makes the constraint set of the items for which an SQL expression is true, for example `"year >= 2000"`.
+
+        DuckDB evaluates the expression. It sees the attributes, `item_id`, and in subqueries the table `items`; it has
+        no access to files, the network or extensions. Items for which it is null are not in the set. The result is
+        cached.
+
+        Raises:
+            ConstraintError: it is not an expression that is true or false for each item; the message quotes DuckDB.
+            MissingDependencyError: DuckDB is not installed.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            catalog = hr.Catalog([[0, 1], [2, 0]], item_ids=["a", "b"], attributes={"price": [3, 9]})
+            index = hr.build_index(catalog)
+            assert len(index.where("price < 5")) == 1
+            ```
+        """
+        return rules.where(self, expression, name)
+
+    def newest(
+        self, attribute: str, *, days: float, now: Any = None, nulls: Nulls = None, name: str | None = None
+    ) -> ConstraintSet:
+        """Makes the constraint set of the items whose `attribute` lies in the last `days` before `now`, inclusive.
+
+        Making a set for another window takes milliseconds; the index and compiled programs stay the same.
+
+        Args:
+            attribute: holds dates, timestamps (UTC if they have no time zone) or numbers.
+            days: the length of the window; for numbers, in their own units.
+            now: the end of the window: a date (its midnight) or a datetime, or for numbers a number. Default: the
+                current time.
+            nulls: whether items without a value are "in" or "out". Required if there are such items.
+
+        Raises:
+            ConstraintError: there is no such attribute, its type has no such order, or it has nulls and `nulls` is not
+                given.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            catalog = hr.Catalog([[0, 1], [2, 0]], item_ids=["a", "b"], attributes={"day": [20, 3]})
+            index = hr.build_index(catalog)
+            assert "a" in index.newest("day", days=7, now=25)
+            ```
+        """
+        return rules.newest(self, attribute, days, now, nulls, name)
+
+    def results(
+        self,
+        beams: Beams,
+        *,
+        constraints: Sets = None,
+        exclude: Exclusions = None,
+        k: int | None = None,
+        order_by: OrderBy = None,
+        caps: Mapping[str, int] | None = None,
+    ) -> list[Results]:
+        """Maps finished beams to items: one `Results` per request, best first, from its live beams.
+
+        Args:
+            beams: the beams after the last level.
+            constraints: the sets that the search was given. Of items that share a SID, only those in the request's
+                set are returned.
+            exclude: the item ids that the search was given. Excluded items are not returned.
+            k: the maximum number of items per request. Default: all.
+            order_by: the attribute that orders the items of one SID, largest first, nulls last; or an attribute and a
+                direction, `("price", "ascending")`. Default: the order of their ids.
+            caps: attribute -> the maximum number of items with the same value, counted in rank order. An item counts
+                once for each entry of a list; null values are not counted.
+
+        Raises:
+            ArgumentError: the beams are not finished or belong to another index, or k or a cap is not a positive
+                integer.
+            ConstraintError: there is no such attribute, or as for `prepare_constraints`.
+
+        Examples:
+            ```python
+            import numpy as np
+            import hedgerow as hr
+
+            index = hr.build_index(hr.Catalog([[0, 1], [2, 0]], item_ids=["a", "b"]))
+            beams = hr.beam_search(
+                index, lambda beams: np.zeros((*beams.states.shape, index.codebook_sizes[beams.level])), batch_size=1, beam_width=5
+            )
+            assert index.results(beams, k=1)[0].item_ids == ["a"]
+            ```
+        """
+        picking = Picking(k, order_by, caps)
+        check_finished(self, beams)
+        if isinstance(constraints, PreparedConstraints):
+            raise ConstraintError(
+                "results need constraint sets, and these constraints are prepared for a device; pass the sets that "
+                "they were made from."
+            )
+        return results_of(self, beams, batch_rules(self, len(beams.states), constraints, exclude), picking)
+
+    def filter(self, mask: Any, *, dense_levels: DenseLevels = "auto") -> TrieIndex:
+        """Builds the index of the items where `mask` is true, from this one, without sorting.
+
+        The result equals `build_index` of the filtered catalog, byte for byte.
+
+        Args:
+            mask: bool [N], in the order of `item_ids`; for example `index.where("year >= 2000").mask`.
+            dense_levels: as for `build_index`.
+
+        Raises:
+            ArgumentError: `mask` is not bool [N], or as for `build_index`.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            index = hr.build_index(hr.Catalog([[0, 1], [2, 0]], item_ids=["a", "b"]))
+            assert index.filter([True, False]).item_ids.to_pylist() == ["a"]
+            ```
+        """
+        return TrieIndex._of(merging.filter_trie(self, mask, dense_levels=dense_levels))
+
+    def to(self, backend: str, device: Any = None, *, capacity: Capacity | None = None) -> DeviceIndex:
+        """Copies the trie to a device as arrays of a backend, ready for `step` and `beam_search`.
+
+        Args:
+            backend: "numpy", "torch" or "jax".
+            device: where to put the arrays, in the backend's terms. Default: the backend's default device; for
+                PyTorch, the CPU.
+            capacity: pads the arrays to these sizes, `hr.Capacity.of(index)`. All indexes that fit then have the same
+                shapes, so a step that was compiled for one runs on each.
+
+        Raises:
+            BackendError: the backend is unknown, or the device cannot be used.
+            MissingDependencyError: the backend is not installed.
+            ArgumentError: the index does not fit into the capacity.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            device_index = hr.build_index(hr.Catalog([[0, 1], [2, 0]])).to("numpy")
+            assert device_index.backend == "numpy"
+            ```
+        """
+        return to_device(self, backend, device, capacity)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the index to the folder `path`, completely or not at all. An existing index is replaced.
+
+        Raises:
+            IndexFileError: `path` holds something other than an index, or cannot be written.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            hr.build_index(hr.Catalog([[0, 1], [2, 0]])).save("items.hedgerow")
+            assert len(hr.load_index("items.hedgerow")) == 2
+            ```
+        """
+        files.save_trie(self, path)
+
+    def describe(self) -> str:
+        """Formats a table of every level as text: nodes, branch factors, representation and bytes.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            print(hr.build_index(hr.Catalog([[0, 1], [2, 0]])).describe())
+            ```
+        """
+        return describe.describe(self)
+
+
+def build_index(
+    catalog: Catalog, *, dense_levels: DenseLevels = "auto", progress: Progress = ignore_progress
+) -> TrieIndex:
+    """Builds the index of a catalog in O(N · L) time after one sort.
+
+    By default a level is dense (it also holds a bitmap) if both hold: its largest branch factor is at least a quarter
+    of its codebook size, so that scanning all codes is faster than gathering the children of the largest node; and the
+    bitmap takes no more bytes than the codes and row pointers.
+
+    Args:
+        catalog: the items to index.
+        dense_levels: the numbers of the levels to make dense, instead of that rule.
+        progress: called as ``progress(what, done, total)`` between the passes.
+
+    Raises:
+        ArgumentError: a dense level does not exist, or its bitmap would take more than 8 GiB.
+
+    Examples:
+        ```python
+        import hedgerow as hr
+
+        index = hr.build_index(hr.Catalog([[3, 1, 4], [3, 1, 5], [0, 2, 2]], codebook_sizes=6))
+        assert index.nodes_per_level == (2, 2, 3)
+        ```
+    """
+    return TrieIndex._of(build.build_trie(catalog, dense_levels=dense_levels, progress=progress))
+
+
+def load_index(path: str | Path, *, mmap: bool = False, verify: bool | None = None) -> TrieIndex:
+    """Loads the index that `TrieIndex.save` wrote to the folder `path`.
+
+    Args:
+        path: the folder.
+        mmap: map the trie into memory and read its pages on first use, instead of reading it whole.
+        verify: compare the checksum of every byte. Default: True if the files are read whole, False if they are
+            mapped. The manifest's checksum, and all names, sizes, types and shapes, are always checked.
+
+    Raises:
+        IndexFileError: there is no index, or it is truncated, altered, of another program or of a newer format.
+
+    Examples:
+        ```python
+        import hedgerow as hr
+
+        hr.build_index(hr.Catalog([[0, 1], [2, 0]])).save("items.hedgerow")
+        index = hr.load_index("items.hedgerow", mmap=True)
+        assert index.num_levels == 2
+        ```
+    """
+    return TrieIndex._of(files.load_trie(path, mmap=mmap, verify=verify))
+
+
+def merge(
+    index: TrieIndex, added: Catalog | None = None, removed: Any = (), *, dense_levels: DenseLevels = "auto"
+) -> TrieIndex:
+    """Builds the index of `index`'s items without those `removed` and with those `added`.
+
+    An added item whose id is already in the index replaces the old one. The result equals `build_index` of the
+    resulting catalog, byte for byte, and takes less time: only the added items are sorted.
+
+    Args:
+        index: the index to start from; it stays as it is.
+        added: items with ids, the attributes of `index`, and no code outside of its codebooks.
+        removed: ids of items of `index`.
+        dense_levels: as for `build_index`.
+
+    Raises:
+        CatalogError: a removed id is not in the index, or ids, attributes or codes do not fit `index`.
+        ArgumentError: as for `build_index`.
+
+    Examples:
+        ```python
+        import hedgerow as hr
+
+        index = hr.build_index(hr.Catalog([[0, 1], [2, 0]], codebook_sizes=3, item_ids=["a", "b"]))
+        index = hr.merge(index, added=hr.Catalog([[1, 1]], item_ids=["c"]), removed=["a"])
+        assert index.item_ids.to_pylist() == ["c", "b"]
+        ```
+    """
+    return TrieIndex._of(merging.merge_trie(index, added, removed, dense_levels=dense_levels))

@@ -1,0 +1,95 @@
+"""`hedgerow filter` and `hedgerow inspect --where`, as they are called."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import hedgerow as hr
+from hedgerow.cli.main import app
+
+pytest.importorskip("duckdb")
+
+YEARS = np.random.default_rng(0).integers(1990, 2010, 200)
+SIDS = np.random.default_rng(1).integers(0, 9, (200, 3))
+
+
+def run(*words, fails=None):
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    if fails is None:
+        assert done.exit_code == 0, done.output
+    else:
+        assert isinstance(done.exception, hr.ConstraintError)
+        assert fails in str(done.exception)
+    return done.output
+
+
+@pytest.fixture
+def catalog():
+    ids = [f"t{row}" for row in range(200)]
+    return hr.Catalog(SIDS, codebook_sizes=9, item_ids=ids, attributes={"year": YEARS})
+
+
+@pytest.fixture
+def path(tmp_path, catalog):
+    hr.build_index(catalog).save(tmp_path / "items.hedgerow")
+    return tmp_path / "items.hedgerow"
+
+
+class TestFilter:
+    def test_gives_the_bytes_of_a_build_of_the_filtered_catalog(self, path, catalog, tmp_path):
+        shown = run("filter", path, "year >= 2000", "-o", tmp_path / "recent.hedgerow")
+        many = int((YEARS >= 2000).sum())
+        assert f"{many} of 200 items" in shown
+        hr.build_index(catalog.filter(YEARS >= 2000)).save(tmp_path / "built.hedgerow")
+        assert_same_files(tmp_path / "recent.hedgerow", tmp_path / "built.hedgerow")
+        run("verify", tmp_path / "recent.hedgerow")
+
+    def test_json_and_an_index_in_its_own_place(self, path, catalog, tmp_path):
+        facts = json.loads(run("filter", path, "year = 1995", "-o", path, "--json"))
+        assert (facts["path"], facts["items"], facts["of"]) == (str(path), int((YEARS == 1995).sum()), 200)
+        hr.build_index(catalog.filter(YEARS == 1995)).save(tmp_path / "built.hedgerow")
+        assert_same_files(path, tmp_path / "built.hedgerow")
+
+    def test_an_empty_one_is_refused_unless_it_is_meant(self, path, tmp_path):
+        run("filter", path, "year > 3000", "-o", tmp_path / "none", fails="true of none of the 200 items")
+        assert not (tmp_path / "none").exists()
+        run("filter", path, "year > 3000", "-o", tmp_path / "none", "--allow-empty")
+        assert hr.load_index(tmp_path / "none").num_items == 0
+        run("filter", tmp_path / "none", "item_id = 't1'", "-o", tmp_path / "x", "--allow-empty")
+
+    def test_what_is_no_rule_leaves_nothing(self, path, tmp_path):
+        run("filter", path, "colour = 'red'", "-o", tmp_path / "none", fails="The columns are item_id (string), year")
+        assert not (tmp_path / "none").exists()
+
+
+def assert_same_files(one, other):
+    def contents(folder):
+        return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+    assert contents(one) == contents(other)
+
+
+class TestInspect:
+    def test_json_has_what_the_sets_have(self, path):
+        index = hr.load_index(path)
+        rules = ["year >= 2000", "year > 3000"]
+        found = json.loads(run("inspect", path, "--where", rules[0], "--where", rules[1], "--json"))["rules"]
+        for rule, facts in zip(rules, found, strict=True):
+            left = index.filter(index.where(rule).mask)
+            assert (facts["where"], facts["items"], facts["sids"]) == (rule, left.num_items, left.num_sids)
+            assert facts["nodes_per_level"] == list(left.nodes_per_level)
+            assert facts["share"] == left.num_items / 200
+            assert facts["nbytes"] == index.where(rule).nbytes
+        assert "rules" not in json.loads(run("inspect", path, "--json"))
+
+    def test_table(self, path):
+        shown = run("inspect", path, "--where", "year >= 2000")
+        share = f"{100 * (YEARS >= 2000).mean():.1f} %"
+        assert "year >= 2000" in " ".join(shown.split())
+        assert share in shown
+        assert "rules" not in run("inspect", path)
+
+    def test_what_is_no_rule_is_told(self, path):
+        run("inspect", path, "--where", "year", fails="must say true or false of each item")

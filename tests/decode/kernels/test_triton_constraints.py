@@ -1,0 +1,67 @@
+"""Sets and exclusions in the Triton kernels, in Triton's interpreter, which needs a process of its own."""
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from shown import Request, assert_finds_what_is_shown, random_requests
+from support import catalogs
+
+import hedgerow as hr
+
+KERNEL = "torch-triton"
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+TESTS = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.skipif(
+    not (find_spec("torch") and find_spec("triton")), reason="PyTorch or Triton is not installed"
+)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="this is the interpreter's process")
+def test_in_the_interpreter():
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{__file__}::TestInterpreted"]
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    done = subprocess.run(command, env=environment, cwd=TESTS.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+
+class TestInterpreted:
+    __test__ = INTERPRETED
+
+    @pytest.fixture(params=["as shipped", "sieved", "sieved, small", "listed, small"], autouse=True)
+    def _form(self, request):
+        from test_triton import FORMS, numbers
+
+        with numbers(**FORMS[request.param]):
+            yield
+
+    def test_equals_the_oracle_on_made_catalogs(self):
+        @settings(max_examples=3)
+        @given(
+            catalog=catalogs(),
+            batch=st.integers(1, 3),
+            beam_width=st.sampled_from([1, 2, 7, 20]),
+            normalize=st.sampled_from(["codes", "allowed", None]),
+            dense=st.sampled_from(["auto", "all", "none"]),
+            seed=st.integers(0, 2**32),
+        )
+        def check(catalog, batch, beam_width, normalize, dense, seed):
+            levels = {"auto": "auto", "all": range(catalog.num_levels), "none": ()}[dense]
+            requests = random_requests(np.random.default_rng(seed), catalog.num_items, batch)
+            assert_finds_what_is_shown(catalog, KERNEL, requests, beam_width, dense_levels=levels, normalize=normalize)
+
+        check()
+
+    def test_fat_node_of_which_most_is_excluded(self):
+        rng = np.random.default_rng(1)
+        sids = np.stack([rng.integers(0, 3, 400), rng.integers(0, 130, 400), rng.integers(0, 40, 400)], axis=1)
+        requests = [Request(None, rng.permutation(400)[:150]), Request(rng.random(400) < 0.2, np.arange(100))]
+        catalog = hr.Catalog(sids, codebook_sizes=(3, 130, 40))
+        assert_finds_what_is_shown(catalog, KERNEL, requests, 8, normalize="allowed")

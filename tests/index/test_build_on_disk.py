@@ -1,0 +1,93 @@
+"""Building on disk within a limit of memory gives the trie that building in memory gives."""
+
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from naive import same_trie
+
+import hedgerow as hr
+from hedgerow.index.build_on_disk import build_to_disk
+from hedgerow.index.verify import verify_trie
+
+
+def write(path: Path, sids: np.ndarray, **columns) -> Path:
+    lists = pa.FixedSizeListArray.from_arrays(sids.reshape(-1), sids.shape[1])
+    pq.write_table(pa.table({"sid": lists, **columns}), path, row_group_size=1000)
+    return path
+
+
+def catalogs():
+    rng = np.random.default_rng(0)
+    yield "random", rng.integers(0, 16, (9000, 5))
+    yield "collisions", rng.integers(0, 9, (9000, 3))
+    yield "one level", rng.integers(0, 5000, (9000, 1))
+    yield "nearly unary", rng.integers(0, 2048, (9000, 8))
+    yield "one item", np.asarray([[3, 1, 4]])
+    yield "many copies", np.tile([[1, 2, 3], [1, 2, 4]], (2000, 1))
+    deep = rng.integers(0, 2, (4000, 40))
+    deep[:, :8] = 1
+    yield "deep", deep
+
+
+@pytest.mark.parametrize(("name", "sids"), list(catalogs()), ids=[name for name, _ in catalogs()])
+def test_equals_the_build_in_memory(tmp_path, name, sids):  # noqa: ARG001
+    rng = np.random.default_rng(1)
+    names = [uuid.UUID(bytes=rng.bytes(16)).hex for _ in sids]
+    source = write(tmp_path / "items.parquet", sids, asin=names, price=rng.random(len(sids)))
+    build_to_disk(source, tmp_path / "disk", memory=150_000, item_id="asin")
+    expected = hr.build_index(hr.Catalog.from_parquet(source, item_id="asin"))
+    expected.save(tmp_path / "memory")
+    index = verify_trie(tmp_path / "disk")
+    assert same_trie(index, expected)
+    assert index.items_table.equals(expected.items_table)
+    tries = [next((tmp_path / folder).glob("trie-*")) for folder in ("disk", "memory")]
+    assert tries[0].name == tries[1].name
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "items.parquet", "memory"]
+
+
+def test_row_numbers_and_no_attributes(tmp_path):
+    sids = np.random.default_rng(2).integers(0, 7, (5000, 4))
+    source = write(tmp_path / "items.parquet", sids, price=np.arange(5000))
+    build_to_disk(source, tmp_path / "x", memory=150_000, codebook_sizes=9, attributes=[])
+    expected = hr.build_index(hr.Catalog(sids, codebook_sizes=9))
+    index = hr.load_index(tmp_path / "x")
+    assert same_trie(index, expected)
+    assert index.item_ids.to_pylist() == expected.item_ids.to_pylist()
+    assert index.attributes.column_names == []
+
+
+@pytest.mark.parametrize("kind", [str, int])
+def test_a_repeated_id_far_away_is_found(tmp_path, kind):
+    sids = np.random.default_rng(3).integers(0, 50, (70_000, 3))
+    ids = [kind(at) for at in range(70_000)]
+    ids[69_999] = ids[0]
+    source = write(tmp_path / "items.parquet", sids, asin=ids)
+    with pytest.raises(hr.CatalogError, match=r"item id '?0'? names two items"):
+        build_to_disk(source, tmp_path / "x", memory=1_000_000, item_id="asin")
+    with pytest.raises(hr.IndexFileError):
+        hr.load_index(tmp_path / "x")
+
+
+def test_bad_rows_are_named_and_nothing_is_left(tmp_path):
+    sids = np.random.default_rng(4).integers(0, 50, (70_000, 2))
+    sids[69_999, 1] = -5
+    source = write(tmp_path / "items.parquet", sids)
+    with pytest.raises(hr.CatalogError, match=r"in the rows from 65,536 on: row 4463, level 1: code -5"):
+        build_to_disk(source, tmp_path / "x", memory=1_000_000)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".hedgerow")] == []
+
+
+def test_too_little_memory_is_said(tmp_path):
+    source = write(tmp_path / "items.parquet", np.random.default_rng(5).integers(0, 50, (5000, 2)))
+    with pytest.raises(hr.CatalogError, match=r"need .* MB of memory at least"):
+        build_to_disk(source, tmp_path / "x", memory=10)
+
+
+def test_not_parquet(tmp_path):
+    (tmp_path / "items.parquet").write_text("no")
+    with pytest.raises(hr.CatalogError, match="cannot be read as Parquet"):
+        build_to_disk(tmp_path / "items.parquet", tmp_path / "x", memory=10**9)

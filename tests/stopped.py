@@ -1,0 +1,69 @@
+"""Stops a writer of a live index once for every operation on files that it makes; run by test_crash.py.
+
+Called as ``stopped.py FOLDER HOW ACTION``; HOW as in index/crash.py. Prints what was found as JSON.
+"""
+
+import json
+import os
+import shutil
+import sys
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from crash import in_child  # type: ignore[import-not-found]
+from livesupport import items_of
+
+import hedgerow as hr
+
+FIRST = hr.Catalog([[0, 1], [0, 1], [2, 0]], item_ids=["a", "b", "c"], codebook_sizes=4)
+MORE = hr.Catalog([[1, 1], [3, 2]], item_ids=["d", "a"], codebook_sizes=4)
+ACTIONS = {
+    "create": lambda folder: hr.LiveIndex.create(folder, hr.build_index(FIRST)),
+    "update": lambda folder: hr.LiveIndex.open(folder).update(MORE, removed=["c"]),
+    "remove": lambda folder: hr.LiveIndex.open(folder).remove(["b"]),
+    "publish": lambda folder: hr.LiveIndex.open(folder).publish(hr.build_index(MORE)),
+    "rollback": lambda folder: hr.LiveIndex.open(folder).rollback(),
+    "prune": lambda folder: hr.LiveIndex.open(folder).prune(0),
+}
+
+
+def found(folder: Path) -> list | None:
+    """Returns the current version's number and items, and the numbers kept; None where there is no live index."""
+    try:
+        live = hr.LiveIndex.open(folder)
+    except hr.IndexFileError as error:
+        return None if "is not a live index" in str(error) else [str(error)]
+    return [live.version.number, items_of(live.version), [info.number for info in live.versions()]]
+
+
+def main(folder: Path, how: str, action: str) -> None:
+    before = folder / "before"
+    if action != "create":
+        live = hr.LiveIndex.create(before, hr.build_index(FIRST))
+        live.add(hr.Catalog([[1, 0]], item_ids=["z"]))
+        live.remove(["z"])
+        del live
+    rounds = []
+    for count in range(1, 500):
+        work = folder / str(count)
+        if before.exists():
+            shutil.copytree(before, work)
+        code = in_child(partial(ACTIONS[action], work), work, count, how)
+        after = found(work)
+        left = sorted(os.listdir(work / "versions")) if (work / "versions").exists() else []
+        # Whatever was left, the next writer does its work.
+        if after is None:
+            hr.LiveIndex.create(work, hr.build_index(FIRST))
+        live = hr.LiveIndex.open(work)
+        live.update(hr.Catalog([[3, 3]], item_ids=["last"]))
+        end = [found(work), sorted(os.listdir(work / "versions")), sorted(os.listdir(work))]
+        rounds.append({"code": code, "found": after, "left": left, "end": end})
+        shutil.rmtree(work)
+        if code == 0:
+            break
+    print(json.dumps(rounds))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3])
