@@ -21,17 +21,16 @@ RAISED = re.compile(r"^ +(\w+):", re.MULTILINE)
 
 def errors_page() -> str:
     """Generate the page as Markdown."""
-    import hedgerow
-    from hedgerow.errors import HedgerowError
+    from hedgerow import errors as module
 
-    classes = [value for value in vars(hedgerow.errors).values() if inspect.isclass(value)]
-    errors = [value for value in classes if issubclass(value, HedgerowError)]
+    classes = [value for value in vars(module).values() if inspect.isclass(value)]
+    errors = [value for value in classes if issubclass(value, module.HedgerowError)]
     raised_by = _raised_by(public_names())
     rows = ["| Error | Also a | Raised by |", "| --- | --- | --- |"]
     sections = []
     for error in errors:
         name = error.__name__
-        bases = [f"`{base.__name__}`" for base in error.__bases__ if not issubclass(base, HedgerowError)]
+        bases = [f"`{base.__name__}`" for base in error.__bases__ if not issubclass(base, module.HedgerowError)]
         links = [f"[`{_short(path)}`][{path}]" for path in raised_by[name]]
         rows.append(f"| [`{name}`][hedgerow.{name}] | {', '.join(bases)} | {_summary(links)} |")
         sections.append(f"::: hedgerow.{name}\n    options:\n      show_bases: true\n")
