@@ -14,6 +14,18 @@ from hedgerow._arguments import is_whole, whole_number
 from hedgerow.errors import ArgumentError
 from hedgerow.results import Results
 
+__all__ = [
+    "Estimate",
+    "bootstrap_ci",
+    "ndcg",
+    "random_baseline",
+    "ranks",
+    "ranks_of_scores",
+    "recall",
+    "reciprocal_rank",
+    "summary",
+]
+
 KS = (1, 5, 10, 20)
 RESAMPLES = 2000
 DRAWS = 1 << 18
