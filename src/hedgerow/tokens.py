@@ -1,47 +1,60 @@
-"""TokenMap: which token of a language model stands for which code of which level."""
+"""TokenMap: the tokens of a language model for the codes of Semantic IDs."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from hedgerow.errors import ArgumentError
-from hedgerow.index.level import Level
 from hedgerow.index.trie import Trie
-
-NO_TOKEN = -1
-# The layouts that `detect` knows: OneRec's, MiniOneRec's and LC-Rec's, and others seen in the wild.
-KNOWN_PATTERNS = (
-    "<s_{level}_{code}>",
-    "<{level}_{code}>",
-    "<|sid_{level}_{code}|>",
-    "<sid_{level}_{code}>",
-    "<|{level}_{code}|>",
-    "[{level}_{code}]",
+from hedgerow.token_tables import (
+    KNOWN_PATTERNS,
+    NO_TOKEN,
+    as_tuple,
+    check_no_ends,
+    checked_delimiter,
+    checked_table,
+    delimiter_ids,
+    detect_layout,
+    size_per_level,
+    tables_of_pattern,
+    vocabulary_of,
+    with_end,
 )
-KNOWN_DELIMITERS = (("<|sid_begin|>", "<|sid_end|>"), ("<|sid_start|>", "<|sid_end|>"), ("<sid>", "</sid>"))
-SHOWN = 5
-# More than any vocabulary has.
-MOST_CODES = 2**24
+
+# The number of codes that an error lists.
+LISTED_CODES = 5
+# Maps a column of codes to token ids, or of token ids to codes.
+Translator = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TokenMap:
-    """A language model's tokens for the codes of a Semantic ID, level by level, and what stands around a SID.
+    """Maps each (level, code) pair of Semantic IDs to a token id of a language model.
+
+    Token maps are equal if their tables and delimiters are equal.
 
     Args:
-        token_ids: for each of L levels, the token id of every code: integers [C_l]; -1 where a code has no token.
-            The codes of one level have different tokens; two levels may use the same ones.
-        begin: ids of the tokens between a prompt and the first code.
-        end: ids of the tokens after the last code. Where SIDs are ragged it is one token, and also what ends a SID
+        token_ids: integers [C] per level, the token id of every code; -1 if a code has no token. The codes of one
+            level have different tokens; two levels may use the same tokens.
+        begin: the ids of the tokens between a prompt and the first code.
+        end: the ids of the tokens after the last code. If SIDs are ragged, it is one token, which also ends a SID
             before the last level.
 
     Raises:
-        ArgumentError: no level, an id below -1, or one token for two codes of a level.
+        ArgumentError: there are no levels, an id is below -1, or two codes of a level have the same token.
+
+    Examples:
+        ```python
+        import hedgerow as hr
+
+        tokens = hr.TokenMap([[10, 11, 12], [20, 21, 22]], end=2)
+        assert tokens.encode([[0, 2]]).tolist() == [[10, 22]]
+        assert tokens.decode([[10, 22]]).tolist() == [[0, 2]]
+        ```
     """
 
     token_ids: tuple[np.ndarray, ...]
@@ -49,12 +62,12 @@ class TokenMap:
     end: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        tables = tuple(_checked_table(level, table) for level, table in enumerate(self.token_ids))
+        tables = tuple(checked_table(level, table) for level, table in enumerate(self.token_ids))
         if not tables:
-            raise ArgumentError("a TokenMap needs at least one level: one array of token ids for each.")
+            raise ArgumentError("a TokenMap needs at least one level; got no tables of token ids.")
         object.__setattr__(self, "token_ids", tables)
         for name in ("begin", "end"):
-            object.__setattr__(self, name, _checked_delimiter(name, getattr(self, name)))
+            object.__setattr__(self, name, checked_delimiter(name, getattr(self, name)))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TokenMap) and self._key == other._key
@@ -75,16 +88,30 @@ class TokenMap:
         begin: int | Sequence[int] = (),
         end: int | Sequence[int] = (),
     ) -> TokenMap:
-        """Makes a map where code c of level l is the token offsets[l] + c.
+        """Creates a map in which code c of level l has the token id offsets[l] + c.
+
+        Args:
+            offsets: the token id of code 0 per level.
+            codebook_sizes: the codebook size of every level, or one size per level.
+            begin: the ids of the tokens before the first code.
+            end: the ids of the tokens after the last code.
 
         Raises:
-            ArgumentError: the sizes are not one a level, an offset is below 0, or as for `TokenMap`.
+            ArgumentError: the number of sizes is not that of offsets, an offset is below 0, or as for `TokenMap`.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            tokens = hr.TokenMap.from_offsets([1000, 1256], codebook_sizes=256)
+            assert tokens.encode([[3, 0]]).tolist() == [[1003, 1256]]
+            ```
         """
-        sizes = _one_a_level(codebook_sizes, len(offsets))
+        sizes = size_per_level(codebook_sizes, len(offsets))
         if min(offsets, default=0) < 0:
-            raise ArgumentError(f"an offset is the token id of code 0, from 0 on; got {min(offsets)}.")
+            raise ArgumentError(f"offsets must be token ids, integers from 0; got {min(offsets)}.")
         tables = tuple(np.arange(size) + offset for offset, size in zip(offsets, sizes, strict=True))
-        return cls(tables, _as_tuple(begin), _as_tuple(end))
+        return cls(tables, as_tuple(begin), as_tuple(end))
 
     @classmethod
     def from_tokenizer(
@@ -97,155 +124,209 @@ class TokenMap:
         begin: str | int | Sequence[str | int] = (),
         end: str | int | Sequence[str | int] = (),
     ) -> TokenMap:
-        """Makes a map from the tokens of a tokenizer that are named after a pattern.
+        """Creates a map from the tokens of a tokenizer whose names match a pattern.
 
         Args:
-            tokenizer: of transformers or tokenizers, or a mapping token -> id.
-            pattern: what a token looks like, with {level} and {code} in it.
-            levels: what {level} is for each level: "abc", or range(3); left out, the labels found, in order.
-            codebook_sizes: codes per level, and then each must have a token; left out, up to the largest code found,
-                and codes between may lack one: `missing` tells them.
+            tokenizer: a tokenizer of transformers or tokenizers, or a mapping token -> id.
+            pattern: the name of a token, with the placeholders {level} and {code}.
+            levels: the value of {level} per level: "abc", or range(3). Default: the values found, in order.
+            codebook_sizes: the codebook size of every level, or one size per level; each code must then have a token.
+                Default: the largest code found plus one, and codes may lack a token: see `missing`.
             begin: the tokens before the first code, as text or ids.
-            end: the tokens after the last code.
+            end: the tokens after the last code, as text or ids.
 
         Raises:
-            ArgumentError: the pattern has no {level} or {code}, or tokens are missing: the message says which.
+            ArgumentError: the pattern lacks {level} or {code}, or a token is missing; the message names it.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            vocabulary = {"<a_0>": 5, "<a_1>": 6, "<b_0>": 7, "<b_1>": 8, "</s>": 2}
+            tokens = hr.TokenMap.from_tokenizer(vocabulary, "<{level}_{code}>", end="</s>")
+            assert tokens.encode([[1, 0]]).tolist() == [[6, 7]]
+            ```
         """
-        vocabulary = _vocabulary(tokenizer)
-        labels = None if levels is None else [str(label) for label in levels]
-        found = _found(vocabulary, pattern, labels)
-        if labels is None:
-            labels = _in_order(found)
-        if not labels:
-            raise ArgumentError(
-                f"no token of the vocabulary looks like {pattern!r}; it has, for example, "
-                f"{_examples(vocabulary)}. Give the pattern that it has, or TokenMap.from_offsets(...)."
-            )
-        sizes = None if codebook_sizes is None else _one_a_level(codebook_sizes, len(labels))
-        tables = []
-        for level, label in enumerate(labels):
-            tokens = found.get(label, {})
-            if not tokens:
-                raise ArgumentError(
-                    f"level {level}: no token looks like {_named(pattern, label, 0)!r}; the levels "
-                    f"found are {', '.join(_in_order(_found(vocabulary, pattern))) or 'none'}."
-                )
-            tables.append(_table(tokens, sizes[level] if sizes else max(tokens) + 1))
-            absent = np.flatnonzero(tables[-1] == NO_TOKEN)
-            if sizes and absent.size:
-                raise ArgumentError(
-                    f"level {level} should have {sizes[level]:,} codes, but {absent.size:,} have no token, the first "
-                    f"of them {_named(pattern, label, int(absent[0]))!r}. If the catalog does not use them, leave out "
-                    "codebook_sizes."
-                )
-        return cls(tuple(tables), _delimiter(vocabulary, begin, "begin"), _delimiter(vocabulary, end, "end"))
+        vocabulary = vocabulary_of(tokenizer)
+        tables = tables_of_pattern(vocabulary, pattern, levels, codebook_sizes)
+        return cls(tables, delimiter_ids(vocabulary, begin, "begin"), delimiter_ids(vocabulary, end, "end"))
 
     def ending_with(self, end: str | int, tokenizer: Any) -> TokenMap:
-        """Returns the same map with another end token, given as text or as an id.
+        """Returns a copy with another end token.
+
+        Args:
+            end: the token, as text or an id.
+            tokenizer: as for `from_tokenizer`.
 
         Raises:
             ArgumentError: the tokenizer has no such token.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            tokens = hr.TokenMap.from_offsets([10, 20], codebook_sizes=4)
+            assert tokens.ending_with("</s>", {"</s>": 2}).end == (2,)
+            ```
         """
-        return replace(self, end=_delimiter(_vocabulary(tokenizer), end, "end"))
+        return replace(self, end=delimiter_ids(vocabulary_of(tokenizer), end, "end"))
 
     @classmethod
     def detect(cls, tokenizer: Any) -> TokenMap:
-        """Makes a map by looking for a known layout (OneRec, MiniOneRec, ...) and known delimiters.
+        """Creates a map by searching the vocabulary for a known layout (OneRec, MiniOneRec, ...) and known delimiters.
+
+        Args:
+            tokenizer: as for `from_tokenizer`.
 
         Raises:
-            ArgumentError: none is there.
+            ArgumentError: the vocabulary has no known layout.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            tokens = hr.TokenMap.detect({"<s_a_0>": 5, "<s_a_1>": 6, "<s_b_0>": 7})
+            assert tokens.codebook_sizes == (2, 1)
+            ```
         """
-        vocabulary = _vocabulary(tokenizer)
-        counts = {pattern: sum(map(len, _found(vocabulary, pattern).values())) for pattern in KNOWN_PATTERNS}
-        pattern = max(counts, key=lambda pattern: counts[pattern])
-        if not counts[pattern]:
-            raise ArgumentError(
-                f"the tokenizer has no tokens like {', '.join(KNOWN_PATTERNS)}; it has, for example, "
-                f"{_examples(vocabulary)}. Give its own pattern: TokenMap.from_tokenizer(tokenizer, pattern)."
-            )
-        both = (pair for pair in KNOWN_DELIMITERS if all(token in vocabulary for token in pair))
-        begin, end = next(both, ((), ()))
+        vocabulary = vocabulary_of(tokenizer)
+        pattern, begin, end = detect_layout(vocabulary)
         return cls.from_tokenizer(vocabulary, pattern, begin=begin, end=end)
 
     @property
     def num_levels(self) -> int:
-        """L."""
+        """L, the number of levels."""
         return len(self.token_ids)
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
-        """Codes per level, those without a token counted."""
+        """The number of codes per level, including codes without a token."""
         return tuple(map(len, self.token_ids))
 
     @property
     def missing(self) -> tuple[np.ndarray, ...]:
-        """The codes of each level that have no token."""
+        """The codes without a token per level, int64."""
         return tuple(np.flatnonzero(table == NO_TOKEN) for table in self.token_ids)
 
     def encode(self, sids: Any) -> np.ndarray:
-        """Returns the token ids [..., L] of SIDs [..., L]: of R of them, or of users' histories [U, n, L].
+        """Converts SIDs to token ids.
+
+        Args:
+            sids: integers [..., L]: for example [R, L], or histories [users, items, L].
+
+        Returns:
+            int64 [..., L].
 
         Raises:
-            ArgumentError: the width is not L, or a code has no token.
+            ArgumentError: the last axis is not L long, or a code has no token.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            tokens = hr.TokenMap.from_offsets([10, 20], codebook_sizes=4)
+            assert tokens.encode([[0, 3], [1, 1]]).tolist() == [[10, 23], [11, 21]]
+            ```
         """
-        return self._translated(np.asarray(sids), [_checked_codes(table) for table in self.token_ids])
+        return self._translated(np.asarray(sids), [_encoder(table) for table in self.token_ids])
 
     def decode(self, token_ids: Any) -> np.ndarray:
-        """Returns the codes [..., L] of token ids [..., L], level by level; -1 where a token is no code of its level.
+        """Converts token ids to codes, per level; -1 if a token is not a code of its level.
+
+        Args:
+            token_ids: integers [..., L].
+
+        Returns:
+            int64 [..., L].
 
         Raises:
-            ArgumentError: the width is not L.
+            ArgumentError: the last axis is not L long.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            tokens = hr.TokenMap.from_offsets([10, 20], codebook_sizes=4)
+            assert tokens.decode([[10, 23], [11, 99]]).tolist() == [[0, 3], [1, -1]]
+            ```
         """
-        return self._translated(np.asarray(token_ids), [_inverse(table) for table in self.token_ids])
+        return self._translated(np.asarray(token_ids), [_decoder(table) for table in self.token_ids])
 
     def check(self, index: Trie) -> None:
-        """Makes sure that every code that `index` uses has a token. Errors as for `of_index`."""
+        """Checks that every code that an index uses has a token.
+
+        Args:
+            index: the index.
+
+        Raises:
+            ArgumentError: as for `of_index`.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            index = hr.build_index(hr.Catalog([[0, 1], [2, 0]]))
+            hr.TokenMap.from_offsets([10, 20], codebook_sizes=4).check(index)
+            ```
+        """
         self.of_index(index)
 
     def of_index(self, index: Trie) -> TokenMap:
-        """Returns the map from the codes of `index`, its end codes included, to tokens: this one, if it has none.
+        """Returns the map for the codes of an index, including its end codes; this map if there are no end codes.
+
+        Args:
+            index: the index.
 
         Raises:
-            ArgumentError: the levels differ, or codes of the catalog have no token; it says which. Or SIDs are ragged,
-                and `end` is not one token, or one that stands for a code, too.
+            ArgumentError: the numbers of levels differ, or codes of the catalog have no token; the message names them.
+                Or SIDs are ragged, and `end` is not one token, or is the token of a code that the catalog uses.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            index = hr.build_index(hr.Catalog([[0], [0, 1]], codebook_sizes=2, ragged=True))
+            tokens = hr.TokenMap.from_offsets([10, 20], codebook_sizes=2, end=5)
+            assert [table.tolist() for table in tokens.of_index(index).token_ids] == [[10, 11], [20, 21, 5]]
+            ```
         """
         if index.num_levels != self.num_levels:
             raise ArgumentError(
-                f"the index has SIDs of {index.num_levels} codes, but the token map has {self.num_levels} levels."
+                f"the index has SIDs of {index.num_levels} codes, but the token map has {self.num_levels} levels. "
+                "Pass the token map of the model that generates these SIDs."
             )
-        whole = self._with_ends(index) if index.ragged else self
-        for at, (level, table) in enumerate(zip(index.levels, whole.token_ids, strict=True)):
+        tokens = self._with_ends(index) if index.ragged else self
+        for level_number, (level, table) in enumerate(zip(index.levels, tokens.token_ids, strict=True)):
             used = np.unique(level.codes)
-            absent = [code for code in used.tolist() if code >= len(table) or table[code] == NO_TOKEN]
-            if absent:
+            missing = [code for code in used.tolist() if code >= len(table) or table[code] == NO_TOKEN]
+            if missing:
+                listed = ", ".join(map(str, missing[:LISTED_CODES])) + " ..." * (len(missing) > LISTED_CODES)
                 raise ArgumentError(
-                    f"{len(absent):,} codes that the catalog uses at level {at} have no token: "
-                    f"{', '.join(map(str, absent[:SHOWN]))}{' ...' if len(absent) > SHOWN else ''}. The tokenizer and "
-                    "the catalog do not belong together, or tokens are still to be added to the tokenizer."
+                    f"{len(missing):,} codes that the catalog uses at level {level_number} have no token: {listed}. "
+                    "Use the tokenizer and the catalog of one model, or add the tokens to the tokenizer first."
                 )
-        return whole
+        return tokens
 
     def _with_ends(self, index: Trie) -> TokenMap:
+        """This map with the end token as the token of every end code of a ragged index."""
         if len(self.end) != 1:
             raise ArgumentError(
-                "the SIDs of this index are ragged, so the model must write one token to end a SID; the token map has "
-                f"end={self.end}. Give it: TokenMap(..., end=tokenizer.eos_token_id)."
+                "the SIDs of this index are ragged, so the token map needs exactly one end token; it has "
+                f"end={self.end}. Pass one: TokenMap(..., end=tokenizer.eos_token_id)."
             )
-        _check_without_ends(index, self.token_ids)
-        tables = zip(index.levels, self.token_ids, strict=True)
-        return TokenMap(
-            tuple(_with_end(at, level, table, self.end[0]) for at, (level, table) in enumerate(tables)),
-            self.begin,
-            self.end,
-        )
+        check_no_ends(index, self.token_ids)
+        levels = enumerate(zip(index.levels, self.token_ids, strict=True))
+        tables = tuple(with_end(level_number, level, table, self.end[0]) for level_number, (level, table) in levels)
+        return TokenMap(tables, self.begin, self.end)
 
-    def _translated(self, given: np.ndarray, translate: list[Any]) -> np.ndarray:
-        if given.ndim < 2 or given.shape[-1] != self.num_levels or given.dtype.kind not in "iu":
+    def _translated(self, values: np.ndarray, translators: list[Translator]) -> np.ndarray:
+        if values.ndim < 2 or values.shape[-1] != self.num_levels or values.dtype.kind not in "iu":
             raise ArgumentError(
-                f"expected integers [R, {self.num_levels}], a column a level; got {given.dtype} {list(given.shape)}."
+                f"expected integers [R, {self.num_levels}], one column per level; got {values.dtype} "
+                f"{list(values.shape)}."
             )
-        columns = (given[..., level] for level in range(self.num_levels))
-        return np.stack([look_up(column) for look_up, column in zip(translate, columns, strict=True)], axis=-1)
+        columns = [translate(values[..., level]) for level, translate in enumerate(translators)]
+        return np.stack(columns, axis=-1)
 
     def __repr__(self) -> str:
         missing = sum(map(len, self.missing))
@@ -254,166 +335,25 @@ class TokenMap:
         return f"TokenMap({', '.join(parts + [f'missing={missing:,}'] * bool(missing))})"
 
 
-def _checked_table(level: int, given: Any) -> np.ndarray:
-    table = np.array(given)
-    if table.ndim != 1 or not table.size or table.dtype.kind not in "iu":
-        raise ArgumentError(
-            f"level {level}: expected token ids as integers [C], one a code; got {table.dtype} {list(table.shape)}."
-        )
-    table = table.astype(np.int64)
-    if table.min() < NO_TOKEN:
-        raise ArgumentError(f"level {level}: {table.min()} is no token id; -1 says that a code has no token.")
-    present = np.sort(table[table != NO_TOKEN])
-    repeated = present[1:][present[1:] == present[:-1]]
-    if repeated.size:
-        codes = np.flatnonzero(table == repeated[0])
-        raise ArgumentError(f"level {level}: token {repeated[0]} stands for two codes, {codes[0]} and {codes[1]}.")
-    table.setflags(write=False)
-    return table
-
-
-def _check_without_ends(index: Trie, tables: Sequence[np.ndarray]) -> None:
-    """Raises ArgumentError where a map has tokens for the end codes of an index too: its `end` stands for them."""
-    ends = [(table, level.end) for level, table in zip(index.levels, tables, strict=True)]
-    sizes = [len(table) for table in tables]
-    if sizes == list(index.codebook_sizes) and all(end is None or table[end] != NO_TOKEN for table, end in ends):
-        codes = [len(table) - (end is not None) for table, end in ends]
-        raise ArgumentError(
-            f"the token map has {sizes} codes, as many as index.codebook_sizes, which count the end as a code; "
-            f"the map's end= is its token. Give the codes alone, codebook_sizes={codes}; or, if the model has so many, "
-            "build the catalog with these sizes."
-        )
-
-
-def _with_end(at: int, level: Level, table: np.ndarray, token: int) -> np.ndarray:
-    """Returns a level's tokens with that of its end code put in at its place; codes that follow it move up by one.
-
-    Raises:
-        ArgumentError: the token stands for a code that the catalog uses.
-    """
-    clash = np.flatnonzero(table == token)
-    if clash.size and clash[0] != level.end and (level.codes == clash[0]).any():
-        raise ArgumentError(
-            f"level {at}: token {token} ends a SID, and stands for code {clash[0]}, which the catalog uses. Give "
-            "another end token."
-        )
-    # Where the codes are the model's own vocabulary, the end token is one of them, which no SID has.
-    table = np.where(table == token, NO_TOKEN, table)
-    if level.end is None:
-        return table
-    table = np.pad(table, (0, max(0, level.end - len(table))), constant_values=NO_TOKEN)
-    return np.insert(table, level.end, token)
-
-
-def _checked_delimiter(name: str, ids: Any) -> tuple[int, ...]:
-    ids = _as_tuple(ids)
-    for token in ids:
-        if isinstance(token, bool) or not isinstance(token, int | np.integer) or token < 0:
-            raise ArgumentError(f"{name} must be token ids, integers from 0 on; got {token!r}.")
-    return tuple(map(int, ids))
-
-
-def _as_tuple(value: Any) -> tuple[Any, ...]:
-    return (value,) if isinstance(value, str | int | np.integer) else tuple(value)
-
-
-def _one_a_level(sizes: int | Sequence[int], levels: int) -> tuple[int, ...]:
-    each = (int(sizes),) * levels if isinstance(sizes, int | np.integer) else tuple(map(int, sizes))
-    if len(each) != levels or min(each, default=1) < 1 or max(each, default=1) > MOST_CODES:
-        raise ArgumentError(
-            f"codebook_sizes must be positive and at most {MOST_CODES:,}, one or {levels} of them; got {sizes!r}."
-        )
-    return each
-
-
-def _vocabulary(tokenizer: Any) -> Mapping[str, int]:
-    if isinstance(tokenizer, Mapping):
-        return tokenizer
-    if not hasattr(tokenizer, "get_vocab"):
-        raise ArgumentError(
-            "expected a tokenizer of transformers or tokenizers, or a mapping token -> id; "
-            f"got {type(tokenizer).__name__}."
-        )
-    return tokenizer.get_vocab()
-
-
-def _found(
-    vocabulary: Mapping[str, int], pattern: str, labels: Sequence[str] | None = None
-) -> dict[str, dict[int, int]]:
-    """Returns label -> code -> token id, of all tokens that look like the pattern, with any label or one of these."""
-    if pattern.count("{level}") != 1 or pattern.count("{code}") != 1:
-        raise ArgumentError(
-            f"the pattern must hold {{level}} and {{code}}, each once, as '<s_{{level}}_{{code}}>'; got {pattern!r}."
-        )
-    # A label is one letter or a number: words with a number, such as <extra_id_0>, are something else.
-    label = r"[A-Za-z]|[0-9]+" if labels is None else "|".join(map(re.escape, labels))
-    shape = re.escape(pattern).replace(r"\{level\}", f"({label})").replace(r"\{code\}", r"([0-9]+)")
-    matches = ((re.fullmatch(shape, token), token_id) for token, token_id in vocabulary.items())
-    found: dict[str, dict[int, int]] = {}
-    code_first = pattern.index("{code}") < pattern.index("{level}")
-    for match, token_id in matches:
-        if match:
-            label, code = match.groups()[:: -1 if code_first else 1]
-            codes = found.setdefault(label, {})
-            if int(code) in codes or int(code) >= MOST_CODES:
-                problem = (
-                    "two tokens stand for it" if int(code) in codes else f"a codebook has up to {MOST_CODES:,} codes"
-                )
-                raise ArgumentError(f"code {int(code)} of level {label!r}, {match[0]!r}: {problem}.")
-            codes[int(code)] = token_id
-    return found
-
-
-def _in_order(found: Mapping[str, Any]) -> list[str]:
-    return sorted(found, key=lambda label: (len(label), label))
-
-
-def _table(tokens: Mapping[int, int], size: int) -> np.ndarray:
-    table = np.full(size, NO_TOKEN, np.int64)
-    for code, token_id in tokens.items():
-        if code < size:
-            table[code] = token_id
-    return table
-
-
-def _named(pattern: str, label: str, code: int) -> str:
-    return pattern.replace("{level}", label).replace("{code}", str(code))
-
-
-def _examples(vocabulary: Mapping[str, int]) -> str:
-    """Returns the last few tokens: added ones come last."""
-    last = sorted(vocabulary, key=lambda token: vocabulary[token])[-SHOWN:]
-    return ", ".join(map(repr, last)) or "no tokens at all"
-
-
-def _delimiter(vocabulary: Mapping[str, int], given: Any, name: str) -> tuple[int, ...]:
-    ids = []
-    for token in _as_tuple(given):
-        if isinstance(token, str) and token not in vocabulary:
-            raise ArgumentError(f"{name}: {token!r} is not a token of the vocabulary; name tokens, or give their ids.")
-        ids.append(vocabulary[token] if isinstance(token, str) else token)
-    return tuple(ids)
-
-
-def _checked_codes(table: np.ndarray) -> Any:
-    def look_up(codes: np.ndarray) -> np.ndarray:
-        known = (codes >= 0) & (codes < len(table))
-        ids = np.where(known, table[np.where(known, codes, 0)], NO_TOKEN)
+def _encoder(table: np.ndarray) -> Translator:
+    def encode(codes: np.ndarray) -> np.ndarray:
+        in_range = (codes >= 0) & (codes < len(table))
+        ids = np.where(in_range, table[np.where(in_range, codes, 0)], NO_TOKEN)
         if (ids == NO_TOKEN).any():
             raise ArgumentError(
-                f"code {codes[ids == NO_TOKEN][0]} has no token; there are codes 0 to {len(table) - 1}."
+                f"code {codes[ids == NO_TOKEN][0]} has no token; the codes of its level are 0 to {len(table) - 1}."
             )
         return ids
 
-    return look_up
+    return encode
 
 
-def _inverse(table: np.ndarray) -> Any:
+def _decoder(table: np.ndarray) -> Translator:
     order = np.argsort(table)
-    ordered = table[order]
+    sorted_ids = table[order]
 
-    def look_up(ids: np.ndarray) -> np.ndarray:
-        at = np.minimum(np.searchsorted(ordered, ids), len(ordered) - 1)
-        return np.where((ordered[at] == ids) & (ids >= 0), order[at], -1)
+    def decode(ids: np.ndarray) -> np.ndarray:
+        nearest = np.minimum(np.searchsorted(sorted_ids, ids), len(sorted_ids) - 1)
+        return np.where((sorted_ids[nearest] == ids) & (ids >= 0), order[nearest], -1)
 
-    return look_up
+    return decode
