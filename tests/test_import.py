@@ -11,11 +11,11 @@ HEAVY = (
 
 def loaded_after(code: str) -> list[str]:
     program = f"{code}\nimport sys\nprint([name for name in {HEAVY.split()} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    return eval(done.stdout)
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return eval(finished.stdout)
 
 
-def test_import_loads_numpy_alone():
+def test_import_loads_only_numpy():
     assert loaded_after("import hedgerow") == []
 
 
@@ -28,11 +28,12 @@ hr.beam_search(index, lambda beams: np.zeros((*beams.states.shape, 2)), batch_si
     assert loaded_after(code) == ["array_api_compat"]
 
 
-def test_public_names_are_all_there():
+def test_public_names_exist_and_are_sorted():
     import hedgerow as hr
 
-    assert all(hasattr(hr, name) for name in hr.__all__)
-    assert sorted(hr.__all__) == hr.__all__
+    for module in (hr, hr.metrics):
+        assert all(hasattr(module, name) for name in module.__all__)
+        assert sorted(module.__all__) == module.__all__
 
 
 def test_loading_an_index_does_not_load_pandas(tmp_path):

@@ -1,4 +1,4 @@
-"""Metrics of retrieval: by hand, and against what is naive."""
+"""Metrics: against values computed by hand and against naive loops."""
 
 import re
 from math import inf, isnan, log2, nan
@@ -16,10 +16,10 @@ RANKS = st.lists(st.one_of(st.integers(1, 40).map(float), st.just(inf), st.just(
 SCORES = st.sampled_from([-inf, -1.0, 0.0, 0.5, 2.0, inf, nan])
 
 
-def results(*names):
-    """Results that name these items, all else left empty."""
+def results(*requests):
+    """Results with these item ids; the other attributes are empty."""
     empty = np.zeros(0)
-    return [hr.Results(list(items), empty, empty, empty, None) for items in names]  # type: ignore[arg-type]
+    return [hr.Results(list(item_ids), empty, empty, empty, None) for item_ids in requests]  # type: ignore[arg-type]
 
 
 def test_ranks():
@@ -34,11 +34,10 @@ def test_ranks_of_a_search():
     beams = hr.beam_search(index, lambda beams: np.zeros((*beams.states.shape, 2)), batch_size=2, beam_width=3)
     found = index.results(beams)
     order = found[0].item_ids
-    assert metrics.ranks(found, [order[2], "of another shop"]).tolist() == [3, inf]
+    assert metrics.ranks(found, [order[2], "unknown"]).tolist() == [3, inf]
 
 
-def test_ranks_takes_columns_of_ids():
-    """Targets come as they are at hand: an array, an Arrow column."""
+def test_targets_can_be_lists_arrays_and_arrow_columns():
     import pyarrow as pa
 
     found = results([3, 1], [2, 7])
@@ -59,27 +58,27 @@ def test_nan_is_the_worst_score():
 
 
 def test_integers_beyond_float64_are_not_ties():
-    """Scores of whole numbers, counts or hashes say, are compared as they are."""
+    """Integer scores, for example counts, are compared without conversion."""
     assert metrics.ranks_of_scores(np.array([[2**53, 2**53 + 1]]), [0]).tolist() == [2]
 
 
 @given(st.lists(SCORES, min_size=1, max_size=12), st.data())
-def test_ranks_of_scores_is_the_mean_place_in_all_orders(row, data):
-    """Of equal scores every order is as likely: sort with the ties in both extreme orders, and take the middle."""
+def test_ties_share_the_mean_of_their_ranks(row, data):
+    """The rank is the mean of the ranks with the target first and last among its ties."""
     target = data.draw(st.integers(0, len(row) - 1))
-    worth = [(not isnan(score), 0.0 if isnan(score) else score) for score in row]
-    best = sorted(range(len(row)), key=lambda at: (worth[at], at == target), reverse=True).index(target) + 1
-    worst = sorted(range(len(row)), key=lambda at: (worth[at], at != target), reverse=True).index(target) + 1
+    keys = [(not isnan(score), 0.0 if isnan(score) else score) for score in row]
+    best = sorted(range(len(row)), key=lambda item: (keys[item], item == target), reverse=True).index(target) + 1
+    worst = sorted(range(len(row)), key=lambda item: (keys[item], item != target), reverse=True).index(target) + 1
     assert metrics.ranks_of_scores([row], [target]).tolist() == [(best + worst) / 2]
 
 
-def test_of_requests_and_of_no_requests():
+def test_ranks_of_scores_of_no_requests():
     assert metrics.ranks_of_scores(np.zeros((0, 5)), np.zeros(0, int)).shape == (0,)
     assert metrics.ranks_of_scores(np.zeros((0, 5)), []).shape == (0,)
     assert metrics.ranks_of_scores([[1.0]], [0]).tolist() == [1]
 
 
-def test_by_hand():
+def test_metrics_by_hand():
     ranks = [1, 2, 10, 11, inf]
     assert metrics.recall(ranks, 1).tolist() == [1, 0, 0, 0, 0]
     assert metrics.recall(ranks, 10).tolist() == [1, 1, 1, 0, 0]
@@ -90,7 +89,7 @@ def test_by_hand():
 
 
 @given(RANKS, st.integers(1, 45))
-def test_against_a_loop(ranks, k):
+def test_metrics_against_a_loop(ranks, k):
     assert metrics.recall(ranks, k).tolist() == [float(rank <= k) for rank in ranks]
     naive = [1 / log2(1 + rank) if rank <= k else 0.0 for rank in ranks]
     assert metrics.ndcg(ranks, k) == pytest.approx(naive)
@@ -100,28 +99,27 @@ def test_against_a_loop(ranks, k):
     assert found[f"Recall@{k}"].mean == pytest.approx(sum(rank <= k for rank in ranks) / len(ranks))
     assert found[f"NDCG@{k}"].mean == pytest.approx(sum(naive) / len(ranks))
     for value in found.values():
-        # Means in another order of summing may differ in their last digit.
+        # The order of a sum changes its last digits.
         assert value.low - 1e-12 <= value.mean <= value.high + 1e-12
         assert value.low >= 0
         assert value.high <= 1 + 1e-12
 
 
-def test_summary_names_what_the_table_has():
+def test_summary_names():
     assert list(metrics.summary([1, 2, inf])) == ["Recall@1", "Recall@5", "Recall@10", "Recall@20", "NDCG@10", "MRR"]
     assert list(metrics.random_baseline(5)) == list(metrics.summary([1.0]))
 
 
-def test_runs_are_averaged_within_a_request():
-    """Runs of one request are no requests of their own: two equal runs leave the interval as wide as one."""
-    one = np.random.default_rng(0).integers(1, 30, 200).astype(float)
-    once, twice = metrics.summary(one), metrics.summary(np.stack([one, one]))
-    assert once == twice
-    both = metrics.summary([[1, inf, 4], [2, inf, inf]], ks=[1])
-    assert both["Recall@1"].mean == pytest.approx((0.5 + 0 + 0) / 3)
-    assert both["MRR"].mean == pytest.approx((0.75 + 0 + 0.125) / 3)
+def test_runs_are_averaged_per_request():
+    """Two equal runs have the interval of one run."""
+    run = np.random.default_rng(0).integers(1, 30, 200).astype(float)
+    assert metrics.summary(run) == metrics.summary(np.stack([run, run]))
+    estimates = metrics.summary([[1, inf, 4], [2, inf, inf]], ks=[1])
+    assert estimates["Recall@1"].mean == pytest.approx((0.5 + 0 + 0) / 3)
+    assert estimates["MRR"].mean == pytest.approx((0.75 + 0 + 0.125) / 3)
 
 
-def test_random_summary_by_hand():
+def test_random_baseline_by_hand():
     found = metrics.random_baseline(4, ks=[1, 3, 10], ndcg_at=2)
     assert found["Recall@1"] == 0.25
     assert found["Recall@3"] == 0.75
@@ -132,31 +130,31 @@ def test_random_summary_by_hand():
 
 @pytest.mark.parametrize("candidates", [1, 7, 100, 1000])
 @pytest.mark.parametrize("k", [1, 5, 20])
-def test_chance_of_recall_is_k_of_n(candidates, k):
+def test_random_recall_is_k_of_n(candidates, k):
     assert metrics.random_baseline(candidates, ks=[k])[f"Recall@{k}"] == pytest.approx(min(1, k / candidates))
 
 
-def test_random_summary_is_that_of_random_orders():
+def test_random_baseline_equals_random_orders():
     rng = np.random.default_rng(1)
     ranks = metrics.ranks_of_scores(rng.random((10_000, 30)), rng.integers(0, 30, 10_000))
     measured = {name: value.mean for name, value in metrics.summary(ranks, ks=[1, 10]).items()}
     assert measured == pytest.approx(metrics.random_baseline(30, ks=[1, 10]), abs=0.015)
 
 
-def test_estimate_of_a_constant_and_of_one_value():
+def test_interval_of_a_constant_and_of_one_value():
     assert metrics.bootstrap_ci([0.25] * 9) == metrics.Estimate(0.25, 0.25, 0.25)
     assert metrics.bootstrap_ci([0.7]) == metrics.Estimate(0.7, 0.7, 0.7)
 
 
-def test_of_no_values_all_is_nan():
-    none = metrics.bootstrap_ci([])
-    assert all(isnan(value) for value in (none.mean, none.low, none.high))
+def test_no_values_give_nan():
+    estimate = metrics.bootstrap_ci([])
+    assert all(isnan(value) for value in (estimate.mean, estimate.low, estimate.high))
     assert all(isnan(value.mean) for value in metrics.summary([]).values())
     assert all(isnan(value.mean) for value in metrics.summary(np.zeros((3, 0))).values())
 
 
-def test_estimate_by_its_definition(monkeypatch):
-    """However many resamples are drawn at once."""
+def test_interval_by_its_definition(monkeypatch):
+    """The interval does not depend on how many samples are drawn at once."""
     monkeypatch.setattr(metrics, "DRAWS", 1000)
     values = np.random.default_rng(2).random(50)
     random = np.random.default_rng(5)
@@ -166,7 +164,7 @@ def test_estimate_by_its_definition(monkeypatch):
     assert [found.low, found.high] == pytest.approx(np.quantile(means, [0.1, 0.9]))
 
 
-def test_seeds_and_levels():
+def test_seed_and_confidence_level():
     values = np.random.default_rng(3).random(80)
     assert metrics.bootstrap_ci(values) == metrics.bootstrap_ci(values)
     assert metrics.bootstrap_ci(values) != metrics.bootstrap_ci(values, seed=1)
@@ -174,17 +172,17 @@ def test_seeds_and_levels():
     assert wide.low < narrow.low < narrow.mean < narrow.high < wide.high
 
 
-def test_the_interval_holds_the_mean_about_as_often_as_it_says():
-    """Of 300 samples of 80 zeros and ones with mean 0.3, about 95 % have an interval with 0.3 in it."""
+def test_interval_contains_the_mean_at_the_confidence_level():
+    """About 95% of the intervals of 300 samples of 80 zeros and ones with mean 0.3 contain 0.3."""
     rng = np.random.default_rng(4)
     found = [metrics.bootstrap_ci(rng.random(80) < 0.3, resamples=400, seed=trial) for trial in range(300)]
     share = np.mean([value.low <= 0.3 <= value.high for value in found])
     assert 0.91 <= share <= 0.98
-    # And it is no wider than it need be: a normal interval has 2 x 1.96 x sqrt(0.3 x 0.7 / 80) = 0.20.
+    # The width is that of a normal interval: 2 x 1.96 x sqrt(0.3 x 0.7 / 80) = 0.20.
     assert 0.18 <= np.mean([value.high - value.low for value in found]) <= 0.21
 
 
-def test_estimates_are_shown_short():
+def test_format_of_estimates():
     value = metrics.Estimate(0.5, 0.25, 0.75)
     assert str(value) == "0.5000 [0.2500, 0.7500]"
     assert f"{value:.1%}" == "50.0% [25.0%, 75.0%]"
@@ -194,55 +192,57 @@ def test_estimates_are_shown_short():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: metrics.ranks(results("a", "b"), ["a"]), "a target for each of 2 results; got 1"),
+        (lambda: metrics.ranks(results("a", "b"), ["a"]), "one target per request, 2 targets; got 1"),
         (lambda: metrics.ranks_of_scores([1.0, 2.0], [0]), r"scores \[B, N\]"),
-        (lambda: metrics.ranks_of_scores([[1.0, 2.0]], [0, 1]), r"B whole numbers"),
+        (lambda: metrics.ranks_of_scores([[1.0, 2.0]], [0, 1]), r"integer targets \[B\]"),
         (lambda: metrics.ranks_of_scores([[1.0, 2.0]], [0.0]), "float64"),
         (lambda: metrics.ranks_of_scores([[1.0, 2.0]], [True]), "bool"),
-        (lambda: metrics.ranks_of_scores([[1.0, 2.0]], [2]), "columns of the 2 scores; got 2 to 2"),
+        (lambda: metrics.ranks_of_scores([[1.0, 2.0]], [2]), "columns of the scores, from 0 to 1; got 2 to 2"),
         (lambda: metrics.ranks_of_scores([[1.0, 2.0]], [-1]), "got -1"),
         (lambda: metrics.ranks_of_scores([["a", "b"]], [0]), "numbers"),
-        (lambda: metrics.recall([0.5], 1), "count from 1"),
-        (lambda: metrics.recall([nan], 1), "count from 1"),
+        (lambda: metrics.recall([0.5], 1), "ranks must be at least 1"),
+        (lambda: metrics.recall([nan], 1), "ranks must be at least 1"),
         (lambda: metrics.recall(["first"], 1), "expected numbers; got"),
         (lambda: metrics.recall([1], 0), "k must be a positive integer; got 0"),
         (lambda: metrics.ndcg([1], 2.5), "got 2.5"),  # type: ignore[arg-type]
         (lambda: metrics.summary([1], ks=[True]), "got True"),
-        (lambda: metrics.summary(np.ones((2, 2, 2))), r"\[B\] or \[S, B\]"),
-        (lambda: metrics.summary(1.0), r"\[B\] or \[S, B\]"),
-        (lambda: metrics.summary(np.zeros((0, 3))), r"\[B\] or \[S, B\]"),
-        (lambda: metrics.bootstrap_ci([[1.0]]), r"a vector of finite numbers, one a request; got shape \(1, 1\)"),
+        (lambda: metrics.summary(np.ones((2, 2, 2))), r"\[B\], or \[runs, B\]"),
+        (lambda: metrics.summary(1.0), r"\[B\], or \[runs, B\]"),
+        (lambda: metrics.summary(np.zeros((0, 3))), r"\[B\], or \[runs, B\]"),
+        (lambda: metrics.bootstrap_ci([[1.0]]), r"a vector of finite numbers, one per request; got shape \(1, 1\)"),
         (lambda: metrics.bootstrap_ci([1.0, inf]), "finite"),
         (lambda: metrics.bootstrap_ci([1.0], level=1), "got 1, 2000"),
         (lambda: metrics.bootstrap_ci([1.0], resamples=0), "got 0.95, 0"),
         (lambda: metrics.random_baseline(0), "candidates must be a positive integer; got 0"),
     ],
 )
-def test_errors(call, message):
+def test_rejects_invalid_arguments(call, message):
     with pytest.raises(hr.ArgumentError, match=message):
         call()
 
 
-def test_it_is_there_once_hedgerow_is():
+def test_metrics_is_imported_with_hedgerow():
     assert hr.metrics is metrics
 
 
-def test_targets_of_another_type_are_no_misses():
+def test_rejects_targets_of_another_type():
     import pyarrow as pa
 
     found = results([3, 1], [2, 7])
     assert metrics.ranks(found, [pa.scalar(3), np.int64(7)]).tolist() == [1, 2]
     assert metrics.ranks(found, [3.0, None]).tolist() == [1, inf]
     assert metrics.ranks(results("ab"), np.array(["b"], object)).tolist() == [2]
-    with pytest.raises(hr.ArgumentError, match="got text where the ids are numbers"):
+    with pytest.raises(hr.ArgumentError, match="type of the item ids, numbers; got text"):
         metrics.ranks(found, ["3", "2"])
     for targets in ({3, 2}, {3: 1, 2: 1}, "32", 3, np.array([[3, 2]])):
         with pytest.raises(hr.ArgumentError, match="targets must be"):
             metrics.ranks(found, targets)
+    with pytest.raises(hr.ArgumentError, match="a list of Results, one per request; got one Results"):
+        metrics.ranks(found[0], [3, 1])  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.filterwarnings("error")
-def test_the_largest_numbers_and_empty_runs():
+def test_very_large_values_and_empty_runs():
     assert metrics.bootstrap_ci([1e308] * 2) == metrics.Estimate(1e308, 1e308, 1e308)
     assert -1.7e308 <= metrics.bootstrap_ci([1.7e308, -1.7e308]).low <= 0
     for shape in ((0, 3), (2, 3, 4), ()):
@@ -251,7 +251,7 @@ def test_the_largest_numbers_and_empty_runs():
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "call",
     [
         lambda: metrics.bootstrap_ci([1.0], seed=-1),
         lambda: metrics.bootstrap_ci([1.0], level="all"),  # pyright: ignore[reportArgumentType]
@@ -263,6 +263,6 @@ def test_the_largest_numbers_and_empty_runs():
         lambda: metrics.ranks_of_scores([[1, 2]], [[0], [1, 2]]),
     ],
 )
-def test_what_are_no_numbers(asked):
-    with pytest.raises(hr.ArgumentError, match=r"expected|seed must be"):
-        asked()
+def test_rejects_other_types(call):
+    with pytest.raises(hr.ArgumentError, match=r"expected|seed must be|level must be"):
+        call()

@@ -1,4 +1,4 @@
-"""From finished beams to items."""
+"""Results: the items of finished beams."""
 
 import pickle
 
@@ -21,16 +21,16 @@ def index():
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_names_all_items_of_a_shared_sid(index, backend):
+def test_returns_all_items_of_a_shared_sid(index, backend):
     pytest.importorskip(backend)
     beams = search(index, backend, FakeModel((3, 3)), batch_size=2, beam_width=7)
     for request, results in enumerate(index.results(beams)):
         assert len(results) == 5
         by_item = dict(zip(results.item_ids, map(tuple, results.sids.tolist()), strict=True))
         assert by_item == {"a": (1, 1), "b": (0, 2), "c": (1, 1), "d": (2, 0), "e": (1, 1)}
-        at = results.item_ids.index("a")
-        assert results.item_ids[at : at + 3] == ["a", "c", "e"]
-        assert len(set(results.scores[at : at + 3].tolist())) == 1
+        position = results.item_ids.index("a")
+        assert results.item_ids[position : position + 3] == ["a", "c", "e"]
+        assert len(set(results.scores[position : position + 3].tolist())) == 1
         assert (np.diff(results.scores) <= 0).all()
         assert results.scores[0] == np.asarray(beams.scores)[request, 0]
         assert results.attributes["title"].to_pylist() == [{"c": None}.get(item, item.upper()) for item in by_item]
@@ -44,7 +44,7 @@ def test_to_pylist(index):
     assert index.contains([first["sid"]]).all()
 
 
-def test_no_live_beam_names_no_item(index):
+def test_dead_beams_return_no_items(index):
     beams = hr.init_beams(index, 1)
     for _ in range(2):
         beams = hr.step(index, beams, np.full((*beams.states.shape, 3), np.nan), beam_width=4)
@@ -64,29 +64,104 @@ def test_reprs_are_short(index):
     beams = search(index, "numpy", FakeModel((3, 3)), batch_size=2, beam_width=4)
     assert repr(beams) == "Beams(batch_size=2, beams=4, level=2, numpy)"
     assert repr(hr.Beams(*[object()] * 4)) == "Beams(object)"
-    found = index.results(beams)[0]
-    first = f"{found.item_ids[0]!r} {found.scores[0]:.2f}"
-    assert repr(found).startswith(f"Results({len(found)} items: {first}, ")
-    assert repr(found).endswith(", ...)")
-    assert repr(found.head(1)) == f"Results(1 items: {first})"
+    results = index.results(beams)[0]
+    first = f"{results.item_ids[0]!r} {results.scores[0]:.2f}"
+    assert repr(results).startswith(f"Results({len(results)} items: {first}, ")
+    assert repr(results).endswith(", ...)")
+    assert repr(results.head(1)) == f"Results(1 items: {first})"
+    assert repr(results.head(0)) == "Results(0 items)"
 
 
-def test_unfinished_beams_are_refused(index):
+class TestSequence:
+    """len, iteration, indexing and slices."""
+
+    @pytest.fixture(params=[True, False], ids=["attributes", "no attributes"])
+    def results(self, request, index):
+        if not request.param:
+            index = hr.build_index(hr.Catalog(index.sids_of(index.item_ids), codebook_sizes=3, item_ids=index.item_ids))
+        return index.results(search(index, "numpy", FakeModel((3, 3)), batch_size=1, beam_width=7))[0]
+
+    def test_length_and_iteration(self, results):
+        assert len(results) == 5
+        assert [item["item_id"] for item in results] == results.item_ids
+        assert list(results) == results.to_pylist()
+
+    @pytest.mark.parametrize("position", [0, 2, 4, -1, -5, np.int64(1)])
+    def test_index_returns_a_dict(self, results, position):
+        assert results[position] == results.to_pylist()[position]
+
+    @pytest.mark.parametrize("position", [5, -6])
+    def test_index_out_of_range(self, results, position):
+        with pytest.raises(IndexError):
+            results[position]
+
+    @pytest.mark.parametrize("position", ["a", 1.0, [0, 1], None, np.array([True] * 5)])
+    def test_index_of_another_type(self, results, position):
+        with pytest.raises(TypeError):
+            results[position]
+
+    @pytest.mark.parametrize("span", [slice(2), slice(1, 4), slice(-2, None), slice(None, None, -1), slice(7, 9)])
+    def test_slice_returns_results(self, results, span):
+        part = results[span]
+        assert isinstance(part, hr.Results)
+        assert part.to_pylist() == results.to_pylist()[span]
+        assert part.item_ids == results.item_ids[span]
+        assert part.sids.tolist() == results.sids[span].tolist()
+        assert part.scores.tolist() == results.scores[span].tolist()
+        assert part.rows.tolist() == results.rows[span].tolist()
+        assert part.attributes.num_rows == len(part)
+
+    @pytest.mark.parametrize("k", [0, 2, 5, 9])
+    def test_head(self, results, k):
+        assert results.head(k).to_pylist() == results.to_pylist()[:k]
+
+    @pytest.mark.parametrize("k", [-1, 1.0, None, True])
+    def test_head_rejects_other_counts(self, results, k):
+        with pytest.raises(hr.ArgumentError, match="k must be an integer"):
+            results.head(k)
+
+
+def test_results_of_no_items(index):
+    beams = search(index, "numpy", FakeModel((3, 3)), batch_size=1, beam_width=2)
+    results = index.results(beams, constraints=index.constraint(ids=[]))[0]
+    assert (len(results), list(results), len(results[:2])) == (0, [], 0)
+    with pytest.raises(IndexError):
+        results[0]
+
+
+def test_sids_of_ragged_results_have_their_own_length():
+    index = hr.build_index(hr.Catalog([[1], [1, 0], [0, 2]], codebook_sizes=3, ragged=True, item_ids=["a", "b", "c"]))
+    results = index.results(search(index, "numpy", FakeModel(index.codebook_sizes), batch_size=1, beam_width=5))[0]
+    assert {item["item_id"]: item["sid"] for item in results} == {"a": [1], "b": [1, 0], "c": [0, 2]}
+    assert results[results.item_ids.index("a")]["sid"] == [1]
+    assert results.sids[results.item_ids.index("a")].tolist() == [1, -1]
+
+
+def test_rejects_unfinished_beams(index):
     with pytest.raises(hr.ArgumentError, match="0 of 2 codes"):
         index.results(hr.init_beams(index, 1))
 
 
-def test_beams_of_another_index_are_refused(index):
+def test_rejects_other_types(index):
+    with pytest.raises(hr.ArgumentError, match="expected Beams; got list"):
+        index.results([])
+    beams = search(index, "numpy", FakeModel((3, 3)), batch_size=1, beam_width=4)
+    prepared = hr.prepare_constraints(index, 1, constraints=index.constraint(ids=["a"]))
+    with pytest.raises(hr.ConstraintError, match=r"prepared for a device.*Pass the constraint sets"):
+        index.results(beams, constraints=prepared)
+
+
+def test_rejects_beams_of_another_index(index):
     other = hr.build_index(hr.Catalog([[0, 0], [1, 1], [2, 2], [2, 1]], codebook_sizes=3))
     beams = search(other, "numpy", FakeModel((3, 3)), batch_size=1, beam_width=4)
-    with pytest.raises(hr.ArgumentError, match="searched on another index"):
+    with pytest.raises(hr.ArgumentError, match="a search on another index"):
         index.results(beams)
-    with pytest.raises(hr.ArgumentError, match="searched on another index"):
+    with pytest.raises(hr.ArgumentError, match="a search on another index"):
         hr.build_index(hr.Catalog([[1, 1]], codebook_sizes=3)).results(beams)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_everything_can_be_pickled(index, backend, tmp_path):
+def test_pickling(index, backend, tmp_path):
     pytest.importorskip(backend)
     index.save(tmp_path / "x")
     for original in (index, hr.load_index(tmp_path / "x"), hr.load_index(tmp_path / "x", mmap=True)):

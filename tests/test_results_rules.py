@@ -1,4 +1,4 @@
-"""Items at the end: collisions after the set and the exclusions, their order, k, and caps."""
+"""Results with constraint sets, exclusions, order, k and caps."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def index():
     return hr.build_index(hr.Catalog(SIDS, item_ids=list("abcdef"), attributes=ATTRIBUTES))
 
 
-def found(index, **options) -> list[str]:
+def item_ids_of(index, **options) -> list[str]:
     scores = {(0,): [0.0, -1.0], (1,): [-3.0, -4.0], (): [0.0, 0.0]}
     rules = {name: options[name] for name in ("constraints", "exclude") if name in options}
 
@@ -32,41 +32,41 @@ def found(index, **options) -> list[str]:
 
 
 def test_all_items_by_default(index):
-    assert found(index) == ["abcdef", "abcdef"]
+    assert item_ids_of(index) == ["abcdef", "abcdef"]
 
 
-def test_of_a_shared_sid_only_what_may_be_shown(index):
-    only = index.constraint(ids=["b", "c", "d"])
-    assert found(index, constraints=[only, None], exclude=[["c"], ["a", "f"]]) == ["bd", "bcde"]
+def test_constraints_apply_to_items_of_a_shared_sid(index):
+    allowed = index.constraint(ids=["b", "c", "d"])
+    assert item_ids_of(index, constraints=[allowed, None], exclude=[["c"], ["a", "f"]]) == ["bd", "bcde"]
 
 
 def test_order_within_a_sid(index):
-    assert found(index, order_by="price")[0] == "cabdef"
-    assert found(index, order_by=("price", "ascending"))[0] == "acbdef"
+    assert item_ids_of(index, order_by="price")[0] == "cabdef"
+    assert item_ids_of(index, order_by=("price", "ascending"))[0] == "acbdef"
 
 
 def test_k_items(index):
-    assert found(index, k=2) == ["ab", "ab"]
-    assert found(index, k=2, order_by="price", exclude=[None, ["c"]]) == ["ca", "ab"]
+    assert item_ids_of(index, k=2) == ["ab", "ab"]
+    assert item_ids_of(index, k=2, order_by="price", exclude=[None, ["c"]]) == ["ca", "ab"]
 
 
 def test_caps_in_rank_order(index):
-    assert found(index, caps={"director": 1})[0] == "acef"
-    assert found(index, caps={"director": 1}, order_by="price")[0] == "caef"
-    assert found(index, caps={"director": 2}, k=3)[0] == "abc"
+    assert item_ids_of(index, caps={"director": 1})[0] == "acef"
+    assert item_ids_of(index, caps={"director": 1}, order_by="price")[0] == "caef"
+    assert item_ids_of(index, caps={"director": 2}, k=3)[0] == "abc"
 
 
 def test_caps_count_every_entry_of_a_list(index):
-    assert found(index, caps={"genres": 1})[0] == "acef"
-    assert found(index, caps={"genres": 1, "director": 3})[0] == "acef"
+    assert item_ids_of(index, caps={"genres": 1})[0] == "acef"
+    assert item_ids_of(index, caps={"genres": 1, "director": 3})[0] == "acef"
 
 
-def test_caps_are_before_k(index):
-    assert found(index, caps={"director": 1}, k=3)[0] == "ace"
+def test_caps_apply_before_k(index):
+    assert item_ids_of(index, caps={"director": 1}, k=3)[0] == "ace"
 
 
-def test_an_empty_set_gives_no_item(index):
-    assert found(index, constraints=[index.constraint(ids=[]), None]) == ["", "abcdef"]
+def test_an_empty_set_returns_no_items(index):
+    assert item_ids_of(index, constraints=[index.constraint(ids=[]), None]) == ["", "abcdef"]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -75,11 +75,11 @@ def test_caps_equal_a_plain_loop(seed):
     sids, kinds = rng.integers(0, 4, (60, 3)), rng.integers(0, 5, 60).tolist()
     index = hr.build_index(hr.Catalog(sids, codebook_sizes=4, attributes={"kind": kinds}))
     beams = hr.beam_search(index, FakeModel((4, 4, 4)), batch_size=2, beam_width=30)
-    for every, capped in zip(index.results(beams), index.results(beams, caps={"kind": 2}, k=7), strict=True):
-        had, expected = dict.fromkeys(range(5), 0), []
-        for item in every.item_ids:
-            if had[kinds[item]] < 2:
-                had[kinds[item]] += 1
+    for uncapped, capped in zip(index.results(beams), index.results(beams, caps={"kind": 2}, k=7), strict=True):
+        counts, expected = dict.fromkeys(range(5), 0), []
+        for item in uncapped.item_ids:
+            if counts[kinds[item]] < 2:
+                counts[kinds[item]] += 1
                 expected.append(item)
         assert capped.item_ids == expected[:7]
 
@@ -88,7 +88,8 @@ def test_caps_equal_a_plain_loop(seed):
     ("options", "error", "message"),
     [
         ({"k": 0}, hr.ArgumentError, "k must be a positive integer"),
-        ({"caps": {"director": 0}}, hr.ArgumentError, "at most"),
+        ({"caps": {"director": 0}}, hr.ArgumentError, r"caps\['director'\] must be a positive integer, .*; got 0"),
+        ({"caps": ["director"]}, hr.ArgumentError, "caps must map attribute names to counts"),
         (
             {"caps": {"writer": 1}},
             hr.ConstraintError,
@@ -106,6 +107,6 @@ def test_caps_equal_a_plain_loop(seed):
         ({"order_by": "genres"}, hr.ArgumentError, "has no order"),
     ],
 )
-def test_refused(index, options, error, message):
+def test_rejects_invalid_arguments(index, options, error, message):
     with pytest.raises(error, match=message):
-        found(index, **options)
+        item_ids_of(index, **options)

@@ -1,4 +1,4 @@
-"""Coverage: which items many searches returned."""
+"""Coverage: the items that many searches returned."""
 
 from __future__ import annotations
 
@@ -19,24 +19,36 @@ if TYPE_CHECKING:
 
 
 class Coverage:
-    """Counts what many searches on one index returned: which items, how often, and how many beams were left over.
-
-    ```python
-    coverage = hr.Coverage(index)
-    for batch in requests:
-        beams = hr.beam_search(...)
-        coverage.add(index.results(beams, k=10), beams)
-    coverage.share(fresh)  # of the items of a set, how many were ever returned
-    ```
+    """Counts the items that many searches on one index return, and the dead beams of these searches.
 
     Args:
-        index: the one that is searched.
+        index: the index that is searched.
 
     Attributes:
-        counts: [N] int64, how often each row of `index` was returned.
-        requests: how many results were added.
-        beams: how many beams, live or dead, came with them.
-        dead_beams: how many of these were dead: what the catalog and the rules left was less than `beam_width` SIDs.
+        index: the index that is searched.
+        counts: int64 [N], how often each row of `index` was returned.
+        requests: the number of results that were added.
+        beams: the number of beams that were added, live and dead.
+        dead_beams: the number of dead beams among them. A beam is dead if the catalog and the constraints allow fewer
+            than `beam_width` SIDs.
+
+    Raises:
+        ArgumentError: `index` is not a TrieIndex.
+
+    Examples:
+        ```python
+        import numpy as np
+        import hedgerow as hr
+
+        index = hr.build_index(hr.Catalog([[0], [1], [2], [3]], item_ids=["a", "b", "c", "d"]))
+        coverage = hr.Coverage(index)
+        for logits in (np.array([[[4.0, 3.0, 2.0, 1.0]]]), np.array([[[2.0, 4.0, 3.0, 1.0]]])):
+            beams = hr.beam_search(index, lambda beams: logits, batch_size=1, beam_width=2)
+            coverage.add(index.results(beams), beams)
+        assert coverage.share() == 0.75
+        assert coverage.items.to_pylist() == ["a", "b", "c"]
+        assert coverage.share(index.constraint(ids=["c", "d"])) == 0.5
+        ```
     """
 
     def __init__(self, index: TrieIndex) -> None:
@@ -47,60 +59,95 @@ class Coverage:
         self.requests = self.beams = self.dead_beams = 0
 
     def add(self, results: Results | Iterable[Results], beams: Beams | None = None) -> None:
-        """Counts the results of a search, one `Results` or a batch of them.
+        """Counts the results of a search: one `Results`, or one per request of a batch.
 
         Args:
-            results: of `index`: of `TrieIndex.items`, `Version.items` or `Retriever.retrieve`.
-            beams: the finished beams [B, M] that they came from, for `dead_beams`.
+            results: results of `index`, from `TrieIndex.results`, `Version.results` or `Retriever.retrieve`.
+            beams: the finished beams [B, M] of these results, to count dead beams.
 
         Raises:
-            ArgumentError: something else is among them, or results of another index, or beams of other requests.
+            ArgumentError: `results` contains something else, or results of another index; or `beams` has another
+                number of requests.
+
+        Examples:
+            ```python
+            import numpy as np
+            import hedgerow as hr
+
+            index = hr.build_index(hr.Catalog([[0], [1]]))
+            beams = hr.beam_search(index, lambda beams: np.zeros((1, 1, 2)), batch_size=1, beam_width=3)
+            coverage = hr.Coverage(index)
+            coverage.add(index.results(beams), beams)
+            assert (coverage.requests, coverage.beams, coverage.dead_beams) == (1, 3, 1)
+            ```
         """
-        batch = [results] if isinstance(results, Results) else list(results)
-        for one in batch:
-            self._check(one)
+        batch = self._checked_batch(results)
         if beams is not None:
             if not isinstance(beams, Beams) or len(beams.states) != len(batch):
                 got = f"{len(beams.states)} requests" if isinstance(beams, Beams) else type(beams).__name__
-                raise ArgumentError(f"expected the beams of these {len(batch)} requests; got {got}.")
+                raise ArgumentError(f"beams must be the Beams of these {len(batch)} requests; got {got}.")
             states = to_numpy(beams.states)
             self.beams += states.size
             self.dead_beams += int((states == DEAD).sum())
         self.requests += len(batch)
-        for one in batch:
-            np.add.at(self.counts, one.rows, 1)
+        for request in batch:
+            np.add.at(self.counts, request.rows, 1)
 
     def share(self, items: ConstraintSet | None = None) -> float:
-        """Returns which share of a set's items was ever returned, 0 to 1; left out, of all items. NaN of no items.
+        """Computes the share of items that were returned at least once, from 0 to 1; NaN if there are no items.
+
+        Args:
+            items: the constraint set of the items to consider. Default: all items.
 
         Raises:
-            ConstraintError: the set is another index's.
+            ConstraintError: `items` is not a constraint set of this index.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            index = hr.build_index(hr.Catalog([[0], [1]]))
+            assert hr.Coverage(index).share() == 0
+            ```
         """
         if items is None:
             return self.num_returned / self.index.num_items if self.index.num_items else float("nan")
         if not isinstance(items, ConstraintSet) or items.index is not self.index:
-            raise ConstraintError(f"expected a set of the index whose results are counted; got {items!r}.")
+            raise ConstraintError(f"items must be a constraint set of the index of this Coverage; got {items!r}.")
         returned = int((self.counts[items.mask] > 0).sum())
         return returned / items.num_items if items.num_items else float("nan")
 
     @property
     def num_returned(self) -> int:
-        """How many distinct items were returned."""
+        """The number of distinct items that were returned."""
         return int(np.count_nonzero(self.counts))
 
     @property
     def items(self) -> pa.ChunkedArray:
-        """The ids of the items that were ever returned, in the order of the index."""
+        """The ids of the items that were returned at least once, in the order of the index."""
         return self.index.item_ids.take(np.flatnonzero(self.counts))
+
+    def _checked_batch(self, results: Any) -> list[Results]:
+        if isinstance(results, Results):
+            results = [results]
+        if not isinstance(results, Iterable):
+            raise ArgumentError(f"expected Results, or a list of them; got {type(results).__name__}.")
+        batch = list(results)
+        for request in batch:
+            self._check(request)
+        return batch
 
     def _check(self, results: Any) -> None:
         if not isinstance(results, Results):
-            raise ArgumentError(f"expected Results, or a list of them; got {type(results).__name__}.")
-        known = len(results.rows) == 0 or int(results.rows.max()) < self.index.num_items
-        if not known or self.index.item_ids.take(results.rows).to_pylist() != results.item_ids:
-            raise ArgumentError("these results are of another index; count those of each index, or version, apart.")
+            raise ArgumentError(f"expected Results, or a list of them; got {type(results).__name__} in the list.")
+        in_range = len(results.rows) == 0 or int(results.rows.max()) < self.index.num_items
+        if not in_range or self.index.item_ids.take(results.rows).to_pylist() != results.item_ids:
+            raise ArgumentError(
+                "these results are of another index than the one of this Coverage. Use one Coverage per index or "
+                "version."
+            )
 
     def __repr__(self) -> str:
-        of = f"{self.num_returned:,} of {self.index.num_items:,} items"
+        items = f"{self.num_returned:,} of {self.index.num_items:,} items"
         dead = f", dead_beams={self.dead_beams:,} of {self.beams:,}" if self.beams else ""
-        return f"Coverage({of} returned, requests={self.requests:,}{dead})"
+        return f"Coverage({items} returned, requests={self.requests:,}{dead})"

@@ -1,4 +1,4 @@
-"""Metrics of retrieval where each request has one item that was right, with intervals over requests."""
+"""Retrieval metrics, for evaluation with one relevant item per request, with bootstrap intervals over requests."""
 
 from __future__ import annotations
 
@@ -28,12 +28,28 @@ __all__ = [
 
 KS = (1, 5, 10, 20)
 RESAMPLES = 2000
+# The number of values that a bootstrap draws at once: a few megabytes.
 DRAWS = 1 << 18
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over requests, and the bootstrap interval that holds it: of 95 %, where not asked otherwise."""
+    """A mean over requests and its bootstrap interval.
+
+    A format specification applies to the three numbers: `f"{estimate:.2%}"`.
+
+    Attributes:
+        mean: the mean.
+        low: the lower end of the interval; by default, a 95% interval.
+        high: the upper end of the interval.
+
+    Examples:
+        ```python
+        from hedgerow.metrics import Estimate
+
+        assert f"{Estimate(0.5, 0.25, 0.75):.0%}" == "50% [25%, 75%]"
+        ```
+    """
 
     mean: float
     low: float
@@ -48,46 +64,62 @@ class Estimate:
 
 
 def ranks(results: Sequence[Results], targets: Any) -> np.ndarray:
-    """Returns at which place, from 1 on, each request's target was returned: float64 [B], inf where it was not.
+    """Finds the rank of each request's relevant item, from 1; inf if the item was not returned.
 
     Args:
-        results: of B requests.
-        targets: the id of the item that was right, for each: a list, an array, or an Arrow column.
+        results: the `Results` of B requests.
+        targets: the id of the relevant item of each request: a list, an array or an Arrow column.
+
+    Returns:
+        float64 [B].
 
     Raises:
-        ArgumentError: not as many targets as results, or targets of another type than the ids.
+        ArgumentError: the numbers of results and targets differ, or the targets are not of the type of the item ids.
+
+    Examples:
+        ```python
+        import numpy as np
+        import hedgerow as hr
+
+        index = hr.build_index(hr.Catalog([[0], [1], [2]], item_ids=["a", "b", "c"]))
+        beams = hr.beam_search(index, lambda beams: np.array([[[0.0, 9.0, 5.0]]]), batch_size=1, beam_width=2)
+        assert hr.metrics.ranks(index.results(beams), ["c"]).tolist() == [2]
+        assert hr.metrics.ranks(index.results(beams), ["a"]).tolist() == [np.inf]
+        ```
     """
     wanted = _plain_ids(targets)
+    if isinstance(results, Results):
+        raise ArgumentError("results must be a list of Results, one per request; got one Results. Pass [results].")
     if len(results) != len(wanted):
-        raise ArgumentError(f"expected a target for each of {len(results)} results; got {len(wanted)}.")
-    ids = {_kind(result.item_ids[0]) for result in results if len(result.item_ids)}
-    kinds = {_kind(target) for target in wanted if target is not None}
-    if ids and kinds and not ids & kinds:
+        raise ArgumentError(f"expected one target per request, {len(results)} targets; got {len(wanted)}.")
+    id_kinds = {_kind(result.item_ids[0]) for result in results if len(result.item_ids)}
+    target_kinds = {_kind(target) for target in wanted if target is not None}
+    if id_kinds and target_kinds and not id_kinds & target_kinds:
         raise ArgumentError(
-            f"the targets must be of the type of the item ids; got {', '.join(sorted(kinds))} where the ids are "
-            f"{', '.join(sorted(ids))}. Convert them, or none would be found."
+            f"targets must have the type of the item ids, {', '.join(sorted(id_kinds))}; got "
+            f"{', '.join(sorted(target_kinds))}. Convert the targets."
         )
     found = np.full(len(results), np.inf)
-    for row, (result, target) in enumerate(zip(results, wanted, strict=True)):
+    for request, (result, target) in enumerate(zip(results, wanted, strict=True)):
         if target in result.item_ids:
-            found[row] = 1 + result.item_ids.index(target)
+            found[request] = 1 + result.item_ids.index(target)
     return found
 
 
 def _plain_ids(targets: Any) -> list[Any]:
-    """Returns targets as plain values: scalars of Arrow are equal to no id."""
+    """Targets as Python values: a scalar of Arrow equals no id."""
     if isinstance(targets, (str, bytes, Mapping, Set)) or not hasattr(targets, "__iter__"):
         raise ArgumentError(
-            f"targets must be a list, an array or an Arrow column, one id a request; got {type(targets).__name__}."
+            f"targets must be a list, an array or an Arrow column, one id per request; got {type(targets).__name__}."
         )
     if isinstance(targets, np.ndarray):
         if targets.ndim != 1:
-            raise ArgumentError(f"targets must be one id a request; got an array of shape {targets.shape}.")
+            raise ArgumentError(f"targets must be one id per request; got an array of shape {targets.shape}.")
         if targets.dtype.kind not in "mM":
             return targets.tolist()
         from hedgerow.catalog.columns import as_column
 
-        # NumPy would make nanoseconds numbers.
+        # NumPy's tolist converts dates in nanoseconds to integers.
         return as_column(targets, "targets").to_pylist()
     if hasattr(targets, "to_pylist"):
         return targets.to_pylist()
@@ -101,128 +133,235 @@ def _plain(value: Any) -> Any:
 
 
 def _kind(value: Any) -> str:
-    """Returns what a value may be equal to: values of different kinds never are."""
+    """The kind of a value. Values of different kinds are never equal."""
     kinds = {"text": str, "numbers": Number, "dates": date, "bytes": bytes}
     return next((name for name, type_ in kinds.items() if isinstance(value, type_)), type(value).__name__)
 
 
 def ranks_of_scores(scores: Any, targets: Any) -> np.ndarray:
-    """Returns the rank of each target where every item has a score: float64 [B].
+    """Finds the rank of each request's relevant item if every item has a score.
 
-    Among items of equal score the target stands in the middle, as it would on average in random order. NaN is the
-    worst of all scores, worse than minus infinity.
+    Items of equal score share the mean of their ranks, as in random order. NaN is the worst score, below minus
+    infinity.
 
     Args:
         scores: [B, N], higher is better.
-        targets: B columns of `scores`.
+        targets: integers [B], the column of the relevant item of each request.
+
+    Returns:
+        float64 [B], from 1.
 
     Raises:
-        ArgumentError: the shapes do not fit, or a target is no column.
+        ArgumentError: the shapes do not fit, or a target is not a column of `scores`.
+
+    Examples:
+        ```python
+        from hedgerow.metrics import ranks_of_scores
+
+        assert ranks_of_scores([[0.1, 0.9, 0.5], [2.0, 2.0, 1.0]], [2, 0]).tolist() == [2, 1.5]
+        ```
     """
     matrix, columns = _as_array(scores), _as_array(targets)
-    # Whole numbers stay as they are: float64 takes large ones for equal.
+    # Integers are not converted: in float64, large ones would compare equal.
     matrix = matrix if matrix.dtype.kind in "iu" else _numbers(matrix)
     columns = columns if columns.size else columns.astype(np.int64)
     if matrix.ndim != 2 or columns.shape != matrix.shape[:1] or columns.dtype.kind not in "iu":
         raise ArgumentError(
-            f"expected scores [B, N] and B whole numbers as targets; got {matrix.shape}, and {columns.dtype} of shape "
-            f"{columns.shape}."
+            f"expected scores [B, N] and integer targets [B]; got scores of shape {matrix.shape}, and targets of "
+            f"{columns.dtype} and shape {columns.shape}."
         )
     if len(columns) and not (columns.min() >= 0 and columns.max() < matrix.shape[1]):
         raise ArgumentError(
-            f"targets must be columns of the {matrix.shape[1]} scores; got {columns.min()} to {columns.max()}."
+            f"targets must be columns of the scores, from 0 to {matrix.shape[1] - 1}; got {columns.min()} to "
+            f"{columns.max()}."
         )
-    own = matrix[np.arange(len(columns)), columns][:, None]
+    target = matrix[np.arange(len(columns)), columns][:, None]
     # Only NaN is not equal to itself.
-    none, own_none = matrix != matrix, own != own
-    better, equal = (matrix > own) | (own_none & ~none), (matrix == own) | (own_none & none)
+    nan, target_nan = matrix != matrix, target != target
+    better, equal = (matrix > target) | (target_nan & ~nan), (matrix == target) | (target_nan & nan)
     return 1 + better.sum(axis=1) + (equal.sum(axis=1) - 1) / 2
 
 
 def recall(ranks: Any, k: int) -> np.ndarray:
-    """Returns Recall@k of each request, float64 [B]: 1 where its target is among the first k, else 0."""
-    return (_checked(ranks) <= _cut(k)).astype(np.float64)
+    """Computes Recall@k of each request: 1 if the relevant item is among the first k, otherwise 0.
+
+    Args:
+        ranks: the ranks of the relevant items, from 1; inf if an item was not returned.
+        k: the cutoff, at least 1.
+
+    Returns:
+        float64, the shape of `ranks`.
+
+    Raises:
+        ArgumentError: a rank is below 1 or NaN, or k is not a positive integer.
+
+    Examples:
+        ```python
+        from hedgerow.metrics import recall
+
+        assert recall([1, 3, float("inf")], k=2).tolist() == [1, 0, 0]
+        ```
+    """
+    return (_checked(ranks) <= _cutoff(k)).astype(np.float64)
 
 
 def ndcg(ranks: Any, k: int) -> np.ndarray:
-    """Returns NDCG@k of each request, float64 [B]: 1 / log2(1 + rank) where the rank is at most k, else 0."""
-    places = _checked(ranks)
-    return np.where(places <= _cut(k), 1 / np.log2(1 + places), 0.0)
+    """Computes NDCG@k of each request: 1 / log2(1 + rank) if the rank is at most k, otherwise 0.
+
+    Args:
+        ranks: the ranks of the relevant items, from 1; inf if an item was not returned.
+        k: the cutoff, at least 1.
+
+    Returns:
+        float64, the shape of `ranks`.
+
+    Raises:
+        ArgumentError: a rank is below 1 or NaN, or k is not a positive integer.
+
+    Examples:
+        ```python
+        from hedgerow.metrics import ndcg
+
+        assert ndcg([1, 3, 11], k=10).tolist() == [1, 0.5, 0]
+        ```
+    """
+    checked = _checked(ranks)
+    return np.where(checked <= _cutoff(k), 1 / np.log2(1 + checked), 0.0)
 
 
 def reciprocal_rank(ranks: Any) -> np.ndarray:
-    """Returns 1 / rank of each request, float64 [B], 0 where the target was not returned. Their mean is the MRR."""
+    """Computes 1 / rank of each request; 0 if the relevant item was not returned. The mean is the MRR.
+
+    Args:
+        ranks: the ranks of the relevant items, from 1; inf if an item was not returned.
+
+    Returns:
+        float64, the shape of `ranks`.
+
+    Raises:
+        ArgumentError: a rank is below 1 or NaN.
+
+    Examples:
+        ```python
+        from hedgerow.metrics import reciprocal_rank
+
+        assert reciprocal_rank([1, 4, float("inf")]).tolist() == [1, 0.25, 0]
+        ```
+    """
     return 1 / _checked(ranks)
 
 
 def summary(ranks: Any, ks: Sequence[int] = KS, *, ndcg_at: int = 10, seed: int = 0) -> dict[str, Estimate]:
-    """Returns Recall@k for each k, NDCG and MRR, each with its interval, under the names of the table: "Recall@1" ...
+    """Computes mean Recall@k, NDCG and MRR with 95% bootstrap intervals.
 
     Args:
-        ranks: [B] for one run; or [S, B] for S runs over the same requests, which are averaged within a request, so
+        ranks: [B] for one run, or [runs, B] for several runs over the same requests. Runs are averaged per request, so
             that the interval is over requests.
-        ks: where Recall is cut.
-        ndcg_at: where NDCG is cut.
-        seed: of the bootstrap.
+        ks: the cutoffs of Recall.
+        ndcg_at: the cutoff of NDCG.
+        seed: the seed of the bootstrap.
+
+    Returns:
+        metric name -> `Estimate`. The names are "Recall@k" for each k, "NDCG@10" and "MRR".
 
     Raises:
-        ArgumentError: ranks of another shape, or below 1 or NaN; or a cut that is no positive integer.
+        ArgumentError: `ranks` has another shape, a rank is below 1 or NaN, or a cutoff is not a positive integer.
+
+    Examples:
+        ```python
+        from hedgerow.metrics import summary
+
+        estimates = summary([1, 2, 4, float("inf")], ks=[1, 5])
+        assert list(estimates) == ["Recall@1", "Recall@5", "NDCG@10", "MRR"]
+        assert estimates["Recall@5"].mean == 0.75
+        ```
     """
-    places = _checked(ranks)
-    if places.ndim not in (1, 2) or (places.ndim == 2 and not len(places)):
-        raise ArgumentError(f"expected ranks [B] or [S, B], of one run or more; got shape {places.shape}.")
-    named = _named(np.atleast_2d(places), ks, ndcg_at)
-    return {name: bootstrap_ci(values.mean(axis=0), seed=seed) for name, values in named.items()}
+    checked = _checked(ranks)
+    if checked.ndim not in (1, 2) or (checked.ndim == 2 and not len(checked)):
+        raise ArgumentError(f"ranks must be [B], or [runs, B] with at least one run; got shape {checked.shape}.")
+    metrics = _metrics(np.atleast_2d(checked), ks, ndcg_at)
+    return {name: bootstrap_ci(values.mean(axis=0), seed=seed) for name, values in metrics.items()}
 
 
 def bootstrap_ci(values: Any, *, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
-    """Returns the mean of B values, and its percentile bootstrap interval (Efron 1979): NaN where there are none.
+    """Computes the mean of values and its percentile bootstrap interval (Efron 1979).
+
+    Args:
+        values: [B] finite numbers, one per request.
+        level: the confidence level, between 0 and 1.
+        resamples: the number of bootstrap samples.
+        seed: the seed of the samples.
+
+    Returns:
+        The estimate; its numbers are NaN if there are no values.
 
     Raises:
-        ArgumentError: values that are no finite vector, a level not between 0 and 1, or no resamples.
+        ArgumentError: `values` is not a vector of finite numbers, or another argument is out of range.
+
+    Examples:
+        ```python
+        from hedgerow.metrics import bootstrap_ci
+
+        estimate = bootstrap_ci([0, 1, 1, 0, 1, 1, 0, 1])
+        assert estimate.low <= estimate.mean == 0.625 <= estimate.high
+        ```
     """
     vector = _numbers(values)
     if vector.ndim != 1 or not np.isfinite(vector).all():
-        raise ArgumentError(f"expected a vector of finite numbers, one a request; got shape {vector.shape}.")
+        raise ArgumentError(f"values must be a vector of finite numbers, one per request; got shape {vector.shape}.")
     if not isinstance(level, Number) or isinstance(level, complex) or not 0 < level < 1 or not is_whole(resamples):  # type: ignore[operator]
-        raise ArgumentError(f"expected a level between 0 and 1 and resamples from 1 on; got {level!r}, {resamples!r}.")
+        raise ArgumentError(f"level must be between 0 and 1, and resamples at least 1; got {level!r}, {resamples!r}.")
     seed = whole_number(seed, "seed", least=0)
     if not len(vector):
         return Estimate(*[float("nan")] * 3)
     random, tail = np.random.default_rng(seed), (1 - level) / 2
-    # Sums of the largest numbers would leave float64: powers of two cost nothing to take out and put back.
-    shift = max(0, int(np.frexp(np.abs(vector).max())[1]) + len(vector).bit_length() - 1000)
-    vector = np.ldexp(vector, -shift)
-    # As many resamples at once as keep within a few megabytes.
-    most = max(1, DRAWS // len(vector))
-    counts = [min(most, resamples - begin) for begin in range(0, resamples, most)]
+    # Sums of very large numbers overflow float64. Scaling by a power of 2 is exact, and undone below.
+    exponent = max(0, int(np.frexp(np.abs(vector).max())[1]) + len(vector).bit_length() - 1000)
+    vector = np.ldexp(vector, -exponent)
+    chunk = max(1, DRAWS // len(vector))
+    counts = [min(chunk, resamples - start) for start in range(0, resamples, chunk)]
     means = [vector[random.integers(0, len(vector), (count, len(vector)))].mean(axis=1) for count in counts]
     low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
-    return Estimate(*[float(np.ldexp(value, shift)) for value in (vector.mean(), low, high)])
+    return Estimate(*[float(np.ldexp(value, exponent)) for value in (vector.mean(), low, high)])
 
 
 def random_baseline(candidates: int, ks: Sequence[int] = KS, *, ndcg_at: int = 10) -> dict[str, float]:
-    """Returns what a random order of the candidates has on average, exactly: the target is at each rank as often.
+    """Computes the exact expected metrics of a random order of the candidates.
+
+    Args:
+        candidates: the number of items, one of which is relevant.
+        ks: the cutoffs of Recall.
+        ndcg_at: the cutoff of NDCG.
+
+    Returns:
+        metric name -> value, with the names of `summary`.
 
     Raises:
-        ArgumentError: no candidates.
+        ArgumentError: `candidates` or a cutoff is not a positive integer.
+
+    Examples:
+        ```python
+        from hedgerow.metrics import random_baseline
+
+        assert random_baseline(100, ks=[5])["Recall@5"] == 0.05
+        ```
     """
     whole_number(candidates, "candidates")
-    named = _named(np.arange(1, candidates + 1), ks, ndcg_at)
-    return {name: float(values.mean()) for name, values in named.items()}
+    metrics = _metrics(np.arange(1, candidates + 1), ks, ndcg_at)
+    return {name: float(values.mean()) for name, values in metrics.items()}
 
 
-def _named(places: np.ndarray, ks: Sequence[int], ndcg_at: int) -> dict[str, np.ndarray]:
-    """Returns every metric of the table, request by request, by its name."""
-    named = {f"Recall@{k}": recall(places, k) for k in ks}
-    return named | {f"NDCG@{ndcg_at}": ndcg(places, ndcg_at), "MRR": reciprocal_rank(places)}
+def _metrics(ranks: np.ndarray, ks: Sequence[int], ndcg_at: int) -> dict[str, np.ndarray]:
+    """Every metric of a summary per request, by name."""
+    recalls = {f"Recall@{k}": recall(ranks, k) for k in ks}
+    return recalls | {f"NDCG@{ndcg_at}": ndcg(ranks, ndcg_at), "MRR": reciprocal_rank(ranks)}
 
 
 def _checked(ranks: Any) -> np.ndarray:
-    places = _numbers(ranks)
-    if np.isnan(places).any() or (places < 1).any():
-        raise ArgumentError("ranks count from 1, and are inf where the target was not returned; got others.")
-    return places
+    checked = _numbers(ranks)
+    if np.isnan(checked).any() or (checked < 1).any():
+        raise ArgumentError("ranks must be at least 1, or inf for items that were not returned; got NaN or less.")
+    return checked
 
 
 def _numbers(values: Any) -> np.ndarray:
@@ -239,8 +378,8 @@ def _as_array(values: Any) -> np.ndarray:
     try:
         return np.asarray(values)
     except (TypeError, ValueError):
-        raise ArgumentError(f"expected numbers, in rows of one length; got {values!r:.60}.") from None
+        raise ArgumentError(f"expected numbers, in rows of equal length; got {values!r:.60}.") from None
 
 
-def _cut(k: int) -> int:
+def _cutoff(k: int) -> int:
     return whole_number(k, "k")

@@ -1,7 +1,8 @@
-"""Results: the items that finished beams name."""
+"""Results: the items of finished beams."""
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,20 +26,37 @@ if TYPE_CHECKING:
 
 OrderBy = str | tuple[str, str] | None
 DIRECTIONS = ("ascending", "descending")
-# How many items a Results shows of itself.
-SHOWN = 3
+# The number of items in the repr of Results.
+SHOWN_ITEMS = 3
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Results:
-    """The R items of one request, best first.
+    """The items of one request, best first.
+
+    `len(results)` is the number of items. Iteration and indexing return a dict per item, as `to_pylist`; a slice is a
+    Results.
 
     Attributes:
-        item_ids: R ids, as Python values.
-        sids: [R, L] int32; -1 after the end of a SID, where they are ragged.
-        scores: [R] float32, the sum of log-probabilities along the SID; items of one SID share it.
-        rows: [R] int64, the items' rows in the index's `item_ids` and `attributes`.
-        attributes: R rows, as an Arrow table.
+        item_ids: the item ids, as a list of Python values.
+        sids: int32 [items, L]; -1 after the end of a ragged SID.
+        scores: float32 [items], the sum of the log-probabilities along the SID. Items that share a SID share the score.
+        rows: int64 [items], the rows of the items in the index's `item_ids` and `attributes`.
+        attributes: the attributes of the items, as an Arrow table.
+
+    Examples:
+        ```python
+        import numpy as np
+        import hedgerow as hr
+
+        catalog = hr.Catalog([[0], [2]], item_ids=["a", "b"], attributes={"price": [3, 9]})
+        index = hr.build_index(catalog)
+        beams = hr.beam_search(index, lambda beams: np.array([[[0.7, 0.0, 0.3]]]), batch_size=1, beam_width=2)
+        results = index.results(beams)[0]
+        assert results.item_ids == ["a", "b"]
+        assert results[1]["price"] == 9
+        assert [item["item_id"] for item in results[:1]] == ["a"]
+        ```
     """
 
     item_ids: list[Any]
@@ -51,48 +69,79 @@ class Results:
         return len(self.item_ids)
 
     def __repr__(self) -> str:
-        best = zip(self.item_ids[:SHOWN], self.scores[:SHOWN].tolist(), strict=True)
-        shown = [f"{item!r} {score:.2f}" for item, score in best] + ["..."] * (len(self) > SHOWN)
+        best = zip(self.item_ids[:SHOWN_ITEMS], self.scores[:SHOWN_ITEMS].tolist(), strict=True)
+        shown = [f"{item!r} {score:.2f}" for item, score in best] + ["..."] * (len(self) > SHOWN_ITEMS)
         return f"Results({len(self):,} items: {', '.join(shown)})" if shown else "Results(0 items)"
 
     def head(self, k: int) -> Results:
-        """Returns the best k items, or all where there are fewer."""
+        """Returns the best k items, or all items if there are fewer.
+
+        Args:
+            k: the number of items, at least 0.
+
+        Raises:
+            ArgumentError: k is not an integer, or is below 0.
+
+        Examples:
+            ```python
+            import numpy as np
+            import hedgerow as hr
+
+            index = hr.build_index(hr.Catalog([[0], [2], [1]]))
+            beams = hr.beam_search(index, lambda beams: np.array([[[0.1, 0.2, 0.7]]]), batch_size=1, beam_width=3)
+            results = index.results(beams)[0]
+            assert results.head(2).item_ids == [1, 2]
+            ```
+        """
         return self[: whole_number(k, "k", least=0)]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return iter(self.to_pylist())
 
     @overload
-    def __getitem__(self, place: int) -> dict[str, Any]: ...
+    def __getitem__(self, position: int) -> dict[str, Any]: ...
 
     @overload
-    def __getitem__(self, place: slice) -> Results: ...
+    def __getitem__(self, position: slice) -> Results: ...
 
-    def __getitem__(self, place: int | slice) -> dict[str, Any] | Results:
-        """The item at a rank counted from 0, as in `to_pylist`; or the Results of a slice."""
-        kept = np.arange(len(self))[place]
-        if isinstance(place, slice):
-            return self._take(kept)
-        return self._take(kept[None]).to_pylist()[0]
+    def __getitem__(self, position: int | slice) -> dict[str, Any] | Results:
+        """The item at a position, counted from 0, as in `to_pylist`; or the Results of a slice."""
+        if isinstance(position, slice):
+            return self._take(np.arange(len(self))[position])
+        return self._take(np.arange(len(self))[[operator.index(position)]]).to_pylist()[0]
 
-    def _take(self, places: np.ndarray) -> Results:
-        ids = [self.item_ids[place] for place in places.tolist()]
-        arrays = self.sids[places], self.scores[places], self.rows[places]
+    def _take(self, positions: np.ndarray) -> Results:
+        item_ids = [self.item_ids[position] for position in positions.tolist()]
         # Arrow's take loses the number of rows of a table without columns.
-        attributes = self.attributes.take(places) if self.attributes.num_columns else self.attributes.slice(0, len(ids))
-        return Results(ids, *arrays, attributes)
+        attributes = (
+            self.attributes.take(positions) if self.attributes.num_columns else self.attributes.slice(0, len(item_ids))
+        )
+        return Results(item_ids, self.sids[positions], self.scores[positions], self.rows[positions], attributes)
 
     def to_pylist(self) -> list[dict[str, Any]]:
-        """Returns one dict an item: item_id, score, sid (at its own length), and its attributes."""
-        # Arrow forgets the number of rows of a table without columns when it is pickled.
-        rest = self.attributes.to_pylist() if self.attributes.num_columns else [{}] * len(self)
-        named = zip(self.item_ids, self.scores.tolist(), self.sids.tolist(), rest, strict=True)
-        return [row | {"item_id": item, "score": score, "sid": trimmed(sid)} for item, score, sid, row in named]
+        """Converts to a list with one dict per item: its attributes, and item_id, score and sid.
+
+        A sid is a list of codes, without padding. An attribute named score or sid is replaced.
+
+        Examples:
+            ```python
+            import numpy as np
+            import hedgerow as hr
+
+            index = hr.build_index(hr.Catalog([[0], [2]], item_ids=["a", "b"]))
+            beams = hr.beam_search(index, lambda beams: np.array([[[0.0, -9.0, 0.0]]]), batch_size=1, beam_width=1)
+            assert index.results(beams)[0].to_pylist()[0]["sid"] == [0]
+            ```
+        """
+        # Arrow loses the number of rows of a table without columns when it is pickled.
+        attributes = self.attributes.to_pylist() if self.attributes.num_columns else [{}] * len(self)
+        items = zip(self.item_ids, self.scores.tolist(), self.sids.tolist(), attributes, strict=True)
+        return [row | {"item_id": item, "score": score, "sid": trimmed(sid)} for item, score, sid, row in items]
 
 
 @dataclass(frozen=True)
 class Picking:
-    """How the items of a SID are ordered, and how many of all are kept: the last arguments of `Trie.items`."""
+    """The order of items that share a SID, and how many items are kept: the last arguments of `TrieIndex.results`."""
 
     k: int | None
     order_by: OrderBy
@@ -103,14 +152,14 @@ class Picking:
             raise ArgumentError(f"k must be a positive integer, or None; got {self.k!r}.")
         if not _is_order(self.order_by):
             raise ArgumentError(
-                "order_by must be an attribute, whose largest values come first, or an attribute and its direction, "
+                "order_by must be an attribute name (largest values first), or an attribute name and a direction, "
                 f"('price', 'ascending') or ('price', 'descending'); got {self.order_by!r}."
             )
         if not isinstance(self.caps or {}, Mapping):
-            raise ArgumentError(f"caps must map attributes to counts: {{'director': 3}}; got {self.caps!r}.")
-        for name, most in (self.caps or {}).items():
-            if not is_whole(most):
-                raise ArgumentError(f"caps must say how many items at most: {{{name!r}: 3}}; got {most!r}.")
+            raise ArgumentError(f"caps must map attribute names to counts, as {{'director': 3}}; got {self.caps!r}.")
+        for name, cap in (self.caps or {}).items():
+            if not is_whole(cap):
+                raise ArgumentError(f"caps[{name!r}] must be a positive integer, the maximum count; got {cap!r}.")
 
 
 def _is_order(order_by: Any) -> bool:
@@ -120,7 +169,7 @@ def _is_order(order_by: Any) -> bool:
 
 
 def results_of(index: Trie, beams: Beams, rules: BatchRules, picking: Picking) -> list[Results]:
-    """One `Results` per request, under rules that are checked already: see `TrieIndex.results`."""
+    """One `Results` per request, with rules that are checked already: see `TrieIndex.results`."""
     states, scores, codes = (to_numpy(array) for array in (beams.states, beams.scores, beams.codes))
     return [
         _request(index, states[request], scores[request], codes[request], rules, request, picking)
@@ -132,7 +181,7 @@ def check_finished(index: Trie, beams: Any) -> None:
     """Checks that beams are finished.
 
     Raises:
-        ArgumentError: they are not Beams, or do not have all L codes.
+        ArgumentError: `beams` is not a Beams, or has fewer than L codes.
     """
     if not isinstance(beams, Beams):
         raise ArgumentError(f"expected Beams; got {type(beams).__name__}.")
@@ -151,72 +200,77 @@ def _request(
     request: int,
     picking: Picking,
 ) -> Results:
-    beams = np.flatnonzero(states >= 0)
-    leaves = states[beams].astype(np.int64)
-    if (leaves >= index.num_sids).any() or (codes_of_leaves(index, leaves) != codes[beams]).any():
+    live_beams = np.flatnonzero(states >= 0)
+    leaves = states[live_beams].astype(np.int64)
+    if (leaves >= index.num_sids).any() or (codes_of_leaves(index, leaves) != codes[live_beams]).any():
         raise ArgumentError("these beams come from a search on another index; call results on that index.")
-    first, end = index.rows_of(leaves)
-    counts = end - first
-    owners = np.repeat(beams, counts)
-    before = np.repeat(np.cumsum(counts) - counts, counts)
-    rows = np.repeat(first, counts).astype(np.int64) + np.arange(len(owners)) - before
-    within, excluded = rules.set_of(request), rules.excluded_by(request)
-    kept = np.ones(len(rows), bool) if within is None else bits_at(within._words, rows)
+    rows, beams = _rows_of_leaves(index, leaves, live_beams)
+    constraint, excluded = rules.set_of(request), rules.excluded_by(request)
+    kept = np.ones(len(rows), bool) if constraint is None else bits_at(constraint._words, rows)
     kept &= ~np.isin(rows, excluded)
-    rows, owners = rows[kept], owners[kept]
-    picked = _picked(index, rows, owners, picking)
-    rows, owners = rows[picked], owners[picked]
-    # Taken together with the ids: Arrow loses the number of rows of a table without columns.
+    rows, beams = rows[kept], beams[kept]
+    positions = _picked(index, rows, beams, picking)
+    rows, beams = rows[positions], beams[positions]
+    # Ids and attributes are taken from one table: Arrow loses the number of rows of a table without columns.
     items = index.items_table.take(rows)
-    ids, attributes = items.column(ITEM_ID).to_pylist(), items.drop_columns([ITEM_ID])
-    sids = without_ends(codes[owners], index.end_codes) if index.ragged else codes[owners]
-    return Results(ids, sids, scores[owners], rows, attributes)
+    item_ids, attributes = items.column(ITEM_ID).to_pylist(), items.drop_columns([ITEM_ID])
+    sids = without_ends(codes[beams], index.end_codes) if index.ragged else codes[beams]
+    return Results(item_ids, sids, scores[beams], rows, attributes)
 
 
-def _picked(index: Trie, rows: np.ndarray, owners: np.ndarray, picking: Picking) -> np.ndarray:
-    """Returns which of the rows are kept, and in which order: places in `rows`."""
-    order = np.arange(len(rows))
+def _rows_of_leaves(index: Trie, leaves: np.ndarray, beams: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of all items of the leaves, in the order of the leaves; and for each row the beam of its leaf."""
+    start, stop = index.rows_of(leaves)
+    counts = stop - start
+    preceding = np.repeat(np.cumsum(counts) - counts, counts)
+    rows = np.repeat(start, counts).astype(np.int64) + np.arange(len(preceding)) - preceding
+    return rows, np.repeat(beams, counts)
+
+
+def _picked(index: Trie, rows: np.ndarray, beams: np.ndarray, picking: Picking) -> np.ndarray:
+    """The positions in `rows` of the items to return, in their order."""
+    positions = np.arange(len(rows))
     if picking.order_by is not None:
-        order = _ordered(index, rows, owners, picking.order_by)
+        positions = _ordered(index, rows, beams, picking.order_by)
     if picking.caps:
-        order = _capped(index, rows, order, picking)
-    return order if picking.k is None else order[: picking.k]
+        positions = _capped(index, rows, positions, picking)
+    return positions if picking.k is None else positions[: picking.k]
 
 
-def _ordered(index: Trie, rows: np.ndarray, owners: np.ndarray, order_by: Any) -> np.ndarray:
-    """Returns the places of rows, those of one SID in the order of an attribute, nulls last; equal ones stay."""
+def _ordered(index: Trie, rows: np.ndarray, beams: np.ndarray, order_by: Any) -> np.ndarray:
+    """The positions of rows sorted by beam, then by an attribute, nulls last; stable."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     name, direction = (order_by, "descending") if isinstance(order_by, str) else order_by
     values = attribute_column(index, name, "order_by").take(rows)
-    table = pa.table({"beam": owners, "value": values, "place": np.arange(len(rows))})
-    keys = [("beam", "ascending"), ("value", direction), ("place", "ascending")]
+    table = pa.table({"beam": beams, "value": values, "position": np.arange(len(rows))})
+    keys = [("beam", "ascending"), ("value", direction), ("position", "ascending")]
     try:
         return pc.sort_indices(table, sort_keys=keys).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
     except pa.ArrowException as error:
-        raise ArgumentError(f"attribute {name!r} ({values.type}) has no order: {error}") from None
+        raise ArgumentError(f"order_by: attribute {name!r} ({values.type}) has no order: {error}") from None
 
 
-def _capped(index: Trie, rows: np.ndarray, order: np.ndarray, picking: Picking) -> np.ndarray:
-    """Returns the places of the rows that come in rank order before their attribute's value has been had so often."""
+def _capped(index: Trie, rows: np.ndarray, positions: np.ndarray, picking: Picking) -> np.ndarray:
+    """The positions of the rows that do not exceed a cap, in rank order; at most k."""
     caps = picking.caps or {}
-    columns = {name: attribute_column(index, name, "caps").take(rows[order]).to_pylist() for name in caps}
-    had: dict[str, Counter[Any]] = {name: Counter() for name in caps}
+    columns = {name: attribute_column(index, name, "caps").take(rows[positions]).to_pylist() for name in caps}
+    counts: dict[str, Counter[Any]] = {name: Counter() for name in caps}
     kept = []
-    for at, place in enumerate(order.tolist()):
-        values = {name: _values(column[at]) for name, column in columns.items()}
-        if any(had[name][value] >= caps[name] for name, own in values.items() for value in own):
+    for rank, position in enumerate(positions.tolist()):
+        values = {name: _values(column[rank]) for name, column in columns.items()}
+        if any(counts[name][value] >= caps[name] for name, entries in values.items() for value in entries):
             continue
-        for name, own in values.items():
-            had[name].update(own)
-        kept.append(place)
+        for name, entries in values.items():
+            counts[name].update(entries)
+        kept.append(position)
         if len(kept) == picking.k:
             break
     return np.asarray(kept, np.int64)
 
 
 def _values(cell: Any) -> set[Any]:
-    """Returns what an item counts as: each entry of a list; nothing where it is unknown."""
+    """The values that a cell counts for: each entry of a list; none for null."""
     entries = cell if isinstance(cell, list) else [cell]
     return {repr(entry) if isinstance(entry, list | dict) else entry for entry in entries if entry is not None}

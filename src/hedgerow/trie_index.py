@@ -1,4 +1,4 @@
-"""TrieIndex: the index that users hold, and the functions that make one."""
+"""TrieIndex: the public index class, and the functions that create one."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from hedgerow.results import OrderBy, Picking, Results, check_finished, results_
 class TrieIndex(Trie):
     """The index of a catalog: its SIDs as a flat trie, and the items of its leaves (STATIC, section 4).
 
-    Made by `build_index`, `load_index`, `merge` and `filter`. It is immutable, and arrays are read-only. Items are
-    stored in the order of their SIDs, and of their ids where several items share one SID; `item_ids` and `attributes`
-    have that order.
+    Created by `build_index`, `load_index`, `merge` and `filter`. It is immutable; its arrays are read-only. Items are
+    stored in the order of their SIDs; items that share a SID are in the order of their ids. `item_ids` and
+    `attributes` have that order. `len(index)` is the number of items.
 
     Attributes:
         levels: L levels, from the root.
         leaf_start: [S + 1] int32: the items of leaf s are the rows leaf_start[s] to leaf_start[s + 1] - 1.
-            None if no two items share a SID, or only a few do.
-        leaf_forks: [N - S] int32, ascending: for each item that is not the first of its leaf, that leaf. None if
-            there is no such item, or if leaf_start is held.
+            None if no or few items share a SID.
+        leaf_forks: [N - S] int32, ascending: the leaf of each item that is not the first item of its leaf. None if
+            there is no such item, or if leaf_start is stored.
 
     Examples:
         ```python
@@ -86,18 +86,18 @@ class TrieIndex(Trie):
     def constraint(
         self, mask: Any = None, *, ids: Any = None, name: str | None = None, missing: Missing = "raise"
     ) -> ConstraintSet:
-        """Makes a constraint set of this index's items, for `constraints=` of a search.
+        """Creates a constraint set of this index's items, for `constraints=` of a search.
 
         Args:
-            mask: bool [N] **in the order of `index.item_ids` and `index.attributes`**, which is the order of SIDs and
-                not that of the catalog's rows. Or a function that maps `index.attributes` (an Arrow table of N rows)
-                to such a mask, which has the right order by itself.
+            mask: bool [N] **in the order of `index.item_ids` and `index.attributes`**, which is the order of SIDs, not
+                of the catalog's rows. Or a function that maps `index.attributes` (an Arrow table of N rows) to such a
+                mask.
             ids: item ids in any order, instead of a mask.
-            name: a label for people. Default: what the set is made from.
-            missing: "raise" an error for ids that no item has, or "ignore" them.
+            name: the label of the set in messages. Default: the kind of input.
+            missing: "raise" an error for ids that are not in the index, or "ignore" them.
 
         Raises:
-            ConstraintError: the mask is not bool [N], or an id is unknown or not of the type of the ids.
+            ConstraintError: the mask is not bool [N], or an id is not in the index or not of the type of its ids.
 
         Examples:
             ```python
@@ -114,14 +114,18 @@ class TrieIndex(Trie):
         return sets.constraint(self, mask, ids, name, missing)
 
     def where(self, expression: str, *, name: str | None = None) -> ConstraintSet:
-        """Makes the constraint set of the items for which an SQL expression is true, for example `"year >= 2000"`.
+        """Creates the constraint set of the items for which an SQL expression is true, for example `"year >= 2000"`.
 
-        DuckDB evaluates the expression. It sees the attributes, `item_id`, and in subqueries the table `items`; it has
-        no access to files, the network or extensions. Items for which it is null are not in the set. The result is
+        DuckDB evaluates the expression. It can use the attributes, `item_id`, and in subqueries the table `items`; it
+        has no access to files, the network or extensions. Items for which it is null are not in the set. The result is
         cached.
 
+        Args:
+            expression: a boolean SQL expression over one item.
+            name: the label of the set in messages. Default: the expression.
+
         Raises:
-            ConstraintError: it is not an expression that is true or false for each item; the message quotes DuckDB.
+            ConstraintError: the expression is invalid or not boolean; the message quotes DuckDB.
             MissingDependencyError: DuckDB is not installed.
 
         Examples:
@@ -138,20 +142,21 @@ class TrieIndex(Trie):
     def newest(
         self, attribute: str, *, days: float, now: Any = None, nulls: Nulls = None, name: str | None = None
     ) -> ConstraintSet:
-        """Makes the constraint set of the items whose `attribute` lies in the last `days` before `now`, inclusive.
+        """Creates the constraint set of the items whose `attribute` lies in the last `days` before `now`, inclusive.
 
-        Making a set for another window takes milliseconds; the index and compiled programs stay the same.
+        A set for another window takes milliseconds and does not trigger recompilation.
 
         Args:
-            attribute: holds dates, timestamps (UTC if they have no time zone) or numbers.
+            attribute: the name of an attribute of dates, timestamps (UTC if they have no time zone) or numbers.
             days: the length of the window; for numbers, in their own units.
             now: the end of the window: a date (its midnight) or a datetime, or for numbers a number. Default: the
                 current time.
-            nulls: whether items without a value are "in" or "out". Required if there are such items.
+            nulls: whether items without a value are "in" or "out" of the set. Required if there are such items.
+            name: the label of the set in messages. Default: made from the attribute and the window.
 
         Raises:
-            ConstraintError: there is no such attribute, its type has no such order, or it has nulls and `nulls` is not
-                given.
+            ConstraintError: there is no such attribute, its type is not a date, timestamp or number, or it has nulls
+                and `nulls` is not given.
 
         Examples:
             ```python
@@ -178,14 +183,14 @@ class TrieIndex(Trie):
 
         Args:
             beams: the beams after the last level.
-            constraints: the sets that the search was given. Of items that share a SID, only those in the request's
+            constraints: the constraint sets of the search. Of items that share a SID, only those in the request's
                 set are returned.
-            exclude: the item ids that the search was given. Excluded items are not returned.
+            exclude: the excluded item ids of the search. They are not returned.
             k: the maximum number of items per request. Default: all.
             order_by: the attribute that orders the items of one SID, largest first, nulls last; or an attribute and a
-                direction, `("price", "ascending")`. Default: the order of their ids.
-            caps: attribute -> the maximum number of items with the same value, counted in rank order. An item counts
-                once for each entry of a list; null values are not counted.
+                direction, `("price", "ascending")`. Default: the order of the item ids.
+            caps: attribute name -> the maximum number of items with the same value, counted in rank order. An item
+                with a list counts once for each entry; null values are not counted.
 
         Raises:
             ArgumentError: the beams are not finished or belong to another index, or k or a cap is not a positive
@@ -197,9 +202,9 @@ class TrieIndex(Trie):
             import numpy as np
             import hedgerow as hr
 
-            index = hr.build_index(hr.Catalog([[0, 1], [2, 0]], item_ids=["a", "b"]))
+            index = hr.build_index(hr.Catalog([[0, 1], [2, 0]], codebook_sizes=3, item_ids=["a", "b"]))
             beams = hr.beam_search(
-                index, lambda beams: np.zeros((*beams.states.shape, index.codebook_sizes[beams.level])), batch_size=1, beam_width=5
+                index, lambda beams: np.zeros((*beams.states.shape, 3)), batch_size=1, beam_width=5
             )
             assert index.results(beams, k=1)[0].item_ids == ["a"]
             ```
@@ -208,13 +213,13 @@ class TrieIndex(Trie):
         check_finished(self, beams)
         if isinstance(constraints, PreparedConstraints):
             raise ConstraintError(
-                "results need constraint sets, and these constraints are prepared for a device; pass the sets that "
-                "they were made from."
+                "results needs constraint sets, but these constraints are prepared for a device. Pass the constraint "
+                "sets that they were prepared from."
             )
         return results_of(self, beams, batch_rules(self, len(beams.states), constraints, exclude), picking)
 
     def filter(self, mask: Any, *, dense_levels: DenseLevels = "auto") -> TrieIndex:
-        """Builds the index of the items where `mask` is true, from this one, without sorting.
+        """Builds the index of the items where `mask` is true, without sorting.
 
         The result equals `build_index` of the filtered catalog, byte for byte.
 
@@ -242,8 +247,8 @@ class TrieIndex(Trie):
             backend: "numpy", "torch" or "jax".
             device: where to put the arrays, in the backend's terms. Default: the backend's default device; for
                 PyTorch, the CPU.
-            capacity: pads the arrays to these sizes, `hr.Capacity.of(index)`. All indexes that fit then have the same
-                shapes, so a step that was compiled for one runs on each.
+            capacity: the sizes to pad the arrays to: `hr.Capacity.of(index)`. All indexes that fit have the same
+                shapes, so a step that is compiled for one runs on each of them.
 
         Raises:
             BackendError: the backend is unknown, or the device cannot be used.
@@ -263,8 +268,11 @@ class TrieIndex(Trie):
     def save(self, path: str | Path) -> None:
         """Writes the index to the folder `path`, completely or not at all. An existing index is replaced.
 
+        Args:
+            path: the folder.
+
         Raises:
-            IndexFileError: `path` holds something other than an index, or cannot be written.
+            IndexFileError: `path` contains something other than an index, or cannot be written.
 
         Examples:
             ```python
@@ -277,13 +285,14 @@ class TrieIndex(Trie):
         files.save_trie(self, path)
 
     def describe(self) -> str:
-        """Formats a table of every level as text: nodes, branch factors, representation and bytes.
+        """Formats a table of the levels as text: nodes, branch factors, representation and bytes.
 
         Examples:
             ```python
             import hedgerow as hr
 
-            print(hr.build_index(hr.Catalog([[0, 1], [2, 0]])).describe())
+            index = hr.build_index(hr.Catalog([[0, 1], [2, 0]]))
+            assert "level" in index.describe()
             ```
         """
         return describe.describe(self)
@@ -294,17 +303,17 @@ def build_index(
 ) -> TrieIndex:
     """Builds the index of a catalog in O(N · L) time after one sort.
 
-    By default a level is dense (it also holds a bitmap) if both hold: its largest branch factor is at least a quarter
-    of its codebook size, so that scanning all codes is faster than gathering the children of the largest node; and the
-    bitmap takes no more bytes than the codes and row pointers.
+    By default, a level is dense (it has a bitmap of allowed codes as well) if two conditions are true: its largest
+    branch factor is at least a quarter of its codebook size, so that scanning all codes is faster than gathering the
+    children of the largest node; and the bitmap takes no more bytes than the codes and row pointers.
 
     Args:
         catalog: the items to index.
-        dense_levels: the numbers of the levels to make dense, instead of that rule.
+        dense_levels: the numbers of the dense levels. Default: "auto", the rule above.
         progress: called as ``progress(what, done, total)`` between the passes.
 
     Raises:
-        ArgumentError: a dense level does not exist, or its bitmap would take more than 8 GiB.
+        ArgumentError: `catalog` is not a Catalog, a dense level does not exist, or its bitmap takes more than 8 GiB.
 
     Examples:
         ```python
@@ -322,9 +331,9 @@ def load_index(path: str | Path, *, mmap: bool = False, verify: bool | None = No
 
     Args:
         path: the folder.
-        mmap: map the trie into memory and read its pages on first use, instead of reading it whole.
-        verify: compare the checksum of every byte. Default: True if the files are read whole, False if they are
-            mapped. The manifest's checksum, and all names, sizes, types and shapes, are always checked.
+        mmap: map the trie into memory and read its pages on first use, instead of reading the whole file.
+        verify: verify the checksums of the files. Default: True without `mmap`, False with it. The manifest's
+            checksum, and all names, sizes, types and shapes, are always checked.
 
     Raises:
         IndexFileError: there is no index, or it is truncated, altered, of another program or of a newer format.
@@ -350,8 +359,8 @@ def merge(
     resulting catalog, byte for byte, and takes less time: only the added items are sorted.
 
     Args:
-        index: the index to start from; it stays as it is.
-        added: items with ids, the attributes of `index`, and no code outside of its codebooks.
+        index: the index to start from; it does not change.
+        added: items with ids, the attributes of `index`, and no code outside its codebooks.
         removed: ids of items of `index`.
         dense_levels: as for `build_index`.
 
