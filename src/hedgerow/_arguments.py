@@ -1,4 +1,4 @@
-"""Checks of arguments that many functions share."""
+"""Argument checks that several packages share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hedgerow.errors import ArgumentError, HedgerowError
 
 
 def is_whole(value: Any, least: int = 1, most: int | None = None) -> bool:
-    """Whether a value is an integer of Python or NumPy from `least` to `most`; a bool is not."""
+    """Whether a value is a Python or NumPy integer from `least` to `most`. A bool is not an integer."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         return False
     return int(value) >= least and (most is None or int(value) <= most)
@@ -22,35 +22,48 @@ def is_whole(value: Any, least: int = 1, most: int | None = None) -> bool:
 def whole_number(
     value: Any, name: str, least: int = 1, most: int | None = None, *, error: type[HedgerowError] = ArgumentError
 ) -> int:
-    """Converts an integer argument to int.
+    """Convert an integer argument to int.
+
+    Args:
+        value: the argument.
+        name: its name in the message.
+        least: the minimum.
+        most: the maximum. Default: no maximum.
+        error: the exception to raise.
 
     Raises:
         error: `value` is not an integer from `least` to `most`.
     """
     if not is_whole(value, least, most):
-        what = "a positive integer" if least == 1 else f"an integer from {least:,}"
+        expected = "a positive integer" if least == 1 else f"an integer from {least:,}"
         limit = "" if most is None else f" up to {most:,}"
-        raise error(f"{name} must be {what}{limit}; got {value!r}.")
+        raise error(f"{name} must be {expected}{limit}; got {value!r}.")
     return int(value)
 
 
 def check_choice(
     value: Any, name: str, choices: Sequence[str | None], *, error: type[HedgerowError] = ArgumentError
 ) -> None:
-    """Checks an argument that takes one of a few values.
+    """Check that an argument is one of a few values.
+
+    Args:
+        value: the argument.
+        name: its name in the message.
+        choices: the valid values.
+        error: the exception to raise.
 
     Raises:
-        error: `value` is none of `choices`.
+        error: `value` is not one of `choices`.
     """
     if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
         raise error(f"{name} must be one of {', '.join(map(str, choices))}; got {value!r}.")
 
 
 def positive_number(value: Any, name: str) -> float:
-    """Converts a finite number above 0 to float.
+    """Convert a finite number above 0 to float.
 
     Raises:
-        ArgumentError: `value` is not such a number.
+        ArgumentError: `value` is not a finite number above 0.
     """
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < math.inf:
         raise ArgumentError(f"{name} must be a finite number above 0; got {value!r}.")

@@ -603,5 +603,5 @@ def test_a_masked_mask_is_refused():
 
 
 def test_attributes_of_one_name_as_text_are_refused():
-    with pytest.raises(hr.CatalogError, match="two attributes have one name"):
+    with pytest.raises(hr.CatalogError, match="two attributes have the same name"):
         hr.Catalog([[1]], attributes={1: [1], "1": [2]})

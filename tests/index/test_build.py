@@ -277,7 +277,7 @@ def test_a_bitmap_is_made_in_blocks(monkeypatch):
         ({0.5}, ["level 0.5"]),
         (["x"], ["level x"]),
         ("all", ["auto", "'all'"]),
-        ({1}, ["level 1", "40 parents", "2,147,483,648 codes", "10 GiB", "at most 8 GiB"]),
+        ({1}, ["level 1", "40 parents", "2,147,483,648 codes", "10 GiB", "limit is 8 GiB"]),
     ],
 )
 def test_dense_levels_that_cannot_be(dense, words):

@@ -179,13 +179,13 @@ def test_ids_of_many_types():
     ("added", "removed", "message"),
     [
         (hr.Catalog([[0, 1]]), (), "need ids"),
-        (with_price([[0, 1, 2]], ["x"]), (), "SIDs of 2 codes; those added have 3"),
+        (with_price([[0, 1, 2]], ["x"]), (), "SIDs of the index have 2 codes, but those of the items to add have 3"),
         (with_price([[0, 9]], ["x"]), (), "row 0, level 1: code 9 is outside the index's codebook of 4"),
-        (hr.Catalog([[0, 1]], item_ids=["x"]), (), r"has the attributes \['price'\]; the items added have \[\]"),
+        (hr.Catalog([[0, 1]], item_ids=["x"]), (), r"has the attributes \['price'\], but the items to add have \[\]"),
         (with_price([[0, 1]], ["x"], "dear"), (), "price has the type int64 in the index; got string"),
-        (None, ["a", "z"], "no item 'z'"),
-        (None, [1], r"item ids are string in the index; got \[1\]"),
-        (None, [None], "no item None"),
+        (None, ["a", "z"], "1 of 2 item ids to remove are not in the index, the first is 'z'"),
+        (None, [1], r"item ids to remove must be .* of type string; got \[1\]"),
+        (None, [None], "item ids to remove: null is not an item id"),
     ],
 )
 def test_what_does_not_fit_is_refused(index, added, removed, message):

@@ -123,7 +123,7 @@ def test_verify_finds_a_sid_that_goes_on_after_its_end(sids, tmp_path):
     levels = (index.levels[0], *(dataclasses.replace(level, end=2) for level in index.levels[1:]))
     dataclasses.replace(index, levels=levels).save(tmp_path / "x")
     assert hr.load_index(tmp_path / "x").ragged
-    with pytest.raises(hr.IndexFileError, match="level 2: a SID that has ended goes on"):
+    with pytest.raises(hr.IndexFileError, match="level 2: a SID continues after its end code"):
         verify_trie(tmp_path / "x")
 
 

@@ -104,7 +104,7 @@ def test_queries_that_do_not_fit():
         index.contains([[1, 2, 3], [4, 5]])
     with pytest.raises(hr.CatalogError, match="float64"):
         index.contains(np.zeros((1, 3)))
-    with pytest.raises(hr.ArgumentError, match="0 to 2 codes here; got 3"):
+    with pytest.raises(hr.ArgumentError, match="0 to 2 codes; got 3"):
         index.allowed_codes([1, 0, 2])
     with pytest.raises(hr.CatalogError, match="level 0"):
         index.allowed_codes([0.5])  # type: ignore[list-item]
@@ -147,7 +147,7 @@ def test_describe_tells_every_level():
     lines = text.splitlines()
     assert lines[0].strip() == "TrieIndex(items=4, sids=3, levels=3, nodes=7, 0.1 kB)"
     rows = [line.replace("│", " ").split() for line in lines if line[:6].strip().isdigit()]
-    assert lines[-1] == "dense: bitmap; sparse: row pointers; forked: few forks; unary: codes alone"
+    assert lines[-1] == "dense: bitmap; sparse: row pointers; forked: forks; unary: codes only"
     assert max(map(len, lines)) <= 80
     assert rows == [
         ["0", "4", "2", "2.00", "2", "dense", "14"],

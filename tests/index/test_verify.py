@@ -47,7 +47,7 @@ def with_entry(place, value):
     ("at", "arrays", "fault"),
     [
         (1, {"codes": with_entry(3, 41)}, "level 1: code 41 is outside"),
-        (1, {"codes": lambda codes: codes[::-1]}, "level 1: the codes of a node's children do not rise"),
+        (1, {"codes": lambda codes: codes[::-1]}, "level 1: the codes of a node's children are not in ascending order"),
         (1, {"child_start": with_entry(0, 1)}, "level 1: the row pointers or forks"),
         (1, {"child_start": with_entry(1, 0)}, "level 1: the row pointers or forks"),
         (2, {"child_start": with_entry(-1, 7)}, "level 2: the row pointers or forks"),
@@ -73,7 +73,7 @@ def test_wrong_forks_are_named(tmp_path, forks):
 def test_a_wrong_branch_factor_is_named(index, tmp_path):
     levels = [*index.levels[:2], dataclasses.replace(index.levels[2], max_branch=99)]
     dataclasses.replace(index, levels=tuple(levels)).save(tmp_path / "x")
-    with pytest.raises(hr.IndexFileError, match="level 2: the largest branch factor is 4, not 99"):
+    with pytest.raises(hr.IndexFileError, match="level 2: the largest branch factor is 4, but the manifest has 99"):
         verify_trie(tmp_path / "x")
 
 
@@ -99,5 +99,5 @@ def test_repeated_item_ids_are_named(index, tmp_path):
 
     table = pa.table({"item_id": [7] * 200})
     dataclasses.replace(index, _load_items=lambda: table).save(tmp_path / "x")
-    with pytest.raises(hr.IndexFileError, match="item id 7 stands in rows 0 and 1"):
+    with pytest.raises(hr.IndexFileError, match="item id 7 appears in rows 0 and 1"):
         verify_trie(tmp_path / "x")

@@ -1,1 +1,1 @@
-"""Catalogs: item ids, Semantic IDs and attributes, checked when they come in."""
+"""Catalogs: item ids, Semantic IDs and attributes, validated on construction."""

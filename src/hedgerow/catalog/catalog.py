@@ -1,4 +1,4 @@
-"""Catalog: item ids, their Semantic IDs and attributes, validated once at the door."""
+"""Catalog: item ids, their Semantic IDs and attributes, validated on construction."""
 
 from __future__ import annotations
 
@@ -23,30 +23,45 @@ ITEM_ID = "item_id"
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
 class Catalog:
-    """N items, each with a Semantic ID of L codes, an id and any attributes.
+    """N items, each with a Semantic ID of L codes, an item id and optional attributes.
 
-    Rows may come in any order. Several items may share one SID (a collision): all of them are found by it.
+    Rows may be in any order. Several items may share one SID (a collision); a search that reaches the SID returns all
+    of them. A catalog copies its inputs and is immutable.
 
     Args:
-        sids: [N, L] integers: a NumPy array, an Arrow list column, nested sequences, or what NumPy can view.
-            L is 1 to 255; every code of level l lies in ``0 .. codebook_sizes[l] - 1``.
-        codebook_sizes: codes per level, one number for all levels or L of them, each 1 to 2**31. Left out, each is
-            the largest code seen, plus one.
-        item_ids: N distinct ids of one type (integers, strings, bytes, dates, UUIDs, ...). Left out, row numbers.
-        attributes: name -> column of N values, or an Arrow table or frame of N rows.
-        ragged: SIDs may have different lengths, 1 to L codes, L the longest (or as many as codebook_sizes names); one
-            may be a prefix of another. In a matrix, -1 stands after the end. The end is then a code of its own: every
-            level but the first has one code more than its codebook, the last one, END, whose logit is the model's for
-            ending there.
+        sids: [N, L] integers: a NumPy array, an Arrow list column, nested sequences, or another object that NumPy can
+            convert. L is 1 to 255. The codes of level l are ``0 .. codebook_sizes[l] - 1``.
+        codebook_sizes: the codebook size, 1 to 2**31: one number for all levels, or one per level. Default: the
+            largest code of each level, plus one.
+        item_ids: N distinct ids of one type (integers, strings, bytes, dates, UUIDs, ...). Default: the row numbers.
+        attributes: a mapping of names to columns of N values, or an Arrow table or data frame of N rows.
+        ragged: whether SIDs may have different lengths, from 1 to L codes. L is the length of the longest SID, or the
+            number of entries of `codebook_sizes` if that is larger. A SID may be a prefix of another SID. In a matrix,
+            -1 fills the entries after the end of a SID. Every level except the first gets one additional code, the
+            end code: its last one. The logit of the end code is the model's logit for ending the SID there.
 
     Attributes:
-        sids: [N, L] uint8, uint16 or uint32, the smallest that holds every codebook; read-only. A ragged SID has END at
-            every level from its end on.
-        codebook_sizes: L ints, the codes per level, END included: the widths of logits.
-        end_codes: the END code of each level; None where there is none.
+        sids: [N, L] uint8, uint16 or uint32: the smallest dtype that holds all codes; read-only. A ragged SID has the
+            end code at every level after its last code.
+        codebook_sizes: L ints, the number of codes per level, including the end code: the widths of the logits.
+        end_codes: the end code per level; None for levels without one.
 
     Raises:
-        CatalogError: naming the row and level at fault, both counted from 0.
+        CatalogError: an argument is invalid. The message names the row and the level, both counted from 0.
+
+    Examples:
+        ```python
+        import hedgerow as hr
+
+        catalog = hr.Catalog(
+            [[3, 1, 4], [0, 2, 2]], codebook_sizes=6, item_ids=["anvil", "rope"], attributes={"price": [30, 5]}
+        )
+        assert (catalog.num_items, catalog.num_levels) == (2, 3)
+
+        ragged = hr.Catalog([[3, 1, 4], [3]], codebook_sizes=6, ragged=True)
+        assert ragged.end_codes == (None, 6, 6)
+        assert ragged.sids.tolist() == [[3, 1, 4], [3, 6, 6]]
+        ```
     """
 
     sids: np.ndarray
@@ -64,17 +79,17 @@ class Catalog:
         attributes: Any = None,
         ragged: bool = False,
     ) -> None:
-        given = _from_lists(sids, ragged)
-        matrix = as_ragged_sids(given, codebook_sizes) if ragged else as_sids(given)
-        sizes = checked_codebook_sizes(matrix, codebook_sizes, smallest=ENDED if ragged else 0)
+        rows = _arrow_to_matrix(sids, ragged=ragged)
+        matrix = as_ragged_sids(rows, codebook_sizes) if ragged else as_sids(rows)
+        sizes = checked_codebook_sizes(matrix, codebook_sizes, min_code=ENDED if ragged else 0)
         ends: EndCodes = (None,) * len(sizes)
         if ragged:
             ends = end_codes_of(sizes)
             matrix = with_ends(matrix, ends)
             sizes = tuple(size + (end is not None) for size, end in zip(sizes, ends, strict=True))
-        narrow = np.array(matrix, dtype=np.min_scalar_type(max(sizes) - 1), order="C")
-        ids = _checked_ids(item_ids, len(narrow))
-        self._set(narrow, sizes, ends, ids, _checked_attributes(attributes, len(narrow)))
+        codes = np.array(matrix, dtype=np.min_scalar_type(max(sizes) - 1), order="C")
+        ids = _checked_ids(item_ids, len(codes))
+        self._set(codes, sizes, ends, ids, _checked_attributes(attributes, len(codes)))
 
     def _set(
         self,
@@ -102,18 +117,29 @@ class Catalog:
         attributes: Sequence[str] | None = None,
         ragged: bool = False,
     ) -> Catalog:
-        """Makes a catalog from an Arrow table, a pandas or Polars frame, or any Arrow C stream.
+        """Make a catalog from an Arrow table, a pandas or Polars frame, or an Arrow C stream.
 
         Args:
-            table: one row an item.
-            sid: the column of lists that holds the SIDs, or the names of L columns, one a level.
-            item_id: the column that names the items; left out, the column `item_id` if there is one, else row numbers.
+            table: one row per item.
+            sid: the list column that holds the SIDs, or the names of L columns, one per level.
+            item_id: the column of item ids. Default: the column `item_id` if it exists, otherwise the row numbers.
             codebook_sizes: as for `Catalog`.
-            attributes: the columns to take along; left out, every other column.
-            ragged: as for `Catalog`; of columns one a level, null says that the SID has ended.
+            attributes: the columns to keep as attributes. Default: all other columns.
+            ragged: as for `Catalog`. With one column per level, null marks the levels after the end of a SID.
 
         Raises:
             CatalogError: a column is missing, or as for `Catalog`.
+
+        Examples:
+            ```python
+            import pyarrow as pa
+            import hedgerow as hr
+
+            table = pa.table({"sid": [[3, 1], [0, 2]], "item_id": ["a", "b"], "price": [30, 5]})
+            catalog = hr.Catalog.from_arrow(table, codebook_sizes=6)
+            assert catalog.item_ids.to_pylist() == ["a", "b"]
+            assert catalog.attribute_names == ("price",)
+            ```
         """
         from hedgerow.catalog import columns
 
@@ -125,8 +151,8 @@ class Catalog:
         else:
             names, sids = list(sid), columns.sids_of_columns(rows, list(sid), ragged=ragged)
         ids = None if item_id is None else columns.column_of(rows, item_id, "item id")
-        taken = {*names, item_id}
-        kept = [name for name in rows.column_names if name not in taken] if attributes is None else list(attributes)
+        used = {*names, item_id}
+        kept = [name for name in rows.column_names if name not in used] if attributes is None else list(attributes)
         return cls(
             sids,
             codebook_sizes=codebook_sizes,
@@ -137,10 +163,24 @@ class Catalog:
 
     @classmethod
     def from_parquet(cls, path: str | Path, **options: Any) -> Catalog:
-        """Makes a catalog from a Parquet file; the options are those of `from_arrow`.
+        """Make a catalog from a Parquet file.
+
+        Args:
+            path: the file.
+            **options: as for `from_arrow`.
 
         Raises:
             CatalogError: the file cannot be read, or as for `from_arrow`.
+
+        Examples:
+            ```python
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+            import hedgerow as hr
+
+            pq.write_table(pa.table({"sid": [[3, 1], [0, 2]], "item_id": ["a", "b"]}), "items.parquet")
+            assert len(hr.Catalog.from_parquet("items.parquet", codebook_sizes=6)) == 2
+            ```
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -161,19 +201,35 @@ class Catalog:
         codebook_sizes: int | Sequence[int] | None = None,
         ragged: bool = False,
     ) -> Catalog:
-        """Makes a catalog from a map item id -> codes: a JSON file that holds one object, or a mapping.
+        """Make a catalog from a mapping of item ids to codes.
+
+        Args:
+            source: a mapping, or the path of a JSON file that contains one object.
+            codebook_sizes: as for `Catalog`.
+            ragged: as for `Catalog`.
 
         Raises:
-            CatalogError: not such a map, an item named twice, or as for `Catalog`.
+            CatalogError: `source` is not such a mapping, an item id appears twice, or as for `Catalog`.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            catalog = hr.Catalog.from_json({"a": [3, 1], "b": [0, 2]}, codebook_sizes=6)
+            assert catalog.sids.tolist() == [[3, 1], [0, 2]]
+            ```
         """
         if not isinstance(source, (str, Path, Mapping)):
-            raise CatalogError(f"expected a path or a mapping, item id -> codes; got {type(source).__name__}.")
+            raise CatalogError(f"expected a path or a mapping of item ids to codes; got {type(source).__name__}.")
         items = source if isinstance(source, Mapping) else _read_json(Path(source))
         for item, codes in items.items():
             if not isinstance(codes, Sequence) or isinstance(codes, str):
                 raise CatalogError(f"item {item!r} must map to a list of integer codes; got {codes!r}.")
         if not items:
-            raise CatalogError("the map holds no item; use Catalog(np.zeros((0, levels), int), codebook_sizes=...).")
+            raise CatalogError(
+                "the mapping has no items, so the number of levels is unknown. For an empty catalog, use "
+                "hr.Catalog(np.zeros((0, levels), int), codebook_sizes=...)."
+            )
         return cls(list(items.values()), codebook_sizes=codebook_sizes, item_ids=list(items), ragged=ragged)
 
     @property
@@ -183,7 +239,7 @@ class Catalog:
 
     @property
     def num_levels(self) -> int:
-        """L, the number of codes in a SID; in the longest, where they are ragged."""
+        """L, the number of codes in a SID; for ragged SIDs, in the longest one."""
         return self.sids.shape[1]
 
     @property
@@ -193,7 +249,7 @@ class Catalog:
 
     @property
     def has_item_ids(self) -> bool:
-        """Whether item ids were given; otherwise they are the row numbers."""
+        """Whether the catalog was made with item ids. Otherwise they are the row numbers."""
         return self._ids is not None
 
     @property
@@ -203,26 +259,37 @@ class Catalog:
 
     @property
     def item_ids(self) -> pa.Array:
-        """N item ids, as Arrow; row numbers where none were given."""
+        """The N item ids as an Arrow array. Default: the row numbers."""
         import pyarrow as pa
 
         return pa.array(np.arange(self.num_items)) if self._ids is None else self._ids
 
     @property
     def attributes(self) -> pa.Table:
-        """The attributes, as an Arrow table of N rows."""
+        """The attributes as an Arrow table of N rows."""
         from hedgerow.catalog.columns import no_columns
 
         return no_columns(self.num_items) if self._attributes is None else self._attributes
 
     def filter(self, mask: Any) -> Catalog:
-        """Returns the catalog of the items where `mask` (bool [N]) is true, with the same codebooks and ids.
+        """Make the catalog of the items where `mask` is true, with the same codebook sizes and item ids.
+
+        Args:
+            mask: bool [N], in row order.
 
         Raises:
-            CatalogError: `mask` is not a boolean for every item.
+            CatalogError: `mask` is not bool [N].
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            catalog = hr.Catalog([[3, 1], [0, 2]], codebook_sizes=6, item_ids=["a", "b"])
+            assert catalog.filter([False, True]).item_ids.to_pylist() == ["b"]
+            ```
         """
         if np.ma.is_masked(mask):
-            raise CatalogError("the mask has masked entries; say of each item whether it stays: mask.filled(False).")
+            raise CatalogError("the mask has masked entries; every item needs True or False. Use mask.filled(False).")
         keep = np.asarray(mask)
         if keep.dtype != bool or keep.shape != (self.num_items,):
             raise CatalogError(f"the mask must be bool [{self.num_items}]; got {keep.dtype} {list(keep.shape)}.")
@@ -243,8 +310,8 @@ class Catalog:
         )
 
 
-def _from_lists(sids: Any, ragged: bool) -> Any:
-    """Returns the codes of an Arrow list column as a matrix, and anything else as it is."""
+def _arrow_to_matrix(sids: Any, *, ragged: bool) -> Any:
+    """Convert an Arrow list column to a matrix of codes; return other objects unchanged."""
     if not hasattr(sids, "__arrow_c_array__") and not hasattr(sids, "__arrow_c_stream__"):
         return sids
     from hedgerow.catalog import columns
@@ -252,31 +319,31 @@ def _from_lists(sids: Any, ragged: bool) -> Any:
     return columns.sids_of_lists(columns.as_column(sids, "sids"), "sids", ragged=ragged)
 
 
-def _checked_ids(item_ids: Any, items: int) -> pa.Array | None:
+def _checked_ids(item_ids: Any, num_items: int) -> pa.Array | None:
     if item_ids is None:
         return None
     from hedgerow.catalog.columns import checked_item_ids
 
-    return checked_item_ids(item_ids, items)
+    return checked_item_ids(item_ids, num_items)
 
 
-def _checked_attributes(attributes: Any, items: int) -> pa.Table | None:
+def _checked_attributes(attributes: Any, num_items: int) -> pa.Table | None:
     if attributes is None:
         return None
     from hedgerow.catalog.columns import as_table
 
-    table = as_table(attributes, items, reserved=ITEM_ID)
-    # Arrow forgets the number of rows when it takes rows of a table without columns.
+    table = as_table(attributes, num_items, reserved=ITEM_ID)
+    # Arrow loses the number of rows when it takes rows of a table without columns.
     return table if table.num_columns else None
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:
     def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        seen = dict(pairs)
-        if len(seen) < len(pairs):
-            twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-            raise CatalogError(f"{path} names item {twice!r} twice; item ids must be distinct.")
-        return seen
+        items = dict(pairs)
+        if len(items) < len(pairs):
+            repeated = Counter(name for name, _ in pairs).most_common(1)[0][0]
+            raise CatalogError(f"{path} contains item {repeated!r} twice; item ids must be distinct.")
+        return items
 
     try:
         items = json.loads(path.read_text("utf-8"), object_pairs_hook=distinct)
@@ -285,5 +352,7 @@ def _read_json(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise CatalogError(f"{path} cannot be read as JSON: {error}") from None
     if not isinstance(items, Mapping):
-        raise CatalogError(f"{path} must hold one JSON object, item id -> list of codes; got {type(items).__name__}.")
+        raise CatalogError(
+            f"{path} must contain one JSON object that maps item ids to lists of codes; got {type(items).__name__}."
+        )
     return items

@@ -1,1 +1,1 @@
-"""The index: a catalog's prefix tree, flattened level by level."""
+"""The index: SIDs as flat sorted arrays per level, and how it is built, changed, saved and verified."""

@@ -1,4 +1,4 @@
-"""Catalog → Trie: one sort, then one linear pass a level."""
+"""Build the trie of a catalog: one sort, then one linear pass per level."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hedgerow.catalog.catalog import ITEM_ID, Catalog
 from hedgerow.errors import ArgumentError
 from hedgerow.index.fanout import fan_out
 from hedgerow.index.level import WORD_BITS, Level, words_of
-from hedgerow.index.sort import sorted_columns, sorted_rows, touched
+from hedgerow.index.sort import sorted_columns, sorted_rows, tied_rows
 from hedgerow.index.trie import Trie
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ CHUNK_BITS = 2**26
 
 
 def ignore_progress(what: str, done: int, total: int) -> None:
-    """A progress callback for who does not want to know."""
+    """A progress callback that does nothing."""
 
 
 def build_trie(
@@ -36,9 +36,11 @@ def build_trie(
     dense_levels: DenseLevels = "auto",
     progress: Progress = ignore_progress,
 ) -> Trie:
-    """The trie of a catalog: see `hedgerow.build_index`."""
+    """Build the trie of a catalog. `hedgerow.build_index` documents the arguments and errors."""
     if not isinstance(catalog, Catalog):
-        raise ArgumentError(f"build_index takes a Catalog; got {type(catalog).__name__}. Make one: hr.Catalog(sids).")
+        raise ArgumentError(
+            f"build_index takes a Catalog; got {type(catalog).__name__}. Make one with hr.Catalog(sids)."
+        )
     is_dense = dense_rule(dense_levels, catalog.num_levels)
     passes = catalog.num_levels + 2
     progress("sort", 0, passes)
@@ -47,15 +49,15 @@ def build_trie(
     is_new = np.zeros(catalog.num_items, bool)
     is_new[:1] = True
     levels, parents = [], 1
-    for at, (size, end, codes) in enumerate(zip(catalog.codebook_sizes, catalog.end_codes, columns, strict=True)):
-        progress(f"level {at}", at + 1, passes)
+    for number, (size, end, codes) in enumerate(zip(catalog.codebook_sizes, catalog.end_codes, columns, strict=True)):
+        progress(f"level {number}", number + 1, passes)
         is_first, codes = _new_nodes(is_new, codes)
         level = _level(codes, *fan_out(is_first, parents), size, end)
-        levels.append(with_bitmap(level, at) if is_dense(at, level) else level)
+        levels.append(with_bitmap(level, number) if is_dense(number, level) else level)
         parents = level.num_nodes
     progress("items", passes - 1, passes)
     leaf_start, leaf_forks, _ = fan_out(is_new, parents)
-    order = _in_order_of_ids(catalog, order, is_new)
+    order = _ordered_by_ids(catalog, order, is_new)
     progress("done", passes, passes)
     ids = catalog.item_ids if catalog.has_item_ids else None
     attributes = catalog.attributes if catalog.attribute_names else None
@@ -63,11 +65,14 @@ def build_trie(
 
 
 def _new_nodes(is_new: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns, for each node of a level, whether it is its parent's first child, and its code.
+    """Find the nodes of a level.
 
     Args:
-        is_new: [N] bool, whether each sorted row starts a node of the level before; changed to say so of this level.
+        is_new: [N] bool, whether each sorted row starts a node of the level before. Updated in place for this level.
         codes: [N], the codes of the sorted rows at this level.
+
+    Returns:
+        Whether each node is the first child of its parent [E], and its code [E].
     """
     if is_new.all():
         return is_new, codes
@@ -89,15 +94,15 @@ def _level(
 
 
 def dense_rule(dense_levels: DenseLevels, num_levels: int) -> Callable[[int, Level], bool]:
-    """Returns what says of a level, by its number and itself, whether it is made dense: `build_index`."""
+    """The predicate (level number, level) -> whether the level is made dense, for `dense_levels` of `build_index`."""
     if isinstance(dense_levels, str) and dense_levels == "auto":
         return lambda _, level: pays_dense(level)
-    by_hand = _checked_levels(dense_levels, num_levels)
-    return lambda at, level: at in by_hand and level.num_nodes > 0
+    dense_numbers = _checked_levels(dense_levels, num_levels)
+    return lambda number, level: number in dense_numbers and level.num_nodes > 0
 
 
 def pays_dense(level: Level) -> bool:
-    """Whether the rule of `build_index` makes a level dense."""
+    """Whether the default rule of `build_index` makes a level dense."""
     return level.max_branch * DENSE_FILL >= level.codebook_size and _bitmap_nbytes(level) <= level.nbytes
 
 
@@ -105,37 +110,42 @@ def _bitmap_nbytes(level: Level) -> int:
     return level.num_parents * words_of(level.codebook_size) * 4
 
 
-def with_bitmap(level: Level, at: int) -> Level:
-    """Returns level number `at`, made dense."""
+def with_bitmap(level: Level, number: int) -> Level:
+    """Make level `number` dense.
+
+    Raises:
+        ArgumentError: the bitmap would be larger than 8 GiB.
+    """
     if _bitmap_nbytes(level) > BITMAP_LIMIT:
         raise ArgumentError(
-            f"dense_levels: level {at} has {level.num_parents:,} parents of {level.codebook_size:,} codes, a bitmap of "
-            f"{_bitmap_nbytes(level) / 2**30:,.0f} GiB; at most {BITMAP_LIMIT >> 30} GiB are built. Leave it out."
+            f"dense_levels: level {number} has {level.num_parents:,} parents and {level.codebook_size:,} codes, which "
+            f"takes a bitmap of {_bitmap_nbytes(level) / 2**30:,.0f} GiB; the limit is {BITMAP_LIMIT >> 30} GiB. "
+            "Remove the level from dense_levels."
         )
     return replace(level, allowed=bitmap(level))
 
 
 def bitmap(level: Level) -> np.ndarray:
-    """Returns `Level.allowed` [P, ceil(C / 32)], made a block of parents at a time, so that memory stays small."""
+    """Make `Level.allowed` [P, ceil(C / 32)], in blocks of parents to limit memory."""
     words = words_of(level.codebook_size)
     allowed = np.empty((level.num_parents, words), np.uint32)
     block = max(1, CHUNK_BITS // (words * WORD_BITS))
     for begin in range(0, level.num_parents, block):
         parents = np.arange(begin, min(begin + block, level.num_parents))
-        first, end = level.children(parents)
+        start, stop = level.children(parents)
         bits = np.zeros((len(parents), words * WORD_BITS), bool)
-        bits[np.repeat(parents - begin, end - first), level.codes[first[0] : end[-1]]] = True
+        bits[np.repeat(parents - begin, stop - start), level.codes[start[0] : stop[-1]]] = True
         allowed[begin : begin + block] = np.packbits(bits, axis=1, bitorder="little").view("<u4")
     return allowed
 
 
-def _in_order_of_ids(catalog: Catalog, order: np.ndarray, is_new: np.ndarray) -> np.ndarray:
-    """Returns the sorted rows, with those that share a SID put in the order of their ids."""
-    shares = touched(~is_new[1:], len(order))
-    if not shares.any():
+def _ordered_by_ids(catalog: Catalog, order: np.ndarray, is_new: np.ndarray) -> np.ndarray:
+    """Sort the rows that share a SID by their ids. `order` [N] holds the rows in the order of their SIDs."""
+    shared = tied_rows(~is_new[1:], len(order))
+    if not shared.any():
         return order
-    rows = order[shares]
-    order[shares] = rows[np.lexsort((_ranks(catalog, rows), np.cumsum(is_new)[shares]))]
+    rows = order[shared]
+    order[shared] = rows[np.lexsort((_ranks(catalog, rows), np.cumsum(is_new)[shared]))]
     return order
 
 
@@ -156,9 +166,9 @@ def _items_table(ids: pa.Array | None, attributes: pa.Table | None, order: np.nd
 
 def _checked_levels(levels: Collection[int] | str, num_levels: int) -> set[int]:
     if isinstance(levels, str):
-        raise ArgumentError(f'dense_levels must be "auto" or numbers of levels; got {levels!r}.')
-    wanted: set[int] = {levels} if isinstance(levels, int) else set(levels)
-    unknown = [level for level in wanted if level not in range(num_levels)]
+        raise ArgumentError(f'dense_levels must be "auto" or level numbers, for example [0, 1]; got {levels!r}.')
+    numbers: set[int] = {levels} if isinstance(levels, int) else set(levels)
+    unknown = [number for number in numbers if number not in range(num_levels)]
     if unknown:
         raise ArgumentError(f"dense_levels: level {unknown[0]} does not exist; levels are 0 to {num_levels - 1}.")
-    return wanted
+    return numbers

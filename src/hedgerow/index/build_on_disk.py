@@ -1,8 +1,8 @@
-"""Building an index that does not fit in memory: Parquet in, a saved index out.
+"""Build an index that is larger than memory, from a Parquet file to a saved index.
 
-Rows are spilled to parts by ranges of their SIDs' leading bits. Each part is small enough to be built as a catalog of
-its own; since parts follow each other in the order of SIDs, their levels are written one after the other. Where the
-first SID of a part shares a prefix with the last one of the part before, the shared nodes are already there.
+Rows are spilled to parts by the leading bits of their SIDs. Each part is small enough to be built in memory as a
+catalog of its own. The parts are in the order of SIDs, so their levels are written one after the other. If the first
+SID of a part shares a prefix with the last SID of the part before, the shared nodes have been written already.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from hedgerow.index.trie import Trie
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Bytes of work for each row of a part (keys, order, marks), beside three copies of the row itself.
+# Working memory in bytes per row of a part (keys, order, flags), in addition to three copies of the row itself.
 WORK_BYTES = 96
 BATCH = 2**16
 MAX_PARTS = 512
 SAMPLE = 2**18
-# No column of a catalog is called so, since the SID's own is taken away when it is read.
+# No attribute can have this name: the SID column is removed from the attributes when the catalog is read.
 SID = "\0sid"
-ADVICE = "give more memory."
+ADVICE = "Raise the memory limit."
 
 
 def build_to_disk(
@@ -50,25 +50,30 @@ def build_to_disk(
     attributes: Sequence[str] | None = None,
     progress: Progress = ignore_progress,
 ) -> None:
-    """Builds the index of a Parquet file and saves it, within a limit of memory.
+    """Build and save the index of a Parquet file within a memory limit.
 
-    The trie's bytes are those of ``build_index(...).save(...)``; the items are the same rows, in other row groups.
+    The bytes of the trie equal those of ``build_index(...).save(...)``. The items are the same rows, in other row
+    groups.
 
     Args:
         source: the Parquet file.
-        output: the folder of the index. Beside it, up to three times the size of the file is used while building.
-        memory: bytes that the build may take, beside what Python and its libraries do (about 200 MB).
-        sid, item_id, codebook_sizes, attributes: as for `Catalog.from_parquet`.
+        output: the folder of the index. During the build, files of up to three times the size of `source` are next to
+            it.
+        memory: the memory limit in bytes, in addition to what Python and its libraries use (about 200 MB).
+        sid: as for `Catalog.from_arrow`.
+        item_id: as for `Catalog.from_arrow`.
+        codebook_sizes: as for `Catalog.from_arrow`.
+        attributes: as for `Catalog.from_arrow`.
         progress: called as ``progress(what, done, total)``, in rows.
 
     Raises:
-        CatalogError: as for `Catalog.from_parquet`; or the memory does not do for this catalog.
-        IndexFileError: as for `Trie.save`.
+        CatalogError: as for `Catalog.from_parquet`, or the memory limit is too low for this catalog.
+        IndexFileError: as for `TrieIndex.save`.
     """
     reader = _Reader(Path(source).absolute(), sid, item_id, attributes, progress)
     output = as_folder(output)
     claim_folder(output)
-    # Beside the output, so that finished files move there by a rename.
+    # Next to the output, so that a rename moves finished files there.
     with tempfile.TemporaryDirectory(prefix=".hedgerow-build-", dir=output.absolute().parent) as folder:
         scratch, rows = Path(folder), reader.part_rows(memory)
         sizes, bounds = _plan(reader, codebook_sizes, memory)
@@ -85,7 +90,7 @@ def build_to_disk(
 
 
 class _Reader:
-    """A Parquet file as catalogs of a batch each, with the progress of reading them."""
+    """Reads a Parquet file as one catalog per batch, and reports progress."""
 
     def __init__(
         self, path: Path, sid: str | Sequence[str], item_id: str | None, attributes: Any, progress: Progress
@@ -97,59 +102,65 @@ class _Reader:
             raise CatalogError(f"{path} does not exist.")
         self.path, self.sid, self.item_id, self.attributes, self.progress = path, sid, item_id, attributes, progress
         try:
-            facts = pq.read_metadata(path)
+            metadata = pq.read_metadata(path)
         except (OSError, pa.ArrowException) as error:
             raise CatalogError(f"{path} cannot be read as Parquet: {error}") from None
-        self.rows = facts.num_rows
-        if item_id is None and ITEM_ID in facts.schema.names:
+        self.rows = metadata.num_rows
+        if item_id is None and ITEM_ID in metadata.schema.names:
             self.item_id = ITEM_ID
-        stored = sum(facts.row_group(group).total_byte_size for group in range(facts.num_row_groups))
+        stored = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
         self.row_bytes = stored / max(1, self.rows)
 
     def catalogs(self, what: str, sizes: Any, attributes: Any = ...) -> Iterator[tuple[Catalog, pa.Array]]:
-        """The batches and their ids, which are numbers of rows where no column names them."""
+        """Iterate over the batches and their item ids, which are row numbers if no column holds ids.
+
+        Args:
+            what: the name of the pass for the progress callback.
+            sizes: the codebook sizes, as for `Catalog`.
+            attributes: the attributes to read. Default: those of the reader.
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         kept = self.attributes if attributes is ... else attributes
-        named = [*([self.sid] if isinstance(self.sid, str) else self.sid), *([self.item_id] if self.item_id else [])]
+        required = [*([self.sid] if isinstance(self.sid, str) else self.sid), *([self.item_id] if self.item_id else [])]
         options = {"sid": self.sid, "item_id": self.item_id, "codebook_sizes": sizes, "attributes": kept}
-        first = 0
+        start = 0
         with pq.ParquetFile(self.path) as file:
-            wanted = None if kept is None else [name for name in [*named, *kept] if name in file.schema_arrow.names]
-            for batch in file.iter_batches(BATCH, columns=wanted):
-                self.progress(what, first, self.rows)
+            columns = None if kept is None else [n for n in [*required, *kept] if n in file.schema_arrow.names]
+            for batch in file.iter_batches(BATCH, columns=columns):
+                self.progress(what, start, self.rows)
                 try:
                     catalog = Catalog.from_arrow(pa.Table.from_batches([batch]), **options)
                 except CatalogError as error:
-                    raise CatalogError(f"in the rows from {first:,} on: {error}") from None
-                last = first + len(catalog)
-                yield catalog, catalog.item_ids if self.item_id else pa.array(np.arange(first, last))
-                first = last
+                    raise CatalogError(f"in the batch that starts at row {start:,}: {error}") from None
+                stop = start + len(catalog)
+                yield catalog, catalog.item_ids if self.item_id else pa.array(np.arange(start, stop))
+                start = stop
 
     def part_rows(self, memory: int) -> int:
-        """How many rows a part may have."""
+        """The number of rows per part that fits the memory limit."""
         return max(1, int(memory / (WORK_BYTES + 3 * self.row_bytes)))
 
 
 def _plan(reader: _Reader, sizes: Any, memory: int) -> tuple[tuple[int, ...], np.ndarray]:
-    """Returns the codebook sizes, and the leading bits at which a new part begins."""
+    """Determine the codebook sizes, and the leading bits at which each part but the first starts."""
     if reader.rows == 0:
-        raise CatalogError(f"{reader.path} holds no row; build an empty index with Catalog and build_index.")
+        raise CatalogError(f"{reader.path} has no rows. Build an empty index with hr.Catalog and hr.build_index.")
     largest: np.ndarray | None = None
     samples, step = [], -(-reader.rows // SAMPLE)
     for catalog, _ in reader.catalogs("read", sizes, attributes=[]):
-        found = np.asarray(catalog.codebook_sizes)
-        largest = found if largest is None else np.maximum(largest, found)
+        batch_sizes = np.asarray(catalog.codebook_sizes)
+        largest = batch_sizes if largest is None else np.maximum(largest, batch_sizes)
         samples.append(catalog.sids[::step].astype(np.uint32))
     assert largest is not None
-    known = tuple(int(size) for size in largest)
+    codebook_sizes = tuple(int(size) for size in largest)
     parts = -(-reader.rows // reader.part_rows(memory))
     if parts > MAX_PARTS:
         needed = reader.rows * (WORK_BYTES + 3 * reader.row_bytes) / MAX_PARTS
-        raise CatalogError(f"{reader.rows:,} items need {needed / 1e6:,.0f} MB of memory at least; {ADVICE}")
-    keys = leading_bits(np.concatenate(samples), known)
-    return known, np.unique(sample_evenly(np.sort(keys), parts))
+        raise CatalogError(f"{reader.rows:,} items need at least {needed / 1e6:,.0f} MB of memory. {ADVICE}")
+    keys = leading_bits(np.concatenate(samples), codebook_sizes)
+    return codebook_sizes, np.unique(sample_evenly(np.sort(keys), parts))
 
 
 def _as_table(catalog: Catalog, ids: pa.Array) -> pa.Table:
@@ -163,44 +174,44 @@ def _as_table(catalog: Catalog, ids: pa.Array) -> pa.Table:
 
 
 def _build_parts(
-    spill: Spill, sizes: tuple[int, ...], scratch: Path, reader: _Reader, most_rows: int
+    spill: Spill, sizes: tuple[int, ...], scratch: Path, reader: _Reader, max_rows: int
 ) -> tuple[tuple[Level, ...], tuple[np.ndarray | None, np.ndarray | None]]:
-    """Builds every part, and returns the levels and the leaf arrays of the whole, mapped from files."""
+    """Build every part, write the items, and return the levels and leaf arrays of the whole, memory-mapped."""
     import pyarrow.parquet as pq
 
-    columns = [_Column(scratch / f"level-{at}", size) for at, size in enumerate(sizes)]
+    columns = [_Column(scratch / f"level-{number}", size) for number, size in enumerate(sizes)]
     leaves = _Column(scratch / "leaves", 1)
-    last, done = None, 0
+    last_sid, done = None, 0
     with ExitStack() as stack:
         writer = None
         for part in spill.parts():
-            if len(part) > most_rows:
-                raise CatalogError(f"{len(part):,} items share the leading 64 bits of their SIDs; {ADVICE}")
+            if len(part) > max_rows:
+                raise CatalogError(f"{len(part):,} items have the same leading 64 bits in their SIDs. {ADVICE}")
             reader.progress("build", done, reader.rows)
             catalog = Catalog.from_arrow(part, sid=SID, item_id=ITEM_ID, codebook_sizes=sizes)
             index = build_trie(catalog, dense_levels=())
             ends = index.sids([0, index.num_sids - 1])
-            shared = -1 if last is None else int(np.argmax(ends[0] != last))
-            for at, (column, level) in enumerate(zip(columns, index.levels, strict=True)):
-                column.add(level.codes, _is_first(level.children, level.num_parents, level.num_nodes), at, shared)
+            shared = -1 if last_sid is None else int(np.argmax(ends[0] != last_sid))
+            for number, (column, level) in enumerate(zip(columns, index.levels, strict=True)):
+                column.add(level.codes, _is_first(level.children, level.num_parents, level.num_nodes), number, shared)
             no_codes = np.zeros(index.num_items, np.uint8)
             leaves.add(no_codes, _is_first(index.rows_of, index.num_sids, index.num_items), len(sizes), shared)
             if writer is None:
                 schema = index.items_table.schema
                 writer = stack.enter_context(pq.ParquetWriter(scratch / "items", schema, compression="zstd"))
             writer.write_table(index.items_table)
-            last, done = ends[1], done + len(part)
+            last_sid, done = ends[1], done + len(part)
     levels: list[Level] = []
-    for at, column in enumerate(columns):
-        levels.append(column.level(levels[-1].num_nodes if levels else 1, at))
+    for number, column in enumerate(columns):
+        levels.append(column.level(levels[-1].num_nodes if levels else 1, number))
     return tuple(levels), leaves.fan_out(levels[-1].num_nodes)[:2]
 
 
 def _is_first(spans: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], parents: int, children: int) -> np.ndarray:
-    """Returns bool [children]: whether each child is its parent's first."""
-    flags = np.zeros(children, bool)
-    flags[spans(np.arange(parents))[0]] = True
-    return flags
+    """Whether each child is the first child of its parent: bool [children]."""
+    is_first = np.zeros(children, bool)
+    is_first[spans(np.arange(parents))[0]] = True
+    return is_first
 
 
 class _Column:
@@ -211,26 +222,35 @@ class _Column:
         self.dtype = np.min_scalar_type(codebook_size - 1)
         self.codes, self.first = (open(path.with_suffix(end), "wb") for end in (".codes", ".first"))  # noqa: SIM115
 
-    def add(self, codes: np.ndarray, is_first: np.ndarray, at: int, shared: int) -> None:
-        """Appends the nodes of a part at level `at`, whose first SID shares `shared` codes with the last one here."""
-        # The first node is here already where its prefix is shared, and is no first child where its parent's is.
-        known = int(at < shared)
-        is_first[0] &= at != shared
-        self.codes.write(codes[known:].astype(self.dtype).data)
-        self.first.write(is_first[known:].data)
+    def add(self, codes: np.ndarray, is_first: np.ndarray, number: int, shared: int) -> None:
+        """Append the nodes of a part at level `number`.
+
+        Args:
+            codes: [E] the codes of the nodes.
+            is_first: [E] bool, whether each node is the first child of its parent; modified.
+            number: the level number.
+            shared: the number of leading codes that the first SID of the part shares with the last SID of the part
+                before; -1 for the first part.
+        """
+        # If the first SID shares its prefix at this level, the first node has been written already. If it shares only
+        # the parent's prefix, the first node is not the first child of that parent.
+        skipped = int(number < shared)
+        is_first[0] &= number != shared
+        self.codes.write(codes[skipped:].astype(self.dtype).data)
+        self.first.write(is_first[skipped:].data)
 
     def fan_out(self, parents: int) -> tuple[np.ndarray | None, np.ndarray | None, int]:
-        """Closes the files, and returns `fan_out` of the whole, on disk."""
+        """Close the files, and make the fan-out of the whole level on disk, as `fanout.fan_out` does."""
         self.codes.close()
         self.first.close()
         return fan_out(np.memmap(self.path.with_suffix(".first"), bool, "r"), parents, self._mapped)
 
-    def level(self, parents: int, at: int) -> Level:
-        """Returns the whole level number `at`, mapped, dense by the rule of `build_index`."""
+    def level(self, parents: int, number: int) -> Level:
+        """The whole level, memory-mapped, and dense by the default rule of `build_index`."""
         child_start, forks, max_branch = self.fan_out(parents)
         codes = np.memmap(self.path.with_suffix(".codes"), self.dtype, "r")
         level = Level(codes, child_start, forks, None, self.size, max_branch)
-        return with_bitmap(level, at) if pays_dense(level) else level
+        return with_bitmap(level, number) if pays_dense(level) else level
 
     def _mapped(self, length: int, dtype: Any) -> np.ndarray:
         return np.memmap(self.path.with_suffix(".fan"), dtype, "w+", shape=(length,))

@@ -1,4 +1,4 @@
-"""What an index is, level by level, for people."""
+"""A table of the levels of an index, for people."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from hedgerow.index.trie import Trie
 
 
-# What is held beside the codes of a level, by representation.
-KINDS = "dense: bitmap; sparse: row pointers; forked: few forks; unary: codes alone"
+# The arrays stored in addition to the codes of a level, by representation.
+KINDS = "dense: bitmap; sparse: row pointers; forked: forks; unary: codes only"
 
 
 def level_facts(index: Trie) -> list[dict[str, Any]]:
-    """Returns the facts of every level, from the root's children on."""
+    """The properties of each level, from the children of the root on."""
     facts = []
     parents = 1
     for number, level in enumerate(index.levels):
@@ -36,19 +36,19 @@ def level_facts(index: Trie) -> list[dict[str, Any]]:
 
 
 def size_of(codebook_size: int, end: int | None) -> str:
-    """Returns a codebook's size as text; the end code is told apart."""
+    """Format a codebook size, with the end code separate."""
     return f"{codebook_size:,}" if end is None else f"{end:,} + end"
 
 
 def level_table(index: Trie) -> Table:
-    """Returns the facts of every level as a rich table."""
+    """A rich table of the properties of each level."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table(title=repr(index), title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("level", "codebook", "nodes", "mean branch", "max branch", "representation", "bytes"):
-        words = heading == "representation"
-        table.add_column(heading, justify="left" if words else "right", no_wrap=words)
+        is_text = heading == "representation"
+        table.add_column(heading, justify="left" if is_text else "right", no_wrap=is_text)
     for fact in level_facts(index):
         table.add_row(
             str(fact["level"]),
@@ -63,7 +63,7 @@ def level_table(index: Trie) -> Table:
 
 
 def describe(index: Trie) -> str:
-    """Returns `level_table` and what its words mean, as plain text."""
+    """Format `level_table` and a legend of the representations as plain text."""
     from rich.console import Console
 
     console = Console(width=80, color_system=None, force_terminal=False)

@@ -1,7 +1,7 @@
-"""An index on disk: a folder of one manifest, the trie (safetensors) and the items (Parquet); see docs/format.md.
+"""A saved index: a folder of a manifest, the trie (safetensors) and the items (Parquet).
 
-The data files are named by their checksums and the manifest is put in place last, by an atomic rename. So whoever
-reads the folder sees the old index or the new one, whatever happens to the writer.
+docs/reference/file-format.md specifies the format. Data files are named by their checksums, and an atomic rename puts
+the manifest in place last. A reader therefore sees the old index or the new one, even if a writer is interrupted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 from hedgerow.catalog.catalog import ITEM_ID
 from hedgerow.errors import ArgumentError, IndexFileError
-from hedgerow.index.fanout import count_children, kinds
+from hedgerow.index.fanout import count_children, expected_arrays
 from hedgerow.index.level import ARRAYS, Level, words_of
 from hedgerow.index.tensors import read_tensors, write_tensors
 from hedgerow.index.trie import Trie, leaf_arrays
@@ -31,20 +31,22 @@ if TYPE_CHECKING:
 FORMAT = "hedgerow"
 VERSION = 1
 MANIFEST = "manifest.json"
-# The manifest of a live index, which a folder may hold instead: see live/manifest.py.
+# The manifest of a live index, which a folder may contain instead: see live/manifest.py.
 LIVE = "current.json"
 LOCK = ".lock"
 OURS = re.compile(r"(trie|items)-([0-9a-f]{16}\.(safetensors|parquet)|new)|manifest-new|\.lock|manifest\.json")
 DATA = re.compile(r"(trie|items)-[0-9a-f]{16}\.(safetensors|parquet)")
+REBUILD = "Build and save the index again."
 
 
 def save_trie(index: Trie, path: str | Path, *, write_items: Callable[[Path], None] | None = None) -> None:
-    """Writes `index` to the folder `path`: `Trie.save`.
+    """Write an index to the folder `path`. `hedgerow.TrieIndex.save` documents the errors.
 
     Args:
-        index: what to write.
+        index: the index.
         path: the folder.
-        write_items: writes the items as Parquet to the path it is given, where they are too many to be one table.
+        write_items: writes the items as Parquet to a path, if they are too many for one table. Default: writes
+            `index.items_table`.
     """
     folder = as_folder(path)
     try:
@@ -69,31 +71,31 @@ def _write(index: Trie, folder: Path, write_items: Callable[[Path], None]) -> No
             new.unlink(missing_ok=True)
     kept = {MANIFEST, LOCK, *(entry["name"] for entry in files.values())}
     for name in set(os.listdir(folder)) - kept:
-        # Windows keeps a file that a reader has mapped; the next save removes it. A folder is not ours.
+        # Windows keeps a file that a reader has mapped; the next save removes it. Folders are never removed.
         if OURS.fullmatch(name):
             with suppress(PermissionError, IsADirectoryError):
                 os.unlink(folder / name)
 
 
 def load_trie(path: str | Path, *, mmap: bool = False, verify: bool | None = None) -> Trie:
-    """The trie saved in the folder `path`: see `hedgerow.load_index`."""
+    """Load the trie in the folder `path`. `hedgerow.load_index` documents the arguments and errors."""
     folder = as_folder(path)
     check = not mmap if verify is None else verify
     try:
         while True:
             stamp = stamp_of(folder / MANIFEST)
             try:
-                return _load(folder, read_manifest(folder), mmap, check)
+                return _load(folder, read_manifest(folder), mmap=mmap, verify=check)
             except FileNotFoundError as error:
-                # If a writer replaced the index after its manifest was read, the new manifest names other files.
+                # If a writer has replaced the index since its manifest was read, the new manifest names other files.
                 if stamp_of(folder / MANIFEST) == stamp:
-                    raise IndexFileError(f"{error.filename} is missing. Build and save the index again.") from error
+                    raise IndexFileError(f"{error.filename} is missing. {REBUILD}") from error
     except OSError as error:
         raise IndexFileError(f"{folder} cannot be read: {error.strerror or error}.") from error
 
 
 def stamp_of(path: Path) -> tuple[int, int] | None:
-    """Returns what tells a file from the one that replaces it, be they of one content; None where there is none."""
+    """The inode and modification time of a file, which differ from those of its replacement; None if it is missing."""
     try:
         info = path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -102,31 +104,30 @@ def stamp_of(path: Path) -> tuple[int, int] | None:
 
 
 def as_folder(path: str | Path) -> Path:
-    """Returns a path as a folder's, `~` being the user's home.
+    """Convert a path to that of a folder, with `~` expanded.
 
     Raises:
-        ArgumentError: it is no path.
+        ArgumentError: `path` is not a path.
     """
     try:
         folder = Path(path).expanduser()
-        bad = b"\0" in os.fsencode(folder)
+        has_nul = b"\0" in os.fsencode(folder)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ArgumentError(f"expected the path of a folder; got {path!r}: {error}.") from None
-    if bad:
-        raise ArgumentError(f"a path has no NUL in it; got {path!r}.")
+    if has_nul:
+        raise ArgumentError(f"a path cannot contain a NUL character; got {path!r}.")
     return folder
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Returns the manifest of the index in `folder`, its format and checksum compared. Errors as for `load_index`."""
+    """Read the manifest of the index in `folder`, and check its format and checksum.
+
+    Raises:
+        IndexFileError: as for `hedgerow.load_index`.
+    """
     path = folder / MANIFEST
     if not path.is_file():
-        if folder.is_file():
-            raise IndexFileError(f"{folder} is a file; a saved index is a folder. Give the folder.")
-        if (folder / LIVE).is_file():
-            raise IndexFileError(_live(folder))
-        what = "does not exist" if not folder.exists() else f"holds no {MANIFEST}, so it is not a saved index"
-        raise IndexFileError(f"{folder} {what}. Write one with index.save(path), or: hedgerow build.")
+        raise IndexFileError(_no_manifest(folder))
     try:
         manifest = json.loads(path.read_bytes())
         if manifest["format"] != FORMAT:
@@ -139,93 +140,105 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise IndexFileError(f"{path} is not the manifest of a hedgerow index, or it is damaged.") from None
     if version > VERSION:
         raise IndexFileError(
-            f"{folder} has format version {version}; this hedgerow reads up to {VERSION}. Upgrade it, or build anew."
+            f"{folder} has format version {version}; this hedgerow reads up to {VERSION}. Upgrade hedgerow, or build "
+            "the index again."
         )
     if not complete or manifest.get("sha256") != digest_of(manifest):
-        raise IndexFileError(f"{path} was altered or damaged: its checksum differs. Build and save the index again.")
+        raise IndexFileError(f"{path} was altered or damaged: its checksum differs. {REBUILD}")
     return manifest
 
 
-def _live(folder: Path) -> str:
-    """Returns what to open in place of a live index; its manifest is read as far as it can be."""
-    said = f"{folder} is a live index, a folder of versions, and not a saved index."
+def _no_manifest(folder: Path) -> str:
+    """The error message for a folder without a manifest."""
+    if folder.is_file():
+        return f"{folder} is a file; a saved index is a folder. Pass the folder."
+    if (folder / LIVE).is_file():
+        return _live_index(folder)
+    problem = "does not exist" if not folder.exists() else f"holds no {MANIFEST}, so it is not a saved index"
+    return f"{folder} {problem}. Write an index with index.save(path) or hedgerow build."
+
+
+def _live_index(folder: Path) -> str:
+    """The error message for a live index: names the index that it serves, if its manifest can be read."""
+    message = f"{folder} is a live index, a folder of versions, and not a saved index."
     with suppress(OSError, ValueError, KeyError, TypeError, StopIteration):
         state = json.loads((folder / LIVE).read_bytes())
         served = next(entry for entry in state["versions"] if entry["number"] == state["current"])
         removed = ", with the items that were removed since" * (served["removed"] is not None)
-        said += f" The index of version {state['current']}, which is served, is "
-        said += f"{folder / 'versions' / str(served['index'])}{removed}."
-    return f"{said} See hr.LiveIndex.open(path).version, or: hedgerow live status."
+        index = folder / "versions" / str(served["index"])
+        message += f" The index of version {state['current']}, which is served, is {index}{removed}."
+    return f"{message} See hr.LiveIndex.open(path).version, or hedgerow live status."
 
 
 def _is_complete(manifest: dict[str, Any]) -> bool:
-    """Whether every entry is there, of its type, and names no file outside the folder; raises where one is not."""
+    """Whether every entry has the right type and names no file outside the folder. Raises if an entry is missing."""
     numbers = [manifest["items"]]
     for level in manifest["levels"]:
         numbers += [level[name] for name in ("codebook_size", "max_branch", "nodes")]
     files = [manifest["files"][part] for part in ("trie", "items")]
     numbers += [entry["bytes"] for entry in files]
-    names = all(DATA.fullmatch(entry["name"]) and isinstance(entry["sha256"], str) for entry in files)
-    names = names and all(entry["bytes"] for entry in files)
-    dense = all(isinstance(level["dense"], bool) for level in manifest["levels"])
+    valid_names = all(DATA.fullmatch(entry["name"]) and isinstance(entry["sha256"], str) for entry in files)
     return (
-        names
-        and dense
+        valid_names
+        and all(entry["bytes"] for entry in files)
+        and all(isinstance(level["dense"], bool) for level in manifest["levels"])
         and all(type(number) is int and number >= 0 for number in numbers)
         and manifest["levels"] != []
-        and _may_end(manifest)
+        and _has_valid_ragged(manifest)
     )
 
 
-def _may_end(manifest: dict[str, Any]) -> bool:
-    """Whether a manifest says of no SID that it may end early, or leaves room for the end codes."""
-    below = manifest["levels"][1:]
-    there = manifest.get("ragged") is True and below and all(level["codebook_size"] >= 2 for level in below)
-    return bool(there) or "ragged" not in manifest
+def _has_valid_ragged(manifest: dict[str, Any]) -> bool:
+    """Whether the key `ragged` is absent, or true with room for the end codes."""
+    if "ragged" not in manifest:
+        return True
+    lower = manifest["levels"][1:]
+    return bool(manifest["ragged"] is True and lower and all(level["codebook_size"] >= 2 for level in lower))
 
 
-def _load(folder: Path, manifest: dict[str, Any], mmap: bool, verify: bool) -> Trie:
+def _load(folder: Path, manifest: dict[str, Any], *, mmap: bool, verify: bool) -> Trie:
     trie, items = (folder / manifest["files"][part]["name"] for part in ("trie", "items"))
     for part, path in (("trie", trie), ("items", items)):
-        expected = manifest["files"][part]
-        if (size := path.stat().st_size) != expected["bytes"]:
-            raise IndexFileError(
-                f"{path} has {size:,} bytes, but should have {expected['bytes']:,}: it was cut short or altered. "
-                "Build and save the index again."
-            )
-        if verify and digest(path) != expected["sha256"]:
-            raise IndexFileError(
-                f"{path} was altered or damaged: its checksum differs. Build and save the index again."
-            )
+        _check_file(path, manifest["files"][part], verify=verify)
     tensors = read_tensors(trie, mmap=mmap)
     levels = []
     parents = 1
-    for at, facts in enumerate(manifest["levels"]):
-        end = facts["codebook_size"] - 1 if at and "ragged" in manifest else None
-        levels.append(_level(trie, tensors, at, facts, parents, end))
-        parents = facts["nodes"]
+    for number, entry in enumerate(manifest["levels"]):
+        end = entry["codebook_size"] - 1 if number and "ragged" in manifest else None
+        levels.append(_level(trie, tensors, number, entry, parents, end))
+        parents = entry["nodes"]
     leaf_start, leaf_forks = (tensors.pop(name, None) for name in ("leaf_start", "leaf_forks"))
-    fits = not tensors and (_kind(leaf_start), _kind(leaf_forks)) == kinds(parents, manifest["items"])
-    if not fits or count_children(leaf_start, leaf_forks, parents) != manifest["items"]:
-        raise IndexFileError(f"{trie} does not hold the arrays that its manifest names. Build and save it again.")
-    # Mapped now, so that items read later are those of this index, even if a writer has replaced it.
+    matches = not tensors and (_kind(leaf_start), _kind(leaf_forks)) == expected_arrays(parents, manifest["items"])
+    if not matches or count_children(leaf_start, leaf_forks, parents) != manifest["items"]:
+        raise IndexFileError(f"{trie} does not contain the arrays that the manifest describes. {REBUILD}")
+    # Mapped now, so that items read later belong to this index even if a writer has replaced it.
     data = np.memmap(items, np.uint8, "r")
     return Trie(tuple(levels), leaf_start, leaf_forks, partial(_read_items, items, data, manifest["items"]))
 
 
+def _check_file(path: Path, entry: dict[str, Any], *, verify: bool) -> None:
+    """Compare the size of a data file, and its checksum if `verify`, with its entry in the manifest."""
+    if (size := path.stat().st_size) != entry["bytes"]:
+        raise IndexFileError(
+            f"{path} has {size:,} bytes, but should have {entry['bytes']:,}: it was cut short or altered. {REBUILD}"
+        )
+    if verify and digest(path) != entry["sha256"]:
+        raise IndexFileError(f"{path} was altered or damaged: its checksum differs. {REBUILD}")
+
+
 def _level(
-    path: Path, tensors: dict[str, np.ndarray], at: int, facts: dict[str, Any], parents: int, end: int | None
+    path: Path, tensors: dict[str, np.ndarray], number: int, entry: dict[str, Any], parents: int, end: int | None
 ) -> Level:
-    codes, child_start, forks, allowed = (tensors.pop(f"{name}.{at}", None) for name in ARRAYS)
-    size, nodes = facts["codebook_size"], facts["nodes"]
+    codes, child_start, forks, allowed = (tensors.pop(f"{name}.{number}", None) for name in ARRAYS)
+    size, nodes = entry["codebook_size"], entry["nodes"]
     expected = (
         (np.min_scalar_type(size - 1), (nodes,)),
-        *kinds(parents, nodes),
-        (np.dtype(np.uint32), (parents, words_of(size))) if facts["dense"] else None,
+        *expected_arrays(parents, nodes),
+        (np.dtype(np.uint32), (parents, words_of(size))) if entry["dense"] else None,
     )
     if tuple(map(_kind, (codes, child_start, forks, allowed))) != expected or codes is None:
-        raise IndexFileError(f"{path}: the arrays of level {at} are not those that the manifest names. Build it again.")
-    return Level(codes, child_start, forks, allowed, size, facts["max_branch"], end)
+        raise IndexFileError(f"{path}: the arrays of level {number} do not match the manifest. {REBUILD}")
+    return Level(codes, child_start, forks, allowed, size, entry["max_branch"], end)
 
 
 def _kind(array: np.ndarray | None) -> tuple[np.dtype, tuple[int, ...]] | None:
@@ -233,7 +246,8 @@ def _kind(array: np.ndarray | None) -> tuple[np.dtype, tuple[int, ...]] | None:
 
 
 def _tensors(index: Trie) -> dict[str, np.ndarray]:
-    tensors = {f"{name}.{at}": array for at, level in enumerate(index.levels) for name, array in level.arrays.items()}
+    levels = enumerate(index.levels)
+    tensors = {f"{name}.{number}": array for number, level in levels for name, array in level.arrays.items()}
     return tensors | leaf_arrays(index)
 
 
@@ -259,19 +273,23 @@ def _manifest_bytes(index: Trie, files: dict[str, Any]) -> bytes:
 
 
 def digest_of(manifest: dict[str, Any]) -> str:
-    """Returns the checksum of a manifest, which is its key sha256: see docs/format.md."""
+    """The checksum of a manifest, which is stored under its key sha256: see docs/reference/file-format.md."""
     rest = {key: value for key, value in manifest.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def digest(path: Path) -> str:
-    """Returns the SHA-256 of a file."""
+    """The SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def claim_folder(folder: Path) -> None:
-    """Makes the folder, or makes sure that all in it is ours to replace."""
+    """Create the folder, or check that it contains only files of an index.
+
+    Raises:
+        IndexFileError: the path is a file, or the folder contains another program's file.
+    """
     if folder.exists() and not folder.is_dir():
         raise IndexFileError(f"{folder} is a file; an index is saved as a folder. Choose another path.")
     folder.mkdir(parents=True, exist_ok=True)
@@ -286,7 +304,7 @@ def claim_folder(folder: Path) -> None:
 
 
 def _is_foreign(manifest: bytes, *, alone: bool) -> bool:
-    """Whether a manifest is another program's: many call a file so. A damaged one beside our other files is ours."""
+    """Whether a manifest.json belongs to another program. A damaged one belongs to an index unless it is `alone`."""
     if f'"format": "{FORMAT}"'.encode() in manifest:
         return False
     try:
@@ -298,14 +316,14 @@ def _is_foreign(manifest: bytes, *, alone: bool) -> bool:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Lets one writer at a time into the folder; the lock goes with the process that holds it."""
-    # Not through a link, and without cutting what is there.
+    """Hold the folder's exclusive lock, so that one process at a time writes. The lock ends with the process."""
+    # Symbolic links are not followed, and an existing file is not truncated.
     handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
     with open(handle, "wb") as lock:
         try:
             import fcntl
         except ModuleNotFoundError:
-            # No such locks on Windows: there, writers of one folder must take turns by themselves.
+            # Windows has no such lock: there, the callers must ensure that only one process writes to a folder.
             yield
             return
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -317,29 +335,29 @@ def _write_items(table: pa.Table, path: Path) -> None:
     import pyarrow.parquet as pq
 
     try:
-        # An open file, because Arrow reads paths its own way: "~" and "a:b" are not what they are to Python.
+        # An open file, because Arrow interprets paths such as "~" and "a:b" differently than Python.
         with open(path, "wb") as file:
             pq.write_table(table, file, compression="zstd")
     except pa.ArrowException as error:
         raise IndexFileError(f"the attributes cannot be written as Parquet: {error}") from error
 
 
-def _read_items(path: Path, data: np.ndarray, items: int) -> pa.Table:
+def _read_items(path: Path, data: np.ndarray, num_items: int) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        # Not read_table, which loads pandas where it is installed: a third of a second.
+        # Not read_table, which imports pandas if it is installed; the import takes a third of a second.
         table = pq.ParquetFile(pa.BufferReader(pa.py_buffer(data))).read()
     except (OSError, pa.ArrowException) as error:
-        raise IndexFileError(f"{path} cannot be read: {error}. Build and save the index again.") from error
-    if table.num_rows != items or table.column_names[:1] != [ITEM_ID]:
-        raise IndexFileError(f"{path} does not hold the {items:,} items that the manifest names. Build it again.")
+        raise IndexFileError(f"{path} cannot be read: {error}. {REBUILD}") from error
+    if table.num_rows != num_items or table.column_names[:1] != [ITEM_ID]:
+        raise IndexFileError(f"{path} does not contain the {num_items:,} items of the manifest. {REBUILD}")
     return table
 
 
 def _sealed(path: Path, pattern: str) -> dict[str, Any]:
-    """Flushes a new file to disk and names it by its checksum; returns its entry in the manifest."""
+    """Flush a new file to disk, rename it by its checksum, and return its entry in the manifest."""
     sync(path)
     entry = {"bytes": path.stat().st_size, "sha256": digest(path)}
     entry["name"] = pattern.format(entry["sha256"][:16])
@@ -348,11 +366,11 @@ def _sealed(path: Path, pattern: str) -> dict[str, Any]:
 
 
 def replace_file(new: Path, path: Path, content: bytes) -> None:
-    """Writes the file `path` by way of `new`, beside it: whoever reads it sees what was there, or all of `content`."""
+    """Write `content` to the file `path` atomically, by renaming the temporary file `new` in the same folder."""
     before = stamp_of(path)
     new.write_bytes(content)
     if before is not None:
-        # Never as old as the one before it, whose number on the disk it may come to have.
+        # A later modification time than that of the old file, because the new file may reuse its inode: `stamp_of`.
         date = max(before[1] + 1, new.stat().st_mtime_ns)
         os.utime(new, ns=(date, date))
     sync(new)
@@ -362,7 +380,7 @@ def replace_file(new: Path, path: Path, content: bytes) -> None:
 
 
 def sync(path: Path) -> None:
-    """Flushes a file or a folder to disk."""
+    """Flush a file or a folder to disk."""
     if os.name == "nt" and path.is_dir():
         return
     handle = os.open(path, os.O_RDONLY)

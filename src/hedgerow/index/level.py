@@ -1,4 +1,4 @@
-"""Level: the arrays of one level of the trie, and the ways from parents to children and back."""
+"""Level: the arrays of one level of the trie, and the mapping between parents and children."""
 
 from __future__ import annotations
 
@@ -6,36 +6,36 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hedgerow.index.fanout import count_parents, owners, spans
+from hedgerow.index.fanout import child_spans, count_parents, parents_of
 
 WORD_BITS = 32
 ARRAYS = ("codes", "child_start", "forks", "allowed")
 
 
 def words_of(codebook_size: int) -> int:
-    """Returns how many words a parent's row of a bitmap has."""
+    """The number of words per parent in a bitmap."""
     return -(-codebook_size // WORD_BITS)
 
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """One level of the trie: E nodes, under the P nodes of the level before (P = 1, the root, for level 0).
+    """One level of the trie: E nodes, children of the P nodes of the level before (P = 1, the root, for level 0).
 
-    Nodes are numbered from 0 in lexicographic order of their prefixes, so the children of a node are neighbours, in
-    the order of their codes, and need no pointer each.
+    Nodes are numbered from 0 in the lexicographic order of their prefixes. The children of a node are therefore
+    contiguous, in the order of their codes, and no node stores a pointer to a child.
 
     Attributes:
-        codes: [E] uint8, uint16 or uint32, each node's code.
+        codes: [E] uint8, uint16 or uint32, the code of each node.
         child_start: [P + 1] int32: the children of parent p are the nodes child_start[p] to child_start[p + 1] - 1.
-            None where all parents have one child, or nearly all: then the first child of p is p, plus the number of
-            forks before it.
-        forks: [X] int32, ascending: for each node that is not its parent's first child, that parent. None where there
-            is no such node, or where row pointers are held.
-        allowed: [P, ceil(C / 32)] uint32, bit c % 32 of word c // 32 set where parent p has a child of code c.
-            None where the level is not dense.
+            None if every parent has one child, or nearly every one: then the first child of p is p plus the number of
+            forks smaller than p.
+        forks: [E - P] int32, ascending: for each node that is not the first child of its parent, that parent. None if
+            there is no such node, or if child_start is stored.
+        allowed: [P, ceil(C / 32)] uint32: bit c % 32 of word c // 32 is set if parent p has a child with code c.
+            None if the level is not dense.
         codebook_size: C.
-        max_branch: K, the largest number of children of one parent; 0 where there are no nodes.
-        end: the code that says that a SID has ended, C - 1; None where none does.
+        max_branch: K, the largest number of children of one parent; 0 if there are no nodes.
+        end: the end code, C - 1, which marks the end of a SID; None if the level has none.
     """
 
     codes: np.ndarray
@@ -62,18 +62,18 @@ class Level:
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """The arrays that are there, by field name."""
-        named = {name: getattr(self, name) for name in ARRAYS}
-        return {name: array for name, array in named.items() if array is not None}
+        """The stored arrays, by field name."""
+        arrays = {name: getattr(self, name) for name in ARRAYS}
+        return {name: array for name, array in arrays.items() if array is not None}
 
     @property
     def nbytes(self) -> int:
-        """Bytes of this level's arrays."""
+        """The size of this level's arrays in bytes."""
         return sum(array.nbytes for array in self.arrays.values())
 
     @property
     def representation(self) -> str:
-        """'unary' (codes alone), 'forked' (and forks), 'sparse' (and row pointers) or 'dense' (and a bitmap)."""
+        """'unary' (codes only), 'forked' (also forks), 'sparse' (also row pointers) or 'dense' (also a bitmap)."""
         if self.allowed is not None:
             return "dense"
         if self.child_start is not None:
@@ -81,22 +81,25 @@ class Level:
         return "unary" if self.forks is None else "forked"
 
     def children(self, parents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the first child of each of `parents` [R], and the node after its last."""
-        return spans(self.child_start, self.forks, parents)
+        """The first child of each of `parents` [R], and the node after its last child."""
+        return child_spans(self.child_start, self.forks, parents)
 
     def parents(self, nodes: np.ndarray) -> np.ndarray:
-        """Returns the parent of each of `nodes` [R]."""
-        return owners(self.child_start, self.forks, nodes)
+        """The parent of each of `nodes` [R]."""
+        return parents_of(self.child_start, self.forks, nodes)
 
     def find(self, parents: np.ndarray, codes: np.ndarray) -> np.ndarray:
-        """Returns the child [R] of each of `parents` [R] that has the code, or -1; a parent of -1 has none."""
+        """The child [R] int64 of each of `parents` [R] that has the code of `codes` [R], or -1.
+
+        A parent of -1 has no children.
+        """
         if self.num_nodes == 0:
             return np.full(len(parents), -1, np.int64)
-        low, end = self.children(np.maximum(parents, 0).astype(np.int64))
-        low, high = low.astype(np.int64), end.astype(np.int64)
+        start, stop = self.children(np.maximum(parents, 0).astype(np.int64))
+        low, high = start.astype(np.int64), stop.astype(np.int64)
         for _ in range(int(self.max_branch).bit_length()):
             middle = (low + high) // 2
             right = (low < high) & (self.codes[np.minimum(middle, self.num_nodes - 1)] < codes)
             low, high = np.where(right, middle + 1, low), np.where(right, high, middle)
-        found = (low < end) & (self.codes[np.minimum(low, self.num_nodes - 1)] == codes) & (parents >= 0)
-        return np.where(found, low, -1)
+        matches = (low < stop) & (self.codes[np.minimum(low, self.num_nodes - 1)] == codes) & (parents >= 0)
+        return np.where(matches, low, -1)

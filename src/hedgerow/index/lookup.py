@@ -1,4 +1,4 @@
-"""Item ids to rows of an index, many at a time: conversion, look-up and errors in one place."""
+"""Lookup of item ids: conversion to the type of the ids, rows of many ids at once, and errors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hedgerow.errors import CatalogError, ConstraintError, HedgerowError
-from hedgerow.index.fanout import owners
+from hedgerow.index.fanout import parents_of
 from hedgerow.index.trie import Trie
 
 if TYPE_CHECKING:
@@ -15,9 +15,12 @@ if TYPE_CHECKING:
 
 
 class IdLookup:
-    """The item ids of an index in sorted order. One look-up bisects for all wanted ids at once.
+    """The item ids of an index in sorted order. A lookup is one binary search for all wanted ids at once.
 
-    It works for every type that Arrow can compare, and holds the ids and one row number each.
+    It works for every type that Arrow can compare, and stores the ids and one row number per id.
+
+    Args:
+        item_ids: the ids, in index order.
     """
 
     def __init__(self, item_ids: pa.ChunkedArray) -> None:
@@ -25,12 +28,12 @@ class IdLookup:
 
         from hedgerow.catalog.columns import one_array, sortable
 
-        plain = sortable(one_array(item_ids))
-        order = pc.sort_indices(plain)  # pyright: ignore[reportAttributeAccessIssue]
-        self.ids, self.rows = plain.take(order), order.to_numpy(zero_copy_only=False)
+        column = sortable(one_array(item_ids))
+        order = pc.sort_indices(column)  # pyright: ignore[reportAttributeAccessIssue]
+        self.ids, self.rows = column.take(order), order.to_numpy(zero_copy_only=False)
 
     def rows_of(self, wanted: pa.Array) -> np.ndarray:
-        """Row [R] int64 of each id of `wanted`, or -1 where no item has it."""
+        """Row [R] int64 of each id of `wanted` [R], or -1 if no item has it."""
         import pyarrow.compute as pc
 
         if not len(self.ids) or not len(wanted):
@@ -42,36 +45,36 @@ class IdLookup:
             right = below.to_numpy(zero_copy_only=False) & (low < high)
             low, high = np.where(right, middle + 1, low), np.where(right, high, middle)
         nearest = np.minimum(low, len(self.ids) - 1)
-        same = pc.equal(self.ids.take(nearest), wanted)  # pyright: ignore[reportAttributeAccessIssue]
-        return np.where(same.to_numpy(zero_copy_only=False), self.rows[nearest], -1).astype(np.int64)
+        equal = pc.equal(self.ids.take(nearest), wanted)  # pyright: ignore[reportAttributeAccessIssue]
+        return np.where(equal.to_numpy(zero_copy_only=False), self.rows[nearest], -1).astype(np.int64)
 
 
 def lookup_of(index: Trie) -> IdLookup:
-    """The look-up of an index, built on first use in the time of one sort of the ids."""
+    """The lookup of an index, built on first use and cached. Building sorts the ids."""
     if "_lookup" not in index.__dict__:
         index.__dict__["_lookup"] = IdLookup(index.item_ids)
     return index.__dict__["_lookup"]
 
 
 def as_ids(index: Trie, ids: Any, what: str, *, error: type[HedgerowError] = ConstraintError) -> pa.Array:
-    """Converts item ids to the type of the ids of an index; extension types to their storage.
+    """Convert item ids to the type of the ids of an index, and extension types to their storage.
 
     Args:
         index: the index.
         ids: a sequence, a set, an iterable, a NumPy array, or an Arrow, pandas or Polars column.
-        what: names the argument in errors.
+        what: the name of the argument in the message.
         error: the exception to raise.
 
     Raises:
-        error: `ids` are not item ids of that type.
+        error: `ids` cannot be converted to that type.
     """
     import pyarrow as pa
 
     from hedgerow.catalog.columns import as_column, sortable
 
-    if isinstance(ids, str | bytes) or not hasattr(ids, "__iter__"):
-        raise error(f"{what} must be a list of item ids; got {ids!r}. For one item: [{ids!r}].")
+    check_is_list(ids, what, error)
     type_ = index.item_ids.type
+    column = None
     try:
         if hasattr(ids, "dtype") or isinstance(ids, pa.Array | pa.ChunkedArray):
             column = as_column(ids, what)
@@ -79,14 +82,25 @@ def as_ids(index: Trie, ids: Any, what: str, *, error: type[HedgerowError] = Con
         else:
             converted = sortable(pa.array(list(ids), type_))
     except (CatalogError, pa.ArrowException, TypeError, ValueError, OverflowError) as cause:
-        raise error(f"{what} must be item ids of this index, of type {type_}; got {ids!r:.100}: {cause}") from None
+        given = f"{ids!r:.100}" if column is None else f"a column of type {column.type}"
+        raise error(f"{what} must be item ids of this index, of type {type_}; got {given}: {cause}") from None
     if converted.null_count:
-        raise error(f"{what} holds a null, which is the id of no item. Remove it.")
+        raise error(f"{what}: null is not an item id. Remove it.")
     return converted
 
 
+def check_is_list(ids: Any, what: str, error: type[HedgerowError]) -> None:
+    """Check that item ids are a collection and not a single id.
+
+    Raises:
+        error: `ids` is text, bytes, or not iterable.
+    """
+    if isinstance(ids, str | bytes) or not hasattr(ids, "__iter__"):
+        raise error(f"{what} must be a list of item ids; got {ids!r}. For one item, pass [{ids!r}].")
+
+
 def rows_of_ids(index: Trie, ids: Any, what: str, *, error: type[HedgerowError] = ConstraintError) -> np.ndarray:
-    """Row [R] int64 of each item id, or -1 where no item has it. Arguments and errors as for `as_ids`."""
+    """Row [R] int64 of each of R item ids, or -1 if no item has it. Arguments and errors are those of `as_ids`."""
     wanted = as_ids(index, ids, what, error=error)
     return lookup_of(index).rows_of(wanted) if len(wanted) else np.zeros(0, np.int64)
 
@@ -104,10 +118,17 @@ def known_rows(index: Trie, ids: Any, what: str, *, error: type[HedgerowError] =
 
 
 def check_known(rows: np.ndarray, wanted: pa.Array, what: str, error: type[HedgerowError], hint: str = "") -> None:
-    """Checks that every id was found.
+    """Check that every id was found.
+
+    Args:
+        rows: [R] the row of each id, or -1 if it was not found.
+        wanted: [R] the ids.
+        what: the name of the argument in the message.
+        error: the exception to raise.
+        hint: a sentence to append to the message.
 
     Raises:
-        error: naming the first id that was not.
+        error: an id was not found. The message names the first one.
     """
     unknown = rows < 0
     if unknown.any():
@@ -118,9 +139,13 @@ def check_known(rows: np.ndarray, wanted: pa.Array, what: str, error: type[Hedge
 
 
 def scan_rows(index: Trie, wanted: pa.Array) -> np.ndarray:
-    """Row [R] int64 of each of the distinct ids `wanted`, or -1: one pass over the index's ids, nothing sorted.
+    """Row [R] int64 of each of the distinct ids `wanted` [R], or -1, in one pass over the ids of the index.
 
-    For bulk changes, where the sort of `lookup_of` would cost more than it saves. `wanted` comes from `as_ids`.
+    Bulk changes use it, because `lookup_of` would sort all ids first.
+
+    Args:
+        index: the index.
+        wanted: the result of `as_ids`.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -141,7 +166,7 @@ def scan_rows(index: Trie, wanted: pa.Array) -> np.ndarray:
 
 
 def row_of_id(index: Trie, item_id: Any) -> int | None:
-    """Row of one item, or None where there is no such item; text is converted to the type of the ids."""
+    """The row of one item, or None if no item has the id. Text is converted to the type of the ids."""
     from hedgerow.catalog.columns import rows_equal
 
     rows = rows_equal(index.item_ids, item_id)
@@ -149,21 +174,26 @@ def row_of_id(index: Trie, item_id: Any) -> int | None:
 
 
 def leaves_of(index: Trie, rows: np.ndarray) -> np.ndarray:
-    """Leaf [R] of each of `rows` [R] of the index."""
-    return owners(index.leaf_start, index.leaf_forks, rows)
+    """Leaf [R] of each of `rows` [R] of an index."""
+    return parents_of(index.leaf_start, index.leaf_forks, rows)
 
 
 def attribute_column(index: Trie, name: str, what: str) -> pa.ChunkedArray:
-    """The attribute of that name.
+    """The column of an attribute.
+
+    Args:
+        index: the index.
+        name: the attribute.
+        what: the argument that names it, for the message.
 
     Raises:
-        ConstraintError: there is none; the message lists the attributes.
+        ConstraintError: there is no such attribute. The message lists the attributes.
     """
     names = index.attributes.column_names
     if name not in names:
-        pair = f" A direction goes with an attribute: ({(names or ['price'])[0]!r}, 'ascending')."
+        hint = f" A direction goes with an attribute: ({(names or ['price'])[0]!r}, 'ascending')."
         raise ConstraintError(
             f"{what}: there is no attribute {name!r}; the attributes are {', '.join(names) or 'none'}."
-            + pair * (name in ("asc", "desc", "ascending", "descending"))
+            + hint * (name in ("asc", "desc", "ascending", "descending"))
         )
     return index.attributes.column(name)

@@ -1,8 +1,8 @@
-"""Changing an index without building it again: items come in, go, or move, and the sorted rest is copied.
+"""Change an index without building it again: items are added, removed or moved, and the sorted rest is copied.
 
-The new items are built as a trie of their own. Walking it down beside the old one tells where each of its nodes
-belongs; going up from the items that leave tells which nodes are left empty. Then every level is spliced in one pass.
-The outcome has the arrays, bit for bit, of `build_trie` of the resulting catalog.
+The added items are built as a trie of their own. A walk from its root, in parallel with the old trie, finds where each
+of its nodes belongs. A walk up from the removed items finds the nodes that become empty. Then every level is spliced in
+one pass. The result has exactly the arrays of `build_trie` for the resulting catalog.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from hedgerow.index.edit import (
     NONE,
     ROOT,
     Edit,
-    Placed,
+    Placement,
     edits_of,
     in_sorted,
     new_children,
     place_items,
     place_nodes,
 )
-from hedgerow.index.fanout import as_forks, as_start, is_forked, owners
+from hedgerow.index.fanout import as_forks, as_start, is_forked, parents_of
 from hedgerow.index.level import Level
-from hedgerow.index.lookup import as_ids, check_known, scan_rows
+from hedgerow.index.lookup import as_ids, check_is_list, check_known, scan_rows
 from hedgerow.index.trie import Trie
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 def merge_trie(
     index: Trie, added: Catalog | None = None, removed: Any = (), *, dense_levels: DenseLevels = "auto"
 ) -> Trie:
-    """The trie of `index` without the items removed and with those added: see `hedgerow.merge`."""
+    """Build the trie of `index` with items added and removed. `hedgerow.merge` documents the arguments and errors."""
     if not isinstance(index, Trie):
         raise ArgumentError(f"merge takes a TrieIndex; got {type(index).__name__}.")
     rows = rows_to_remove(index, removed)
@@ -57,7 +57,7 @@ def merge_trie(
 
 
 def filter_trie(index: Trie, mask: Any, *, dense_levels: DenseLevels = "auto") -> Trie:
-    """The trie of the items where `mask` is true: see `hedgerow.TrieIndex.filter`."""
+    """Build the trie of the items where `mask` is true. `hedgerow.TrieIndex.filter` documents arguments and errors."""
     keep = np.asarray(mask)
     if keep.dtype != bool or keep.shape != (index.num_items,):
         raise ArgumentError(f"the mask must be bool [{index.num_items}]; got {keep.dtype} {list(keep.shape)}.")
@@ -65,11 +65,13 @@ def filter_trie(index: Trie, mask: Any, *, dense_levels: DenseLevels = "auto") -
 
 
 def rows_to_remove(index: Trie, ids: Any) -> np.ndarray:
-    """Rows of the items with these ids, each once.
+    """Row [R] int64 of each distinct id of `ids`.
 
     Raises:
-        CatalogError: an id is not in the index.
+        ArgumentError: `ids` is not a list of ids.
+        CatalogError: an id is not in the index, or not of the type of its ids.
     """
+    check_is_list(ids, "item ids to remove", ArgumentError)
     wanted = as_ids(index, ids, "item ids to remove", error=CatalogError).unique()
     rows = scan_rows(index, wanted)
     check_known(rows, wanted, "item ids to remove", CatalogError)
@@ -77,30 +79,35 @@ def rows_to_remove(index: Trie, ids: Any) -> np.ndarray:
 
 
 def present_rows(index: Trie, added: Catalog) -> np.ndarray:
-    """Row [n] of the item with the id of each item of `added`, which is `fitted`, or -1."""
+    """For each item of `added`, the row of the item of `index` with the same id, or -1. `added` must be `fitted`."""
     if not index.num_items:
         return np.full(len(added), -1)
     return scan_rows(index, as_ids(index, added.item_ids, "item ids", error=CatalogError))
 
 
 def fitted(index: Trie, added: Catalog) -> Catalog:
-    """Returns `added` with the codebooks of `index`, and ids and attributes of its types.
+    """Convert added items to the codebook sizes of `index`, and to the types of its ids and attributes.
 
     Raises:
-        CatalogError: it cannot be.
+        ArgumentError: `added` is not a catalog.
+        CatalogError: the items do not fit the index.
     """
     if not isinstance(added, Catalog):
-        raise ArgumentError(f"items are added as a Catalog; got {type(added).__name__}.")
+        raise ArgumentError(f"expected the items to add as a Catalog; got {type(added).__name__}.")
     if not added.has_item_ids:
-        raise CatalogError("items that are added need ids: give the catalog item_ids.")
+        raise CatalogError("the items to add need ids. Pass item_ids= to the Catalog.")
     if added.ragged and not index.ragged:
         raise CatalogError(
-            "the items added have ragged SIDs, and those of the index have one length; build a new index."
+            "the items to add have ragged SIDs, but all SIDs of the index have the same length. Build a new index with "
+            "ragged=True."
         )
     if index.ragged:
         return _fitted_ragged(index, added)
     if added.num_levels != index.num_levels:
-        raise CatalogError(f"the index has SIDs of {index.num_levels} codes; those added have {added.num_levels}.")
+        raise CatalogError(
+            f"the SIDs of the index have {index.num_levels} codes, but those of the items to add have "
+            f"{added.num_levels}."
+        )
     for level, (size, codes) in enumerate(zip(index.codebook_sizes, added.sids.T, strict=True)):
         if codes.max(initial=0) >= size:
             row = int(np.argmax(codes >= size))
@@ -113,16 +120,17 @@ def fitted(index: Trie, added: Catalog) -> Catalog:
 
 
 def _fitted_ragged(index: Trie, added: Catalog) -> Catalog:
-    """Returns `added`, whose longest SID may be shorter, with the ends of `index`."""
+    """Convert added items to the number of levels and the end codes of a ragged index."""
     if added.num_levels > index.num_levels:
         raise CatalogError(
-            f"the index has SIDs of up to {index.num_levels} codes; those added have up to {added.num_levels}."
+            f"the SIDs of the index have up to {index.num_levels} codes, but those of the items to add have up to "
+            f"{added.num_levels}."
         )
-    ends = ((size, end is not None) for size, end in zip(index.codebook_sizes, index.end_codes, strict=True))
+    levels = zip(index.codebook_sizes, index.end_codes, strict=True)
     ids, columns = _typed(index, added)
     return Catalog(
         without_ends(added.sids.astype(np.int64), added.end_codes),
-        codebook_sizes=[size - has_end for size, has_end in ends],
+        codebook_sizes=[size - (end is not None) for size, end in levels],
         item_ids=ids,
         attributes=columns,
         ragged=True,
@@ -130,7 +138,7 @@ def _fitted_ragged(index: Trie, added: Catalog) -> Catalog:
 
 
 def _typed(index: Trie, added: Catalog) -> tuple[Any, Any]:
-    """Returns ids and attributes as the index has them."""
+    """The ids and attributes of `added`, in the types of the index."""
     from hedgerow.catalog.columns import as_type
 
     ids, columns = added.item_ids, added.attributes
@@ -139,32 +147,42 @@ def _typed(index: Trie, added: Catalog) -> tuple[Any, Any]:
     schema = index.items_table.schema
     names = [name for name in schema.names if name != ITEM_ID]
     if sorted(columns.column_names) != sorted(names):
-        raise CatalogError(f"the index has the attributes {names}; the items added have {columns.column_names}.")
+        raise CatalogError(
+            f"the index has the attributes {names}, but the items to add have {columns.column_names}. Pass the same "
+            "attributes."
+        )
     typed = {name: as_type(columns.column(name), schema.field(name)) for name in names}
     field = schema.field(ITEM_ID)
     if str(ids.type).startswith(("int", "uint")) != str(field.type).startswith(("int", "uint")):
-        raise CatalogError(f"item ids are {field.type} in the index; those added are {ids.type}.")
+        raise CatalogError(
+            f"the item ids of the index are {field.type}, but those of the items to add are {ids.type}. Pass ids of "
+            "one type."
+        )
     return as_type(ids, field), typed or None
 
 
 def splice_index(index: Trie, added: Catalog | None, gone_rows: np.ndarray, *, dense_levels: DenseLevels) -> Trie:
-    """Returns `index` without the items in the rows `gone_rows` [G], rising, and with those of `added`.
+    """Build the trie of an index with items removed and added.
 
-    `added` is `fitted`, and an id of it is in `index` only where the row is gone.
+    Args:
+        index: the index.
+        added: the items to add, `fitted`. An id of an added item is in the index only in a removed row.
+        gone_rows: int64, ascending: the rows of the items to remove.
+        dense_levels: as for `hedgerow.build_index`.
     """
     is_dense = dense_rule(dense_levels, index.num_levels)
     if index.num_items == 0:
         return index if added is None else build_trie(added, dense_levels=dense_levels)
     new = None if added is None else build_trie(added, dense_levels=())
-    placed = [] if new is None else place_nodes(index, new)
-    items = Edit(NONE if new is None else place_items(index, new, placed[-1]), gone_rows)
-    change = _Change(index, new, placed, edits_of(index, placed, items))
+    placements = [] if new is None else place_nodes(index, new)
+    items = Edit(NONE if new is None else place_items(index, new, placements[-1]), gone_rows)
+    change = _Change(index, new, placements, edits_of(index, placements, items))
 
-    def splice_level(at: int) -> Level:
-        level = change.level(at)
-        return with_bitmap(level, at) if is_dense(at, level) else level
+    def splice_level(number: int) -> Level:
+        level = change.level(number)
+        return with_bitmap(level, number) if is_dense(number, level) else level
 
-    # Numba's passes let go of the interpreter, so that levels are spliced side by side.
+    # Numba's passes release the GIL, so levels are spliced in parallel.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         levels = tuple(pool.map(splice_level, range(index.num_levels)))
     return Trie(levels, *change.fan(index.num_levels)[:2], _items_loader(index, new, items))
@@ -172,76 +190,85 @@ def splice_index(index: Trie, added: Catalog | None, gone_rows: np.ndarray, *, d
 
 @dataclass(frozen=True)
 class _Change:
-    """An index, the index of what is added, and where all goes; level L stands for the items under the leaves."""
+    """A change of an index: its levels before and after. Level number L stands for the items of the leaves.
+
+    Attributes:
+        index: the old index.
+        new: the trie of the added items; None if there are none.
+        placements: the placement of the nodes of `new`, per level.
+        edits: the edit of every level, and of the items last.
+    """
 
     index: Trie
     new: Trie | None
-    placed: Sequence[Placed]
+    placements: Sequence[Placement]
     edits: Sequence[Edit]
 
-    def level(self, at: int) -> Level:
-        """Returns level number `at` as it will be, without a bitmap."""
-        old, edit = self.index.levels[at], self.edits[at]
-        codes = old.codes[:0] if self.new is None else self.new.levels[at].codes[self.placed[at].is_new]
-        child_start, forks, max_branch = self.fan(at)
-        codes = splice_array(old.codes, edit.at, codes, edit.gone)
+    def level(self, number: int) -> Level:
+        """The new level, without a bitmap."""
+        old, edit = self.index.levels[number], self.edits[number]
+        codes = old.codes[:0] if self.new is None else self.new.levels[number].codes[self.placements[number].is_new]
+        child_start, forks, max_branch = self.fan(number)
+        codes = splice_array(old.codes, edit.inserted, codes, edit.removed)
         return Level(codes, child_start, forks, None, old.codebook_size, max_branch, old.end)
 
-    def fan(self, at: int) -> tuple[np.ndarray | None, np.ndarray | None, int]:
-        """Returns what `fan_out` would give of level number `at`."""
-        adopted, counts = NONE, NONE
+    def fan(self, number: int) -> tuple[np.ndarray | None, np.ndarray | None, int]:
+        """The fan-out of the new level, as `fanout.fan_out` makes it."""
+        adopters, counts = NONE, NONE
         if self.new is not None:
-            of = _fan_of(self.new, at).owners()
-            is_new = self.placed[at].is_new if at < self.index.num_levels else np.ones(len(of), bool)
-            adopted, counts = new_children(of, is_new, self.placed[at - 1] if at else ROOT)
-        parents = self.edits[at - 1] if at else NO_EDIT
-        return _splice_fan(_fan_of(self.index, at), parents, self.edits[at], adopted, counts)
+            parent = _fan_of(self.new, number).parent_of_each()
+            is_last = number == self.index.num_levels
+            is_new = np.ones(len(parent), bool) if is_last else self.placements[number].is_new
+            adopters, counts = new_children(parent, is_new, self.placements[number - 1] if number else ROOT)
+        parents = self.edits[number - 1] if number else NO_EDIT
+        return _splice_fan(_fan_of(self.index, number), parents, self.edits[number], adopters, counts)
 
 
 @dataclass(frozen=True)
 class _Fan:
-    """How the children of a level, or the items of the leaves, belong to their parents: see `fanout`."""
+    """The fan-out of a level, or from leaves to items: see `fanout`."""
 
     start: np.ndarray | None
     forks: np.ndarray | None
     parents: int
     children: int
 
-    def owners(self) -> np.ndarray:
-        return owners(self.start, self.forks, np.arange(self.children))
+    def parent_of_each(self) -> np.ndarray:
+        return parents_of(self.start, self.forks, np.arange(self.children))
 
 
-def _fan_of(index: Trie, at: int) -> _Fan:
-    if at == index.num_levels:
+def _fan_of(index: Trie, number: int) -> _Fan:
+    if number == index.num_levels:
         return _Fan(index.leaf_start, index.leaf_forks, index.num_sids, index.num_items)
-    level = index.levels[at]
+    level = index.levels[number]
     return _Fan(level.child_start, level.forks, level.num_parents, level.num_nodes)
 
 
-def splice_array(old: np.ndarray, at: np.ndarray, new: np.ndarray, gone: np.ndarray) -> np.ndarray:
-    """Returns `splice`, which Numba compiles, or `old` where nothing changes."""
-    if not len(at) and not len(gone):
+def splice_array(old: np.ndarray, inserted: np.ndarray, new: np.ndarray, removed: np.ndarray) -> np.ndarray:
+    """Call `splice.splice`, or return `old` if nothing changes. Numba is imported only if it is needed."""
+    if not len(inserted) and not len(removed):
         return old
     from hedgerow.index.splice import splice
 
-    return splice(old, at, new, gone)
+    return splice(old, inserted, new, removed)
 
 
 def _splice_fan(
-    fan: _Fan, parents: Edit, children: Edit, adopted: np.ndarray, counts: np.ndarray
+    fan: _Fan, parents: Edit, children: Edit, adopters: np.ndarray, counts: np.ndarray
 ) -> tuple[np.ndarray | None, np.ndarray | None, int]:
-    """Returns what `fan_out` gives of a level once it is changed.
+    """The fan-out of a level after a change, as `fanout.fan_out` makes it.
 
     Args:
-        fan: the level as it was.
-        parents, children: what happens to its parents, and to its nodes.
-        adopted: [A] the old parent of each new node that has one.
-        counts: [I] how many children each new parent has.
+        fan: the fan-out before the change.
+        parents: the edit of the parents.
+        children: the edit of the nodes of the level.
+        adopters: the old parent of each new node that has one, ascending.
+        counts: the number of children of each new parent.
     """
     from hedgerow.index.splice import splice_start
 
-    bereft = owners(fan.start, fan.forks, children.gone)
-    changed, deltas = _net(adopted, bereft[~in_sorted(bereft, parents.gone)])
+    losers = parents_of(fan.start, fan.forks, children.removed)
+    changed, deltas = _net_changes(adopters, losers[~in_sorted(losers, parents.removed)])
     num_parents, num_children = fan.parents + parents.growth, fan.children + children.growth
     if num_children == num_parents:
         return None, None, min(1, num_children)
@@ -251,49 +278,50 @@ def _splice_fan(
         heads = np.flatnonzero(np.diff(forks, prepend=-1))
         return None, forks, int(np.diff(heads, append=len(forks)).max()) + 1
     start = as_start(fan.start, fan.forks, fan.parents)
-    start, largest = splice_start(start, parents.at, counts, parents.gone, changed, deltas)
+    start, largest = splice_start(start, parents.inserted, counts, parents.removed, changed, deltas)
     return None if forked else start, as_forks(start, None) if forked else None, largest
 
 
-def _net(more: np.ndarray, fewer: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the distinct values, rising, of two arrays, and how much oftener each is in the first."""
-    values, which = np.unique(np.concatenate((more, fewer)), return_inverse=True)
+def _net_changes(more: np.ndarray, fewer: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct values of two arrays, ascending, and how many times more often each occurs in the first."""
+    values, inverse = np.unique(np.concatenate((more, fewer)), return_inverse=True)
     signs = np.repeat([1, -1], [len(more), len(fewer)])
-    return values.astype(np.int64), np.bincount(which, signs, len(values)).astype(np.int64)
+    return values.astype(np.int64), np.bincount(inverse, signs, len(values)).astype(np.int64)
 
 
 def _splice_forks(
     forks: np.ndarray | None, parents: Edit, changed: np.ndarray, deltas: np.ndarray, counts: np.ndarray
 ) -> np.ndarray:
-    """Returns the forks after parents came, went and changed; see `splice_start` for the arguments."""
+    """Update forks after a change of the parents. The arguments are those of `splice.splice_start`."""
     forks = as_forks(None, forks).astype(np.int64)
-    stays = ~in_sorted(forks, parents.gone)
+    keep = ~in_sorted(forks, parents.removed)
     less = deltas < 0
     first, drop = np.searchsorted(forks, changed[less]), -deltas[less]
-    stays[np.repeat(first - np.cumsum(drop) + drop, drop) + np.arange(drop.sum())] = False
+    keep[np.repeat(first - np.cumsum(drop) + drop, drop) + np.arange(drop.sum())] = False
     more = np.repeat(changed[~less], deltas[~less])
     of_new = np.repeat(parents.placed(), counts - 1)
-    forks = np.concatenate((parents.moved(np.concatenate((forks[stays], more))), of_new)).astype(np.int32)
+    forks = np.concatenate((parents.moved(np.concatenate((forks[keep], more))), of_new)).astype(np.int32)
     forks.sort(kind="stable")
     return forks
 
 
 def _items_loader(index: Trie, new: Trie | None, items: Edit) -> Callable[[], pa.Table]:
-    """Returns what makes the table of items, when it is wanted; it holds no trie but that of a subset's."""
+    """The function that makes the items table on first use. It keeps a trie in memory only for a subset."""
     if new is None:
-        return partial(_items_left, index, items.gone)
+        return partial(_items_left, index, items.removed)
     return partial(_items_merged, index.items_table, new._load_items, items)
 
 
-def _items_left(index: Trie, gone: np.ndarray) -> pa.Table:
-    stays = np.ones(index.num_items, bool)
-    stays[gone] = False
-    return index.items_table.take(np.flatnonzero(stays))
+def _items_left(index: Trie, removed: np.ndarray) -> pa.Table:
+    keep = np.ones(index.num_items, bool)
+    keep[removed] = False
+    return index.items_table.take(np.flatnonzero(keep))
 
 
 def _items_merged(old: pa.Table, load_new: Callable[[], pa.Table], items: Edit) -> pa.Table:
     import pyarrow as pa
 
     new = load_new().cast(old.schema)
-    order = splice_array(np.arange(old.num_rows), items.at, old.num_rows + np.arange(new.num_rows), items.gone)
+    rows = np.arange(old.num_rows)
+    order = splice_array(rows, items.inserted, old.num_rows + np.arange(new.num_rows), items.removed)
     return pa.concat_tables([old, new]).combine_chunks().take(order)

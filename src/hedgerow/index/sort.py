@@ -1,4 +1,4 @@
-"""Sorting SIDs: rows into lexicographic order, in a few linear passes and sorts of 64-bit keys."""
+"""Sort SIDs: rows in lexicographic order, with a few linear passes and sorts of 64-bit keys."""
 
 from __future__ import annotations
 
@@ -9,76 +9,89 @@ import numpy as np
 from hedgerow.catalog.catalog import Catalog
 
 KEY_BITS = 64
-# Rows gathered at a time: a block of them stays in the cache while it is transposed.
+# Rows gathered at a time, so that a block stays in the cache while it is transposed.
 BLOCK = 2**15
 
 
 def sorted_rows(catalog: Catalog) -> np.ndarray:
-    """Returns the rows [N] of the catalog in lexicographic order of their SIDs; equal SIDs in any order.
+    """The rows [N] of a catalog in the lexicographic order of their SIDs. The order of equal SIDs is undefined.
 
-    A key holds as many leading bits of the SID as fit above the row's number, so that sorting plain values, which is
-    several times faster than sorting by index, gives the order. Only rows that tie in those bits are sorted on, by
-    their group and the bits that follow. Random SIDs are apart after one pass, however deep they are.
+    A key holds as many leading bits of the SID as fit above the row number. Sorting such keys gives the order, and is
+    several times faster than sorting by index. Only rows with equal keys are sorted further, by their group and the
+    following bits. Random SIDs are distinct after one pass, whatever their length.
     """
-    widths = [(size - 1).bit_length() for size in catalog.codebook_sizes]
+    widths = _widths(catalog.codebook_sizes)
     order = np.arange(catalog.num_items)
     places, groups, done = np.arange(catalog.num_items), None, 0
     while len(places) and done < sum(widths):
-        below = (len(places) - 1).bit_length()
-        above = 0 if groups is None else int(groups[-1]).bit_length()
-        end = min(sum(widths), done + KEY_BITS - above - below)
+        row_bits = (len(places) - 1).bit_length()
+        group_bits = 0 if groups is None else int(groups[-1]).bit_length()
+        stop = min(sum(widths), done + KEY_BITS - group_bits - row_bits)
         rows = None if groups is None else order[places]
-        keys = _bits(catalog.sids, widths, rows, done, end)
+        keys = _bits(catalog.sids, widths, rows, done, stop)
         if groups is not None:
-            keys |= groups << np.uint64(end - done)
-        keys <<= np.uint64(below)
+            keys |= groups << np.uint64(stop - done)
+        keys <<= np.uint64(row_bits)
         keys |= np.arange(len(places), dtype=np.uint64)
         keys.sort()
-        local = (keys & np.uint64((1 << below) - 1)).astype(np.int64)
+        local = (keys & np.uint64((1 << row_bits) - 1)).astype(np.int64)
         order[places] = local if rows is None else rows[local]
-        keys >>= np.uint64(below)
+        keys >>= np.uint64(row_bits)
         ties = keys[1:] == keys[:-1]
-        tied = touched(ties, len(places))
+        tied = tied_rows(ties, len(places))
         groups = np.cumsum(np.concatenate(([False], ~ties)), dtype=np.uint64)[tied]
-        # Numbered anew, so that few groups take few bits.
+        # Renumbered, so that few groups take few bits.
         groups = np.cumsum(np.diff(groups, prepend=groups[:1]) > 0, dtype=np.uint64)
-        places, done = places[tied], end
+        places, done = places[tied], stop
     return order
 
 
 def leading_bits(sids: np.ndarray, codebook_sizes: Sequence[int]) -> np.ndarray:
-    """Returns the leading bits of each SID [N], 64 or all of them, as uint64: equal or rising where SIDs rise."""
-    widths = [(size - 1).bit_length() for size in codebook_sizes]
+    """The leading bits of each SID [N], 64 or all of them, as uint64. Their order is the order of the SIDs."""
+    widths = _widths(codebook_sizes)
     return _bits(sids, widths, None, 0, min(KEY_BITS, sum(widths)))
 
 
 def sorted_columns(catalog: Catalog, order: np.ndarray) -> np.ndarray:
-    """Returns the SIDs in the order of `order`, a level a row: [L, N]."""
+    """The SIDs in the order `order`, transposed: [L, N]."""
     columns = np.empty((catalog.num_levels, len(order)), catalog.sids.dtype)
-    for first in range(0, len(order), BLOCK):
-        columns[:, first : first + BLOCK] = catalog.sids.take(order[first : first + BLOCK], axis=0).T
+    for begin in range(0, len(order), BLOCK):
+        columns[:, begin : begin + BLOCK] = catalog.sids.take(order[begin : begin + BLOCK], axis=0).T
     return columns
 
 
-def touched(ties: np.ndarray, rows: int) -> np.ndarray:
-    """Returns bool [rows]: whether a row ties with a neighbour, where ties[i] says that rows i and i + 1 do."""
-    neighbours = np.zeros(rows, bool)
-    neighbours[1:] = ties
-    neighbours[:-1] |= ties
-    return neighbours
+def tied_rows(ties: np.ndarray, rows: int) -> np.ndarray:
+    """Whether each row ties with a neighbour: bool [rows]. `ties[i]` is whether rows i and i + 1 tie."""
+    tied = np.zeros(rows, bool)
+    tied[1:] = ties
+    tied[:-1] |= ties
+    return tied
+
+
+def _widths(codebook_sizes: Sequence[int]) -> list[int]:
+    """The number of bits of a code, per level."""
+    return [(size - 1).bit_length() for size in codebook_sizes]
 
 
 def _bits(sids: np.ndarray, widths: list[int], rows: np.ndarray | None, begin: int, end: int) -> np.ndarray:
-    """Returns, as uint64, bits `begin` to `end` of the SIDs of `rows` (None: of all), each read as one bit string."""
+    """Bits `begin` to `end` of each SID, read as one bit string, as uint64.
+
+    Args:
+        sids: [N, L].
+        widths: the number of bits of a code, per level.
+        rows: the rows to read. Default: all.
+        begin: the first bit.
+        end: the bit after the last one.
+    """
     value = np.zeros(len(sids) if rows is None else len(rows), np.uint64)
-    first = 0
-    for at, width in enumerate(widths):
-        last = first + width
-        low, high = max(first, begin), min(last, end)
+    start = 0
+    for level, width in enumerate(widths):
+        stop = start + width
+        low, high = max(start, begin), min(stop, end)
         if low < high:
-            codes = (sids[:, at] if rows is None else sids[rows, at]) >> (last - high)
+            codes = (sids[:, level] if rows is None else sids[rows, level]) >> (stop - high)
             codes &= (1 << (high - low)) - 1
             value <<= np.uint64(high - low)
             value |= codes
-        first = last
+        start = stop
     return value

@@ -1,4 +1,4 @@
-"""Rows spilled to files, part by part, and what is done to parts of rows."""
+"""Rows spilled to files in parts, and operations on such parts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 
 class Spill:
-    """Tables divided among parts on disk; used as a context while rows are added."""
+    """Tables divided among parts on disk. Use it as a context manager while adding rows.
+
+    Args:
+        folder: the folder for the files of the parts.
+        parts: the number of parts.
+    """
 
     def __init__(self, folder: Path, parts: int) -> None:
         self.paths = [folder / f"part-{part}" for part in range(parts)]
@@ -33,19 +38,19 @@ class Spill:
         self.stack.close()
 
     def add(self, table: pa.Table, part_of: np.ndarray) -> None:
-        """Adds the rows of `table`, row i to part `part_of[i]`."""
+        """Add the rows of `table`, row i to part `part_of[i]`."""
         import pyarrow as pa
 
         order = np.argsort(part_of, kind="stable")
         ordered = table.take(order)
-        ends = np.searchsorted(part_of[order], np.arange(len(self.paths) + 1))
-        for part in np.flatnonzero(np.diff(ends)).tolist():
+        start = np.searchsorted(part_of[order], np.arange(len(self.paths) + 1))
+        for part in np.flatnonzero(np.diff(start)).tolist():
             if part not in self.writers:
                 self.writers[part] = self.stack.enter_context(pa.ipc.new_file(self.paths[part], table.schema))
-            self.writers[part].write_table(ordered.slice(ends[part], ends[part + 1] - ends[part]))
+            self.writers[part].write_table(ordered.slice(start[part], start[part + 1] - start[part]))
 
     def parts(self) -> Iterator[pa.Table]:
-        """The parts that have rows, in order; each is removed once the next is asked for."""
+        """Iterate over the parts that have rows, in order. Each file is removed after its part has been consumed."""
         import pyarrow as pa
 
         for part in sorted(self.writers):
@@ -55,15 +60,21 @@ class Spill:
 
 
 def sample_evenly(ordered: np.ndarray, parts: int) -> np.ndarray:
-    """Returns the values of `ordered` that divide it into `parts` of one length: parts - 1 of them."""
+    """The parts - 1 values of `ordered` that divide it into `parts` of equal length."""
     return ordered[np.arange(1, parts) * len(ordered) // parts]
 
 
 def check_distinct(path: Path, column: str, scratch: Path, part_rows: int) -> None:
-    """Makes sure that no two values of a column of a Parquet file are equal, a part of them in memory at a time.
+    """Check that the values of a column of a Parquet file are distinct, with one part of them in memory at a time.
+
+    Args:
+        path: the Parquet file.
+        column: the column.
+        scratch: a folder for temporary files.
+        part_rows: the number of rows per part, on average.
 
     Raises:
-        CatalogError: naming a value that is there twice.
+        CatalogError: a value appears twice. The message names it.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -78,11 +89,11 @@ def check_distinct(path: Path, column: str, scratch: Path, part_rows: int) -> No
     for part in spill.parts():
         values = as_column(part.column(0), column)
         if (repeated := repeated_rows(values)) is not None:
-            raise CatalogError(f"item id {values[repeated[0]].as_py()!r} names two items; item ids must be distinct.")
+            raise CatalogError(f"item id {values[repeated[0]].as_py()!r} appears twice; item ids must be distinct.")
 
 
 def _scattered(values: pa.Array, parts: int) -> np.ndarray:
-    """Returns a part for each value, the same for equal ones."""
+    """Assign a part to each value; equal values get the same part."""
     import pyarrow as pa
 
     if pa.types.is_integer(values.type):

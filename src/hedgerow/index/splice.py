@@ -1,4 +1,4 @@
-"""Splicing sorted arrays: one pass that copies what stays, leaves out what goes, and puts in what is new."""
+"""Splice sorted arrays in one pass that copies kept entries, skips removed ones and inserts new ones."""
 
 # pyright: reportCallIssue=false
 
@@ -7,52 +7,52 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-# Bits of a filter for each value in it: one other value in 64 passes.
+# Bits of the filter per value. One of 64 other values passes.
 FILTER_BITS = 64
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
 @njit(inline="always")
-def _copy(to, of):
-    # Over slices from 0 on, which the compiler makes a copy of blocks of.
-    for place in range(len(of)):
-        to[place] = of[place]
+def _copy(target, source):
+    # Both are slices that start at 0, so that the compiler makes this a block copy.
+    for position in range(len(source)):
+        target[position] = source[position]
 
 
 @njit(nogil=True, cache=True)
-def _splice(old, at, new, gone, out):
-    read, write, g = 0, 0, 0
-    for a in range(len(at) + 1):
-        stop = at[a] if a < len(at) else len(old)
+def _splice(old, inserted, new, removed, out):
+    read, write, r = 0, 0, 0
+    for i in range(len(inserted) + 1):
+        stop = inserted[i] if i < len(inserted) else len(old)
         while True:
-            skips = g < len(gone) and gone[g] < stop
-            end = gone[g] if skips else stop
+            skips = r < len(removed) and removed[r] < stop
+            end = removed[r] if skips else stop
             _copy(out[write : write + end - read], old[read:end])
             write += end - read
             read = end
             if not skips:
                 break
             read += 1
-            g += 1
-        if a < len(at):
-            out[write] = new[a]
+            r += 1
+        if i < len(inserted):
+            out[write] = new[i]
             write += 1
 
 
 @njit(nogil=True, cache=True)
-def _splice_start(start, at, counts, gone, changed, deltas, out):
-    total, largest, write, a, g, c = 0, 0, 0, 0, 0, 0
+def _splice_start(start, inserted, counts, removed, changed, deltas, out):
+    total, largest, write, i, r, c = 0, 0, 0, 0, 0, 0
     for parent in range(len(start)):
-        while a < len(at) and at[a] == parent:
+        while i < len(inserted) and inserted[i] == parent:
             out[write] = total
-            total += counts[a]
-            largest = max(largest, counts[a])
+            total += counts[i]
+            largest = max(largest, counts[i])
             write += 1
-            a += 1
+            i += 1
         if parent == len(start) - 1:
             break
-        if g < len(gone) and gone[g] == parent:
-            g += 1
+        if r < len(removed) and removed[r] == parent:
+            r += 1
             continue
         out[write] = total
         count = np.int64(start[parent + 1] - start[parent])
@@ -67,9 +67,9 @@ def _splice_start(start, at, counts, gone, changed, deltas, out):
 
 
 @njit(nogil=True, cache=True)
-def _lower_bounds(codes, first, end, wanted, out):
+def _lower_bounds(codes, start, stop, wanted, out):
     for row in range(len(wanted)):
-        low, high = np.int64(first[row]), np.int64(end[row])
+        low, high = np.int64(start[row]), np.int64(stop[row])
         while low < high:
             middle = (low + high) // 2
             if codes[middle] < wanted[row]:
@@ -89,63 +89,91 @@ def _passing_rows(values, bits, shift, out):
     return passed
 
 
-def splice(old: np.ndarray, at: np.ndarray, new: np.ndarray, gone: np.ndarray) -> np.ndarray:
-    """Returns `old` [E] without the entries numbered `gone`, and with new[i] before the entry that was number at[i].
+def splice(old: np.ndarray, inserted: np.ndarray, new: np.ndarray, removed: np.ndarray) -> np.ndarray:
+    """Insert entries into an array and remove entries from it.
 
     Args:
         old: [E].
-        at: [I] int64, rising or equal, 0 to E.
-        new: [I], of the type of `old`.
-        gone: [G] int64, rising.
+        inserted: [new entries] int64, ascending, may repeat: the old entry before which each new entry goes, 0 to E.
+        new: [new entries], of the dtype of `old`.
+        removed: [removed entries] int64, ascending: the old entries to remove.
+
+    Returns:
+        [E + new entries - removed entries].
     """
-    out = np.empty(len(old) + len(at) - len(gone), old.dtype)
-    _splice(old, at, new, gone, out)
+    out = np.empty(len(old) + len(inserted) - len(removed), old.dtype)
+    _splice(old, inserted, new, removed, out)
     return out
 
 
 def splice_start(
-    start: np.ndarray, at: np.ndarray, counts: np.ndarray, gone: np.ndarray, changed: np.ndarray, deltas: np.ndarray
+    start: np.ndarray,
+    inserted: np.ndarray,
+    counts: np.ndarray,
+    removed: np.ndarray,
+    changed: np.ndarray,
+    deltas: np.ndarray,
 ) -> tuple[np.ndarray, int]:
-    """Returns row pointers [P + I - G + 1] int32 after parents came, went and changed, and their largest step.
+    """Update row pointers after parents were inserted and removed, and the numbers of their children changed.
 
     Args:
         start: [P + 1] int32.
-        at: [I] int64, as for `splice`: where parents come in.
-        counts: [I] int64, how many children each of them has.
-        gone: [G] int64, rising: the parents that go, with all of their children.
-        changed: [X] int64, rising: the parents that stay, and have more or fewer children than before.
-        deltas: [X] int64, how many more.
+        inserted: [new parents] int64, as for `splice`.
+        counts: [new parents] int64, the number of children of each new parent.
+        removed: [removed parents] int64, ascending: the parents that are removed with all of their children.
+        changed: [changed parents] int64, ascending: the kept parents whose number of children changes.
+        deltas: [changed parents] int64, the change of that number.
+
+    Returns:
+        The row pointers, int32, of P + new parents - removed parents + 1 entries; and the largest number of children
+        of one parent.
     """
-    out = np.empty(len(start) + len(at) - len(gone), np.int32)
-    return out, int(_splice_start(start, at, counts, gone, changed, deltas, out))
+    out = np.empty(len(start) + len(inserted) - len(removed), np.int32)
+    return out, int(_splice_start(start, inserted, counts, removed, changed, deltas, out))
 
 
-def lower_bounds(codes: np.ndarray, first: np.ndarray, end: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Returns, for each of `wanted` [R], the first node from `first` [R] on, and before `end` [R], whose code is not
-    below it, as int64; `end` where there is none. Codes [E] rise from `first` to `end`.
+def lower_bounds(codes: np.ndarray, start: np.ndarray, stop: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Find the first node in each span whose code is at least the wanted code.
+
+    Args:
+        codes: [E], ascending within each span.
+        start: [R] the first node of each span.
+        stop: [R] the node after each span.
+        wanted: [R] the codes to find.
+
+    Returns:
+        [R] int64; `stop` if all codes of the span are smaller.
     """
     out = np.empty(len(wanted), np.int64)
-    _lower_bounds(codes, first, end, wanted, out)
+    _lower_bounds(codes, start, stop, wanted, out)
     return out
 
 
 def find_integers(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Returns the row in `values` [N] of each of `wanted` [R], or -1; neither array has a value twice.
+    """Find integers in an array. Each array has distinct values.
 
-    A pass over `values` looks up one bit a value, in a table that stays in the cache; what passes is compared.
+    One pass over `values` looks up one bit per value in a filter that stays in the cache. Only values that pass the
+    filter are compared.
+
+    Args:
+        values: [N] integers.
+        wanted: [R] integers.
+
+    Returns:
+        [R] int64: the row in `values` of each of `wanted`, or -1.
     """
     power = max(5, (FILTER_BITS * len(wanted)).bit_length())
     shift = np.uint64(64 - power)
     places = (wanted.astype(np.uint64) * MULTIPLIER) >> shift
     bits = np.zeros(1 << (power - 5), np.uint32)
     np.bitwise_or.at(bits, places >> np.uint64(5), np.uint32(1) << (places & np.uint64(31)).astype(np.uint32))
-    # Not a page of it is touched beyond what passes.
+    # Only the pages that hold passing rows are written, so the rest of this array takes no memory.
     candidates = np.empty(len(values), np.int64)
     candidates = candidates[: _passing_rows(values, bits, shift, candidates)]
     order = np.argsort(wanted)
     ordered = wanted[order]
-    near = np.minimum(np.searchsorted(ordered, values[candidates]), len(ordered) - 1)
-    equal = ordered[near] == values[candidates] if len(ordered) else np.zeros(0, bool)
+    nearest = np.minimum(np.searchsorted(ordered, values[candidates]), len(ordered) - 1)
+    equal = ordered[nearest] == values[candidates] if len(ordered) else np.zeros(0, bool)
     rows = np.full(len(wanted), -1, np.int64)
-    rows[order[near[equal]]] = candidates[equal]
+    rows[order[nearest[equal]]] = candidates[equal]
     return rows

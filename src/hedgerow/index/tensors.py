@@ -1,4 +1,4 @@
-"""safetensors files, written and read in place, so that a trie need not fit in memory."""
+"""safetensors files, written and read without a copy, so that a trie may be larger than memory."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ import numpy as np
 
 from hedgerow.errors import IndexFileError
 
-# In the order in which the safetensors library lays arrays out: the widest first, so that each is aligned.
+# In the order of the safetensors library: the widest dtype first, so that each array is aligned.
 DTYPES = {"U32": "<u4", "I32": "<i4", "U16": "<u2", "U8": "<u1"}
 
 
 def write_tensors(tensors: dict[str, np.ndarray], path: Path) -> None:
-    """Writes the arrays to a safetensors file, the bytes that the library would write.
+    """Write arrays to a safetensors file, with the same bytes as the safetensors library.
 
-    Written here because the library wants all bytes in memory at once; arrays may be mapped, and larger than that.
+    The library needs all bytes in memory at once. Here, the arrays may be memory-mapped and larger than memory.
     """
     kinds = [(kind, np.dtype(dtype)) for kind, dtype in DTYPES.items()]
-    laid_out = [
+    ordered = [
         (kind, name, tensors[name]) for kind, dtype in kinds for name in sorted(tensors) if tensors[name].dtype == dtype
     ]
-    header, end = {}, 0
-    for kind, name, array in laid_out:
-        begin, end = end, end + array.nbytes
-        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [begin, end]}
+    header, stop = {}, 0
+    for kind, name, array in ordered:
+        start, stop = stop, stop + array.nbytes
+        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [start, stop]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with open(path, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for kind, _, array in laid_out:
+        for kind, _, array in ordered:
             file.write(np.ascontiguousarray(array, DTYPES[kind]).data)
 
 
 def read_tensors(path: Path, *, mmap: bool) -> dict[str, np.ndarray]:
-    """Returns the arrays of a safetensors file, read-only: views of one buffer, or of the mapped file.
+    """Read the arrays of a safetensors file as read-only views of one buffer, or of the memory-mapped file.
 
     Raises:
-        IndexFileError: the header is not that of a safetensors file of the types hedgerow writes.
+        IndexFileError: the header is not that of a safetensors file with hedgerow's dtypes.
     """
     data = np.memmap(path, np.uint8, "r") if mmap else np.fromfile(path, np.uint8)
     data.setflags(write=False)
@@ -50,13 +50,13 @@ def read_tensors(path: Path, *, mmap: bool) -> dict[str, np.ndarray]:
         header.pop("__metadata__", None)
         return {name: _view(data[begin:], entry) for name, entry in header.items()}
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
-        raise IndexFileError(f"{path} is not a safetensors file that hedgerow wrote, or it is damaged.") from None
+        raise IndexFileError(f"{path} is not a safetensors file written by hedgerow, or it is damaged.") from None
 
 
 def _view(data: np.ndarray, entry: dict[str, Any]) -> np.ndarray:
-    first, last = entry["data_offsets"]
+    start, stop = entry["data_offsets"]
     dtype = np.dtype(DTYPES[entry["dtype"]])
-    if not 0 <= first <= last <= len(data) or last - first != math.prod(entry["shape"]) * dtype.itemsize:
+    if not 0 <= start <= stop <= len(data) or stop - start != math.prod(entry["shape"]) * dtype.itemsize:
         raise ValueError("offsets")
-    # A plain ndarray: np.memmap runs Python code at every slice.
-    return np.asarray(data[first:last]).view(dtype).reshape(entry["shape"]).view(np.ndarray)
+    # A plain ndarray, because np.memmap runs Python code for every slice.
+    return np.asarray(data[start:stop]).view(dtype).reshape(entry["shape"]).view(np.ndarray)

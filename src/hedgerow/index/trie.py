@@ -1,4 +1,4 @@
-"""Trie: the prefix tree of a catalog's SIDs, flattened level by level into arrays."""
+"""Trie: the prefix tree of a catalog's SIDs, flattened into arrays per level."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hedgerow.catalog.catalog import ITEM_ID
 from hedgerow.catalog.ragged import ENDED, EndCodes, padded, resized, with_ends, without_ends
 from hedgerow.catalog.sids import as_sids
 from hedgerow.errors import ArgumentError
-from hedgerow.index.fanout import count_children, spans
+from hedgerow.index.fanout import child_spans, count_children
 from hedgerow.index.level import Level
 
 if TYPE_CHECKING:
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 class Trie:
     """A catalog's SIDs as a flat trie, and the items of its leaves (STATIC, section 4).
 
-    This class holds the arrays and answers questions about them. `hedgerow.Trie`, which users hold, adds
+    This class holds the arrays and looks up SIDs, prefixes and leaves. The public class `hedgerow.TrieIndex` adds
     constraint sets, results, devices and files.
 
-    Items are stored in the order of their SIDs, and of their ids where several items share one SID. So the same set of
-    items gives the same index, whatever order it came in. `item_ids` and `attributes` have that order.
+    Items are stored in the order of their SIDs; items that share a SID, in the order of their ids. Equal sets of items
+    therefore give equal indexes, in whatever order the catalog lists them. `item_ids` and `attributes` have that order.
 
     Attributes:
         levels: L levels, from the root.
         leaf_start: [S + 1] int32: the items of leaf s are the rows leaf_start[s] to leaf_start[s + 1] - 1.
-            None if no two items share a SID, or only a few do: then the first item of leaf s is row s, plus the number
-            of leaf forks before it.
-        leaf_forks: [N - S] int32, ascending: for each item that is not the first of its leaf, that leaf. None if
-            there is no such item, or if leaf_start is held.
+            None if no two items share a SID, or only a few do: then the first item of leaf s is row s plus the number
+            of leaf forks smaller than s.
+        leaf_forks: [N - S] int32, ascending: for each item that is not the first item of its leaf, that leaf. None if
+            there is no such item, or if leaf_start is stored.
     """
 
     levels: tuple[Level, ...]
@@ -60,17 +60,17 @@ class Trie:
 
     @property
     def num_levels(self) -> int:
-        """L, the number of codes in a SID; in the longest, where they are ragged."""
+        """L, the number of codes in a SID; for ragged SIDs, in the longest one."""
         return len(self.levels)
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
-        """Codes per level, the end code included: the widths of logits."""
+        """The number of codes per level, including the end code: the widths of the logits."""
         return tuple(level.codebook_size for level in self.levels)
 
     @property
     def end_codes(self) -> EndCodes:
-        """The code of each level that says that a SID has ended; None where none does."""
+        """The end code per level, which marks the end of a ragged SID; None for levels without one."""
         return tuple(level.end for level in self.levels)
 
     @property
@@ -80,95 +80,183 @@ class Trie:
 
     @property
     def nodes_per_level(self) -> tuple[int, ...]:
-        """Distinct prefixes per level."""
+        """The number of nodes, which are distinct prefixes, per level."""
         return tuple(level.num_nodes for level in self.levels)
 
     @property
     def max_branch_factors(self) -> tuple[int, ...]:
-        """The largest number of children of one node, per level: entry 0 is the root's."""
+        """The largest number of children of one node, per level. Entry 0 is that of the root."""
         return tuple(level.max_branch for level in self.levels)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the trie's arrays; item ids and attributes are not counted."""
+        """The size of the trie's arrays in bytes, without item ids and attributes."""
         return sum(level.nbytes for level in self.levels) + sum(array.nbytes for array in leaf_arrays(self).values())
 
     @cached_property
     def items_table(self) -> pa.Table:
-        """N rows, in the index's order: the column item_id, then the attributes. Read when first used."""
+        """An Arrow table of N rows in index order: the column item_id, then the attributes. Read on first use."""
         return self._load_items()
 
     @property
     def item_ids(self) -> pa.ChunkedArray:
-        """N item ids, in the index's order."""
+        """The N item ids, in index order."""
         return self.items_table.column(ITEM_ID)
 
     @property
     def attributes(self) -> pa.Table:
-        """The attributes of the N items, in the index's order."""
+        """The attributes of the N items as an Arrow table, in index order."""
         return self.items_table.drop_columns([ITEM_ID])
 
     def find(self, sids: Any) -> np.ndarray:
-        """Returns the leaf [R] of each SID of `sids` [R, L], or -1 where no item has it.
+        """Look up the leaves of SIDs.
 
-        Where SIDs are ragged, lists of different lengths are taken, and matrices of any width with -1, or the end
-        codes of beams, after the end of a SID.
+        Args:
+            sids: [R, L] integers. For an index of ragged SIDs, also lists of different lengths, or a matrix of any
+                width with -1, or the end codes of beams, after the end of a SID.
+
+        Returns:
+            [R] int64: the leaf of each SID, or -1 if no item has it.
 
         Raises:
             CatalogError: `sids` is not a matrix of integers.
-            ArgumentError: its width is not L, and SIDs are not ragged.
+            ArgumentError: the width is not L, and SIDs are not ragged.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            index = hr.build_index(hr.Catalog([[2, 0], [0, 1]]))
+            assert index.find([[2, 0], [0, 1], [1, 1]]).tolist() == [1, 0, -1]
+            ```
         """
         if self.ragged:
-            return self._find_ragged(as_sids(padded(sids), smallest=ENDED))
+            return self._find_ragged(as_sids(padded(sids), min_code=ENDED))
         matrix = as_sids(sids)
         if matrix.shape[1] != self.num_levels:
-            raise ArgumentError(f"sids must be [R, {self.num_levels}], as this index has; got {list(matrix.shape)}.")
+            raise ArgumentError(
+                f"sids must be [R, {self.num_levels}], with one code per level of this index; got {list(matrix.shape)}."
+            )
         return self._walk(matrix)
 
     def contains(self, sids: Any) -> np.ndarray:
-        """Returns bool [R]: whether each SID of `sids` [R, L] is that of an item. Errors as for `find`."""
+        """Check which SIDs belong to an item.
+
+        Args:
+            sids: [R, L] integers, as for `find`.
+
+        Returns:
+            bool [R].
+
+        Raises:
+            CatalogError: as for `find`.
+            ArgumentError: as for `find`.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            index = hr.build_index(hr.Catalog([[2, 0], [0, 1]]))
+            assert index.contains([[2, 0], [1, 1]]).tolist() == [True, False]
+            ```
+        """
         return self.find(sids) >= 0
 
     def allowed_codes(self, prefix: Sequence[int] = ()) -> np.ndarray:
-        """Returns the codes that may follow `prefix` (0 to L - 1 codes), ascending; none where no item has it.
+        """List the codes that may follow a prefix.
 
-        Where SIDs are ragged and the prefix is itself a SID, the last of them is the level's end code.
+        Args:
+            prefix: 0 to L - 1 codes.
+
+        Returns:
+            int64, ascending; empty if no item has the prefix. For ragged SIDs, if the prefix itself is a SID, the last
+            entry is the level's end code.
 
         Raises:
-            ArgumentError: the prefix is as long as a SID, or longer.
+            ArgumentError: the prefix has L codes or more.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            index = hr.build_index(hr.Catalog([[2, 0], [2, 3], [0, 1]]))
+            assert index.allowed_codes().tolist() == [0, 2]
+            assert index.allowed_codes([2]).tolist() == [0, 3]
+            ```
         """
         if isinstance(prefix, int):
-            raise ArgumentError(f"a prefix is a sequence of codes; got {prefix!r}. For one code: [{prefix!r}].")
+            raise ArgumentError(f"a prefix is a sequence of codes; got {prefix!r}. For one code, pass [{prefix!r}].")
         depth = len(prefix)
         if depth >= self.num_levels:
-            raise ArgumentError(f"a prefix has 0 to {self.num_levels - 1} codes here; got {depth}.")
+            raise ArgumentError(f"a prefix of this index has 0 to {self.num_levels - 1} codes; got {depth}.")
         state = self._walk(as_sids(np.asarray([prefix])))[0] if depth else 0
         if state < 0 or self.levels[depth].num_nodes == 0:
             return np.zeros(0, np.int64)
-        first, end = self.levels[depth].children(np.asarray([state]))
-        return self.levels[depth].codes[first[0] : end[0]].astype(np.int64)
+        start, stop = self.levels[depth].children(np.asarray([state]))
+        return self.levels[depth].codes[start[0] : stop[0]].astype(np.int64)
 
     def sids(self, leaves: Any = None) -> np.ndarray:
-        """Returns the SIDs [R, L] (int64) of `leaves` [R], or all S of them in lexicographic order.
+        """List the SIDs of leaves.
 
-        Where SIDs are ragged, -1 stands after the end of one, and it comes after all those that it is a prefix of.
+        Args:
+            leaves: R leaves, 0 to S - 1. Default: all S leaves, in lexicographic order of their SIDs.
+
+        Returns:
+            [R, L] int64. A ragged SID has -1 after its end, and comes after the SIDs that it is a prefix of.
 
         Raises:
             ArgumentError: a leaf is not 0 to S - 1.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            index = hr.build_index(hr.Catalog([[2, 0], [0, 1]]))
+            assert index.sids().tolist() == [[0, 1], [2, 0]]
+            assert index.sids([1]).tolist() == [[2, 0]]
+            ```
         """
         codes = codes_of_leaves(self, leaves)
         return without_ends(codes, self.end_codes) if self.ragged else codes
 
     def rows_of(self, leaves: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Returns, for each of `leaves` [R], the row of its first item, and the row after its last.
+        """Find the items of leaves, as rows of `item_ids` and `attributes`.
+
+        Args:
+            leaves: R leaves, 0 to S - 1.
+
+        Returns:
+            The row of the first item of each leaf [R], and the row after its last item [R].
 
         Raises:
-            ArgumentError: as for `sids`.
+            ArgumentError: a leaf is not 0 to S - 1.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            index = hr.build_index(hr.Catalog([[0, 1], [0, 1], [2, 0]], item_ids=["a", "b", "c"]))
+            start, stop = index.rows_of([0])
+            assert index.item_ids[start[0] : stop[0]].to_pylist() == ["a", "b"]
+            ```
         """
-        return spans(self.leaf_start, self.leaf_forks, checked_leaves(self, leaves))
+        return child_spans(self.leaf_start, self.leaf_forks, checked_leaves(self, leaves))
 
     def collisions(self) -> tuple[int, int, int]:
-        """Returns how many items share a SID, how many SIDs they share, and how many items share one at most."""
+        """Count the items that share a SID with another item.
+
+        Returns:
+            The number of items that share a SID, the number of SIDs that they share, and the largest number of items
+            that share one SID. All are 0 if every item has its own SID.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            index = hr.build_index(hr.Catalog([[0, 1], [0, 1], [2, 0]]))
+            assert index.collisions() == (2, 1, 2)
+            ```
+        """
         if self.leaf_start is not None:
             counts = np.diff(self.leaf_start)
         elif self.leaf_forks is not None:
@@ -199,18 +287,18 @@ class Trie:
 
 
 def bytes_as_text(nbytes: float) -> str:
-    """Returns a size for people."""
+    """Format a size in bytes as kB or MB."""
     return f"{nbytes / 1e6:,.1f} MB" if nbytes >= 1e6 else f"{nbytes / 1e3:,.1f} kB"
 
 
 def leaf_arrays(trie: Trie) -> dict[str, np.ndarray]:
-    """The arrays that map leaves to items, those that are held, by field name."""
-    named = {"leaf_start": trie.leaf_start, "leaf_forks": trie.leaf_forks}
-    return {name: array for name, array in named.items() if array is not None}
+    """The stored arrays that map leaves to items, by field name."""
+    arrays = {"leaf_start": trie.leaf_start, "leaf_forks": trie.leaf_forks}
+    return {name: array for name, array in arrays.items() if array is not None}
 
 
 def codes_of_leaves(trie: Trie, leaves: Any = None) -> np.ndarray:
-    """The codes [R, L] int64 of `leaves` [R], or of all: as `Trie.sids`, with end codes in place of -1."""
+    """Codes [R, L] int64 of `leaves` [R], default all: as `Trie.sids`, but with end codes in place of -1."""
     nodes = np.arange(trie.num_sids) if leaves is None else checked_leaves(trie, leaves)
     matrix = np.empty((len(nodes), trie.num_levels), np.int64)
     for number in range(trie.num_levels - 1, -1, -1):
@@ -221,15 +309,15 @@ def codes_of_leaves(trie: Trie, leaves: Any = None) -> np.ndarray:
 
 
 def checked_leaves(trie: Trie, leaves: Any) -> np.ndarray:
-    """Leaves [R] as int64.
+    """Convert leaves [R] to int64.
 
     Raises:
         ArgumentError: a leaf is not 0 to S - 1.
     """
-    given = np.asarray(leaves)
-    if given.dtype.kind not in "iu" and given.size:
-        raise ArgumentError(f"leaves must be integers; got {given.dtype}.")
-    unknown = given[(given < 0) | (given >= trie.num_sids)]
-    if unknown.size:
-        raise ArgumentError(f"leaf {unknown[0]} does not exist; this index has leaves 0 to {trie.num_sids - 1}.")
-    return given.astype(np.int64)
+    array = np.asarray(leaves)
+    if array.dtype.kind not in "iu" and array.size:
+        raise ArgumentError(f"leaves must be integers; got {array.dtype}.")
+    invalid = array[(array < 0) | (array >= trie.num_sids)]
+    if invalid.size:
+        raise ArgumentError(f"leaf {invalid[0]} does not exist; this index has leaves 0 to {trie.num_sids - 1}.")
+    return array.astype(np.int64)
