@@ -4,7 +4,16 @@ BIN := .venv/bin
 INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 FILES := pyproject.toml constraints.txt
 
-.PHONY: demo test check format clean
+# Two environments with the lowest versions that pyproject.toml accepts: without the extras, and with all of them.
+LOWEST := .venv-lowest
+LOWEST_FILES := pyproject.toml constraints-lowest.txt
+INSTALL_LOWEST = -m pip install --quiet --disable-pip-version-check
+# Old packages warn about newer versions of others. With transformers before 5.20, the reference of the deselected test,
+# generate(), drops tokens of prompts at that length.
+TEST_LOWEST = -m pytest -n auto --dist worksteal -W default::DeprecationWarning -W default::FutureWarning \
+	--deselect tests/hf/test_retriever.py::test_longrope_angles_switch_at_a_length
+
+.PHONY: demo test test-wheel test-lowest check lint lint-imports docs format clean
 
 demo: .venv/.demo
 	$(BIN)/hedgerow demo
@@ -12,17 +21,33 @@ demo: .venv/.demo
 test: .venv/.dev
 	$(BIN)/pytest -n auto --dist worksteal
 
-check: .venv/.dev
+# Builds the sdist and the wheel, and uses the wheel in an environment of its own.
+test-wheel: .venv/.dev
+	HEDGEROW_TEST_WHEEL=1 $(BIN)/pytest tests/packaging
+
+test-lowest: $(LOWEST)/core/.installed $(LOWEST)/all/.installed
+	$(LOWEST)/core/bin/python $(TEST_LOWEST)
+	$(LOWEST)/all/bin/python $(TEST_LOWEST)
+
+check: lint lint-imports docs
+
+lint: .venv/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
+
+lint-imports: .venv/.dev
+	$(BIN)/lint-imports
+
+docs: .venv/.dev
+	$(BIN)/mkdocs build --strict
 
 format: .venv/.dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
 clean:
-	rm -rf .venv build src/*.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv $(LOWEST) build src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv
@@ -37,5 +62,18 @@ $(BIN)/python:
 	touch $@
 
 .venv/.dev: $(FILES) .venv/.torch
-	$(INSTALL) -e '.[all,dev]'
+	$(INSTALL) -e '.[all,dev,docs]'
 	touch $@ .venv/.demo
+
+$(LOWEST)/core/.installed: $(LOWEST_FILES)
+	$(PYTHON) -m venv $(LOWEST)/core
+	$(LOWEST)/core/bin/python $(INSTALL_LOWEST) -c constraints-lowest.txt -e . hypothesis pandas polars pytest pytest-xdist
+	touch $@
+
+# transformers needs a newer safetensors than hedgerow does.
+$(LOWEST)/all/.installed: $(LOWEST_FILES)
+	$(PYTHON) -m venv $(LOWEST)/all
+	grep -v '^safetensors==' constraints-lowest.txt > $(LOWEST)/all/constraints.txt
+	$(LOWEST)/all/bin/python $(INSTALL_LOWEST) $$(grep '^torch==' constraints-lowest.txt)
+	$(LOWEST)/all/bin/python $(INSTALL_LOWEST) -c $(LOWEST)/all/constraints.txt -e '.[all,dev]'
+	touch $@
