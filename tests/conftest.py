@@ -4,13 +4,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Beside each other, tests take one thread each: two workers with two threads on two cores wait for one another. Numba
-# has a number of its own, which it would give PyTorch too.
+# Parallel test processes use one thread each: two workers with two threads on two cores would block each other. Numba
+# has its own setting, which it also applies to PyTorch.
 if "PYTEST_XDIST_WORKER" in os.environ:
     for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ.setdefault(name, "1")
 
-# The same examples at every run; HYPOTHESIS_PROFILE=explore looks for new ones.
+# Every run uses the same examples. HYPOTHESIS_PROFILE=explore searches for new ones.
 settings.register_profile("fixed", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
@@ -32,5 +32,5 @@ def real_catalog(request: pytest.FixtureRequest):
     folder, column = REAL[request.param]
     path = DATA / folder / "items.parquet"
     if not path.exists():
-        pytest.skip(f"the real catalog {folder} is not beside the checkout")
+        pytest.skip(f"the data of the real catalog {folder} are not installed in ../shared/data")
     return hr.Catalog.from_parquet(path, sid=column, attributes=[])

@@ -1,7 +1,7 @@
-"""Saves an index once for every operation on files that a save makes, and stops it there; run by test_files.py.
+"""Stops a save once at each of its file operations. Run by tests/index/test_file_writers.py.
 
-Called as ``crash.py FOLDER HOW FIRST``. HOW is "killed" (the process ends, as in a power cut) or "failed" (the
-operation raises, as on a full disk); FIRST says whether another index is there before. Prints what was found as JSON.
+Usage: ``crash.py FOLDER HOW FIRST``. HOW is "killed" (the process ends, as in a power cut) or "failed" (the operation
+raises, as on a full disk). FIRST is "True" if no index exists before the save. Prints the states of the folder as JSON.
 """
 
 import json
@@ -21,7 +21,7 @@ WATCHED = ("open", "os.listdir", *CHANGES)
 
 
 def stop_at(count: int, how: str, folder: Path) -> Callable[[], bool]:
-    """Stops at the operation of that number; returns a function that tells whether it was reached."""
+    """Stop at file operation number `count`, and return a function that checks whether it was reached."""
     seen = 0
 
     def hook(event: str, args: tuple) -> None:
@@ -39,7 +39,12 @@ def stop_at(count: int, how: str, folder: Path) -> Callable[[], bool]:
 
 
 def in_child(action: Callable[[], object], folder: Path, count: int, how: str) -> int:
-    """Returns 0 if the action makes fewer operations, 9 if it was killed, 1 if it raised, 2 if it got over it."""
+    """Run an action in a child process that stops at operation number `count`.
+
+    Returns:
+        0 if the action has fewer operations, 9 if it was killed, 1 if it raised the expected error, 2 if it completed
+        in spite of the failure; 3 or 4 for another error.
+    """
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -54,7 +59,7 @@ def in_child(action: Callable[[], object], folder: Path, count: int, how: str) -
 
 
 def loaded(folder: Path) -> str | list:
-    """Returns the items and SIDs of the index there, or the error."""
+    """The items and SIDs of the index in a folder, or the error message."""
     try:
         index = hr.load_index(folder)
         return [index.item_ids.to_pylist(), index.sids().tolist()]

@@ -1,4 +1,4 @@
-"""The trie as a set of prefixes: what an index of a catalog has to say, by brute force."""
+"""A trie as a set of prefixes: the expected contents of an index, by brute force."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Prefix = tuple[int, ...]
 
 
 class NaiveTrie:
-    """Answers from the set of all prefixes of a catalog's SIDs."""
+    """The set of all prefixes of a catalog's SIDs."""
 
     def __init__(self, catalog: hr.Catalog) -> None:
         self.rows: list[Prefix] = [tuple(row) for row in catalog.sids.tolist()]
@@ -32,17 +32,18 @@ class NaiveTrie:
         return max(Counter(node[:-1] for node in self.nodes(level)).values(), default=0)
 
     def items(self, ids: list) -> list:
-        """Returns the ids in the order of their SIDs, then of themselves."""
+        """Sort ids by the SIDs of their items, then by the ids themselves."""
         return [item for _, item in sorted(zip(self.rows, ids, strict=True))]
 
 
 def same_trie(left: Trie, right: Trie) -> bool:
-    """Whether two indexes have the same arrays, of the same types."""
+    """Whether two indexes have the same arrays with the same dtypes."""
 
     def flat(index: Trie) -> list:
-        arrays = [(at, name, array) for at, level in enumerate(index.levels) for name, array in level.arrays.items()]
+        levels = enumerate(index.levels)
+        arrays = [(number, name, array) for number, level in levels for name, array in level.arrays.items()]
         arrays += [(-1, name, array) for name, array in leaf_arrays(index).items()]
-        return [(at, name, array.dtype, array.shape, array.tolist()) for at, name, array in arrays]
+        return [(number, name, array.dtype, array.shape, array.tolist()) for number, name, array in arrays]
 
     return (
         flat(left) == flat(right)

@@ -1,4 +1,4 @@
-"""Catalogs of ragged SIDs: every way in gives the same one, and every fault names its place."""
+"""Catalogs of ragged SIDs: every input form gives the same catalog, and errors name the row and the level."""
 
 import json
 import pickle
@@ -18,13 +18,13 @@ PADDED = [[1, 200, 3], [0, -1, -1], [1, 200, -1], [0, -1, -1]]
 CODES = [[1, 200, 3], [0, 201, 4], [1, 200, 4], [0, 201, 4]]
 
 
-def error(*given: Any, **options: Any) -> str:
+def error(*arguments: Any, **options: Any) -> str:
     with pytest.raises(hr.CatalogError) as caught:
-        hr.Catalog(*given, **options)
+        hr.Catalog(*arguments, **options)
     return str(caught.value)
 
 
-def assert_is_it(catalog: hr.Catalog) -> None:
+def assert_is_expected(catalog: hr.Catalog) -> None:
     assert catalog.sids.tolist() == CODES
     assert catalog.sids.dtype == np.uint8
     assert (catalog.codebook_sizes, catalog.end_codes) == ((2, 202, 5), (None, 201, 4))
@@ -53,41 +53,43 @@ def assert_is_it(catalog: hr.Catalog) -> None:
     ],
     ids=lambda sids: f"{type(sids).__module__}.{type(sids).__name__}",
 )
-def test_every_form_of_sids(sids):
-    assert_is_it(hr.Catalog(sids, ragged=True))
+def test_accepts_every_form_of_sids(sids):
+    assert_is_expected(hr.Catalog(sids, ragged=True))
 
 
 def test_tables_and_files(tmp_path):
-    columns: dict[str, Any] = {f"l{at}": [row[at] if row[at] >= 0 else None for row in PADDED] for at in range(3)}
+    columns: dict[str, Any] = {
+        f"l{level}": [row[level] if row[level] >= 0 else None for row in PADDED] for level in range(3)
+    }
     columns["l1"] = pa.array(columns["l1"], pa.uint64())
     table = pa.table({"sid": SIDS, **columns, "name": list("dbca")})
     pq.write_table(table, tmp_path / "items.parquet")
     (tmp_path / "items.json").write_text(json.dumps(dict(zip("dbca", SIDS, strict=True))))
-    assert_is_it(hr.Catalog.from_arrow(table, ragged=True))
-    assert_is_it(hr.Catalog.from_arrow(pl.DataFrame(table), sid=["l0", "l1", "l2"], ragged=True))
-    assert_is_it(hr.Catalog.from_parquet(tmp_path / "items.parquet", ragged=True))
+    assert_is_expected(hr.Catalog.from_arrow(table, ragged=True))
+    assert_is_expected(hr.Catalog.from_arrow(pl.DataFrame(table), sid=["l0", "l1", "l2"], ragged=True))
+    assert_is_expected(hr.Catalog.from_parquet(tmp_path / "items.parquet", ragged=True))
     by_level = hr.Catalog.from_parquet(tmp_path / "items.parquet", sid=["l0", "l1", "l2"], item_id="name", ragged=True)
-    assert_is_it(by_level)
-    assert_is_it(hr.Catalog.from_json(tmp_path / "items.json", ragged=True))
+    assert_is_expected(by_level)
+    assert_is_expected(hr.Catalog.from_json(tmp_path / "items.json", ragged=True))
 
 
-def test_codebook_sizes_count_codes_without_the_end():
+def test_codebook_sizes_argument_excludes_the_end_code():
     catalog = hr.Catalog(SIDS, codebook_sizes=256, ragged=True)
     assert (catalog.codebook_sizes, catalog.end_codes) == ((256, 257, 257), (None, 256, 256))
     assert catalog.sids.dtype == np.uint16
     assert hr.Catalog([[3], [1, 2]], codebook_sizes=[4, 2**31 - 1], ragged=True).codebook_sizes == (4, 2**31)
-    # As many levels as the model has, though the catalog does not use them all.
+    # A longer codebook_sizes adds levels that no SID of the catalog uses.
     deep = hr.Catalog(SIDS, codebook_sizes=[2, 201, 4, 7, 7], ragged=True)
     assert deep.sids[0].tolist() == [1, 200, 3, 7, 7]
 
 
-def test_one_length_one_level_and_no_item():
+def test_one_length_one_level_and_no_items():
     same = hr.Catalog([[1, 2], [0, 1]], ragged=True)
     assert (same.codebook_sizes, same.sids.tolist()) == ((2, 4), [[1, 2], [0, 1]])
-    one = hr.Catalog([[1], [0]], ragged=True)
-    assert (one.ragged, one.codebook_sizes, one.end_codes) == (False, (2,), (None,))
-    none = hr.Catalog(np.zeros((0, 2), int), codebook_sizes=3, ragged=True)
-    assert (none.ragged, none.codebook_sizes, len(none)) == (True, (3, 4), 0)
+    flat = hr.Catalog([[1], [0]], ragged=True)
+    assert (flat.ragged, flat.codebook_sizes, flat.end_codes) == (False, (2,), (None,))
+    empty = hr.Catalog(np.zeros((0, 2), int), codebook_sizes=3, ragged=True)
+    assert (empty.ragged, empty.codebook_sizes, len(empty)) == (True, (3, 4), 0)
 
 
 def test_filter_pickle_and_repr():
@@ -97,7 +99,7 @@ def test_filter_pickle_and_repr():
     assert (kept.item_ids.to_pylist(), kept.attributes["year"].to_pylist()) == (["b", "a"], [2, 4])
     assert kept.sids.flags.writeable is False
     assert hr.build_index(kept).sids().tolist() == [[0, -1, -1]]
-    assert_is_it(pickle.loads(pickle.dumps(catalog)))
+    assert_is_expected(pickle.loads(pickle.dumps(catalog)))
     assert repr(catalog) == ("Catalog(items=4, levels=3, ragged=True, codebook_sizes=[2, 202, 5], attributes=[year])")
 
 
@@ -126,7 +128,7 @@ def test_filter_pickle_and_repr():
         (np.ma.array([[1, 2], [3, 4]], mask=[[False, False], [False, True]]), ["row 1, level 1", "masked"]),
     ],
 )
-def test_the_error_names_the_place(sids, words):
+def test_error_names_row_and_level(sids, words):
     message = error(sids, ragged=True)
     for word in words:
         assert word in message
@@ -142,21 +144,21 @@ def test_the_error_names_the_place(sids, words):
         ("256", ["'256'"]),
     ],
 )
-def test_codebook_sizes_that_do_not_fit(sizes, words):
+def test_rejects_invalid_codebook_sizes(sizes, words):
     message = error(SIDS, codebook_sizes=sizes, ragged=True)
     for word in words:
         assert word in message
 
 
 @pytest.mark.parametrize("sids", [SIDS, PADDED, np.array(PADDED), pa.array(SIDS)])
-def test_without_ragged_the_error_names_the_way_out(sids):
+def test_error_without_ragged_suggests_ragged(sids):
     message = error(sids)
     assert "row 1" in message
     assert "ragged=True" in message
     assert "--ragged" in message
 
 
-def test_null_in_a_column_names_the_way_out():
+def test_error_for_null_in_a_column_suggests_ragged():
     with pytest.raises(hr.CatalogError, match=r"row 1, level 1: column 'b' is null.*ragged=True"):
         hr.Catalog.from_arrow(pa.table({"a": [1, 2], "b": [1, None]}), sid=["a", "b"])
     with pytest.raises(hr.CatalogError, match="row 1 of sids is empty"):

@@ -1,4 +1,4 @@
-"""build_index against a trie made of a set of prefixes, its rule for representations, and its limits."""
+"""build_index: compared with a naive trie, its rule for representations, and its limits."""
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,18 +17,18 @@ EXAMPLES = settings(max_examples=80)
 
 
 def bits_of(words: np.ndarray) -> list[int]:
-    """Returns the numbers of the set bits of a row of uint32 words."""
-    return [32 * at + bit for at, word in enumerate(words.tolist()) for bit in range(32) if word >> bit & 1]
+    """The positions of the set bits in a row of uint32 words."""
+    return [32 * position + bit for position, word in enumerate(words.tolist()) for bit in range(32) if word >> bit & 1]
 
 
 def assert_layout(index: hr.TrieIndex, naive: NaiveTrie) -> None:
-    """Asserts every array of every level against its definition."""
-    for at, level in enumerate(index.levels):
-        nodes, parents = naive.nodes(at), naive.parents(at)
+    """Compare every array of every level with its definition."""
+    for number, level in enumerate(index.levels):
+        nodes, parents = naive.nodes(number), naive.parents(number)
         assert level.codes.tolist() == [node[-1] for node in nodes]
         assert level.codes.dtype == np.min_scalar_type(level.codebook_size - 1)
         assert level.num_nodes == len(nodes)
-        assert level.max_branch == naive.max_branch(at)
+        assert level.max_branch == naive.max_branch(number)
         counts = [len(naive.allowed_codes(parent)) for parent in parents]
         extra = len(nodes) - len(parents)
         assert (level.child_start is not None) == (extra != 0 and not 0 < extra <= len(parents) // 8)
@@ -39,7 +39,7 @@ def assert_layout(index: hr.TrieIndex, naive: NaiveTrie) -> None:
             assert level.child_start.tolist() == np.cumsum([0, *counts]).tolist()
         if level.forks is not None:
             assert level.forks.dtype == np.int32
-            assert level.forks.tolist() == [at for at, count in enumerate(counts) for _ in range(count - 1)]
+            assert level.forks.tolist() == [parent for parent, count in enumerate(counts) for _ in range(count - 1)]
         first, end = level.children(np.arange(len(parents)))
         assert first.tolist() == np.cumsum([0, *counts])[:-1].tolist()
         assert (end - first).tolist() == counts
@@ -52,13 +52,13 @@ def assert_layout(index: hr.TrieIndex, naive: NaiveTrie) -> None:
 
 @EXAMPLES
 @given(catalog=catalogs(), dense=st.sampled_from(["auto", "all", "none"]))
-def test_every_array_is_that_of_the_naive_trie(catalog, dense):
+def test_arrays_equal_those_of_the_naive_trie(catalog, dense):
     levels = {"auto": "auto", "all": range(catalog.num_levels), "none": ()}[dense]
     index = hr.build_index(catalog, dense_levels=levels)
     naive = NaiveTrie(catalog)
     assert_layout(index, naive)
-    assert index.nodes_per_level == tuple(len(naive.nodes(at)) for at in range(naive.num_levels))
-    assert index.max_branch_factors == tuple(naive.max_branch(at) for at in range(naive.num_levels))
+    assert index.nodes_per_level == tuple(len(naive.nodes(level)) for level in range(naive.num_levels))
+    assert index.max_branch_factors == tuple(naive.max_branch(level) for level in range(naive.num_levels))
     assert (index.num_sids, index.num_items, index.num_levels) == (len(naive.sids), len(catalog), catalog.num_levels)
     assert index.codebook_sizes == catalog.codebook_sizes
     assert index.item_ids.to_pylist() == naive.items(list(range(len(catalog))))
@@ -70,7 +70,7 @@ def test_every_array_is_that_of_the_naive_trie(catalog, dense):
 
 @EXAMPLES
 @given(catalog=catalogs())
-def test_leaves_name_their_items(catalog):
+def test_leaves_map_to_their_items(catalog):
     index = hr.build_index(catalog)
     naive = NaiveTrie(catalog)
     leaves, extra = len(naive.sids), len(catalog) - len(naive.sids)
@@ -92,22 +92,22 @@ def test_leaves_name_their_items(catalog):
 
 @EXAMPLES
 @given(catalog=catalogs(), seed=st.integers(0, 1000))
-def test_the_index_does_not_depend_on_the_order_of_rows(catalog, seed):
+def test_index_does_not_depend_on_row_order(catalog, seed):
     ids = np.random.default_rng(seed).permutation(len(catalog))
     shuffle = np.random.default_rng(seed + 1).permutation(len(catalog))
     sizes = catalog.codebook_sizes
-    one = hr.Catalog(catalog.sids, codebook_sizes=sizes, item_ids=ids, attributes={"twice": ids * 2})
-    other = hr.Catalog(
+    ordered = hr.Catalog(catalog.sids, codebook_sizes=sizes, item_ids=ids, attributes={"twice": ids * 2})
+    shuffled = hr.Catalog(
         catalog.sids[shuffle], codebook_sizes=sizes, item_ids=ids[shuffle], attributes={"twice": ids[shuffle] * 2}
     )
-    left, right = hr.build_index(one), hr.build_index(other)
+    left, right = hr.build_index(ordered), hr.build_index(shuffled)
     assert same_trie(left, right)
     assert left.items_table.equals(right.items_table)
-    assert left.item_ids.to_pylist() == NaiveTrie(one).items(ids.tolist())
+    assert left.item_ids.to_pylist() == NaiveTrie(ordered).items(ids.tolist())
     assert left.attributes["twice"].to_pylist() == [item * 2 for item in left.item_ids.to_pylist()]
 
 
-def test_colliding_items_stand_in_the_order_of_their_ids():
+def test_items_that_share_a_sid_are_sorted_by_id():
     catalog = hr.Catalog([[2, 1], [0, 1], [2, 1], [0, 1], [2, 1]], item_ids=["z", "b", "a", "c", "m"])
     index = hr.build_index(catalog)
     assert index.item_ids.to_pylist() == ["b", "c", "a", "m", "z"]
@@ -116,12 +116,12 @@ def test_colliding_items_stand_in_the_order_of_their_ids():
     assert (index.num_items, index.num_sids) == (5, 2)
 
 
-# Codes in more than one 64-bit word
+# SIDs of more than 64 bits
 
 
 @st.composite
 def deep_sids(draw: st.DrawFn) -> tuple[np.ndarray, tuple[int, ...]]:
-    """SIDs of two to six words, most of whose rows share their first words."""
+    """SIDs that need two to six 64-bit keys. Most rows share the leading bits."""
     levels = draw(st.integers(3, 12))
     sizes = tuple(draw(st.sampled_from([1, 2, 2049, 2**16, 2**31])) for _ in range(levels))
     items = draw(st.integers(2, 40))
@@ -136,7 +136,7 @@ def deep_sids(draw: st.DrawFn) -> tuple[np.ndarray, tuple[int, ...]]:
 @EXAMPLES
 @given(deep=deep_sids())
 @example(deep=(np.array([[2**31 - 1] * 8, [2**31 - 1] * 7 + [0]]), (2**31,) * 8))
-def test_sorting_by_words_is_sorting_by_sids(deep):
+def test_sorted_rows_are_in_sid_order(deep):
     sids, sizes = deep
     order = sorted_rows(hr.Catalog(sids, codebook_sizes=sizes))
     assert sorted(order.tolist()) == list(range(len(sids)))
@@ -145,15 +145,15 @@ def test_sorting_by_words_is_sorting_by_sids(deep):
 
 @EXAMPLES
 @given(deep=deep_sids())
-def test_deep_catalogs_are_built_right(deep):
+def test_arrays_of_deep_catalogs(deep):
     catalog = hr.Catalog(deep[0], codebook_sizes=deep[1])
     index = hr.build_index(catalog, dense_levels=())
     assert_layout(index, NaiveTrie(catalog))
     assert index.item_ids.to_pylist() == NaiveTrie(catalog).items(list(range(len(catalog))))
 
 
-def test_groups_that_tie_in_one_word_do_not_mix_in_the_next():
-    # Two words of two levels each: the second word of one group lies between those of the other.
+def test_groups_with_equal_keys_stay_apart_in_the_next_pass():
+    # Two keys of two levels each. The second keys of one group lie between those of the other.
     sids = np.array([[1, 0, 5, 1], [0, 0, 9, 1], [1, 0, 0, 0], [0, 0, 5, 0], [1, 0, 9, 0], [0, 0, 9, 0], [2, 0, 0, 0]])
     catalog = hr.Catalog(sids, codebook_sizes=2**31)
     assert sorted_rows(catalog).tolist() == [3, 5, 1, 2, 0, 4, 6]
@@ -170,7 +170,7 @@ def test_255_levels():
     assert index.sids().tolist() == sorted(sids.tolist())
 
 
-# Codebooks, one item, no item
+# Codebook sizes, one item, no items
 
 
 @pytest.mark.parametrize("size", [1, 2, 63, 64, 65, 256, 257, 2049, 65_536, 65_537, 200_000, 2**31])
@@ -186,7 +186,7 @@ def test_codebooks_of_every_size(size):
     assert index.contains(catalog.sids).all()
 
 
-def test_every_level_has_the_type_of_its_own_codebook():
+def test_dtype_of_codes_depends_on_the_codebook_of_the_level():
     index = hr.build_index(hr.Catalog([[0, 299, 0, 99_999]], codebook_sizes=[1, 300, 256, 100_000]))
     assert [level.codes.dtype for level in index.levels] == [np.uint8, np.uint16, np.uint8, np.uint32]
 
@@ -201,7 +201,7 @@ def test_one_item(levels):
 
 
 @pytest.mark.parametrize("dense", ["auto", range(3), ()])
-def test_no_item(dense):
+def test_no_items(dense):
     catalog = hr.Catalog(np.zeros((0, 3), int), codebook_sizes=[4, 300, 4], attributes={"year": []})
     index = hr.build_index(catalog, dense_levels=dense)
     assert (index.num_items, index.num_sids, index.num_levels) == (0, 0, 3)
@@ -228,41 +228,42 @@ def of_branches(counts: list[int], size: int) -> hr.Catalog:
     ("counts", "size", "representation"),
     [
         ([1, 1, 1], 2, "unary"),
-        # A quarter of the codebook, or less of it.
+        # A quarter of the codebook, or less.
         ([32, 32], 128, "dense"),
         ([31, 31], 128, "sparse"),
-        # A bitmap of 4 bytes a parent, beside codes of 1 byte and pointers of 4: paid for. One of 32: not.
+        # Codes take 1 byte and pointers 4. A bitmap of 4 bytes per parent is not larger; one of 32 bytes is.
         ([8, 1, 1, 1], 32, "dense"),
         ([64, 1, 1, 1, 1], 256, "sparse"),
-        # 7 bitmaps of 8 bytes, beside 24 codes and 8 pointers of 4: even. One code less: not paid for.
+        # 7 bitmaps of 8 bytes equal 24 codes and 8 pointers of 4 bytes. With one code less, they are larger.
         ([18] + [1] * 6, 64, "dense"),
         ([17] + [1] * 6, 64, "sparse"),
     ],
 )
-def test_dense_where_it_pays(counts, size, representation):
+def test_dense_rule(counts, size, representation):
     assert hr.build_index(of_branches(counts, size)).levels[1].representation == representation
 
 
-def test_dense_takes_no_more_bytes_than_what_it_stands_beside():
-    # Parents of 64 of 256 codes and of 1: the bitmap takes 32 bytes a parent, the rest 4 and 1 a child.
+def test_bitmap_is_not_larger_than_the_other_arrays():
+    # One parent has 64 of 256 codes, the others have 1. The bitmap takes 32 bytes per parent; the other arrays take 4
+    # bytes per parent and 1 per child.
     for singles in range(1, 12):
         level = hr.build_index(of_branches([64] + [1] * singles, 256)).levels[1]
-        beside = 64 + singles + 4 * (singles + 2)
-        assert level.representation == ("dense" if 32 * (singles + 1) <= beside else "sparse")
+        others = 64 + singles + 4 * (singles + 2)
+        assert level.representation == ("dense" if 32 * (singles + 1) <= others else "sparse")
 
 
 @pytest.mark.parametrize(
     ("dense", "expected"),
     [((), []), ({0}, [0]), ([2, 1], [1, 2]), (1, [1]), (np.array([0, 2]), [0, 2]), (range(3), [0, 1, 2])],
 )
-def test_dense_levels_by_hand(dense, expected):
+def test_dense_levels_argument(dense, expected):
     catalog = hr.Catalog([[0, 1, 5], [3, 1, 40], [3, 2, 40]], codebook_sizes=64)
     index = hr.build_index(catalog, dense_levels=dense)
-    assert [at for at, level in enumerate(index.levels) if level.allowed is not None] == expected
+    assert [number for number, level in enumerate(index.levels) if level.allowed is not None] == expected
     assert_layout(index, NaiveTrie(catalog))
 
 
-def test_a_bitmap_is_made_in_blocks(monkeypatch):
+def test_bitmap_made_in_blocks(monkeypatch):
     monkeypatch.setattr("hedgerow.index.build.CHUNK_BITS", 128)
     catalog = hr.Catalog([[a, (a * b) % 50] for a in range(9) for b in range(12)], codebook_sizes=[9, 50])
     assert_layout(hr.build_index(catalog, dense_levels=range(2)), NaiveTrie(catalog))
@@ -280,7 +281,7 @@ def test_a_bitmap_is_made_in_blocks(monkeypatch):
         ({1}, ["level 1", "40 parents", "2,147,483,648 codes", "10 GiB", "limit is 8 GiB"]),
     ],
 )
-def test_dense_levels_that_cannot_be(dense, words):
+def test_rejects_invalid_dense_levels(dense, words):
     catalog = hr.Catalog([[a, 0] for a in range(40)], codebook_sizes=[40, 2**31])
     with pytest.raises(hr.ArgumentError) as caught:
         hr.build_index(catalog, dense_levels=dense)
@@ -288,7 +289,7 @@ def test_dense_levels_that_cannot_be(dense, words):
         assert word in str(caught.value)
 
 
-def test_progress_is_told_between_the_passes():
+def test_progress_is_called_between_the_passes():
     calls = []
     catalog = hr.Catalog([[0, 1], [1, 1]])
     index = hr.build_index(catalog, progress=lambda *call: calls.append(call))
@@ -307,10 +308,10 @@ def test_progress_is_told_between_the_passes():
         ("amazon_office_2018", "sid_minionerec", 3459, (88, 2488, 3444), (88, 66, 12)),
     ],
 )
-def test_facts_of_real_catalogs(folder, column, items, nodes, branches):
+def test_properties_of_real_catalogs(folder, column, items, nodes, branches):
     path = DATA / folder / "items.parquet"
     if not path.exists():
-        pytest.skip(f"the real catalog {folder} is not beside the checkout")
+        pytest.skip(f"the data of the real catalog {folder} are not installed in ../shared/data")
     index = hr.build_index(hr.Catalog.from_parquet(path, sid=column, item_id="item"))
     assert (index.num_items, index.num_sids) == (items, nodes[-1])
     assert index.nodes_per_level == nodes

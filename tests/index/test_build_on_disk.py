@@ -1,4 +1,4 @@
-"""Building on disk within a limit of memory gives the trie that building in memory gives."""
+"""build_to_disk gives the same trie as build_index, within a memory limit."""
 
 import uuid
 from pathlib import Path
@@ -61,9 +61,9 @@ def test_row_numbers_and_no_attributes(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [str, int])
-def test_a_repeated_id_far_away_is_found(tmp_path, kind):
+def test_rejects_an_id_repeated_in_another_batch(tmp_path, kind):
     sids = np.random.default_rng(3).integers(0, 50, (70_000, 3))
-    ids = [kind(at) for at in range(70_000)]
+    ids = [kind(number) for number in range(70_000)]
     ids[69_999] = ids[0]
     source = write(tmp_path / "items.parquet", sids, asin=ids)
     with pytest.raises(hr.CatalogError, match=r"item id '?0'? appears twice"):
@@ -72,7 +72,7 @@ def test_a_repeated_id_far_away_is_found(tmp_path, kind):
         hr.load_index(tmp_path / "x")
 
 
-def test_bad_rows_are_named_and_nothing_is_left(tmp_path):
+def test_error_names_the_row_and_leaves_no_files(tmp_path):
     sids = np.random.default_rng(4).integers(0, 50, (70_000, 2))
     sids[69_999, 1] = -5
     source = write(tmp_path / "items.parquet", sids)
@@ -81,13 +81,13 @@ def test_bad_rows_are_named_and_nothing_is_left(tmp_path):
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".hedgerow")] == []
 
 
-def test_too_little_memory_is_said(tmp_path):
+def test_rejects_too_low_a_memory_limit(tmp_path):
     source = write(tmp_path / "items.parquet", np.random.default_rng(5).integers(0, 50, (5000, 2)))
     with pytest.raises(hr.CatalogError, match=r"need at least .* MB of memory"):
         build_to_disk(source, tmp_path / "x", memory=10)
 
 
-def test_not_parquet(tmp_path):
+def test_rejects_a_file_that_is_not_parquet(tmp_path):
     (tmp_path / "items.parquet").write_text("no")
     with pytest.raises(hr.CatalogError, match="cannot be read as Parquet"):
         build_to_disk(tmp_path / "items.parquet", tmp_path / "x", memory=10**9)

@@ -1,4 +1,4 @@
-"""What is different between two indexes, against brute force over their items."""
+"""diff, compared with brute force over the items."""
 
 import datetime as dt
 
@@ -18,7 +18,7 @@ def items_of(catalog):
 
 
 @given(catalog=catalogs(), seed=st.integers(0, 2**32))
-def test_every_difference_is_told(catalog, seed):
+def test_diff_equals_brute_force(catalog, seed):
     rng = np.random.default_rng(seed)
 
     def part():
@@ -37,46 +37,46 @@ def test_every_difference_is_told(catalog, seed):
         return hr.Catalog(sids, codebook_sizes=catalog.codebook_sizes, item_ids=ids, attributes=columns)
 
     old, new = part(), part()
-    found = hr.diff(hr.build_index(old), hr.build_index(new))
+    changes = hr.diff(hr.build_index(old), hr.build_index(new))
     before, after = items_of(old), items_of(new)
-    both = before.keys() & after.keys()
-    assert sorted(found.added.to_pylist()) == sorted(after.keys() - before.keys())
-    assert sorted(found.removed.to_pylist()) == sorted(before.keys() - after.keys())
-    assert sorted(found.moved.to_pylist()) == sorted(item for item in both if before[item][0] != after[item][0])
-    # As text, in which a NaN is equal to itself.
-    changed = [item for item in both if str(before[item][1]) != str(after[item][1])]
-    assert sorted(found.changed.to_pylist()) == sorted(changed)
+    common = before.keys() & after.keys()
+    assert sorted(changes.added.to_pylist()) == sorted(after.keys() - before.keys())
+    assert sorted(changes.removed.to_pylist()) == sorted(before.keys() - after.keys())
+    assert sorted(changes.moved.to_pylist()) == sorted(item for item in common if before[item][0] != after[item][0])
+    # Compared as text, where a NaN equals itself.
+    changed = [item for item in common if str(before[item][1]) != str(after[item][1])]
+    assert sorted(changes.changed.to_pylist()) == sorted(changed)
     sids = [{tuple(sid) for sid, _ in items.values()} for items in (before, after)]
-    assert [tuple(sid) for sid in found.sids_added.tolist()] == sorted(sids[1] - sids[0])
-    assert [tuple(sid) for sid in found.sids_removed.tolist()] == sorted(sids[0] - sids[1])
+    assert [tuple(sid) for sid in changes.sids_added.tolist()] == sorted(sids[1] - sids[0])
+    assert [tuple(sid) for sid in changes.sids_removed.tolist()] == sorted(sids[0] - sids[1])
 
 
 def index_of(sids, ids, **columns):
     return hr.build_index(hr.Catalog(sids, codebook_sizes=9, item_ids=ids, attributes=columns))
 
 
-def test_columns_and_levels_that_only_one_has():
+def test_columns_and_levels_that_only_one_index_has():
     old = index_of([[0, 1], [2, 3]], ["a", "b"], price=[1, 2], year=[2001, 2002])
     new = index_of([[0, 1, 5], [2, 3, 5]], ["a", "c"], price=["1", "x"], day=[dt.date(2020, 1, 1)] * 2)
-    found = hr.diff(old, new)
-    assert (found.columns_added, found.columns_removed) == (("day",), ("year",))
-    assert found.moved.to_pylist() == ["a"]
-    # A price that is text is compared as a number, where it is one.
-    assert found.changed.to_pylist() == []
-    before, after = found.levels[2]
+    changes = hr.diff(old, new)
+    assert (changes.columns_added, changes.columns_removed) == (("day",), ("year",))
+    assert changes.moved.to_pylist() == ["a"]
+    # The new prices are text: they are compared as numbers if they can be converted.
+    assert changes.changed.to_pylist() == []
+    before, after = changes.levels[2]
     assert before is None
     assert after is not None
     assert after["nodes"] == 2
-    assert found.counts == {"added": 1, "removed": 1, "moved": 1, "changed": 0, "sids_added": 2, "sids_removed": 2}
-    assert found.to_dict(limit=1)["examples"]["added"] == ["c"]
+    assert changes.counts == {"added": 1, "removed": 1, "moved": 1, "changed": 0, "sids_added": 2, "sids_removed": 2}
+    assert changes.to_dict(limit=1)["examples"]["added"] == ["c"]
 
 
-def test_an_index_and_itself():
+def test_diff_of_an_index_with_itself_is_empty():
     index = index_of([[0, 1], [2, 3]], ["a", "b"], price=[1, 2])
     assert set(hr.diff(index, index).counts.values()) == {0}
 
 
-def test_what_cannot_be_compared():
+def test_rejects_other_types():
     with pytest.raises(hr.CatalogError, match=r"new index must be .* of type int64; got a column of type string"):
         hr.diff(index_of([[0, 1]], [1]), index_of([[0, 1]], ["x"]))
     with pytest.raises(hr.ArgumentError, match="two indexes; got str"):

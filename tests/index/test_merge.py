@@ -1,4 +1,4 @@
-"""An index that was changed is the one that is built of the changed catalog, byte for byte."""
+"""merge and filter give exactly the index that build_index makes of the changed catalog."""
 
 import datetime as dt
 import json
@@ -21,7 +21,7 @@ def saved_bytes(index, folder):
 
 
 def catalog_of(items, sizes):
-    """The catalog of a map, id -> (codes, price, tags)."""
+    """The catalog of a mapping of ids to (codes, price, tags)."""
     rows = list(items.values())
     sids = np.array([row[0] for row in rows], np.int64).reshape(len(rows), len(sizes))
     prices, tags = (
@@ -34,7 +34,7 @@ def catalog_of(items, sizes):
 
 @st.composite
 def changes(draw):
-    """An index's items, some more, which may have ids of the first, and ids that go."""
+    """Codebook sizes, the items of an index, items to add (some with ids of the index), and ids to remove."""
     old = draw(catalogs())
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     sizes = old.codebook_sizes
@@ -47,17 +47,17 @@ def changes(draw):
     for _ in range(draw(st.integers(0, 40))):
         codes = [int(rng.integers(size)) for size in sizes]
         if draw(st.booleans()):
-            # A SID that shares a prefix with one that is there, or all of it.
+            # A SID that shares a prefix, or all codes, with an existing one.
             kept = int(rng.integers(len(sizes) + 1))
             codes[:kept] = old.sids[rng.integers(len(old))][:kept].tolist()
-        known = draw(st.booleans()) and rng.random() < 0.5
-        after[str(rng.choice(list(before))) if known else f"i{rng.integers(10**9)}"] = item(codes)
+        replaces = draw(st.booleans()) and rng.random() < 0.5
+        after[str(rng.choice(list(before))) if replaces else f"i{rng.integers(10**9)}"] = item(codes)
     share = draw(st.sampled_from([0.0, 0.1, 0.7, 1.0]))
     return sizes, before, after, [name for name in before if rng.random() < share]
 
 
 @given(change=changes(), data=st.data())
-def test_merged_is_built(change, data):
+def test_merge_equals_build(change, data):
     sizes, before, after, removed = change
     index = hr.build_index(catalog_of(before, sizes))
     added = catalog_of(after, sizes) if after else None
@@ -70,7 +70,7 @@ def test_merged_is_built(change, data):
 
 
 @given(change=changes())
-def test_subset_is_built(change):
+def test_filter_equals_build(change):
     sizes, before, _, removed = change
     catalog = catalog_of(before, sizes)
     index = hr.build_index(catalog)
@@ -83,7 +83,7 @@ def test_subset_is_built(change):
 
 @pytest.mark.parametrize("mmap", [False, True])
 @pytest.mark.parametrize("items", [300, 40_000])
-def test_saved_bytes_are_the_same(items, mmap, tmp_path):
+def test_saved_bytes_equal_those_of_a_build(items, mmap, tmp_path):
     rng = np.random.default_rng(items)
     sizes = (16, 64, 300, 70_000)
     sids = np.stack([rng.integers(0, size, items) for size in sizes], axis=1)
@@ -112,7 +112,7 @@ def test_saved_bytes_are_the_same(items, mmap, tmp_path):
 
 
 def test_representations_change_with_the_items():
-    """Unary becomes forked and sparse and back, as a catalog grows and shrinks."""
+    """Levels change between unary, forked and sparse while a catalog grows and shrinks."""
     rng = np.random.default_rng(0)
     sids = np.unique(rng.integers(0, 4, (3000, 6)), axis=0)
     order = rng.permutation(len(sids))
@@ -144,21 +144,21 @@ def with_price(sids: list, ids: list, price: object = 7):
     return hr.Catalog(sids, item_ids=ids, attributes={"price": [price] * len(ids)})
 
 
-def test_an_item_moves(index):
+def test_merge_replaces_an_item(index):
     moved = hr.merge(index, with_price([[3, 3]], ["a"]))
     assert moved.item_ids.to_pylist() == ["b", "c", "a"]
     assert moved.attributes.column("price").to_pylist() == [2, 3, 7]
     assert index.item_ids.to_pylist() == ["a", "b", "c"]
 
 
-def test_an_empty_index_takes_what_comes():
+def test_merge_into_an_empty_index():
     empty = hr.build_index(hr.Catalog(np.zeros((0, 2), int), codebook_sizes=4))
     merged = hr.merge(empty, with_price([[1, 1]], ["x"]))
     assert (merged.codebook_sizes, merged.item_ids.to_pylist()) == ((4, 4), ["x"])
     assert hr.merge(empty).num_items == 0
 
 
-def test_ids_of_many_types():
+def test_merge_with_ids_of_many_types():
     for ids in (
         [uuid.UUID(int=n) for n in (5, 1, 3)],
         [dt.date(2020, 1, day) for day in (5, 1, 3)],
@@ -188,12 +188,12 @@ def test_ids_of_many_types():
         (None, [None], "item ids to remove: null is not an item id"),
     ],
 )
-def test_what_does_not_fit_is_refused(index, added, removed, message):
+def test_rejects_items_that_do_not_fit(index, added, removed, message):
     with pytest.raises(hr.CatalogError, match=message):
         hr.merge(index, added, removed)
 
 
-def test_arguments_are_checked(index):
+def test_rejects_invalid_arguments(index):
     with pytest.raises(hr.ArgumentError, match="takes a TrieIndex"):
         hr.merge("x")  # type: ignore[arg-type]
     with pytest.raises(hr.ArgumentError, match="as a Catalog"):
@@ -206,12 +206,12 @@ def test_arguments_are_checked(index):
         hr.merge(index, None, ["a"], dense_levels=[7])
 
 
-def test_json_of_the_manifest_is_that_of_the_built_index(index, tmp_path):
+def test_manifest_after_merge(index, tmp_path):
     hr.merge(index, None, ["c"]).save(tmp_path / "x")
     assert json.loads((tmp_path / "x" / "manifest.json").read_text())["items"] == 2
 
 
-def test_a_ragged_index_grows():
+def test_merge_into_a_ragged_index():
     index = hr.build_index(hr.Catalog([[1, 2], [2]], codebook_sizes=6, item_ids=[1, 2], ragged=True))
     merged = hr.merge(index, hr.Catalog([[3], [1]], codebook_sizes=6, item_ids=[7, 8], ragged=True))
     whole = hr.Catalog([[1, 2], [2], [3], [1]], codebook_sizes=6, item_ids=[1, 2, 7, 8], ragged=True)

@@ -1,4 +1,4 @@
-"""The index of ragged SIDs: against plain sets of tuples, on disk, checked, and on the command line."""
+"""Indexes of ragged SIDs: compared with sets of tuples, saved, verified, and on the command line."""
 
 import dataclasses
 import json
@@ -26,38 +26,38 @@ def index() -> hr.TrieIndex:
     return hr.build_index(hr.Catalog(NAMES.sids, codebook_sizes=NAMES.sizes, item_ids=list("fedcba"), ragged=True))
 
 
-@given(made=ragged())
-def test_an_index_says_what_the_set_of_sids_says(made):
-    index, levels = hr.build_index(made.catalog), len(made.sizes)
-    known = set(made.sids)
-    ends = made.ends()
+@given(case=ragged())
+def test_index_equals_sets_of_tuples(case):
+    index, levels = hr.build_index(case.catalog), len(case.sizes)
+    distinct = set(case.sids)
+    ends = case.ends()
     assert index.ragged == (levels > 1)
     assert index.end_codes == ends
-    assert index.codebook_sizes == tuple(size + (end is not None) for size, end in zip(made.sizes, ends, strict=True))
-    assert (index.num_items, index.num_sids) == (len(made.sids), len(known))
-    expected = sorted(known, key=made.as_codes)
+    assert index.codebook_sizes == tuple(size + (end is not None) for size, end in zip(case.sizes, ends, strict=True))
+    assert (index.num_items, index.num_sids) == (len(case.sids), len(distinct))
+    expected = sorted(distinct, key=case.as_codes)
     assert index.sids().tolist() == [padded(sid, levels) for sid in expected]
-    assert index.find(made.padded).tolist() == [expected.index(sid) for sid in made.sids]
-    assert [made.sids[row] for row in index.item_ids.to_pylist()] == sorted(made.sids, key=made.as_codes)
+    assert index.find(case.padded).tolist() == [expected.index(sid) for sid in case.sids]
+    assert [case.sids[row] for row in index.item_ids.to_pylist()] == sorted(case.sids, key=case.as_codes)
     assert index.nodes_per_level == tuple(
-        len({made.as_codes(sid)[:depth] for sid in known}) for depth in range(1, levels + 1)
+        len({case.as_codes(sid)[:depth] for sid in distinct}) for depth in range(1, levels + 1)
     )
-    prefixes = {sid[:depth] for sid in known for depth in range(len(sid))}
-    for prefix in prefixes | known:
+    prefixes = {sid[:depth] for sid in distinct for depth in range(len(sid))}
+    for prefix in prefixes | distinct:
         if len(prefix) < levels:
-            codes = {sid[len(prefix)] for sid in known if len(sid) > len(prefix) and sid[: len(prefix)] == prefix}
-            codes |= {ends[len(prefix)]} if prefix in known else set()
+            codes = {sid[len(prefix)] for sid in distinct if len(sid) > len(prefix) and sid[: len(prefix)] == prefix}
+            codes |= {ends[len(prefix)]} if prefix in distinct else set()
             assert index.allowed_codes(prefix).tolist() == sorted(codes)
-    most = max(map(made.sids.count, known))
-    assert index.collisions()[2] == (most if most > 1 else 0)
+    largest = max(map(case.sids.count, distinct))
+    assert index.collisions()[2] == (largest if largest > 1 else 0)
 
 
-def test_find_takes_lists_and_matrices_and_the_codes_of_beams(index):
-    asked = [[3], [3, 1, 4], [0], [0, 2], [3, 1, 4, 1], [9], [], [3, -1, 4], [-1, 2], [0, 3]]
+def test_find_accepts_lists_matrices_and_codes_of_beams(index):
+    queries = [[3], [3, 1, 4], [0], [0, 2], [3, 1, 4, 1], [9], [], [3, -1, 4], [-1, 2], [0, 3]]
     expected = [4, 2, -1, 0, -1, -1, -1, -1, -1, -1]
-    assert index.find(asked).tolist() == expected
-    assert index.contains(asked).tolist() == [leaf >= 0 for leaf in expected]
-    assert index.find([padded(tuple(sid), 6) for sid in asked]).tolist() == expected
+    assert index.find(queries).tolist() == expected
+    assert index.contains(queries).tolist() == [leaf >= 0 for leaf in expected]
+    assert index.find([padded(tuple(sid), 6) for sid in queries]).tolist() == expected
     assert index.find([[3], [0]]).tolist() == [4, -1]
     assert index.find(np.array([[3]], np.uint8)).tolist() == [4]
     assert index.find(np.array([[2**64 - 1, 1], [3, 2**64 - 1]], np.uint64)).tolist() == [-1, -1]
@@ -67,14 +67,14 @@ def test_find_takes_lists_and_matrices_and_the_codes_of_beams(index):
         index.find([[3], ["x", 1]])
 
 
-def test_a_prefix_that_is_an_item_may_end(index):
+def test_allowed_codes_include_the_end_code_after_a_sid(index):
     assert index.allowed_codes([3]).tolist() == [1, 3]
     assert index.allowed_codes([3, 1]).tolist() == [4, 5]
     assert index.allowed_codes([3, 3]).tolist() == [5]
     assert index.allowed_codes([0]).tolist() == [2]
 
 
-def test_on_disk(index, tmp_path):
+def test_save_and_load(index, tmp_path):
     index.save(tmp_path / "x")
     assert read_manifest(tmp_path / "x")["ragged"] is True
     for options in ({}, {"mmap": True}):
@@ -96,7 +96,7 @@ def rewritten(folder: Any, **changes: Any) -> None:
 
 
 @pytest.mark.parametrize("value", [False, 1, "true", None])
-def test_a_manifest_says_true_or_nothing(index, tmp_path, value):
+def test_rejects_a_manifest_whose_ragged_is_not_true(index, tmp_path, value):
     index.save(tmp_path / "x")
     rewritten(tmp_path / "x", ragged=value)
     with pytest.raises(hr.IndexFileError, match="altered or damaged"):
@@ -104,7 +104,7 @@ def test_a_manifest_says_true_or_nothing(index, tmp_path, value):
 
 
 @pytest.mark.parametrize("sids", [[[1], [0]], [[1, 0], [0, 0]]])
-def test_a_manifest_leaves_room_for_the_ends(sids, tmp_path):
+def test_rejects_a_manifest_without_room_for_end_codes(sids, tmp_path):
     hr.build_index(hr.Catalog(sids)).save(tmp_path / "x")
     rewritten(tmp_path / "x", ragged=True)
     with pytest.raises(hr.IndexFileError, match="altered or damaged"):
@@ -114,11 +114,11 @@ def test_a_manifest_leaves_room_for_the_ends(sids, tmp_path):
 @pytest.mark.parametrize(
     "sids",
     [
-        [[0, 2, 2], [1, 2, 1]],  # goes on with a code
-        [[0, 2, 2], [0, 2, 1], [1, 0, 0]],  # ends, and goes on
+        [[0, 2, 2], [1, 2, 1]],  # A code follows the end code.
+        [[0, 2, 2], [0, 2, 1], [1, 0, 0]],  # The end code, or another code, follows the end code.
     ],
 )
-def test_verify_finds_a_sid_that_goes_on_after_its_end(sids, tmp_path):
+def test_verify_rejects_a_sid_that_continues_after_its_end(sids, tmp_path):
     index = hr.build_index(hr.Catalog(sids, codebook_sizes=3))
     levels = (index.levels[0], *(dataclasses.replace(level, end=2) for level in index.levels[1:]))
     dataclasses.replace(index, levels=levels).save(tmp_path / "x")
@@ -127,13 +127,13 @@ def test_verify_finds_a_sid_that_goes_on_after_its_end(sids, tmp_path):
         verify_trie(tmp_path / "x")
 
 
-def test_words_about_it(index):
+def test_repr_describe_and_collisions(index):
     assert repr(index).startswith("TrieIndex(items=6, sids=5, levels=3, ragged=True, nodes=")
     assert "3 + end" in index.describe()
     assert index.collisions() == (2, 1, 2)
 
 
-def test_a_beam_of_another_index_is_refused(index):
+def test_results_rejects_beams_of_another_index(index):
     beams = hr.beam_search(
         index, lambda beams: np.zeros((*beams.states.shape, (4, 4, 6)[beams.level])), batch_size=1, beam_width=9
     )

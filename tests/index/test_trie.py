@@ -1,4 +1,4 @@
-"""TrieIndex: what it answers, against a trie made of a set of prefixes."""
+"""Lookups of TrieIndex, compared with a naive trie."""
 
 import itertools
 
@@ -16,7 +16,7 @@ TINY = hr.Catalog([[1, 0, 2], [0, 3, 1], [1, 0, 0], [1, 0, 2]], codebook_sizes=4
 
 
 def queries_about(naive: NaiveTrie, sizes: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """SIDs that are there, SIDs that are not, and their neighbours; codes below 0 and past the codebook among them."""
+    """SIDs of items, random SIDs, and neighbours of SIDs, including codes below 0 and beyond the codebook."""
     present = np.array(naive.rows)
     random = np.stack([rng.integers(-2, size + 3, 40) for size in sizes], axis=1)
     near = present[rng.integers(0, len(present), 40)]
@@ -61,7 +61,7 @@ def test_allowed_codes_of_absent_prefixes(catalog, seed):
 
 @EXAMPLES
 @given(catalog=catalogs(), seed=st.integers(0, 1000))
-def test_sids_of_all_and_of_some_leaves(catalog, seed):
+def test_sids_of_leaves(catalog, seed):
     index = hr.build_index(catalog)
     naive = NaiveTrie(catalog)
     assert [tuple(sid) for sid in index.sids().tolist()] == naive.sids
@@ -71,10 +71,10 @@ def test_sids_of_all_and_of_some_leaves(catalog, seed):
     assert index.sids([]).shape == (0, catalog.num_levels)
 
 
-def test_every_sid_of_a_small_space():
+def test_contains_for_every_sid_of_a_small_space():
     index = hr.build_index(TINY)
     space = list(itertools.product(range(-1, 6), repeat=3))
-    assert [sid for sid, there in zip(space, index.contains(space), strict=True) if there] == [
+    assert [sid for sid, exists in zip(space, index.contains(space), strict=True) if exists] == [
         (0, 3, 1),
         (1, 0, 0),
         (1, 0, 2),
@@ -82,20 +82,20 @@ def test_every_sid_of_a_small_space():
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int64, np.uint8, np.uint32, np.uint64])
-def test_queries_of_every_integer_type(dtype):
+def test_find_accepts_every_integer_type(dtype):
     index = hr.build_index(TINY)
     assert index.find(np.array([[1, 0, 2], [1, 0, 1]], dtype)).tolist() == [2, -1]
     extreme = np.full((1, 3), np.iinfo(dtype).max, dtype)
     assert index.find(extreme).tolist() == [-1]
 
 
-def test_codes_that_only_wrap_to_a_code_are_not_there():
+def test_find_does_not_wrap_codes():
     index = hr.build_index(hr.Catalog([[0, 255]]))
     queries = np.array([[256, 255], [0, -1], [0, 511], [2**32, 255], [-256, 255], [0, 255]])
     assert index.contains(queries).tolist() == [False] * 5 + [True]
 
 
-def test_queries_that_do_not_fit():
+def test_rejects_invalid_queries():
     index = hr.build_index(TINY)
     assert index.find(np.zeros((0, 3), int)).shape == (0,)
     with pytest.raises(hr.ArgumentError, match=r"\[R, 3\].*\[2, 2\]"):
@@ -111,18 +111,18 @@ def test_queries_that_do_not_fit():
 
 
 @pytest.mark.parametrize("leaf", [-1, -2, 3, 2**40])
-def test_leaves_that_do_not_exist(leaf):
+def test_rejects_leaves_that_do_not_exist(leaf):
     with pytest.raises(hr.ArgumentError, match=f"leaf {leaf} does not exist.*0 to 2"):
         hr.build_index(TINY).sids([0, leaf])
 
 
-def test_arrays_of_codes_are_prefixes_too():
+def test_allowed_codes_accepts_arrays():
     index = hr.build_index(TINY)
     for prefix in ((1, 0), [1, 0], np.array([1, 0]), np.array([1, 0], np.uint8)):
         assert index.allowed_codes(prefix).tolist() == [0, 2]  # type: ignore[arg-type]
 
 
-def test_facts_of_a_tiny_index():
+def test_properties_of_a_tiny_index():
     index = hr.build_index(TINY)
     assert (index.num_items, index.num_sids, index.num_levels) == (4, 3, 3)
     assert index.codebook_sizes == (4, 4, 4)
@@ -130,7 +130,7 @@ def test_facts_of_a_tiny_index():
     assert index.max_branch_factors == (2, 1, 2)
     assert index.item_ids.to_pylist() == ["c", "b", "a", "d"]
     assert [level.representation for level in index.levels] == ["dense", "unary", "dense"]
-    # Codes, row pointers and bitmaps, then the starts of the three leaves.
+    # Codes, row pointers and bitmaps; then leaf_start for three leaves.
     assert [level.nbytes for level in index.levels] == [2 + 8 + 4, 2, 3 + 12 + 8]
     assert index.nbytes == 14 + 2 + 23 + 16
 
@@ -142,7 +142,7 @@ def test_repr():
     assert repr(hr.build_index(many)) == "TrieIndex(items=250,000, levels=2, nodes=500,000, 2.0 MB)"
 
 
-def test_describe_tells_every_level():
+def test_describe_lists_every_level():
     text = hr.build_index(hr.Catalog(TINY.sids, codebook_sizes=[4, 2048, 1024])).describe()
     lines = text.splitlines()
     assert lines[0].strip() == "TrieIndex(items=4, sids=3, levels=3, nodes=7, 0.1 kB)"
@@ -161,7 +161,7 @@ def test_describe_of_an_empty_index():
     assert "items=0" in index.describe()
 
 
-def test_an_index_cannot_be_written_to():
+def test_index_is_immutable():
     index = hr.build_index(TINY)
     with pytest.raises(AttributeError):
         index.leaf_start = None  # type: ignore[misc]
@@ -170,14 +170,14 @@ def test_an_index_cannot_be_written_to():
 
 
 @pytest.mark.parametrize("leaves", [[1.9], [True, False], [-1], [10**6]])
-def test_leaves_that_are_none_are_refused(leaves):
+def test_rejects_invalid_leaves(leaves):
     index = hr.build_index(TINY)
     for ask in (index.sids, index.rows_of):
         with pytest.raises(hr.ArgumentError, match="lea"):
             ask(leaves)
 
 
-def test_a_dense_level_of_an_empty_index_is_no_trouble():
+def test_dense_level_of_an_empty_index():
     index = hr.build_index(hr.Catalog(np.zeros((0, 2), int), codebook_sizes=8), dense_levels=[0, 1])
     beams = hr.beam_search(index, lambda b: np.zeros((*b.states.shape, 8)), batch_size=1, beam_width=2)
     assert beams.num_valid.tolist() == [0]

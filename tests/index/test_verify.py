@@ -1,4 +1,4 @@
-"""verify_trie() finds what checksums cannot: an index that was written wrong."""
+"""verify_trie detects an index that was written incorrectly, although its checksums are correct."""
 
 import dataclasses
 
@@ -19,19 +19,19 @@ def index():
     return index
 
 
-def test_a_right_index_passes_and_reports_progress(index, tmp_path):
+def test_correct_index_passes_and_reports_progress(index, tmp_path):
     index.save(tmp_path / "x")
-    told = []
-    verified = verify_trie(tmp_path / "x", progress=lambda *what: told.append(what))
+    calls = []
+    verified = verify_trie(tmp_path / "x", progress=lambda *call: calls.append(call))
     assert verified.num_items == 200
-    assert told[-1] == ("walk", index.num_sids, index.num_sids)
+    assert calls[-1] == ("walk", index.num_sids, index.num_sids)
 
 
-def altered(index, at, **arrays):
-    level = index.levels[at]
+def altered(index, number, **arrays):
+    level = index.levels[number]
     changed = {name: change(getattr(level, name).copy()) for name, change in arrays.items()}
     levels = [*index.levels]
-    levels[at] = dataclasses.replace(level, **changed)
+    levels[number] = dataclasses.replace(level, **changed)
     return dataclasses.replace(index, levels=tuple(levels))
 
 
@@ -44,7 +44,7 @@ def with_entry(place, value):
 
 
 @pytest.mark.parametrize(
-    ("at", "arrays", "fault"),
+    ("number", "arrays", "fault"),
     [
         (1, {"codes": with_entry(3, 41)}, "level 1: code 41 is outside"),
         (1, {"codes": lambda codes: codes[::-1]}, "level 1: the codes of a node's children are not in ascending order"),
@@ -54,14 +54,14 @@ def with_entry(place, value):
         (0, {"allowed": with_entry((0, 0), 7)}, "level 0: the bitmap"),
     ],
 )
-def test_a_wrong_array_is_named(index, tmp_path, at, arrays, fault):
-    altered(index, at, **arrays).save(tmp_path / "x")
+def test_error_names_the_wrong_array(index, tmp_path, number, arrays, fault):
+    altered(index, number, **arrays).save(tmp_path / "x")
     with pytest.raises(hr.IndexFileError, match=fault):
         verify_trie(tmp_path / "x")
 
 
 @pytest.mark.parametrize("forks", [[0, 0], [3, 1], [-1, 2], [0, 16]])
-def test_wrong_forks_are_named(tmp_path, forks):
+def test_error_for_wrong_forks(tmp_path, forks):
     sids = [[code, 0] for code in range(16)] + [[2, 1], [9, 1]]
     index = hr.build_index(hr.Catalog(sids, codebook_sizes=(300, 300)))
     assert index.levels[1].representation == "forked"
@@ -70,14 +70,14 @@ def test_wrong_forks_are_named(tmp_path, forks):
         verify_trie(tmp_path / "x")
 
 
-def test_a_wrong_branch_factor_is_named(index, tmp_path):
+def test_error_for_a_wrong_branch_factor(index, tmp_path):
     levels = [*index.levels[:2], dataclasses.replace(index.levels[2], max_branch=99)]
     dataclasses.replace(index, levels=tuple(levels)).save(tmp_path / "x")
     with pytest.raises(hr.IndexFileError, match="level 2: the largest branch factor is 4, but the manifest has 99"):
         verify_trie(tmp_path / "x")
 
 
-def test_wrong_leaves_are_named(index, tmp_path):
+def test_error_for_wrong_leaf_forks(index, tmp_path):
     leaf_forks = index.leaf_forks.copy()
     leaf_forks[1] = index.num_sids
     dataclasses.replace(index, leaf_forks=leaf_forks).save(tmp_path / "x")
@@ -85,7 +85,7 @@ def test_wrong_leaves_are_named(index, tmp_path):
         verify_trie(tmp_path / "x")
 
 
-def test_wrong_leaf_pointers_are_named(tmp_path):
+def test_error_for_wrong_leaf_pointers(tmp_path):
     index = hr.build_index(hr.Catalog([[0], [0], [1], [1]]))
     assert index.leaf_start is not None
     wrong = dataclasses.replace(index, leaf_start=np.asarray([0, 0, 4], np.int32))
@@ -94,7 +94,7 @@ def test_wrong_leaf_pointers_are_named(tmp_path):
         verify_trie(tmp_path / "x")
 
 
-def test_repeated_item_ids_are_named(index, tmp_path):
+def test_error_for_repeated_item_ids(index, tmp_path):
     import pyarrow as pa
 
     table = pa.table({"item_id": [7] * 200})
