@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Every check and every timing on a GPU, in less than 8 minutes; CSVs go to benchmarks/results/gpu/.
+# Run all checks and timings on a GPU, in less than 8 minutes. The CSV files are written to benchmarks/results/gpu/.
 #   benchmarks/gpu.sh              on one NVIDIA GPU, with PyTorch, Triton and transformers installed
-#   benchmarks/gpu.sh --dry-run    the same scripts at tiny sizes, Triton interpreted: needs no GPU, measures nothing
-# It exits with 1 where a check fails, and with 2 where there is no GPU.
+#   benchmarks/gpu.sh --dry-run    the same scripts at tiny sizes with the interpreter of Triton: without a GPU and without measuring
+# The exit code is 1 if a check fails, and 2 if there is no GPU.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}

@@ -1,10 +1,10 @@
 """The Retriever on one GPU: a random Qwen3-1.7B in bfloat16, 1,000-token prompts, 3 x 8,192 codes, 256 beams.
 
-The catalog has 1.5M items. First that the answers are right: in float32 the tree of beams equals the plain path, and a
-CUDA graph its own search without one. Then the time of a whole search, prompt included, constrained and not: their
-difference is what the constraint adds, told as a share of inference too (the paper: 0.25 %).
+The catalog has 1.5M items. The script first checks in float32 that the tree of beams equals plain decoding, and that
+a CUDA graph equals the search without a graph. Then it times whole searches, prompt included, with and without the
+constraint. The difference is the time that the constraint adds, also as a share of inference (the paper: 0.25 %).
     python benchmarks/gpu_hf.py              on one NVIDIA GPU
-    python benchmarks/gpu_hf.py --dry-run    a tiny model on the CPU: shows that the script runs, measures nothing
+    python benchmarks/gpu_hf.py --dry-run    a tiny model on the CPU, to test the script without measuring
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Search = Callable[[], Any]
 
 
 def model_of(run: Run, dtype: torch.dtype, *, small: bool = False) -> Qwen3ForCausalLM:
-    """Makes a model with random weights: of Qwen3-1.7B's shape, or a small one."""
+    """Create a model with random weights, of the size of Qwen3-1.7B or small."""
     sizes: dict[str, Any] = {"hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 28}
     sizes |= {"num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128}
     if small or run.dry:
@@ -54,13 +54,13 @@ def model_of(run: Run, dtype: torch.dtype, *, small: bool = False) -> Qwen3ForCa
 
 
 def index_of(items: int) -> hr.TrieIndex:
-    """Builds an index of uniformly random SIDs."""
+    """Build an index of uniformly random SIDs."""
     sids = np.random.default_rng(0).integers(0, CODES, (items, LEVELS))
     return hr.build_index(hr.Catalog(sids, codebook_sizes=CODES))
 
 
 def tokens_of() -> hr.TokenMap:
-    """OneRec's layout: the codes follow the vocabulary of Qwen3."""
+    """The layout of OneRec: the codes follow the vocabulary of Qwen3."""
     return hr.TokenMap.from_offsets([VOCABULARY + level * CODES for level in range(LEVELS)], CODES)
 
 
@@ -70,16 +70,16 @@ def prompts_of(batch: int, length: int) -> list[list[int]]:
 
 
 def check_tree(run: Run) -> None:
-    """The tree gives the plain path's scores."""
+    """Check that the tree gives the scores of plain decoding."""
     model, index = model_of(run, torch.float32, small=True), index_of(20_000)
     prompts = [prompt[: 20 + 30 * row] for row, prompt in enumerate(prompts_of(3, 100))]
-    tree, plain = (Retriever(model, index, tokens_of(), decoding=how) for how in ("tree", "plain"))
+    tree, plain = (Retriever(model, index, tokens_of(), decoding=decoding) for decoding in ("tree", "plain"))
     for ours, theirs in zip(tree.retrieve(prompts, k=None), plain.retrieve(prompts, k=None), strict=True):
         np.testing.assert_allclose(ours.scores, theirs.scores, atol=2e-3)
 
 
 def check_graph(run: Run) -> None:
-    """A captured search gives the scores of one that is not, also for prompts that it was not captured with."""
+    """Check that a captured search gives the scores of an eager search, also for other prompts than captured."""
     model, index = model_of(run, torch.float32, small=True), index_of(20_000)
     eager, graphs = (Retriever(model, index, tokens_of(), cuda_graphs=on) for on in (False, True))
     for length in (100, 90, 127):
@@ -89,7 +89,7 @@ def check_graph(run: Run) -> None:
 
 
 def milliseconds(run: Run, search: Search) -> np.ndarray:
-    """Returns the time of whole searches, each replayed from a CUDA graph."""
+    """Times of whole searches in milliseconds, replayed from a CUDA graph."""
     if run.dry:
         started = time.perf_counter()
         search()
@@ -107,60 +107,65 @@ def milliseconds(run: Run, search: Search) -> np.ndarray:
 
 
 def searches(retriever: Retriever, prompts: list[list[int]], beam_width: int) -> dict[str, Search]:
-    """The search as the retriever runs it, and the same without a constraint."""
-    ids, lengths = padded(prompts, retriever.model.device)
-    assert retriever.masking is not None
+    """The search of the retriever, and the same search without a constraint."""
+    search = retriever._search
+    masking = search.masking
+    assert masking is not None
+    # A graph cannot capture the copy of the prompts to the device, so the decoder is created from copied prompts.
+    ids, lengths = padded(prompts, search.model.device)
 
     def decoder() -> TreeDecoder:
-        return TreeDecoder(retriever.model, retriever.masking, ids, lengths, beam_width)  # type: ignore[arg-type]
+        return TreeDecoder(search.model, masking, ids, lengths, beam_width)
 
     def free() -> hr.Beams:
-        follow, beams = decoder(), hr.init_beams(retriever.device_index, len(prompts))
+        features_of, beams = decoder(), hr.init_beams(retriever.device_index, len(prompts))
         for level in range(LEVELS):
-            beams = unconstrained(beams, retriever.model.code_logits(follow(beams), level), beam_width)
+            beams = unconstrained(beams, search.logits_of(features_of(beams), level), beam_width)
         return beams
 
     return {
-        "hedgerow": lambda: retriever._loop(decoder(), len(prompts), beam_width),
+        "hedgerow": lambda: search.run(decoder(), len(prompts), beam_width, None)[-1],
         "unconstrained": free,
     }
 
 
 def time_all(run: Run) -> None:
-    """Times batches of 1 and 8, with and without the constraint."""
+    """Time batches of 1 and 8 requests, with and without the constraint."""
     length, beams, items = (40, 8, 2_000) if run.dry else (1_000, 256, 1_500_000)
     retriever = Retriever(model_of(run, torch.bfloat16), index_of(items), tokens_of(), decoding="tree")
     for batch in (1, 8):
-        found: dict[str, Row] = {}
+        row_of: dict[str, Row] = {}
         with torch.inference_mode():
             for name, search in searches(retriever, prompts_of(batch, length), beams).items():
                 samples = milliseconds(run, search)
                 shape = {"batch": batch, "beam_width": beams, "prompt": length, "items": items, "method": name}
                 quantiles = np.percentile(samples, (50, 10, 90)).tolist()
-                found[name] = shape | dict(zip(("median_ms", "p10_ms", "p90_ms"), quantiles, strict=True))
+                row_of[name] = shape | dict(zip(("median_ms", "p10_ms", "p90_ms"), quantiles, strict=True))
                 print(f"  batch {batch}  {name:16} {quantiles[0]:8.2f} ms", flush=True)
-        added = found["hedgerow"]["median_ms"] - found["unconstrained"]["median_ms"]
-        for row in found.values():
-            row |= {"added_ms": added, "added_share_of_inference": added / found["unconstrained"]["median_ms"]}
-        run.rows += found.values()
+        added = row_of["hedgerow"]["median_ms"] - row_of["unconstrained"]["median_ms"]
+        for row in row_of.values():
+            row |= {"added_ms": added, "added_share_of_inference": added / row_of["unconstrained"]["median_ms"]}
+        run.rows += row_of.values()
 
 
 def main() -> int:
-    """Runs all; 1 where a check fails, 2 where there is no GPU."""
+    """Run all checks and timings. Returns the exit code: 1 if a check fails, 2 if there is no GPU."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dry-run", action="store_true", help="a tiny model on the CPU")
-    parser.add_argument("--out", type=Path, help=f"folder of the results; {RESULTS} unless told, a new one if dry")
-    given = parser.parse_args()
-    if not given.dry_run and not torch.cuda.is_available():
-        print("There is no CUDA device here; --dry-run tries the script without one.", file=sys.stderr)
+    parser.add_argument("--dry-run", action="store_true", help="use a tiny model on the CPU")
+    parser.add_argument(
+        "--out", type=Path, help=f"folder of the results (default: {RESULTS}; a new folder for a dry run)"
+    )
+    options = parser.parse_args()
+    if not options.dry_run and not torch.cuda.is_available():
+        print("There is no CUDA device. Use --dry-run to test the script without one.", file=sys.stderr)
         return 2
-    run = Run(torch.device("cpu" if given.dry_run else "cuda:0"), given.dry_run, float("inf"))
-    run.check("the tree of beams equals the plain path", lambda: check_tree(run))
+    run = Run(torch.device("cpu" if options.dry_run else "cuda:0"), options.dry_run, float("inf"))
+    run.check("the tree of beams equals plain decoding", lambda: check_tree(run))
     if not run.dry:
-        run.check("a CUDA graph equals its search without one", lambda: check_graph(run))
-    run.check("runs: Qwen3-1.7B's shape", lambda: time_all(run))
-    out = given.out or (Path(tempfile.mkdtemp()) if run.dry else RESULTS)
-    checks = [{"check": what, "holds": holds, "why": why} for what, holds, why in run.checks]
+        run.check("a CUDA graph equals the search without a graph", lambda: check_graph(run))
+    run.check("runs: the size of Qwen3-1.7B", lambda: time_all(run))
+    out = options.out or (Path(tempfile.mkdtemp()) if run.dry else RESULTS)
+    checks = [{"check": name, "holds": holds, "why": why} for name, holds, why in run.checks]
     write(out / "retriever.csv", run.rows, stamp_of(run))
     write(out / "retriever-checks.csv", checks, stamp_of(run))
     print(f"results are in {out}")

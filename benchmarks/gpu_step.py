@@ -1,7 +1,7 @@
-"""Checks and times the Triton step on one GPU, beside the definition, STATIC as published, and no constraint.
+"""Check and time the Triton kernel on one GPU, with the array kernel, STATIC as published and no constraint.
 
-Times are of steps inside a CUDA graph, by CUDA events: COPIES steps a replay, so that neither the host nor the clock's
-grain counts. Beside each stands its floor: the bytes that any step must read, and the launches, at what both cost here.
+CUDA events time steps inside a CUDA graph, COPIES steps per replay, so that the host and the resolution of the clock
+do not matter. Each time has a lower bound: the bytes that any step must read, and the launches, at their measured cost.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 if "--dry-run" in sys.argv:
-    # The interpreter is chosen before Triton is imported.
+    # Triton reads this variable when it is imported.
     os.environ["TRITON_INTERPRET"] = "1"
 
 import numpy as np
@@ -32,17 +32,17 @@ from hedgerow.bench.machine import conditions
 
 OURS = "hedgerow, Triton"
 RESULTS = Path(__file__).parent / "results" / "gpu"
-TINY = Case("tiny", batch=2, beam_width=3, levels=3, codebook=16, items=400)
-# A replay is of COPIES steps. There are REPLAYS, or as many as fit in SECONDS_EACH, but LEAST_REPLAYS at least.
-COPIES, REPLAYS, LEAST_REPLAYS, SECONDS_EACH = 20, 100, 10, 0.3
-# No case is begun after SECONDS, and no method is compiled for which less than COMPILING is left.
+TINY = Case("tiny", batch=2, beam_width=3, levels=3, codebook_size=16, items=400)
+# A replay runs COPIES steps. The number of replays is REPLAYS, or those that fit in SECONDS_EACH, at least MIN_REPLAYS.
+COPIES, REPLAYS, MIN_REPLAYS, SECONDS_EACH = 20, 100, 10, 0.3
+# No case starts after SECONDS, and no method is compiled if less than COMPILING seconds are left.
 SECONDS, COMPILING = 330, 150
-# A larger build may take this many times longer than in proportion.
+# The expected time of a larger build, relative to a time proportional to the items.
 MARGIN = 1.5
 
 
 def microseconds(run: Run, thunk: Callable[[], Any]) -> np.ndarray:
-    """Returns the time of one run of a thunk inside a CUDA graph, a sample a replay."""
+    """Times of a function inside a CUDA graph in microseconds, one sample per replay."""
     if run.dry:
         started = time.perf_counter()
         thunk()
@@ -55,7 +55,7 @@ def microseconds(run: Run, thunk: Callable[[], Any]) -> np.ndarray:
     graph.replay()
     torch.cuda.synchronize()
     replays = int(SECONDS_EACH / (time.perf_counter() - started))
-    replays = min(max(replays, LEAST_REPLAYS), REPLAYS)
+    replays = min(max(replays, MIN_REPLAYS), REPLAYS)
     events = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(replays)]
     for before, after in events:
         before.record()
@@ -67,18 +67,18 @@ def microseconds(run: Run, thunk: Callable[[], Any]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Costs:
-    """What a byte and a launch cost here, measured: for the floors."""
+    """The measured cost of reading memory and of a launch, for the lower bounds."""
 
     gb_per_second: float
     launch_us: float
 
     def floor_us(self, nbytes: int, launches: int) -> float:
-        """Returns the least time of so many bytes and launches."""
+        """The lower bound of the time to read `nbytes` with this number of launches, in microseconds."""
         return nbytes / self.gb_per_second / 1e3 + launches * self.launch_us
 
 
 def costs_of(run: Run) -> Costs:
-    """Measures reading memory, by a sum of 1 GiB, and launching, by an addition to one number."""
+    """Measure the bandwidth with a sum over 1 GiB, and the launch time with an addition to one number."""
     block = torch.ones(2**10 if run.dry else 2**28, device=run.device)
     one = torch.ones(1, device=run.device)
     reading = float(np.median(microseconds(run, block.sum)))
@@ -86,11 +86,11 @@ def costs_of(run: Run) -> Costs:
 
 
 def unconstrained(beams: hr.Beams, logits: torch.Tensor, beam_width: int) -> hr.Beams:
-    """Log-softmax, and the best M of all M x C candidates."""
+    """Run a step without a constraint: log-softmax, then the best M of all M x C candidates."""
     batch, _, size = logits.shape
     scores = beams.scores[..., None] + torch.log_softmax(logits.float(), -1)
-    best, at = torch.topk(scores.reshape(batch, -1), min(beam_width, scores[0].numel()))
-    parents, codes = at // size, (at % size).int()
+    best, positions = torch.topk(scores.reshape(batch, -1), min(beam_width, scores[0].numel()))
+    parents, codes = positions // size, (positions % size).int()
     history = torch.take_along_dim(beams.codes, parents[..., None], 1)
     return hr.Beams(torch.cat([history, codes[..., None]], -1), best, codes, parents.int())
 
@@ -98,15 +98,19 @@ def unconstrained(beams: hr.Beams, logits: torch.Tensor, beam_width: int) -> hr.
 Step = Callable[[Any, torch.Tensor, int], Any]
 
 
-def methods_of(problem: Problem, compiled: bool) -> Iterator[tuple[str, Any, Step]]:
-    """Yields name, state at the root, and step of every method."""
+def methods_of(problem: Problem, *, compiled: bool) -> Iterator[tuple[str, Any, Step]]:
+    """The name, the state at the root and the step of every method; with `compiled`, also compiled steps."""
     index, start = problem.on_device, hr.init_beams(problem.on_device, problem.case.batch)
 
-    def by(backend: Any) -> Step:
-        return lambda beams, logits, width: hr.step(index, beams, logits, beam_width=width, kernel=backend)
+    def step_of(kernel: Any) -> Step:
+        return lambda beams, logits, width: hr.step(index, beams, logits, beam_width=width, kernel=kernel)
 
-    yield OURS, start, by("triton")
-    others = [("hedgerow, array", start, by("array")), ("unconstrained", start, unconstrained), *published(problem)]
+    yield OURS, start, step_of("triton")
+    others = [
+        ("hedgerow, array", start, step_of("array")),
+        ("unconstrained", start, unconstrained),
+        *published(problem),
+    ]
     yield from others
     if compiled:
         for name, state, step in others:
@@ -115,24 +119,24 @@ def methods_of(problem: Problem, compiled: bool) -> Iterator[tuple[str, Any, Ste
 
 
 def published(problem: Problem) -> list[tuple[str, Any, Step]]:
-    """Returns STATIC as published, stated anew, where it is at hand and made for the size."""
+    """STATIC as published, if it is available and supports the size."""
     try:
         from hedgerow.bench.arrays import arrays_of
         from hedgerow.bench.baselines.base import Problem as Sids
         from hedgerow.bench.baselines.static_published import StaticPublished
 
-        if problem.case.items > (StaticPublished.most_items or problem.case.items):
+        if problem.case.items > (StaticPublished.max_items or problem.case.items):
             return []
-        rival = StaticPublished(Sids(problem.index), arrays_of("torch", str(problem.on_device.device)))
+        static = StaticPublished(Sids(problem.index), arrays_of("torch", str(problem.on_device.device)))
     except Exception as error:
-        print(f"  STATIC as published is left out: {error}", flush=True)
+        print(f"  STATIC as published is skipped: {error}", flush=True)
         return []
-    start = rival.start(problem.case.batch)
-    return [(rival.name, start, lambda state, logits, width: rival.step(rival.tables, state, logits, width))]
+    start = static.start(problem.case.batch)
+    return [(static.name, start, lambda state, logits, width: static.step(static.tables, state, logits, width))]
 
 
 def time_method(run: Run, problem: Problem, costs: Costs, name: str, start: Any, step: Step) -> None:
-    """Times every level of a method from the state its own search has there, and the whole decode."""
+    """Time each level of a method from the state of the method's own search, and the whole decode."""
     case = problem.case
     ours = name == OURS
 
@@ -154,7 +158,7 @@ def time_method(run: Run, problem: Problem, costs: Costs, name: str, start: Any,
 
 
 def launches_of(problem: Problem, level: int) -> int:
-    """Returns how many kernels the Triton step launches at a level."""
+    """Number of kernels that the Triton step launches at a level."""
     from hedgerow.decode.kernels.triton import plan_step
 
     case, shape = problem.case, problem.index.levels[level]
@@ -176,7 +180,7 @@ def launches_of(problem: Problem, level: int) -> int:
 def add_row(
     run: Run, problem: Problem, name: str, scope: str, kind: str, samples: np.ndarray, costs: Costs, nbytes: int, n: int
 ) -> None:
-    """Notes one measurement, with its floor."""
+    """Record a measurement with its lower bound."""
     case = problem.case
     shape = {"case": case.name, "batch": case.batch, "beam_width": case.beam_width, "items": case.items}
     quantiles = zip(("median_us", "p10_us", "p90_us"), np.percentile(samples, (50, 10, 90)).tolist(), strict=True)
@@ -186,20 +190,20 @@ def add_row(
 
 
 def run_timings(run: Run, costs: Costs) -> None:
-    """Times every case; a size that may not be built in time is left out, and said to be."""
+    """Time every case. A size that may not be built before the deadline is skipped with a message."""
     last: Problem | None = None
     for case in timed_cases(run):
         expected = MARGIN * last.build_seconds * case.items / last.case.items if last else 0.0
         if expected > run.left:
-            print(f"  {case.name} with {case.items:,} items is left out: {run.left:.0f} s are left", flush=True)
+            print(f"  {case.name} with {case.items:,} items is skipped: {run.left:.0f} s are left", flush=True)
             continue
         last = problem_of(case, run.device)
         print(f"{last.index!r}, built in {last.build_seconds:.1f} s", flush=True)
         label = f"{case.name}, {case.items:,} items"
-        run.check(f"equals the definition: {label}", lambda p=last: check_search(p, torch.float32, "codes"))
+        run.check(f"equals the array kernel: {label}", lambda p=last: check_search(p, torch.float32, "codes"))
         for name, start, step in methods_of(last, compiled=case.items == 20_000_000):
             if run.left < (COMPILING if name.endswith("compiled") else 0):
-                print(f"  {name} is left out: {run.left:.0f} s are left", flush=True)
+                print(f"  {name} is skipped: {run.left:.0f} s are left", flush=True)
                 continue
             if name == OURS:
                 run.check(f"runs: {label}", lambda p=last, s=start, f=step: time_method(run, p, costs, OURS, s, f))
@@ -207,11 +211,11 @@ def run_timings(run: Run, costs: Costs) -> None:
             try:
                 time_method(run, last, costs, name, start, step)
             except Exception as error:
-                print(f"  {name} is left out: {type(error).__name__}: {str(error)[:200]}", flush=True)
+                print(f"  {name} is skipped: {type(error).__name__}: {str(error)[:200]}", flush=True)
 
 
 def timed_cases(run: Run) -> list[Case]:
-    """Returns the cases in the order that they are timed: the largest index last."""
+    """The cases in the order of the measurement: the largest index last."""
     if run.dry:
         return [TINY, TINY.of(items=800)]
     paper = [PAPER.of(items=items) for items in (100_000, 1_000_000, 20_000_000)]
@@ -220,7 +224,7 @@ def timed_cases(run: Run) -> list[Case]:
 
 
 def profile(run: Run, path: Path) -> None:
-    """Writes the table of kernels of some decodes."""
+    """Write the profiler's table of the kernels of several decodes."""
     problem = problem_of(TINY if run.dry else PAPER.of(items=1_000_000), run.device)
     decode(problem, "triton")
     kinds = [torch.profiler.ProfilerActivity.CPU]
@@ -236,7 +240,7 @@ def profile(run: Run, path: Path) -> None:
 
 
 def stamp_of(run: Run) -> Row:
-    """Returns what every line of a CSV says of where it was measured."""
+    """The conditions of the measurement, for every line of a CSV file."""
     facts = conditions(str(run.device))
     versions = {name: facts["versions"].get(name) for name in ("torch", "triton")}
     stamp = {"gpu": facts["gpu"], "driver": driver(), "cuda": torch.version.cuda, **versions, "cpu": facts["cpu"]}
@@ -244,7 +248,7 @@ def stamp_of(run: Run) -> Row:
 
 
 def driver() -> str | None:
-    """Returns the version of the GPU's driver."""
+    """The version of the GPU's driver."""
     try:
         command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0]
@@ -253,7 +257,7 @@ def driver() -> str | None:
 
 
 def write(path: Path, rows: list[Row], stamp: Row) -> None:
-    """Writes rows as CSV, each with the stamp."""
+    """Write rows as CSV, each with the stamp."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, [*dict.fromkeys(key for row in rows for key in row), *stamp], lineterminator="\n")
@@ -263,7 +267,7 @@ def write(path: Path, rows: list[Row], stamp: Row) -> None:
 
 
 def flatness(run: Run) -> list[Row]:
-    """Returns, for each size of the paper's case, the whole decode beside that of the smallest catalog."""
+    """For each size of the paper's case, the time of the decode relative to that of the smallest catalog."""
     whole = [row for row in run.rows if row["scope"] == "decode" and row["method"] == OURS]
     sizes = [row for row in whole if row["case"] == whole[0]["case"]] if whole else []
     ratios = ({"over_smallest": row["median_us"] / sizes[0]["median_us"]} for row in sizes)
@@ -272,19 +276,22 @@ def flatness(run: Run) -> list[Row]:
 
 
 def main() -> int:
-    """Runs all; 1 where a check fails, 2 where there is no GPU."""
+    """Run all checks and timings. Returns the exit code: 1 if a check fails, 2 if there is no GPU."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dry-run", action="store_true", help="tiny sizes in Triton's interpreter, without a GPU")
-    parser.add_argument("--out", type=Path, help=f"folder of the results; {RESULTS} unless told, a new one if dry")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="no case is begun after so long")
-    given = parser.parse_args()
-    if not given.dry_run and not torch.cuda.is_available():
-        print(
-            "There is no CUDA device here; benchmarks/gpu.sh --dry-run tries the script without one.", file=sys.stderr
-        )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="use tiny sizes and the interpreter of Triton, without a GPU"
+    )
+    parser.add_argument(
+        "--out", type=Path, help=f"folder of the results (default: {RESULTS}; a new folder for a dry run)"
+    )
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="start no case after this time")
+    options = parser.parse_args()
+    if not options.dry_run and not torch.cuda.is_available():
+        print("There is no CUDA device. Use --dry-run to test the script without one.", file=sys.stderr)
         return 2
-    run = Run(torch.device("cpu" if given.dry_run else "cuda:0"), given.dry_run, time.monotonic() + given.seconds)
-    out = given.out or (Path(tempfile.mkdtemp()) if given.dry_run else RESULTS)
+    device = torch.device("cpu" if options.dry_run else "cuda:0")
+    run = Run(device, options.dry_run, time.monotonic() + options.seconds)
+    out = options.out or (Path(tempfile.mkdtemp()) if options.dry_run else RESULTS)
     run_checks(run)
     costs = costs_of(run)
     print(f"reads {costs.gb_per_second:.0f} GB/s; a launch in a graph takes {costs.launch_us:.2f} us", flush=True)
@@ -292,10 +299,10 @@ def main() -> int:
     stamp = stamp_of(run) | {"read_gb_per_second": round(costs.gb_per_second), "launch_us": round(costs.launch_us, 3)}
     write(out / "steps.csv", run.rows, stamp)
     write(out / "flatness.csv", flatness(run), stamp)
-    write(out / "checks.csv", [{"check": what, "holds": holds, "why": why} for what, holds, why in run.checks], stamp)
+    write(out / "checks.csv", [{"check": name, "holds": holds, "why": why} for name, holds, why in run.checks], stamp)
     profile(run, out / "profile.txt")
-    failed = [what for what, holds, _ in run.checks if not holds]
-    print(f"{len(run.checks) - len(failed)} checks hold, {len(failed)} fail; results are in {out}")
+    failed = [name for name, holds, _ in run.checks if not holds]
+    print(f"{len(run.checks) - len(failed)} checks passed, {len(failed)} failed; results are in {out}")
     return 1 if failed else 0
 
 

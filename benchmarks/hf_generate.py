@@ -1,10 +1,10 @@
-"""Retriever against `generate(num_beams=..., prefix_allowed_tokens_fn=...)`, and the logits processor against the same.
+"""Compare the Retriever with `generate(num_beams=..., prefix_allowed_tokens_fn=...)`, and their logits processors.
 
     python benchmarks/hf_generate.py            on a CPU: 512-token prompts, 4 requests, 50 beams, 4 levels of 256 codes
     python benchmarks/hf_generate.py --quick    a small model and short prompts, under a minute
 
-First the answers: the same SIDs, and scores within 1e-4. Then the times, and the peak memory of each, in a process of
-its own. The model's weights are random; both sides run the same one.
+The script first checks that both find the same SIDs, with scores within 1e-4. Then it measures the times, and the peak
+memory of each in a separate process. Both run the same model with random weights.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def problem_of(setting: Setting) -> Problem:
 
 
 def allowed_function(problem: Problem) -> Callable[[int, torch.Tensor], list[int]]:
-    """The function that a user writes for `prefix_allowed_tokens_fn`: a dict from prefixes to tokens."""
+    """The function of a user for `prefix_allowed_tokens_fn`, with a dict from prefixes to tokens."""
     allowed: dict[tuple[int, ...], set[int]] = {}
     for row in problem.tokens.encode(problem.index.sids()).tolist():
         for level in range(len(row)):
@@ -110,9 +110,9 @@ def allowed_function(problem: Problem) -> Callable[[int, torch.Tensor], list[int
 
 
 def generated(problem: Problem, function: Any) -> tuple[np.ndarray, np.ndarray]:
-    """SIDs [B, M, L] and scores [B, M] by `generate`, best first."""
+    """SIDs [B, M, L] and scores [B, M] of `generate`, best first."""
     setting = problem.setting
-    found = problem.model.generate(
+    output = problem.model.generate(
         problem.prompts,
         attention_mask=torch.ones_like(problem.prompts),
         num_beams=setting.beams,
@@ -124,13 +124,13 @@ def generated(problem: Problem, function: Any) -> tuple[np.ndarray, np.ndarray]:
         return_dict_in_generate=True,
         output_scores=True,
     )
-    codes = problem.tokens.decode(found.sequences[:, setting.prompt :].numpy())
+    codes = problem.tokens.decode(output.sequences[:, setting.prompt :].numpy())
     shape = setting.requests, setting.beams
-    return codes.reshape(*shape, -1), found.sequences_scores.numpy().reshape(shape)
+    return codes.reshape(*shape, -1), output.sequences_scores.numpy().reshape(shape)
 
 
 def check_answers(problem: Problem, retriever: Retriever, function: Any) -> float:
-    """Returns the largest difference of a score; exits where a SID differs."""
+    """Compare the results and return the largest difference of scores. Exits if SIDs or scores differ."""
     worst = 0.0
     answers = retriever.retrieve(problem.prompts, beam_width=problem.setting.beams, k=None)
     for results, sids, scores in zip(answers, *generated(problem, function), strict=True):
@@ -139,7 +139,7 @@ def check_answers(problem: Problem, retriever: Retriever, function: Any) -> floa
         differing = set(theirs) ^ set(ours)
         worst = max(worst, *(abs(theirs[sid] - ours[sid]) for sid in set(theirs) & set(ours)))
         if differing or worst > TOLERANCE:
-            sys.exit(f"the answers differ: {len(differing)} SIDs, scores by up to {worst:.1e}; nothing was timed.")
+            sys.exit(f"the results differ: {len(differing)} SIDs, scores by up to {worst:.1e}; nothing was timed.")
     return worst
 
 
@@ -163,7 +163,7 @@ def compare_searches(problem: Problem, budget: Budget) -> list[Row]:
 
 
 def compare_processors(problem: Problem, budget: Budget) -> list[Row]:
-    """One call of each, for all rows of a step, at every level; the processors get what `generate` gives them."""
+    """Compare the processors: one call for all rows of a step at every level, with the inputs of `generate`."""
     setting, function = problem.setting, allowed_function(problem)
     rows = 2 * 70
     processor = CatalogLogitsProcessor(problem.index, problem.tokens, prompt_length=setting.prompt)
@@ -173,9 +173,9 @@ def compare_processors(problem: Problem, budget: Budget) -> list[Row]:
     prompt = problem.prompts[:1].expand(rows, -1)
     steps = []
     for level in range(setting.levels):
-        written = torch.tensor(problem.tokens.encode(sids)[:, :level])
+        codes = torch.tensor(problem.tokens.encode(sids)[:, :level])
         scores = torch.randn(rows, problem.model.config.vocab_size).log_softmax(-1)
-        steps.append((torch.cat([prompt, written], dim=-1), scores))
+        steps.append((torch.cat([prompt, codes], dim=-1), scores))
     for ids, scores in steps:
         if not torch.equal(processor(ids, scores), theirs(ids, scores)):
             sys.exit("the processors differ; nothing was timed.")
@@ -193,42 +193,42 @@ def compare_processors(problem: Problem, budget: Budget) -> list[Row]:
 
 
 def _rows(samples: Any, what: str, facts: Row) -> list[Row]:
-    made = [{"part": what, "what": name} | taken.summary() | facts for name, taken in samples.items()]
-    for row in made:
-        row["faster"] = made[0]["median_ms"] / row["median_ms"]
-    return made
+    rows = [{"part": what, "what": name} | times.summary() | facts for name, times in samples.items()]
+    for row in rows:
+        row["faster"] = rows[0]["median_ms"] / row["median_ms"]
+    return rows
 
 
-def peak_megabytes(which: str, quick: bool) -> float:
-    """Runs one search in a process of its own, and returns its peak memory beyond what there was before it."""
-    command = [sys.executable, __file__, "--peak", which] + ["--quick"] * quick
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+def peak_megabytes(method: str, *, quick: bool) -> float:
+    """Run one search in a separate process, and return its peak memory minus the memory before it, in MB."""
+    command = [sys.executable, __file__, "--peak", method] + ["--quick"] * quick
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(process.stdout.splitlines()[-1])
 
 
-def run_for_peak(which: str, setting: Setting) -> None:
+def run_for_peak(method: str, setting: Setting) -> None:
     problem = problem_of(setting)
     function = allowed_function(problem)
-    normalize: Any = "codes" if "codes" in which else "vocab"
+    normalize: Any = "codes" if "codes" in method else "vocab"
     retriever = Retriever(problem.model, problem.index, problem.tokens, normalize=normalize)
-    # What is loaded at the first use is no part of a search.
+    # A first, small search loads what is loaded on first use.
     sizes = dataclasses.replace(setting, prompt=8, requests=1)
     small = dataclasses.replace(problem, prompts=problem.prompts[:1, :8], setting=sizes)
-    for which_problem in (small, problem):
+    for sized in (small, problem):
         before = memory_bytes()
         reset_peak()
-        if which.startswith("generate"):
-            generated(which_problem, allowed_function(small) if which_problem is small else function)
+        if method.startswith("generate"):
+            generated(sized, allowed_function(small) if sized is small else function)
         else:
-            retriever.retrieve(which_problem.prompts, beam_width=setting.beams, k=None)
+            retriever.retrieve(sized.prompts, beam_width=setting.beams, k=None)
     print(json.dumps((memory_bytes(peak=True) - before) / 1e6))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a small model and short prompts")
-    parser.add_argument("--threads", type=int, help="of PyTorch; left out, all cores")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="the folder for CSV and JSON")
+    parser.add_argument("--quick", action="store_true", help="use a small model and short prompts")
+    parser.add_argument("--threads", type=int, help="number of threads of PyTorch (default: all cores)")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for CSV and JSON")
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     options = parser.parse_args()
     setting = QUICK if options.quick else FULL
@@ -241,7 +241,7 @@ def main() -> None:
     budget = Budget(repeats=20, warmup=1, seconds=5.0) if options.quick else Budget(repeats=20, warmup=1, seconds=60.0)
     rows = compare_searches(problem, budget)
     for row in rows:
-        row["peak_mb"] = peak_megabytes(row["what"], options.quick)
+        row["peak_mb"] = peak_megabytes(row["what"], quick=options.quick)
     rows += compare_processors(problem, budget)
     facts = {"backend": "torch", "device": "cpu", "quick": options.quick, "setting": vars(setting)}
     report = Report("hf-generate", conditions() | facts, [row | vars(setting) for row in rows])
@@ -249,7 +249,7 @@ def main() -> None:
     for part in dict.fromkeys(row["part"] for row in rows):
         show_rows(part, HEADINGS, [row for row in rows if row["part"] == part], console)
     worst = rows[0]["worst_score_difference"]
-    print(f"scores differ by at most {worst:.1e}; {time.perf_counter() - started:.0f} s in all")
+    print(f"scores differ by at most {worst:.1e}; total time {time.perf_counter() - started:.0f} s")
     for path in report.save(options.out):
         print(f"wrote {path}")
 

@@ -1,7 +1,7 @@
-"""How long a merge takes beside a build of the whole, and that both give the same bytes.
+"""Compare the time of a merge with that of a build from scratch, and check that both give the same arrays.
 
-``python benchmarks/merge.py --items 1e7 --share 0.01``: uniformly random SIDs of 8 codes of 2,048, integer ids; each is
-timed in turn, `--repeats` times. The build has its catalog at hand; the time to make that is told beside it.
+``python benchmarks/merge.py --items 1e7 --share 0.01``: uniformly random SIDs of 8 levels of 2,048 codes, with integer
+ids. Merge and build run in turn, `--repeats` times. The time to create the catalog of the build is reported separately.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import numpy as np
 import hedgerow as hr
 from hedgerow.index.trie import leaf_arrays
 
-LEVELS, CODEBOOK = 8, 2048
+LEVELS, CODEBOOK_SIZE = 8, 2048
 
 
 def timed(seconds: list[float], action: Callable[[], Any]) -> Any:
-    """Returns what `action` does, and notes how long it took."""
+    """Run `action`, append its time to `seconds`, and return its result."""
     started = time.perf_counter()
     result = action()
     seconds.append(time.perf_counter() - started)
@@ -42,23 +42,23 @@ def same(left: hr.TrieIndex, right: hr.TrieIndex) -> bool:
 
 
 def main() -> None:
-    """Measures, and prints medians with the smallest and the largest."""
+    """Measure, and print medians with minimum and maximum."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--items", type=float, default=1e7)
-    parser.add_argument("--share", type=float, default=0.01)
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--items", type=float, default=1e7, help="number of items of the index")
+    parser.add_argument("--share", type=float, default=0.01, help="number of added items, as a share of --items")
+    parser.add_argument("--repeats", type=int, default=7, help="number of repetitions")
     options = parser.parse_args()
     items, more = int(options.items), int(options.items * options.share)
     rng = np.random.default_rng(20_260_222)
-    sids = rng.integers(0, CODEBOOK, (items + more, LEVELS), dtype=np.uint16)
+    sids = rng.integers(0, CODEBOOK_SIZE, (items + more, LEVELS), dtype=np.uint16)
     ids = rng.permutation(items + more)
 
     def catalog(rows: slice) -> hr.Catalog:
-        return hr.Catalog(sids[rows], codebook_sizes=CODEBOOK, item_ids=ids[rows])
+        return hr.Catalog(sids[rows], codebook_sizes=CODEBOOK_SIZE, item_ids=ids[rows])
 
     index, added = hr.build_index(catalog(slice(0, items))), catalog(slice(items, None))
     index.items_table  # noqa: B018
-    hr.merge(index, added)  # Compiles the passes, where that is not done yet.
+    hr.merge(index, added)  # Compiles the passes on first use.
     names = ("catalog", "build", "merge", "table of the built", "table of the merged")
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(options.repeats):

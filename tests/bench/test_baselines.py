@@ -1,4 +1,4 @@
-"""Every method keeps its promise on small catalogs of every kind, on every backend."""
+"""The results of every method are what it promises, on small catalogs of every kind and on every backend."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from support import BACKENDS, catalogs
 
 import hedgerow as hr
 from hedgerow.bench.arrays import arrays_of
-from hedgerow.bench.baselines.base import Baseline, Found, Problem, Promise, Unavailable
+from hedgerow.bench.baselines.base import Baseline, Problem, Promise, SearchResult, Unavailable
 from hedgerow.bench.baselines.cpu_trie import CpuTrie
 from hedgerow.bench.baselines.hash_bitmap import HashBitmap
 from hedgerow.bench.baselines.ours import Hedgerow
@@ -24,21 +24,21 @@ from hedgerow.bench.methods import PAPER, PEERS
 from hedgerow.decode.oracle import oracle_search
 
 METHODS = tuple(dict.fromkeys((*PAPER, *PEERS)))
-SMALL = Case("small", batch=2, beam_width=7, levels=3, codebook=9, items=40)
-# XLA compiles each method twice, which takes seconds; these stand for every kind of step.
+SMALL = Case("small", batch=2, beam_width=7, levels=3, codebook_size=9, items=40)
+# XLA compiles each method twice, which takes seconds. These methods cover every kind of step.
 COMPILED = (Unconstrained, Hedgerow, StaticPublished, HashBitmap, PpvCarried, CpuTrie)
 
 
-def searched(
-    method: type[Baseline], problem: Problem, backend: str, logits: list[np.ndarray], beam_width: int
-) -> Found:
-    """A search by a method, in its own steps."""
+def search(
+    method_class: type[Baseline], problem: Problem, backend: str, logits: list[np.ndarray], beam_width: int
+) -> SearchResult:
+    """Run the steps of a method."""
     arrays = arrays_of(backend)
-    made = method(problem, arrays)
-    state = made.start(len(logits[0]))
+    method = method_class(problem, arrays)
+    state = method.start(len(logits[0]))
     for level_logits in logits:
-        state = made.step(made.tables, state, arrays.put(level_logits), beam_width)
-    return made.found(state)
+        state = method.step(method.tables, state, arrays.put(level_logits), beam_width)
+    return method.result(state)
 
 
 def logits_for(index: hr.TrieIndex, batch: int, beam_width: int, seed: int) -> list[np.ndarray]:
@@ -53,119 +53,119 @@ def logits_for(index: hr.TrieIndex, batch: int, beam_width: int, seed: int) -> l
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 @settings(max_examples=6)
 @given(catalog=catalogs(), beam_width=st.integers(1, 9), seed=st.integers(0, 2**16))
-def test_promise_on_any_catalog(method, catalog, beam_width, seed):
+def test_promise_holds_on_random_catalogs(method, catalog, beam_width, seed):
     problem = Problem(hr.build_index(catalog))
     logits = logits_for(problem.index, 2, beam_width, seed)
     try:
-        found = searched(method, problem, "numpy", logits, beam_width)
+        result = search(method, problem, "numpy", logits, beam_width)
     except Unavailable:
         return
     exact = exact_beams(problem, logits, beam_width)[-1]
-    assert found.scores is not None
+    assert result.scores is not None
     if method.promise is Promise.EXACT:
-        np.testing.assert_allclose(found.scores, exact.scores, rtol=0, atol=1e-4)
+        np.testing.assert_allclose(result.scores, exact.scores, rtol=0, atol=1e-4)
     if method.promise in (Promise.EXACT, Promise.VALID):
-        assert problem.index.contains(found.codes[found.live].astype(np.int64)).all()
+        assert problem.index.contains(result.codes[result.live].astype(np.int64)).all()
     if method.promise is Promise.APPROXIMATE:
-        # Nothing that is allowed is ever refused.
-        assert (found.live.sum(axis=1) >= exact.num_valid).all()
-        assert (found.scores >= exact.scores - 1e-4).all()
+        # The mask never forbids an allowed code.
+        assert (result.live.sum(axis=1) >= exact.num_valid).all()
+        assert (result.scores >= exact.scores - 1e-4).all()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_every_backend_on_one_case(backend):
+def test_methods_run_on_every_backend(backend):
     pytest.importorskip(backend)
     arrays = arrays_of(backend)
-    problem = Problem(hr.build_index(hr.Catalog(sids_of(SMALL), codebook_sizes=SMALL.codebook)))
+    problem = Problem(hr.build_index(hr.Catalog(sids_of(SMALL), codebook_sizes=SMALL.codebook_size)))
     logits = logits_of(SMALL)
     exact = exact_beams(problem, logits, SMALL.beam_width)
     by_prefix = exact_beams(problem, logits, SMALL.beam_width, by_prefix=True)[-1]
     placed = [arrays.put(level_logits) for level_logits in logits]
-    ran = set()
+    methods_run = set()
     for method in COMPILED if backend == "jax" else METHODS:
         try:
             entry = entry_of(method, problem, arrays, SMALL, placed)
         except Unavailable:
             continue
-        checked = check(entry, problem, exact, by_prefix)
+        quality = check(entry, problem, exact, by_prefix)
         assert len(entry.levels) == SMALL.levels
         entry.decode()
         if entry.promise is Promise.EXACT:
-            assert (checked.valid, checked.recall) == (1, 1)
-        ran.add(method.name)
-    assert {method.name for method in COMPILED} <= ran
+            assert (quality.valid, quality.recall) == (1, 1)
+        methods_run.add(method.name)
+    assert {method.name for method in COMPILED} <= methods_run
 
 
-def test_the_gates_own_measure_is_the_oracle():
-    """`exact_beams` must be right by itself: it is compared with brute force on prefix-free logits."""
-    problem = Problem(hr.build_index(hr.Catalog(sids_of(SMALL), codebook_sizes=SMALL.codebook)))
-    # One row for all beams, so that the oracle, which asks by prefix, sees what the step sees by rank.
+def test_exact_beams_equals_the_oracle():
+    """The gate compares methods with `exact_beams`, which is compared here with brute force."""
+    problem = Problem(hr.build_index(hr.Catalog(sids_of(SMALL), codebook_sizes=SMALL.codebook_size)))
+    # All beams have the same row, because the oracle reads logits by prefix and the step reads them by rank.
     logits = [np.repeat(rows[:, :1], rows.shape[1], axis=1) for rows in logits_of(SMALL)]
     last = exact_beams(problem, logits, SMALL.beam_width)[-1]
     for request in range(SMALL.batch):
         by_level = [level[request, 0].tolist() for level in logits]
-        wanted = oracle_search(
+        expected = oracle_search(
             [tuple(sid) for sid in problem.sids.tolist()],
             lambda prefix, rows=by_level: rows[len(prefix)],
             SMALL.levels,
             SMALL.beam_width,
         )
-        np.testing.assert_allclose(last.scores[request], [score for _, score in wanted], atol=1e-4)
+        np.testing.assert_allclose(last.scores[request], [score for _, score in expected], atol=1e-4)
 
 
-def test_ppv_of_the_most_probable_codes_alone_loses_beams():
+def test_ppv_top_50_loses_beams():
     case = COLD.of(items=500)
-    problem = Problem(hr.build_index(hr.Catalog(sids_of(case), codebook_sizes=case.codebook)))
+    problem = Problem(hr.build_index(hr.Catalog(sids_of(case), codebook_sizes=case.codebook_size)))
     logits = logits_of(case)
-    all_codes = searched(PpvExact, problem, "numpy", logits, case.beam_width)
-    few_codes = searched(PpvApproximate, problem, "numpy", logits, case.beam_width)
+    all_codes = search(PpvExact, problem, "numpy", logits, case.beam_width)
+    few_codes = search(PpvApproximate, problem, "numpy", logits, case.beam_width)
     assert few_codes.live.sum() < all_codes.live.sum()
 
 
-def test_static_prunes_each_beam_to_thirty():
-    """One beam of 40 children and nothing else: exact search keeps 40, the published cut 30."""
+def test_static_as_published_keeps_30_candidates_per_beam():
+    """Of one beam with 40 children, exact search keeps 40, and STATIC as published keeps 30."""
     sids = np.stack([np.zeros(40, int), np.arange(40), np.zeros(40, int)], axis=1)
     problem = Problem(hr.build_index(hr.Catalog(sids, codebook_sizes=40)))
     logits = logits_for(problem.index, 1, 40, 0)
-    assert searched(StaticPublished, problem, "numpy", logits, 40).live.sum() == 30
+    assert search(StaticPublished, problem, "numpy", logits, 40).live.sum() == 30
     assert exact_beams(problem, logits, 40)[-1].num_valid.tolist() == [40]
 
 
-def test_hash_bitmap_lets_no_prefix_of_the_catalog_out():
-    problem = Problem(hr.build_index(hr.Catalog(sids_of(SMALL), codebook_sizes=SMALL.codebook)))
+def test_hash_bitmap_allows_every_prefix_of_the_catalog():
+    problem = Problem(hr.build_index(hr.Catalog(sids_of(SMALL), codebook_sizes=SMALL.codebook_size)))
     method = HashBitmap(problem, arrays_of("numpy"))
     for sid in problem.sids.tolist():
         for level, code in enumerate(sid):
-            search = method.start(1)._replace(codes=np.asarray([[sid[:level]]], np.int32).reshape(1, 1, level))
-            allowed = method.mask(method.tables, search, SMALL.codebook)
+            state = method.start(1)._replace(codes=np.asarray([[sid[:level]]], np.int32).reshape(1, 1, level))
+            allowed = method.mask(method.tables, state, SMALL.codebook_size)
             assert allowed[0, 0, code]
 
 
 def test_logits_by_prefix_do_not_depend_on_rank():
     level_logits = np.random.default_rng(0).normal(size=(2, 5, 4))
     codes = np.random.default_rng(1).integers(0, 9, (2, 5, 3))
-    there = logits_after(codes, level_logits)
-    np.testing.assert_array_equal(logits_after(codes[:, ::-1], level_logits), there[:, ::-1])
-    assert len(np.unique(there[0], axis=0)) > 1
+    logits = logits_after(codes, level_logits)
+    np.testing.assert_array_equal(logits_after(codes[:, ::-1], level_logits), logits[:, ::-1])
+    assert len(np.unique(logits[0], axis=0)) > 1
 
 
-def test_gate_refuses_a_broken_promise():
-    class Liar(Unconstrained):
-        name = "liar"
+def test_gate_rejects_a_broken_promise():
+    class Wrong(Unconstrained):
+        name = "wrong"
         promise = Promise.EXACT
 
-    problem = Problem(hr.build_index(hr.Catalog(sids_of(SMALL), codebook_sizes=SMALL.codebook)))
+    problem = Problem(hr.build_index(hr.Catalog(sids_of(SMALL), codebook_sizes=SMALL.codebook_size)))
     logits = logits_of(SMALL)
-    entry = entry_of(Liar, problem, arrays_of("numpy"), SMALL, logits)
+    entry = entry_of(Wrong, problem, arrays_of("numpy"), SMALL, logits)
     exact = exact_beams(problem, logits, SMALL.beam_width)
-    with pytest.raises(GateError, match="liar promises"):
+    with pytest.raises(GateError, match="wrong promises"):
         check(entry, problem, exact, exact[-1])
 
 
-def test_a_catalog_too_large_for_a_method_is_refused_with_the_reason():
+def test_rejects_a_catalog_above_the_limit_of_a_method():
     class Small(Unconstrained):
-        most_items = 3
+        max_items = 3
 
-    problem = Problem(hr.build_index(hr.Catalog(sids_of(SMALL), codebook_sizes=SMALL.codebook)))
-    with pytest.raises(Unavailable, match="not tried above 3 items"):
+    problem = Problem(hr.build_index(hr.Catalog(sids_of(SMALL), codebook_sizes=SMALL.codebook_size)))
+    with pytest.raises(Unavailable, match="not run above 3 items"):
         entry_of(Small, problem, arrays_of("numpy"), SMALL, logits_of(SMALL))

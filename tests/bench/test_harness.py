@@ -1,4 +1,4 @@
-"""Cases, timing, records: what the numbers rest on."""
+"""Cases, timing and records of the benchmarks."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import pytest
 from hedgerow.bench.cases import BRANCH, CASES, COLD, PAPER, logits_of, sids_of
 from hedgerow.bench.machine import conditions
 from hedgerow.bench.records import Report
-from hedgerow.bench.timing import LEAST_REPEATS, Budget, Samples, measure
+from hedgerow.bench.timing import MIN_REPEATS, Budget, Samples, measure
 
 
-def test_cases_are_those_that_claims_are_made_at():
-    assert (PAPER.batch, PAPER.beam_width, PAPER.levels, PAPER.codebook) == (2, 70, 8, 2048)
-    assert (COLD.batch, COLD.beam_width, COLD.levels, COLD.codebook, COLD.items) == (16, 20, 4, 256, 12_000)
+def test_cases_have_the_published_sizes():
+    assert (PAPER.batch, PAPER.beam_width, PAPER.levels, PAPER.codebook_size) == (2, 70, 8, 2048)
+    assert (COLD.batch, COLD.beam_width, COLD.levels, COLD.codebook_size, COLD.items) == (16, 20, 4, 256, 12_000)
     assert {"paper", "cold", "branch", "onerec-1x50", "onerec-8x512"} <= set(CASES)
     assert PAPER.logit_bytes(0) == 2 * 2048 * 4
     assert PAPER.logit_bytes(1) == 140 * 2048 * 4
 
 
-def test_catalogs_and_logits_are_the_same_every_time():
+def test_catalogs_and_logits_are_reproducible():
     case = COLD.of(items=1000)
     sids = sids_of(case)
     assert sids.shape == (1000, 4)
@@ -32,20 +32,20 @@ def test_catalogs_and_logits_are_the_same_every_time():
     assert not np.array_equal(sids, sids_of(case.of(seed=1)))
     for first, second in zip(logits_of(case), logits_of(case), strict=True):
         np.testing.assert_array_equal(first, second)
-    assert [level.shape for level in logits_of(BRANCH.of(codebook=4))] == [(2, 1, 4)] * 8
+    assert [level.shape for level in logits_of(BRANCH.of(codebook_size=4))] == [(2, 1, 4)] * 8
 
 
-def test_measure_interleaves_and_starts_each_round_elsewhere():
+def test_measure_interleaves_and_rotates_the_order():
     order: list[str] = []
     thunks = {name: (lambda name=name: order.append(name)) for name in "abc"}
-    taken = measure(thunks, Budget(repeats=3, warmup=1, seconds=10))
+    times = measure(thunks, Budget(repeats=3, warmup=1, seconds=10))
     assert "".join(order) == "abc" + "abc" + "bca" + "cab"
-    assert {name: len(samples.seconds) for name, samples in taken.items()} == {"a": 3, "b": 3, "c": 3}
+    assert {name: len(samples.seconds) for name, samples in times.items()} == {"a": 3, "b": 3, "c": 3}
 
 
-def test_a_slow_method_stops_early_but_not_before_the_least():
-    taken = measure({"slow": lambda: sum(range(1000))}, Budget(repeats=50, warmup=0, seconds=0))
-    assert len(taken["slow"].seconds) == LEAST_REPEATS
+def test_a_slow_method_stops_after_the_minimum_of_runs():
+    times = measure({"slow": lambda: sum(range(1000))}, Budget(repeats=50, warmup=0, seconds=0))
+    assert len(times["slow"].seconds) == MIN_REPEATS
 
 
 def test_summary():
@@ -56,7 +56,7 @@ def test_summary():
     assert summary["runs"] == 100
 
 
-def test_report_files_say_what_they_were_measured_on(tmp_path):
+def test_report_files_contain_the_conditions(tmp_path):
     facts = conditions() | {"backend": "numpy", "device": "cpu"}
     report = Report(
         "paper", facts, [{"method": "a", "step_ms": 0.123456789}, {"method": "b", "more": 1}], [("x", "c", "w")]

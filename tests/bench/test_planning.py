@@ -1,4 +1,4 @@
-"""`hedgerow plan` agrees with what is then built."""
+"""`hedgerow plan` agrees with indexes that are built."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import hedgerow as hr
 from hedgerow.bench.cases import PAPER, sids_of
 from hedgerow.bench.planning import expected_max_branch, expected_nodes, plan
 
-# From full heads to unary tails, with and without collisions.
+# From levels that use all codes to unary levels, with and without collisions.
 SHAPES = [
     (100_000, 8, 2048),
     (100_000, 8, 256),
@@ -23,11 +23,11 @@ SHAPES = [
 ]
 
 
-@pytest.mark.parametrize(("items", "levels", "codebook"), SHAPES)
-def test_plan_agrees_with_a_built_index(items, levels, codebook):
-    case = PAPER.of(items=items, levels=levels, codebook=codebook)
-    index = hr.build_index(hr.Catalog(sids_of(case), codebook_sizes=codebook))
-    planned = plan(items, levels, codebook)
+@pytest.mark.parametrize(("items", "levels", "codebook_size"), SHAPES)
+def test_plan_agrees_with_a_built_index(items, levels, codebook_size):
+    case = PAPER.of(items=items, levels=levels, codebook_size=codebook_size)
+    index = hr.build_index(hr.Catalog(sids_of(case), codebook_sizes=codebook_size))
+    planned = plan(items, levels, codebook_size)
     assert planned.nbytes == pytest.approx(index.nbytes, rel=0.02)
     assert planned.bound_nbytes >= index.nbytes
     for level, nodes, branch in zip(planned.levels, index.nodes_per_level, index.max_branch_factors, strict=True):
@@ -43,7 +43,7 @@ def test_expected_nodes_is_balls_in_bins():
     assert expected_nodes(20_000_000, 2048**200) == 20_000_000
 
 
-def test_largest_branch_at_the_ends():
+def test_largest_branch_factor_at_extreme_sizes():
     assert expected_max_branch(10**9, 1, 2048) == 2048
     assert expected_max_branch(10, 2048**7, 2048) == 1
     assert expected_max_branch(1, 1, 1) == 1
@@ -63,13 +63,13 @@ def test_rate_file(tmp_path):
     assert planned.build_seconds == pytest.approx(2.0)
     assert "3 cores of X" in planned.rate_source
     path.write_text("{}")
-    with pytest.raises(hr.ArgumentError, match="is not a JSON of hedgerow bench build"):
+    with pytest.raises(hr.ArgumentError, match="is not a JSON file of `hedgerow bench build`"):
         plan(500, 8, 16, rate_file=path)
 
 
 @pytest.mark.parametrize(
-    ("items", "levels", "codebook"), [(0, 8, 16), (2**31, 8, 16), (10, 2, [4]), (10, 1, 0), (10, 1, 2**31 + 1)]
+    ("items", "levels", "codebook_sizes"), [(0, 8, 16), (2**31, 8, 16), (10, 2, [4]), (10, 1, 0), (10, 1, 2**31 + 1)]
 )
-def test_impossible_sizes(items, levels, codebook):
+def test_rejects_impossible_sizes(items, levels, codebook_sizes):
     with pytest.raises(hr.ArgumentError, match=r"an index holds 1 to|codebook sizes from 1 to"):
-        plan(items, levels, codebook)
+        plan(items, levels, codebook_sizes)

@@ -1,1 +1,1 @@
-"""`hedgerow bench` and `hedgerow plan`: cases, baselines, timing, reports."""
+"""`hedgerow bench` and `hedgerow plan`: cases, baselines, timing and reports."""

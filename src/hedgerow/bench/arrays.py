@@ -1,7 +1,6 @@
-"""The three array libraries behind one small face, so that a vectorised baseline is written once.
+"""One interface to NumPy, PyTorch and JAX, so that a vectorised baseline is written once.
 
-Where a library has an operation of its own that is faster than the array API's, that one is used: baselines get
-the best that their library offers.
+Operations use the fastest implementation of each library, also where it is not part of the array API standard.
 """
 
 from __future__ import annotations
@@ -26,17 +25,17 @@ class Arrays:
 
     Attributes:
         name: "numpy", "torch" or "jax".
-        device: where arrays are put, in the library's terms.
+        device: the device of the arrays, as the library represents it.
         xp: the array API namespace.
-        put: NumPy array -> array of the library.
-        log_softmax: over the last axis.
-        top_k: (x [B, n], k) -> values and positions [B, k], values descending.
-        label: the device, as reports call it.
-        jit: compiles a function of arrays; the identity where the library runs eagerly.
-        sync: waits until the array is there.
-        inference: a context in which nothing is kept for gradients.
-        loop: (rounds, body, state) -> state after so many rounds of state = body(state).
-        barrier: keeps a compiler from fusing what comes before with what comes after; between steps sits a model.
+        put: copies a NumPy array to the device.
+        log_softmax: log-softmax over the last axis.
+        top_k: maps (x [B, n], k) to values and positions [B, k], in descending order of the values.
+        label: the name of the device in reports.
+        jit: compiles a function of arrays; the identity if the library runs eagerly.
+        sync: waits until an array is computed.
+        inference: a context without gradients.
+        loop: maps (rounds, body, state) to the state after `rounds` repetitions of state = body(state).
+        barrier: prevents a compiler from fusing two steps, between which a real search runs the model.
     """
 
     name: str
@@ -53,50 +52,53 @@ class Arrays:
     barrier: Callable[[Any], Any]
 
     def get(self, x: Array) -> np.ndarray:
-        """Returns an array of the library as NumPy."""
+        """Copy an array to NumPy."""
         return x.detach().cpu().numpy() if self.name == "torch" else np.asarray(x)
 
     def index(self, x: Array) -> Array:
-        """Returns whole numbers in the type that the library gathers with."""
+        """Convert integers to the dtype that the library requires for indexing."""
         return x if self.name == "jax" else self.xp.astype(x, self.xp.int64)
 
-    def take(self, x: Array, at: Array) -> Array:
-        """Returns x[at] for `x` [n] or [n, w] and positions `at` of any shape."""
-        return x[self.index(at)]
+    def take(self, x: Array, positions: Array) -> Array:
+        """Rows of `x` [n] or [n, w] at `positions` of any shape."""
+        return x[self.index(positions)]
 
-    def along(self, x: Array, at: Array, axis: int = -1) -> Array:
-        """Returns the entries of `x` at positions `at` along an axis."""
-        return self.xp.take_along_axis(x, self.index(at), axis=axis)
+    def along(self, x: Array, positions: Array, axis: int = -1) -> Array:
+        """Entries of `x` at `positions` along an axis."""
+        return self.xp.take_along_axis(x, self.index(positions), axis=axis)
 
     def arange(self, n: int) -> Array:
-        """Returns 0 .. n - 1 as int32 on the device."""
+        """The integers 0 to n - 1 as int32, on the device."""
         return self.xp.arange(n, dtype=self.xp.int32, device=self.device)
 
     def full(self, shape: tuple[int, ...], value: float, dtype: Any) -> Array:
-        """Returns an array of one value on the device."""
+        """An array filled with one value, on the device."""
         return self.xp.full(shape, value, dtype=dtype, device=self.device)
 
 
 def arrays_of(backend: str, device: str | None = None) -> Arrays:
-    """Returns the array library `backend` on `device`.
+    """The array library `backend` on `device`.
 
     Raises:
         BackendError: the library is unknown, not installed, or has no such device.
     """
-    makers = {"numpy": _numpy, "torch": _torch, "jax": _jax}
-    if backend not in makers:
-        raise BackendError(f"there is no backend {backend!r}; there are {', '.join(BACKENDS)}.")
+    constructors = {"numpy": _numpy, "torch": _torch, "jax": _jax}
+    if backend not in constructors:
+        raise BackendError(f"backend must be one of {', '.join(BACKENDS)}; got {backend!r}.")
     try:
-        return makers[backend](device)
+        return constructors[backend](device)
     except ModuleNotFoundError as error:
-        raise BackendError(f"backend {backend!r} needs the package {error.name!r}.") from error
+        raise BackendError(
+            f"backend {backend!r} needs the package {error.name!r}, which is not installed; "
+            f"pip install 'hedgerow[{backend}]'."
+        ) from error
 
 
 def _numpy(device: str | None) -> Arrays:
     import array_api_compat.numpy as xp
 
     if device not in (None, "cpu"):
-        raise BackendError(f"NumPy runs on the 'cpu'; got device {device!r}.")
+        raise BackendError(f"backend 'numpy' runs on device 'cpu' only; got {device!r}.")
 
     def log_softmax(x: np.ndarray) -> np.ndarray:
         shifted = x - x.max(axis=-1, keepdims=True)
@@ -118,27 +120,29 @@ def _torch(device: str | None) -> Arrays:
     import torch
 
     try:
-        where = torch.empty(0, device=device or "cpu").device
+        torch_device = torch.empty(0, device=device or "cpu").device
     except (RuntimeError, AssertionError) as error:
         raise BackendError(f"PyTorch cannot use device {device!r}: {error}") from None
 
     def put(x: np.ndarray) -> torch.Tensor:
-        return torch.tensor(_signed(x), device=where)
+        return torch.tensor(_signed(x), device=torch_device)
 
     def top_k(x: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-        values, at = torch.topk(x, k)
-        return values, at
+        values, positions = torch.topk(x, k)
+        return values, positions
 
     def sync(x: Any) -> Any:
-        if where.type == "cuda":
-            torch.cuda.synchronize(where)
+        if torch_device.type == "cuda":
+            torch.cuda.synchronize(torch_device)
         return x
 
     def log_softmax(x: torch.Tensor) -> torch.Tensor:
         return torch.log_softmax(x, -1)
 
-    quiet, label = torch.inference_mode, str(where)
-    return Arrays("torch", where, xp, put, log_softmax, top_k, label, _no_jit, sync, quiet, _eager_loop, _as_is)
+    inference, label = torch.inference_mode, str(torch_device)
+    return Arrays(
+        "torch", torch_device, xp, put, log_softmax, top_k, label, _no_jit, sync, inference, _eager_loop, _as_is
+    )
 
 
 def _jax(device: str | None) -> Arrays:
@@ -146,24 +150,24 @@ def _jax(device: str | None) -> Arrays:
     import jax.numpy as xp
 
     try:
-        where = jax.devices(device)[0] if device else jax.devices()[0]
+        jax_device = jax.devices(device)[0] if device else jax.devices()[0]
     except RuntimeError as error:
         raise BackendError(f"JAX cannot use device {device!r}: {error}") from None
 
     def put(x: np.ndarray) -> jax.Array:
-        return jax.device_put(x, where)
+        return jax.device_put(x, jax_device)
 
     def top_k(x: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-        values, at = jax.lax.top_k(x, k)
-        return values, at
+        values, positions = jax.lax.top_k(x, k)
+        return values, positions
 
     def loop(rounds: int, body: Callable[[Any], Any], state: Any) -> Any:
-        # Unrolled, XLA would fuse the rounds and compute the first of them over and over.
+        # If the loop were unrolled, XLA would fuse the rounds and recompute the first ones several times.
         return jax.lax.fori_loop(0, rounds, lambda _, state: body(state), state)
 
-    soft, sync, barrier = jax.nn.log_softmax, jax.block_until_ready, jax.lax.optimization_barrier
-    label = where.platform
-    return Arrays("jax", where, xp, put, soft, top_k, label, jax.jit, sync, nullcontext, loop, barrier)
+    log_softmax, sync, barrier = jax.nn.log_softmax, jax.block_until_ready, jax.lax.optimization_barrier
+    label = jax_device.platform
+    return Arrays("jax", jax_device, xp, put, log_softmax, top_k, label, jax.jit, sync, nullcontext, loop, barrier)
 
 
 def _as_is(x: Any) -> Any:
@@ -177,12 +181,12 @@ def _eager_loop(rounds: int, body: Callable[[Any], Any], state: Any) -> Any:
 
 
 def _signed(x: np.ndarray) -> np.ndarray:
-    """PyTorch gathers uint8 and signed integers; others become the signed type that holds them."""
+    """Convert unsigned integers wider than uint8, which PyTorch does not gather, to the narrowest signed type."""
     if x.dtype.kind != "u" or x.dtype.itemsize == 1:
         return x
-    same = np.dtype(f"i{x.dtype.itemsize}")
-    fits = not x.size or int(x.max()) <= np.iinfo(same).max
-    return x.view(same) if fits else x.astype(f"i{2 * x.dtype.itemsize}")
+    same_width = np.dtype(f"i{x.dtype.itemsize}")
+    fits = not x.size or int(x.max()) <= np.iinfo(same_width).max
+    return x.view(same_width) if fits else x.astype(f"i{2 * x.dtype.itemsize}")
 
 
 def _no_jit(function: Callable, **_: Any) -> Callable:

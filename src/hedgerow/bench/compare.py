@@ -1,4 +1,4 @@
-"""One case, several methods: build, hold to their promises, time side by side."""
+"""Compare several methods on one case: build them, check their results, and time them in turn."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from hedgerow.bench.baselines.original import OriginalStatic
 from hedgerow.bench.baselines.unconstrained import Unconstrained
 from hedgerow.bench.cases import Case, logits_of, sids_of
 from hedgerow.bench.entries import Entry, entry_of, original_entry
-from hedgerow.bench.gate import Checked, check, exact_beams
+from hedgerow.bench.gate import Quality, check, exact_beams
 from hedgerow.bench.methods import Methods
 from hedgerow.bench.records import Row
 from hedgerow.bench.timing import Budget, measure
 
-Tell = Callable[[str], None]
+OnStatus = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a case showed: rows to report, and (case, method, why) of what was not run."""
+    """Results of a case: rows to report, and (case, method, reason) for each method that was not run."""
 
     rows: list[Row]
     skipped: list[tuple[str, str, str]]
 
 
 def problem_of(case: Case) -> Problem:
-    """Returns the case's catalog, indexed."""
-    return Problem(hr.build_index(hr.Catalog(sids_of(case), codebook_sizes=case.codebook)))
+    """Build the index of a case's catalog."""
+    return Problem(hr.build_index(hr.Catalog(sids_of(case), codebook_sizes=case.codebook_size)))
 
 
 def compare(
@@ -43,33 +43,33 @@ def compare(
     budget: Budget,
     reference: Path | None = None,
     by_level: bool = True,
-    tell: Tell = lambda _: None,
+    on_status: OnStatus = lambda _: None,
 ) -> Comparison:
-    """Builds, checks, then times the methods on a case.
+    """Build, check and then time methods on a case.
 
     Args:
-        case: the shape.
-        methods: what to run; what cannot run here is skipped, with its reason.
+        case: the sizes.
+        methods: the methods; those that cannot run here are skipped, with the reason.
         arrays: the library and device.
-        budget: how much to measure.
-        reference: folder of the authors' code; None tries to import it.
-        by_level: also time every level by itself.
-        tell: called with what is going on.
+        budget: number and time of the repetitions.
+        reference: folder of the authors' code. None: import it, if it is installed.
+        by_level: also time each level separately.
+        on_status: called with a message at each stage.
 
     Raises:
-        GateError: a method broke its promise; nothing is timed.
+        GateError: the results of a method are not what it promises; nothing is timed.
     """
-    tell(f"{case.name}: {case.items:,} items, building hedgerow's index")
+    on_status(f"{case.name}: {case.items:,} items, building hedgerow's index")
     problem = problem_of(case)
     logits = logits_of(case)
     exact = exact_beams(problem, logits, case.beam_width)
     by_prefix = exact_beams(problem, logits, case.beam_width, by_prefix=True)[-1]
     placed = [arrays.put(level_logits) for level_logits in logits]
     skipped: list[tuple[str, str, str]] = []
-    checked: list[tuple[Entry, Checked]] = []
+    checked: list[tuple[Entry, Quality]] = []
     with arrays.inference():
         for method in (*methods, OriginalStatic):
-            tell(f"{case.name}: {case.items:,} items, checking {method.name}")
+            on_status(f"{case.name}: {case.items:,} items, checking {method.name}")
             try:
                 entry = (
                     entry_of(method, problem, arrays, case, placed)
@@ -78,23 +78,23 @@ def compare(
                 )
             except Unavailable as reason:
                 skipped.append(
-                    (f"{case.name}, {case.items:,} items of {case.codebook:,} codes", method.name, str(reason))
+                    (f"{case.name}, {case.items:,} items of {case.codebook_size:,} codes", method.name, str(reason))
                 )
                 continue
             checked.append((entry, check(entry, problem, exact, by_prefix)))
-        tell(f"{case.name}: {case.items:,} items, timing {len(checked)} methods")
+        on_status(f"{case.name}: {case.items:,} items, timing {len(checked)} methods")
         rows = _decode_rows(case, checked, arrays, budget)
         if by_level:
             rows += _level_rows(case, [entry for entry, _ in checked], arrays, budget)
     return Comparison(rows, skipped)
 
 
-def _decode_rows(case: Case, checked: Sequence[tuple[Entry, Checked]], arrays: Arrays, budget: Budget) -> list[Row]:
-    samples = measure({entry.name: entry.decode for entry, _ in checked}, budget)
-    summaries = {name: taken.summary() for name, taken in samples.items()}
+def _decode_rows(case: Case, checked: Sequence[tuple[Entry, Quality]], arrays: Arrays, budget: Budget) -> list[Row]:
+    times = measure({entry.name: entry.decode for entry, _ in checked}, budget)
+    summaries = {name: samples.summary() for name, samples in times.items()}
     free = summaries.get(Unconstrained.name)
     rows = []
-    for entry, worth in checked:
+    for entry, quality in checked:
         summary = summaries[entry.name]
         per_step = {"step_ms": summary["median_ms"] / case.levels}
         if free is not None:
@@ -105,7 +105,7 @@ def _decode_rows(case: Case, checked: Sequence[tuple[Entry, Checked]], arrays: A
             _case_columns(case, arrays, entry, "decode")
             | per_step
             | summary
-            | asdict(worth)
+            | asdict(quality)
             | {"floor_bytes": sum(map(case.logit_bytes, range(case.levels)))}
             | {"nbytes": entry.nbytes, "build_seconds": entry.build_seconds}
         )
@@ -113,13 +113,13 @@ def _decode_rows(case: Case, checked: Sequence[tuple[Entry, Checked]], arrays: A
 
 
 def _level_rows(case: Case, entries: Sequence[Entry], arrays: Arrays, budget: Budget) -> list[Row]:
-    """Times every level by itself; a fifth of the time that the whole decode had."""
+    """Time each level separately, with a fifth of the time budget of a whole decode."""
     shorter, rows = replace(budget, seconds=budget.seconds / 5), []
     for level in range(case.levels):
         with_levels = {entry.name: entry for entry in entries if entry.levels}
-        samples = measure({name: entry.levels[level] for name, entry in with_levels.items()}, shorter)
-        for name, taken in samples.items():
-            summary = taken.summary()
+        times = measure({name: entry.levels[level] for name, entry in with_levels.items()}, shorter)
+        for name, samples in times.items():
+            summary = samples.summary()
             rows.append(
                 _case_columns(case, arrays, with_levels[name], f"level {level}")
                 | {"step_ms": summary["median_ms"]}
@@ -136,7 +136,7 @@ def _case_columns(case: Case, arrays: Arrays, entry: Entry, scope: str) -> dict[
         "promise": str(entry.promise),
         "scope": scope,
         "items": case.items,
-        "codebook": case.codebook,
+        "codebook_size": case.codebook_size,
         "levels": case.levels,
         "batch": case.batch,
         "beam_width": case.beam_width,

@@ -1,4 +1,4 @@
-"""A method made ready on a case: compiled where its library compiles, with the inputs of every level at hand."""
+"""A method prepared for a case: compiled, if its library compiles, with the inputs of every level."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hedgerow.bench.arrays import Array, Arrays
-from hedgerow.bench.baselines.base import Baseline, Found, Problem, Promise, Unavailable
+from hedgerow.bench.baselines.base import Baseline, Problem, Promise, SearchResult, Unavailable
 from hedgerow.bench.baselines.original import OriginalStatic
 from hedgerow.bench.cases import Case, logits_after
 
@@ -19,15 +19,15 @@ class Entry:
     """A method, ready to be checked and timed.
 
     Attributes:
-        name: what tables call it.
-        promise: what it promises.
-        nbytes: bytes of its constraint, where known.
-        build_seconds: time to build it from sorted SIDs (hedgerow: to move its index), in this process.
-        decode: runs all levels, and waits.
-        levels: each runs one level from the beams that its own search has there, and waits.
-        found: runs all levels and returns what was found.
-        found_by_prefix: the same, with logits that follow a beam's prefix; None for the authors' code.
-        method: the baseline itself, for checks of its own; None for the authors' code.
+        name: name of the method in tables.
+        promise: the property that its results must have.
+        nbytes: bytes of its constraint; None if unknown.
+        build_seconds: time to build it from sorted SIDs in this process (hedgerow: to move its index to the device).
+        decode: runs all levels and waits for the device.
+        levels: for each level, a function that runs it from the beams of the method's own search, and waits.
+        search: runs all levels and returns the result.
+        search_by_prefix: like `search`, with logits that depend on the prefix of a beam; None for the authors' code.
+        method: the baseline, for further checks; None for the authors' code.
     """
 
     name: str
@@ -36,24 +36,26 @@ class Entry:
     build_seconds: float
     decode: Callable[[], object]
     levels: tuple[Callable[[], object], ...]
-    found: Callable[[], Found]
-    found_by_prefix: Callable[[], Found] | None
+    search: Callable[[], SearchResult]
+    search_by_prefix: Callable[[], SearchResult] | None
     method: Baseline | None
 
 
 def check_size(method: type[Baseline] | type[OriginalStatic], items: int) -> None:
-    """Raises:
-    Unavailable: the catalog is larger than the method is tried on.
+    """Check the size of the catalog.
+
+    Raises:
+        Unavailable: the catalog is larger than the limit of the method.
     """
-    if method.most_items is not None and items > method.most_items:
-        raise Unavailable(f"not tried above {method.most_items:,} items: its build would take too long, or too much")
+    if method.max_items is not None and items > method.max_items:
+        raise Unavailable(f"not run above {method.max_items:,} items: its build would take too much time or memory")
 
 
 def entry_of(method_class: type[Baseline], problem: Problem, arrays: Arrays, case: Case, logits: list[Array]) -> Entry:
-    """Builds a method and compiles its step.
+    """Build a method and compile its step.
 
     Raises:
-        Unavailable: it cannot run here, or not at this size.
+        Unavailable: the method cannot run here, or not at this size.
     """
     check_size(method_class, problem.index.num_sids)
     started = time.perf_counter()
@@ -71,17 +73,17 @@ def entry_of(method_class: type[Baseline], problem: Problem, arrays: Arrays, cas
         build_seconds=built,
         decode=lambda: arrays.sync(decode(method.tables, logits)),
         levels=tuple(thunks),
-        found=lambda: method.found(decode(method.tables, logits)),
-        found_by_prefix=lambda: _found_by_prefix(method, step, arrays, case, logits),
+        search=lambda: method.result(decode(method.tables, logits)),
+        search_by_prefix=lambda: _search_by_prefix(method, step, arrays, case, logits),
         method=method,
     )
 
 
 def original_entry(problem: Problem, arrays: Arrays, case: Case, logits: list[Array], reference: Path | None) -> Entry:
-    """Returns the authors' code, ready; only its whole decode can be run.
+    """Prepare the authors' code. It can only run a whole decode.
 
     Raises:
-        Unavailable: it is not importable, or not made for this case.
+        Unavailable: the code is not importable, or does not support this case.
     """
     check_size(OriginalStatic, problem.index.num_sids)
     started = time.perf_counter()
@@ -95,22 +97,24 @@ def original_entry(problem: Problem, arrays: Arrays, case: Case, logits: list[Ar
         build_seconds=built,
         decode=lambda: arrays.sync(original.decode(logits, case.beam_width)),
         levels=(),
-        found=lambda: original.found(original.decode(logits, case.beam_width)),
-        found_by_prefix=None,
+        search=lambda: original.result(original.decode(logits, case.beam_width)),
+        search_by_prefix=None,
         method=None,
     )
 
 
-def _found_by_prefix(method: Baseline, step: Callable, arrays: Arrays, case: Case, logits: list[Array]) -> Found:
+def _search_by_prefix(
+    method: Baseline, step: Callable, arrays: Arrays, case: Case, logits: list[Array]
+) -> SearchResult:
     state = method.start(case.batch)
     for level_logits in logits:
-        chosen = logits_after(method.found(state).codes, arrays.get(level_logits))
-        state = step(method.tables, state, arrays.put(chosen), case.beam_width)
-    return method.found(state)
+        logits_of_beams = logits_after(method.result(state).codes, arrays.get(level_logits))
+        state = step(method.tables, state, arrays.put(logits_of_beams), case.beam_width)
+    return method.result(state)
 
 
 def _compiled(method: Baseline, arrays: Arrays, case: Case) -> tuple[Callable, Callable]:
-    """Returns the step and the whole decode; compiled each as one, where the method's step can be."""
+    """The step and the whole decode, each compiled as one function if the method's step can be compiled."""
 
     def decode_with(step: Callable, barrier: Callable[[Any], Any]) -> Callable:
         def decode(tables: Any, logits: list[Array]) -> Any:

@@ -1,4 +1,4 @@
-"""The experiments on the step: `paper`, `scale`, `branch` and `peers`."""
+"""The benchmarks of the step: `paper`, `scale`, `branch` and `peers`."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from hedgerow.bench.baselines.static_published import StaticPublished
 from hedgerow.bench.baselines.unconstrained import Unconstrained
 from hedgerow.bench.cases import (
     BRANCH,
-    BRANCHES,
-    BRANCHES_QUICK,
-    CODEBOOKS,
-    CODEBOOKS_QUICK,
+    BRANCH_FACTORS,
+    BRANCH_FACTORS_QUICK,
+    CODEBOOK_SIZES,
+    CODEBOOK_SIZES_QUICK,
     ONEREC,
     PAPER,
     SCALE_ITEMS,
     SCALE_ITEMS_QUICK,
     Case,
 )
-from hedgerow.bench.compare import Tell, compare
+from hedgerow.bench.compare import OnStatus, compare
 from hedgerow.bench.machine import conditions, set_threads
 from hedgerow.bench.methods import OURS, Methods
 from hedgerow.bench.methods import PAPER as PAPER_METHODS
@@ -32,22 +32,22 @@ from hedgerow.bench.records import Report, Row
 from hedgerow.bench.timing import FULL, QUICK, Budget
 
 BRANCH_METHODS: Methods = (Unconstrained, *OURS, StaticPublished, PpvCarried)
-# Slow or large builders are left out of sweeps over sizes when quick.
+# Quick sweeps over sizes omit the methods that are slow or large to build.
 SWEEP_QUICK: Methods = tuple(method for method in PAPER_METHODS if method.name not in ("CPU trie", "PPV exact"))
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a benchmark is asked for.
+    """The options of a benchmark.
 
     Attributes:
-        quick: small sizes and few repeats, under a minute.
-        items: N, in place of the benchmark's own sizes.
+        quick: use small sizes and few repeats, under a minute.
+        items: N, instead of the default sizes of the benchmark.
         backend: "numpy", "torch" or "jax".
-        device: in the backend's terms.
-        reference: folder of the authors' code.
-        threads: of PyTorch and Numba; None is their own default.
-        tell: called with what is going on.
+        device: the device, as the backend names it. Default: the CPU for torch, the first device for jax.
+        reference: folder of the authors' code. None: import it, if it is installed.
+        threads: number of threads of PyTorch and Numba. None: their defaults.
+        on_status: called with a message at each stage.
     """
 
     quick: bool = False
@@ -56,53 +56,58 @@ class Options:
     device: str | None = None
     reference: Path | None = None
     threads: int | None = None
-    tell: Tell = lambda _: None
+    on_status: OnStatus = lambda _: None
 
     @property
     def budget(self) -> Budget:
-        """How much measuring."""
+        """Number and time of the repetitions."""
         return QUICK if self.quick else FULL
 
 
 def paper(options: Options, case: Case = PAPER) -> Report:
-    """Table 1: added milliseconds a step over unconstrained, whole and by level; of another case, the same."""
+    """Run Table 1: milliseconds that a constraint adds per step, over a whole decode and per level.
+
+    Args:
+        options: the options.
+        case: the sizes; another case than the paper's can be measured in the same way.
+    """
     default = min(case.items, 100_000) if options.quick else case.items
     return _run(case.name, [case.of(items=options.items or default)], PAPER_METHODS, options, by_level=True)
 
 
 def scale(options: Options) -> Report:
-    """Table 4, first half, and figure 2: against the number of items."""
+    """Run the first half of Table 4, and figure 2: time against the number of items."""
     sizes = SCALE_ITEMS_QUICK if options.quick else SCALE_ITEMS
     cases = [PAPER.of(items=items) for items in sizes if items <= (options.items or sizes[-1])]
     return _run("scale", cases, SWEEP_QUICK if options.quick else PAPER_METHODS, options)
 
 
 def branch(options: Options) -> Report:
-    """Table 4, second half, against the codebook; and figure 4, two rows against the branch factor."""
+    """Run the second half of Table 4, against the codebook size, and figure 4, two rows against the branch factor."""
     items = options.items or (100_000 if options.quick else 10_000_000)
-    codebooks = CODEBOOKS_QUICK if options.quick else CODEBOOKS
-    cases = [replace(PAPER, name="codebook").of(codebook=codebook, items=items) for codebook in codebooks]
+    sizes = CODEBOOK_SIZES_QUICK if options.quick else CODEBOOK_SIZES
+    cases = [replace(PAPER, name="codebook").of(codebook_size=size, items=items) for size in sizes]
     swept = _run("branch", cases, SWEEP_QUICK if options.quick else PAPER_METHODS, options)
     items = min(items, BRANCH.items)
-    branches = BRANCHES_QUICK if options.quick else BRANCHES
+    branch_factors = BRANCH_FACTORS_QUICK if options.quick else BRANCH_FACTORS
     budget = replace(options.budget, seconds=options.budget.seconds / 4)
-    cases = [BRANCH.of(codebook=size, items=items) for size in branches]
+    cases = [BRANCH.of(codebook_size=size, items=items) for size in branch_factors]
     two_rows = _run("branch", cases, BRANCH_METHODS, options, by_level=True, budget=budget)
     return replace(swept, rows=[*swept.rows, *two_rows.rows], skipped=[*swept.skipped, *two_rows.skipped])
 
 
 def widest_levels(rows: Sequence[Row]) -> list[Row]:
-    """Returns, of the rows by level, the slowest of every method and codebook: what figure 4 draws."""
-    worst: dict[tuple[str, int], Row] = {}
+    """The row of the slowest level, for each method and codebook size: the data of figure 4."""
+    slowest: dict[tuple[str, int], Row] = {}
     for row in rows:
-        key = row["method"], row["codebook"]
+        key = row["method"], row["codebook_size"]
         if row["case"] == BRANCH.name and row["scope"] != "decode":
-            worst[key] = max(row, worst.get(key, row), key=lambda row: row["step_ms"])
-    return list(worst.values())
+            slowest[key] = max(row, slowest.get(key, row), key=lambda row: row["step_ms"])
+    return list(slowest.values())
 
 
 def peers(options: Options) -> Report:
-    """Grammar engines, tries and Hugging Face's hook, at the sizes that they manage."""
+    """Run grammar engines, tries and the prefix function of Hugging Face, at sizes that they can handle."""
     sizes = (500, 2_000) if options.quick else (10_000, 100_000, 1_000_000)
     if options.items:
         sizes = (options.items,)
@@ -124,16 +129,16 @@ def _run(
     rows: list[Row] = []
     skipped: list[tuple[str, str, str]] = []
     for case in cases:
-        found = compare(
+        comparison = compare(
             case,
             methods,
             arrays,
             budget=budget,
             reference=options.reference,
             by_level=by_level,
-            tell=options.tell,
+            on_status=options.on_status,
         )
-        rows += found.rows
-        skipped += found.skipped
-    measured: dict[str, Any] = {"backend": arrays.name, "device": arrays.label, "quick": options.quick}
-    return Report(name, conditions(arrays.label) | measured | {"budget": asdict(budget)}, rows, skipped)
+        rows += comparison.rows
+        skipped += comparison.skipped
+    facts: dict[str, Any] = {"backend": arrays.name, "device": arrays.label, "quick": options.quick}
+    return Report(name, conditions(arrays.label) | facts | {"budget": asdict(budget)}, rows, skipped)

@@ -1,4 +1,4 @@
-"""What a measurement was made on: processor, memory, versions, commit. Never a host's name or a path."""
+"""The conditions of a measurement: processor, memory, versions and commit, without host names or paths."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PACKAGES += ("llguidance", "outlines-core", "rectokens")
 
 
 def conditions(device: str | None = None) -> dict[str, Any]:
-    """Returns the machine, the commit and the versions."""
+    """The machine, the commit and the versions."""
     return {
         "cpu": _cpu(),
         "cores": _cores(),
@@ -38,18 +38,18 @@ def conditions(device: str | None = None) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Returns the installed versions of what takes part."""
-    found = {}
+    """The versions of the measured packages, as far as they are installed."""
+    installed = {}
     for package in PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            installed[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def set_threads(count: int | None) -> None:
-    """Fixes the threads of PyTorch and Numba; None leaves each its own default, all cores."""
+    """Set the number of threads of PyTorch and Numba. None: keep their defaults, all cores."""
     if count is None:
         return
     if "torch" in sys.modules:
@@ -60,20 +60,20 @@ def set_threads(count: int | None) -> None:
 
 
 def threads() -> dict[str, int]:
-    """Returns the threads of the libraries that are loaded; XLA takes all cores, NumPy's operations here take one."""
-    found = {"numpy": 1}
+    """Number of threads of each loaded library. XLA uses all cores; the NumPy operations used here use one."""
+    counts = {"numpy": 1}
     if "torch" in sys.modules:
-        found["torch"] = sys.modules["torch"].get_num_threads()
+        counts["torch"] = sys.modules["torch"].get_num_threads()
     if "numba" in sys.modules:
-        found["numba"] = sys.modules["numba"].get_num_threads()
+        counts["numba"] = sys.modules["numba"].get_num_threads()
     if "jax" in sys.modules:
-        found["jax"] = _cores()
-    return found
+        counts["jax"] = _cores()
+    return counts
 
 
 @cache
 def read_gb_per_second() -> float:
-    """Returns how fast one thread here reads memory, the best of five passes over 128 MB: for the floors on a CPU."""
+    """Memory bandwidth of one thread in GB/s, the best of five passes over 128 MB, for the lower bounds on a CPU."""
     block = np.ones(1 << 24, np.int64)
     best = float("inf")
     for _ in range(5):
@@ -84,13 +84,13 @@ def read_gb_per_second() -> float:
 
 
 def reset_peak() -> None:
-    """Lets the kernel's record of this process's peak memory start again from what is resident now, where it can."""
+    """Reset the peak memory of this process, as recorded by Linux, to its present resident memory."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def memory_bytes(*, peak: bool = False) -> int:
-    """Returns the resident memory of this process, now or at its peak; without /proc, the peak that there is."""
+    """Resident memory of this process in bytes, now or at its peak. Without /proc, always the peak."""
     status = Path("/proc/self/status")
     if not status.exists():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
@@ -125,7 +125,7 @@ def _gpu(device: str | None) -> str | None:
 
 
 def _commit() -> str | None:
-    """Returns the commit of the checkout that this code lies in, marked where files differ from it."""
+    """The commit of the checkout that contains this code, with "+changes" if tracked files differ from it."""
     folder = Path(__file__).parent
     try:
         commit = _git(folder, "rev-parse", "--short=10", "HEAD")

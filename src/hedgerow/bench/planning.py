@@ -1,6 +1,6 @@
-"""`hedgerow plan`: what an index of N uniformly random SIDs will take, from balls in bins, without building it.
+"""`hedgerow plan`: estimate the size of an index of N uniformly random SIDs without building it, as balls in bins.
 
-Random SIDs are the worst that a codebook's sizes allow: learned ones share more prefixes, so they take less.
+Random SIDs are the worst case for given codebook sizes: learned SIDs share more prefixes, so their index is smaller.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from hedgerow.bench.building import LABELS, PAPER_BYTES_AN_ITEM
+from hedgerow.bench.building import LABELS, PAPER_BYTES_PER_ITEM
 from hedgerow.catalog.sids import MAX_CODEBOOK_SIZE, MAX_ITEMS
 from hedgerow.errors import ArgumentError
 from hedgerow.index.build import DENSE_FILL
@@ -27,16 +27,16 @@ from hedgerow.index.level import words_of
 from hedgerow.index.trie import bytes_as_text
 
 POINTER_BYTES = 4
-# Prefixes beyond this many are never met twice; it keeps products of many codebooks within a float.
+# With more possible prefixes than this, no prefix occurs twice. The cap keeps products of codebook sizes in a float.
 MANY = 10**40
-# Nanoseconds an item and level.
+# Nanoseconds per item and level.
 RATE_NS = 13.0
-RATE_SOURCE = "benchmarks/results/build.json, two cores of an Intel Xeon; --rate takes your own"
+RATE_SOURCE = "benchmarks/results/build.json, two cores of an Intel Xeon; use --rate for a rate of your machine"
 
 
 @dataclass(frozen=True)
 class LevelPlan:
-    """One level: nodes and largest branch as expected, the bound on nodes, bytes expected and at most."""
+    """One level: the expected nodes, largest branch factor and bytes, and upper bounds of nodes and bytes."""
 
     level: int
     codebook_size: int
@@ -50,16 +50,16 @@ class LevelPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What an index will take.
+    """The estimated size of an index.
 
     Attributes:
         items: N.
-        levels: per level.
+        levels: the estimate for each level.
         nbytes: expected bytes of the trie.
-        bound_nbytes: bytes that no set of N SIDs of these codebooks passes.
-        paper_nbytes: the paper's rule, 90 bytes an item.
-        build_seconds: by a measured rate.
-        rate_source: where that rate comes from.
+        bound_nbytes: upper bound of the bytes for any N SIDs of these codebook sizes.
+        paper_nbytes: the paper's estimate, 90 bytes per item.
+        build_seconds: build time at a measured rate.
+        rate_source: the origin of that rate.
     """
 
     items: int
@@ -71,35 +71,37 @@ class Plan:
     rate_source: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the plan as JSON's types."""
+        """The plan as values that JSON can represent."""
         return asdict(self) | {"bytes_per_item": self.nbytes / self.items}
 
 
-def plan(items: int, levels: int, codebook: int | Sequence[int], *, rate_file: Path | None = None) -> Plan:
-    """Plans an index of uniformly random SIDs.
+def plan(items: int, levels: int, codebook_sizes: int | Sequence[int], *, rate_file: Path | None = None) -> Plan:
+    """Estimate the size of an index of uniformly random SIDs.
 
     Args:
         items: N.
         levels: L.
-        codebook: codes a level, one number or L.
-        rate_file: JSON of `hedgerow bench build`, for the build time.
+        codebook_sizes: one size for all levels, or L sizes.
+        rate_file: JSON file of `hedgerow bench build`, for the build time.
 
     Raises:
-        ArgumentError: sizes that no index has, or a rate file without a rate.
+        ArgumentError: no index has these sizes, or the rate file has no rate.
     """
-    sizes = [codebook] * levels if isinstance(codebook, int) else list(codebook)
+    sizes = [codebook_sizes] * levels if isinstance(codebook_sizes, int) else list(codebook_sizes)
     if not 1 <= items <= MAX_ITEMS:
-        raise ArgumentError(f"an index holds 1 to {MAX_ITEMS:,} items; got {items:,}. Plan several, each of a part.")
+        raise ArgumentError(
+            f"an index holds 1 to {MAX_ITEMS:,} items; got {items:,}. Split the items into several indexes."
+        )
     if len(sizes) != levels or not all(1 <= size <= MAX_CODEBOOK_SIZE for size in sizes):
-        raise ArgumentError(f"expected {levels} codebook sizes from 1 to {MAX_CODEBOOK_SIZE:,}; got {codebook}.")
+        raise ArgumentError(f"expected {levels} codebook sizes from 1 to {MAX_CODEBOOK_SIZE:,}; got {codebook_sizes}.")
     planned, parents, bound_parents, prefixes = [], 1.0, 1, 1
     for level, size in enumerate(sizes):
         nodes = expected_nodes(items, prefixes * size)
         branch = expected_max_branch(items, prefixes, size)
         representation, nbytes = _level_bytes(parents, nodes, branch, size)
         bound = min(min(prefixes * size, MANY), items)
-        most = 2 * (bound * _code_bytes(size) + POINTER_BYTES * (bound_parents + 1))
-        planned.append(LevelPlan(level, size, nodes, bound, branch, representation, nbytes, most))
+        bound_nbytes = 2 * (bound * _code_bytes(size) + POINTER_BYTES * (bound_parents + 1))
+        planned.append(LevelPlan(level, size, nodes, bound, branch, representation, nbytes, bound_nbytes))
         parents, bound_parents, prefixes = nodes, bound, min(prefixes * size, MANY)
     rate, source = (RATE_NS, RATE_SOURCE) if rate_file is None else _measured_rate(rate_file)
     return Plan(
@@ -107,14 +109,14 @@ def plan(items: int, levels: int, codebook: int | Sequence[int], *, rate_file: P
         levels=tuple(planned),
         nbytes=sum(level.nbytes for level in planned) + _fan_out(parents, items)[1],
         bound_nbytes=sum(level.bound_nbytes for level in planned) + POINTER_BYTES * (items + 1),
-        paper_nbytes=PAPER_BYTES_AN_ITEM * items,
+        paper_nbytes=PAPER_BYTES_PER_ITEM * items,
         build_seconds=items * levels * rate * 1e-9,
         rate_source=source,
     )
 
 
 def expected_nodes(items: int, prefixes: int) -> float:
-    """Returns how many of `prefixes` bins hold one of `items` balls or more."""
+    """Expected number of nodes: how many of `prefixes` bins hold at least one of `items` balls."""
     if prefixes == 1:
         return 1.0
     if prefixes >= MANY:
@@ -123,31 +125,31 @@ def expected_nodes(items: int, prefixes: int) -> float:
 
 
 def expected_max_branch(items: int, parents: int, size: int) -> int:
-    """Returns the median of the largest number of children, over all possible `parents`.
+    """Median of the largest number of children, over all possible `parents`.
 
-    Each of a parent's codes is there with the same chance, nearly independently, so its children are binomial; the
-    largest of many is where the tail times their number falls to log 2.
+    Each code of a parent occurs with the same probability, almost independently, so the number of children is
+    binomial. The median of the maximum is where the tail probability times the number of parents falls to log 2.
     """
-    there = -math.expm1(-items / (parents * size))
-    mean = size * there
+    share = -math.expm1(-items / (parents * size))
+    mean = size * share
     last = min(size, math.ceil(mean + 40 * math.sqrt(mean + 1) + 100))
     counts = np.arange(max(1, math.floor(mean)), last + 1)
-    if there >= 1 or not len(counts):
+    if share >= 1 or not len(counts):
         return size
     log_pmf = np.asarray([_log_choose(size, int(count)) for count in counts])
-    log_pmf += counts * math.log(there) + (size - counts) * math.log1p(-there)
+    log_pmf += counts * math.log(share) + (size - counts) * math.log1p(-share)
     tail = np.cumsum(np.exp(log_pmf[::-1] + math.log(parents)))[::-1]
     likely = counts[tail >= math.log(2)]
     return int(likely[-1]) if len(likely) else int(counts[0])
 
 
 def show(planned: Plan, console: Console) -> None:
-    """Prints the levels, then the sums."""
+    """Print the levels, then the totals."""
     table = Table(
         title=f"{planned.items:,} items, uniformly random SIDs, expected", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
     table.title_justify, table.title_style = "left", "bold"
-    for heading in ("level", "codebook", "nodes", "at most", "max branch", "kind", "bytes", "at most"):
+    for heading in ("level", "codebook size", "nodes", "at most", "max branch", "kind", "bytes", "at most"):
         table.add_column(heading, justify="left" if heading == "kind" else "right", overflow="fold")
     for level in planned.levels:
         numbers = (level.level, level.codebook_size, round(level.nodes), level.bound_nodes, level.max_branch)
@@ -157,10 +159,10 @@ def show(planned: Plan, console: Console) -> None:
     console.print(f"[dim]{KINDS}[/]", highlight=False)
     for what, nbytes in (
         ("expected", planned.nbytes),
-        ("at most, whatever the SIDs", planned.bound_nbytes),
-        ("the paper's rule, 90 bytes an item", planned.paper_nbytes),
+        ("at most, for any SIDs", planned.bound_nbytes),
+        ("the paper's rule, 90 bytes per item", planned.paper_nbytes),
     ):
-        console.print(f"{nbytes / 1e6:>12,.1f} MB  {nbytes / planned.items:6.1f} bytes an item  {what}")
+        console.print(f"{nbytes / 1e6:>12,.1f} MB  {nbytes / planned.items:6.1f} bytes per item  {what}")
     console.print(f"{planned.build_seconds:>12,.1f} s   to build, at the rate of")
     console.print(f"[dim]{planned.rate_source}[/]", highlight=False)
 
@@ -175,12 +177,12 @@ def _level_bytes(parents: float, nodes: float, branch: int, size: int) -> tuple[
 
 
 def _fan_out(parents: float, children: float) -> tuple[str, float]:
-    """Returns how the children of each parent are told, and the bytes of it; of leaves and their items alike."""
-    further = children - parents
-    if further > parents / FORKED_SHARE:
+    """How the children of each parent are stored, and the bytes; the same rule holds for the items of leaves."""
+    forks = children - parents
+    if forks > parents / FORKED_SHARE:
         return "sparse", POINTER_BYTES * (parents + 1)
-    # Half a fork is none more often than one.
-    return ("forked", POINTER_BYTES * further) if further >= 0.5 else ("unary", 0.0)
+    # Below an expected value of 0.5, no fork is more likely than one.
+    return ("forked", POINTER_BYTES * forks) if forks >= 0.5 else ("unary", 0.0)
 
 
 def _code_bytes(size: int) -> int:
@@ -192,7 +194,7 @@ def _log_choose(n: int, k: int) -> float:
 
 
 def _measured_rate(path: Path) -> tuple[float, str]:
-    """Returns nanoseconds an item and level, and where they were measured."""
+    """Nanoseconds per item and level, and the machine on which they were measured."""
     try:
         report = json.loads(path.read_text())
         row = next(row for row in report["rows"] if row.get("method") == LABELS["hedgerow"] and row["scope"] == "build")
@@ -200,4 +202,6 @@ def _measured_rate(path: Path) -> tuple[float, str]:
         conditions = report["conditions"]
         return rate, f"{row['items']:,} items measured on {conditions['cores']} cores of {conditions['cpu']}"
     except (OSError, ValueError, KeyError, StopIteration, TypeError, AttributeError, ZeroDivisionError) as error:
-        raise ArgumentError(f"{path} is not a JSON of hedgerow bench build: {error!r}.") from None
+        raise ArgumentError(
+            f"{path} is not a JSON file of `hedgerow bench build`: {error!r}. Pass the file that this command writes."
+        ) from None

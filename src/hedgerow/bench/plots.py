@@ -1,4 +1,4 @@
-"""The paper's figures 2 and 4: time a step against the catalog's size, and against the codebook. Log-log."""
+"""Figures 2 and 4 of the paper: time per step against the number of items and the codebook size, on log axes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ MARKERS = "osD^vP*Xdph<>"
 
 
 def plot(rows: Sequence[Row], path: Path, *, x: str, x_label: str, title: str, y: str = "step_ms") -> Path | None:
-    """Draws one line a method and returns the file; None where matplotlib is not installed.
+    """Draw one line per method and return the path of the figure; None if matplotlib is not installed.
 
     Args:
-        rows: measurements.
-        path: the PNG.
-        x: the column that lies along the axis.
-        x_label: what it is called.
-        title: above the figure.
-        y: the column that is drawn, in milliseconds.
+        rows: the measurements.
+        path: the PNG file.
+        x: the column on the x axis.
+        x_label: the label of the x axis.
+        title: the title of the figure.
+        y: the column on the y axis, in milliseconds.
     """
     try:
         matplotlib = optional("matplotlib", "matplotlib")
@@ -31,9 +31,9 @@ def plot(rows: Sequence[Row], path: Path, *, x: str, x_label: str, title: str, y
     pyplot = optional("matplotlib.pyplot", "matplotlib")
     figure, axes = pyplot.subplots(figsize=(9, 5.5), layout="constrained")
     for number, method in enumerate(dict.fromkeys(row["method"] for row in rows)):
-        mine = sorted((row for row in rows if row["method"] == method), key=lambda row: row[x])
-        _line(axes, mine, x, y, MARKERS[number % len(MARKERS)])
-    axes.set(xscale="log", yscale="log", xlabel=x_label, ylabel="median ms a step", title=title)
+        rows_of_method = sorted((row for row in rows if row["method"] == method), key=lambda row: row[x])
+        _line(axes, rows_of_method, x, y, MARKERS[number % len(MARKERS)])
+    axes.set(xscale="log", yscale="log", xlabel=x_label, ylabel="median ms per step", title=title)
     axes.grid(True, which="both", linestyle=":", alpha=0.5)
     axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Rows of measurements, and their files: one CSV and one JSON a benchmark, each with its conditions."""
+"""Rows of measurements and their files: one CSV and one JSON file per benchmark, each with its conditions."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
-# In every line of a CSV, so that a line says by itself what it was measured on.
+# These conditions are in every line of a CSV file.
 STAMP = ("commit", "date", "cpu", "cores", "gpu")
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a benchmark found.
+    """The results of a benchmark.
 
     Attributes:
-        name: of the benchmark.
-        conditions: machine, versions, backend, device, budget.
-        rows: one a method and scope.
-        skipped: (case, method, why) of what was not run.
+        name: name of the benchmark.
+        conditions: machine, versions, backend, device and budget.
+        rows: one row per method and scope.
+        skipped: (case, method, reason) for each method that was not run.
     """
 
     name: str
@@ -32,13 +32,13 @@ class Report:
 
     @property
     def stem(self) -> str:
-        """The files' name: benchmark, backend and device."""
+        """The file name without suffix: benchmark, backend and device."""
         parts = [self.name, *(str(self.conditions[key]) for key in ("backend", "device") if key in self.conditions)]
         # A quick run must not replace a full one.
         return "-".join(parts + ["quick"] * bool(self.conditions.get("quick"))).replace(":", "")
 
     def save(self, folder: Path) -> list[Path]:
-        """Writes `<stem>.csv` and `<stem>.json` and returns their paths."""
+        """Write `<stem>.csv` and `<stem>.json` and return their paths."""
         folder.mkdir(parents=True, exist_ok=True)
         table, document = folder / f"{self.stem}.csv", folder / f"{self.stem}.json"
         stamp = {key: self.conditions.get(key) for key in STAMP}
@@ -54,5 +54,5 @@ class Report:
 
 
 def _short(value: Any) -> Any:
-    """Six digits of a time are more than a clock gives."""
+    """A float as text with six digits, more than the precision of a time."""
     return f"{value:.6g}" if isinstance(value, float) else value

@@ -1,4 +1,4 @@
-"""`hedgerow bench sets`: a constraint set from a mask, its bytes, and what sets and exclusions add to a step."""
+"""`hedgerow bench sets`: the time to create a constraint set, its bytes, and the time that sets add to a step."""
 
 from __future__ import annotations
 
@@ -27,85 +27,87 @@ MASKS = 7
 
 
 def sets(options: Options) -> Report:
-    """Builds sets from masks, holds every kernel to an index of the subset alone, then times steps side by side.
+    """Create sets from masks, check every kernel against an index of the subset, then time steps with sets.
 
     Raises:
-        GateError: a search with a set is not that of the subset's own index; nothing is timed.
+        GateError: the scores of a search with a set differ from those of the subset's index; nothing is timed.
     """
     case = PAPER.of(items=options.items or (100_000 if options.quick else 10_000_000))
     arrays = arrays_of(options.backend, options.device)
     set_threads(options.threads)
-    options.tell(f"{case.items:,} items, building the index")
-    catalog = hr.Catalog(sids_of(case), codebook_sizes=case.codebook)
+    options.on_status(f"{case.items:,} items, building the index")
+    catalog = hr.Catalog(sids_of(case), codebook_sizes=case.codebook_size)
     index = hr.build_index(catalog)
     rng = np.random.default_rng((case.seed, 2))
     masks = [rng.random(case.items) < share for share in SHARES]
-    options.tell("making sets from masks")
-    made = [index.constraint(mask) for mask in masks]
-    rows = [_made_row(case, index, share, mask) for share, mask in zip(SHARES, masks, strict=True)]
+    options.on_status("creating sets from masks")
+    large, small = (index.constraint(mask) for mask in masks)
+    rows = [_set_row(case, index, share, mask) for share, mask in zip(SHARES, masks, strict=True)]
     excluded = [rng.integers(0, case.items, EXCLUDED).tolist() for _ in range(case.batch)]
     rules: dict[str, dict[str, Any]] = {
         "no set": {},
-        "one set for all": {"constraints": made[0]},
-        "a set for each": {"constraints": [made[0], made[1]]},
-        "a set, and none": {"constraints": [made[0], None]},
+        "one set for all": {"constraints": large},
+        "a set for each": {"constraints": [large, small]},
+        "a set, and none": {"constraints": [large, None]},
         f"{EXCLUDED:,} excluded": {"exclude": excluded},
-        f"a set for each, {EXCLUDED:,} excluded": {"constraints": [made[0], made[1]], "exclude": excluded},
+        f"a set for each, {EXCLUDED:,} excluded": {"constraints": [large, small], "exclude": excluded},
     }
-    options.tell("holding the kernels to an index of the subset alone")
-    wanted = _alone(case, catalog, index, masks[0])
+    options.on_status("checking the kernels against an index of the subset")
+    expected = _subset_search(case, catalog, index, masks[0])
     skipped: list[tuple[str, str, str]] = []
     with arrays.inference():
         for kernel in KERNELS[arrays.name]:
-            options.tell(f"timing {LABELS[kernel]}")
+            options.on_status(f"timing {LABELS[kernel]}")
             try:
-                _check(case, index, arrays, kernel, made[0], wanted)
+                _check(case, index, arrays, kernel, large, expected)
             except hr.BackendError as reason:
                 skipped.append((case.name, LABELS[kernel], str(reason)))
                 continue
             rows += _step_rows(case, index, arrays, kernel, rules, options)
-    measured = {"backend": arrays.name, "device": arrays.label, "quick": options.quick}
-    facts = conditions(arrays.label) | measured | {"budget": asdict(options.budget)}
-    return Report("sets", facts, rows, skipped)
+    facts = {"backend": arrays.name, "device": arrays.label, "quick": options.quick}
+    return Report("sets", conditions(arrays.label) | facts | {"budget": asdict(options.budget)}, rows, skipped)
 
 
 def show(report: Report, console: Console) -> None:
-    """Prints the sets, then the steps."""
+    """Print the sets, then the steps."""
     first = report.rows[0]
-    title = f"a set from a mask, {first['items']:,} items, {first['levels']} x {first['codebook']:,}"
-    headings = {"rule": "share of items", "median_ms": "median ms", "least_ms": "least ms", "nbytes": "bytes"}
-    headings |= {"bits_per_node": "bits a node"}
+    title = f"set from a mask, {first['items']:,} items, {first['levels']} x {first['codebook_size']:,}"
+    headings = {"rule": "share of items", "median_ms": "median ms", "least_ms": "min ms", "nbytes": "bytes"}
+    headings |= {"bits_per_node": "bits per node"}
     show_rows(title, headings, [row for row in report.rows if row["scope"] == "set"], console)
     headings = {"rule": "rule", "method": "method", "step_ms": "ms/step", "times": "x no set", "times_p10": "x, of p10"}
     headings |= {"p10_ms": "decode p10", "p90_ms": "decode p90"}
     steps = [row for row in report.rows if row["scope"] == "decode"]
-    show_rows(f"a step, B={PAPER.batch}, M={PAPER.beam_width}", headings, steps, console)
+    show_rows(f"step, B={PAPER.batch}, M={PAPER.beam_width}", headings, steps, console)
     show_footer(report, console)
 
 
-def _made_row(case: Case, index: hr.TrieIndex, share: float, mask: np.ndarray) -> Row:
-    """Times what a user does: mask in, alive bits of every level out; each time another mask, so none is remembered."""
-    taken, items = [], index.constraint(mask)
-    for turn in range(MASKS):
-        turned = np.roll(mask, turn + 1)
+def _set_row(case: Case, index: hr.TrieIndex, share: float, mask: np.ndarray) -> Row:
+    """Time the creation of a set, from the mask to the alive bits of every level.
+
+    Each repetition uses a different mask, so that no result is cached.
+    """
+    times, constraints = [], index.constraint(mask)
+    for shift in range(1, MASKS + 1):
+        shifted = np.roll(mask, shift)
         started = time.perf_counter()
-        items = index.constraint(turned)
-        _ = items._alive
-        taken.append(1e3 * (time.perf_counter() - started))
+        constraints = index.constraint(shifted)
+        _ = constraints._alive
+        times.append(1e3 * (time.perf_counter() - started))
     return {
         "scope": "set",
         "rule": f"{share:.0%}",
         **_case_columns(case),
-        "median_ms": float(np.median(taken)),
-        "least_ms": min(taken),
-        "runs": len(taken),
-        "nbytes": items.nbytes,
-        "bits_per_node": 8 * items.nbytes / sum(index.nodes_per_level),
+        "median_ms": float(np.median(times)),
+        "least_ms": min(times),
+        "runs": len(times),
+        "nbytes": constraints.nbytes,
+        "bits_per_node": 8 * constraints.nbytes / sum(index.nodes_per_level),
     }
 
 
-def _alone(case: Case, catalog: hr.Catalog, index: hr.TrieIndex, mask: np.ndarray) -> hr.Beams:
-    """Returns the search over an index of the subset alone, with logits that follow a beam's prefix."""
+def _subset_search(case: Case, catalog: hr.Catalog, index: hr.TrieIndex, mask: np.ndarray) -> hr.Beams:
+    """Search an index of the subset, with logits that depend on the prefix of a beam."""
     rows = np.asarray(index.item_ids)
     kept = np.zeros(case.items, bool)
     kept[rows[mask]] = True
@@ -120,19 +122,19 @@ def _alone(case: Case, catalog: hr.Catalog, index: hr.TrieIndex, mask: np.ndarra
 
 
 def _check(
-    case: Case, index: hr.TrieIndex, arrays: Arrays, kernel: Any, items: hr.ConstraintSet, wanted: hr.Beams
+    case: Case, index: hr.TrieIndex, arrays: Arrays, kernel: Any, constraints: hr.ConstraintSet, expected: hr.Beams
 ) -> None:
     logits = logits_of(case)
-    found = hr.beam_search(
+    beams = hr.beam_search(
         index.to(arrays.name, arrays.device),
         lambda beams: arrays.put(logits_after(arrays.get(beams.codes), logits[beams.level])),
         batch_size=case.batch,
         beam_width=case.beam_width,
         kernel=kernel,
-        constraints=items,
+        constraints=constraints,
     )
-    if not np.allclose(arrays.get(found.scores), wanted.scores, rtol=0, atol=TOLERANCE):
-        raise GateError(f"{LABELS[kernel]}: a search with a set is not that of an index of the subset alone.")
+    if not np.allclose(arrays.get(beams.scores), expected.scores, rtol=0, atol=TOLERANCE):
+        raise GateError(f"{LABELS[kernel]}: the scores with a set differ from those of an index of the subset.")
 
 
 def _step_rows(
@@ -140,7 +142,7 @@ def _step_rows(
 ) -> list[Row]:
     device_index = index.to(arrays.name, arrays.device)
     logits = [arrays.put(level_logits) for level_logits in logits_of(case)]
-    step = arrays.jit(hr.step, static_argnames=("beam_width", "backend"))
+    step = arrays.jit(hr.step, static_argnames=("beam_width", "kernel"))
 
     def decode(constraints: hr.PreparedConstraints | None) -> Callable[[], object]:
         def run() -> object:
@@ -159,9 +161,9 @@ def _step_rows(
         return run
 
     prepared = {name: hr.prepare_constraints(device_index, case.batch, **rule) for name, rule in rules.items()}
-    samples = measure({name: decode(constraints) for name, constraints in prepared.items()}, options.budget)
-    summaries = {name: taken.summary() for name, taken in samples.items()}
-    free = summaries["no set"]
+    times = measure({name: decode(constraints) for name, constraints in prepared.items()}, options.budget)
+    summaries = {name: samples.summary() for name, samples in times.items()}
+    without_set = summaries["no set"]
     return [
         {
             "scope": "decode",
@@ -171,8 +173,8 @@ def _step_rows(
             "backend": arrays.name,
             "device": arrays.label,
             "step_ms": summary["median_ms"] / case.levels,
-            "times": summary["median_ms"] / free["median_ms"],
-            "times_p10": summary["p10_ms"] / free["p10_ms"],
+            "times": summary["median_ms"] / without_set["median_ms"],
+            "times_p10": summary["p10_ms"] / without_set["p10_ms"],
             **summary,
         }
         for name, summary in summaries.items()
@@ -180,5 +182,5 @@ def _step_rows(
 
 
 def _case_columns(case: Case) -> dict[str, Any]:
-    shape = {"items": case.items, "levels": case.levels, "codebook": case.codebook}
+    shape = {"items": case.items, "levels": case.levels, "codebook_size": case.codebook_size}
     return shape | {"batch": case.batch, "beam_width": case.beam_width}

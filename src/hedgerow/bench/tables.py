@@ -13,19 +13,19 @@ from rich.table import Table
 from hedgerow.bench.machine import read_gb_per_second
 from hedgerow.bench.records import Report, Row
 
-SIZES_A_TABLE = 6
+SIZES_PER_TABLE = 6
 
 
 def console_for_tables() -> Console:
-    """Returns a console on stdout, wide enough for the tables where nobody's terminal sets the width."""
+    """A console on stdout, 150 columns wide if stdout is not a terminal."""
     console = Console()
     return console if console.is_terminal else Console(width=150)
 
 
 def show_comparison(report: Report, console: Console) -> None:
-    """Prints one table a case, then the levels of each, then what was skipped and the conditions."""
-    whole = [row for row in report.rows if row["scope"] == "decode"]
-    for case, rows in groupby(whole, key=_case_title):
+    """Print one table per case, the levels of each case, the skipped methods and the conditions."""
+    decodes = [row for row in report.rows if row["scope"] == "decode"]
+    for case, rows in groupby(decodes, key=_case_title):
         console.print(_decode_table(case, list(rows)))
     by_level = [row for row in report.rows if row["scope"] != "decode"]
     for case, rows in groupby(by_level, key=_case_title):
@@ -34,38 +34,46 @@ def show_comparison(report: Report, console: Console) -> None:
 
 
 def show_sweep(report: Report, case: str, x: str, console: Console) -> None:
-    """Prints a case over the sizes `x`: milliseconds a step, and added, for every method; a few sizes a table."""
+    """Print milliseconds per step, and added ones, for every method and size; each table has a few sizes.
+
+    Args:
+        report: the results.
+        case: the name of the case.
+        x: the column of the size.
+        console: where to print.
+    """
     rows = [row for row in report.rows if row["case"] == case and row["scope"] == "decode"]
     sizes = sorted({row[x] for row in rows})
-    for start in range(0, len(sizes), SIZES_A_TABLE):
-        part = sizes[start : start + SIZES_A_TABLE]
+    for start in range(0, len(sizes), SIZES_PER_TABLE):
+        part = sizes[start : start + SIZES_PER_TABLE]
         console.print(_sweep_table([row for row in rows if row[x] in part], part, case, x))
 
 
 def _sweep_table(rows: Sequence[Row], sizes: Sequence[int], case: str, x: str) -> Table:
-    title = f"{case}: ms a step (added over unconstrained), against {x}; {rows[0]['backend']} on {rows[0]['device']}"
+    title = f"{case}: ms per step (added to unconstrained), against {x}; {rows[0]['backend']} on {rows[0]['device']}"
     table = Table(title=title, title_justify="left", title_style="bold")
     for heading in ("method", "promise"):
         table.add_column(heading, no_wrap=True)
     for heading in ("valid", *(f"{size:,}" for size in sizes)):
         table.add_column(heading, justify="right")
     for method in dict.fromkeys(row["method"] for row in rows):
-        mine = {row[x]: row for row in rows if row["method"] == method}
-        shares = [row["valid"] for row in mine.values() if row["live"]]
+        row_of_size = {row[x]: row for row in rows if row["method"] == method}
+        shares = [row["valid"] for row in row_of_size.values() if row["live"]]
         times = {
-            size: f"{_digits(row['step_ms'])} ({_digits(row['added_ms_per_step'], '+')})" for size, row in mine.items()
+            size: f"{_digits(row['step_ms'])} ({_digits(row['added_ms_per_step'], '+')})"
+            for size, row in row_of_size.items()
         }
-        promise = next(iter(mine.values()))["promise"]
+        promise = next(iter(row_of_size.values()))["promise"]
         valid = f"{min(shares):.0%}" if shares else "none live"
         table.add_row(escape(method), promise, valid, *(times.get(size, "-") for size in sizes))
     table.add_section()
     floors = {row[x]: row["floor_bytes"] / row["levels"] / 1e3 for row in rows}
-    table.add_row("logits to read a step", "", "", *(f"{floors[size]:,.1f} kB" for size in sizes))
+    table.add_row("logits to read per step", "", "", *(f"{floors[size]:,.1f} kB" for size in sizes))
     return table
 
 
 def show_rows(title: str, headings: dict[str, str], rows: Iterable[Row], console: Console) -> None:
-    """Prints rows as they are: `headings` maps a row's key to its heading."""
+    """Print rows as a table: `headings` maps the key of a column to its heading."""
     table = Table(title=title, title_justify="left", title_style="bold")
     for number, heading in enumerate(headings.values()):
         table.add_column(heading, justify="left" if number == 0 else "right", no_wrap=number == 0)
@@ -75,7 +83,7 @@ def show_rows(title: str, headings: dict[str, str], rows: Iterable[Row], console
 
 
 def show_footer(report: Report, console: Console) -> None:
-    """Prints what was skipped, and what all was measured on."""
+    """Print the skipped methods and the conditions of the measurement."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for case, method, why in report.skipped:
         reasons.setdefault((method, why), []).append(case)
@@ -120,7 +128,7 @@ def _decode_table(title: str, rows: Sequence[Row]) -> Table:
 
 
 def _level_table(title: str, rows: Sequence[Row]) -> Table:
-    table = Table(title=f"{title}: median ms by level", title_justify="left", title_style="bold")
+    table = Table(title=f"{title}: median ms per level", title_justify="left", title_style="bold")
     table.add_column("method", no_wrap=True)
     scopes = list(dict.fromkeys(row["scope"] for row in rows))
     for scope in scopes:
@@ -133,13 +141,13 @@ def _level_table(title: str, rows: Sequence[Row]) -> Table:
 
 def _case_title(row: Row) -> str:
     return (
-        f"{row['case']}: {row['items']:,} items, {row['levels']} x {row['codebook']:,}, "
+        f"{row['case']}: {row['items']:,} items, {row['levels']} x {row['codebook_size']:,}, "
         f"B={row['batch']}, M={row['beam_width']}, {row['backend']} on {row['device']}"
     )
 
 
 def _digits(ms: float, sign: str = "") -> str:
-    """Returns a time to a microsecond, or to three digits where it is long."""
+    """A time in milliseconds to the microsecond, or to about three digits from 10 ms."""
     decimals = 3 if abs(ms) < 10 else 2 if abs(ms) < 100 else 0
     return f"{ms:{sign},.{decimals}f}"
 

@@ -1,4 +1,4 @@
-"""Timing: warm-up, then rounds in which every method runs once, so that a machine's drift falls on all alike."""
+"""Timing: warm-up, then rounds in which every method runs once, so that drift of the machine affects all alike."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 
 Thunk = Callable[[], object]
-LEAST_REPEATS = 3
+MIN_REPEATS = 3
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How much measuring is done.
+    """Limits of a measurement.
 
     Attributes:
-        repeats: timed runs a method, at most.
-        warmup: runs before them, not timed.
-        seconds: after `LEAST_REPEATS` runs, a method that has used as much stops.
+        repeats: maximum number of timed runs per method.
+        warmup: number of runs before them that are not timed.
+        seconds: a method stops after this time, but not before `MIN_REPEATS` runs.
     """
 
     repeats: int
@@ -33,12 +33,12 @@ FULL = Budget(repeats=300, warmup=10, seconds=10.0)
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """The times of one method, in seconds, in the order that they were taken."""
+    """The times of one method in seconds, in the order of the runs."""
 
     seconds: np.ndarray
 
     def summary(self) -> dict[str, float]:
-        """Returns mean, sd and quantiles in milliseconds, and how many runs there were."""
+        """Mean, standard deviation and quantiles in milliseconds, and the number of runs."""
         ms = self.seconds * 1e3
         quantiles = {f"p{percent}_ms": float(np.percentile(ms, percent)) for percent in (10, 90, 99)}
         return {
@@ -51,25 +51,25 @@ class Samples:
 
 
 def measure(thunks: Mapping[str, Thunk], budget: Budget) -> dict[str, Samples]:
-    """Times each thunk up to `budget.repeats` times, round robin; each round starts with another one.
+    """Time each function up to `budget.repeats` times, round robin. Each round starts with a different function.
 
-    A thunk must not return before its work is done: on an accelerator it waits.
+    On an accelerator, a function must wait for the device before it returns.
     """
     names = list(thunks)
-    taken: dict[str, list[float]] = {name: [] for name in names}
+    times: dict[str, list[float]] = {name: [] for name in names}
     for name in names:
         _warm(thunks[name], budget)
     for round_number in range(budget.repeats):
         first = round_number % len(names) if names else 0
         for name in names[first:] + names[:first]:
-            if len(taken[name]) >= LEAST_REPEATS and sum(taken[name]) >= budget.seconds:
+            if len(times[name]) >= MIN_REPEATS and sum(times[name]) >= budget.seconds:
                 continue
-            taken[name].append(elapsed(thunks[name]))
-    return {name: Samples(np.asarray(seconds)) for name, seconds in taken.items()}
+            times[name].append(elapsed(thunks[name]))
+    return {name: Samples(np.asarray(seconds)) for name, seconds in times.items()}
 
 
 def elapsed(thunk: Thunk) -> float:
-    """Returns the seconds that a thunk takes."""
+    """Run a function and return its time in seconds."""
     started = time.perf_counter()
     thunk()
     return time.perf_counter() - started

@@ -1,6 +1,6 @@
-"""One build in a process of its own, so that its peak memory is its own: `python -m hedgerow.bench.worker`.
+"""One build in a separate process, so that its peak memory can be measured: `python -m hedgerow.bench.worker`.
 
-Prints JSON: seconds by part, the peak of resident memory beyond what the input already took, and bytes of the result.
+Prints JSON: the seconds of each part, the peak of the resident memory minus the input, and the bytes of the result.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from hedgerow.bench.baselines.static_published import build_tables
 from hedgerow.bench.cases import PAPER, Case, sids_of
 from hedgerow.bench.machine import memory_bytes, reset_peak
 
+# The seconds of each part, and the bytes of the result.
 Built = tuple[dict[str, float], int]
 
 
 def hedgerow(case: Case, sids: np.ndarray) -> Callable[[], Built]:
-    """hr.build_index of the unsorted catalog; sorting is part of it."""
-    catalog = hr.Catalog(sids, codebook_sizes=case.codebook)
-    # Compiling is paid once an installation, not once a build.
-    hr.build_index(hr.Catalog(sids[:1000], codebook_sizes=case.codebook))
+    """A function that builds hedgerow's index of the unsorted catalog; sorting is included."""
+    catalog = hr.Catalog(sids, codebook_sizes=case.codebook_size)
+    # Numba compiles once per installation, so the time of compilation is not part of a build.
+    hr.build_index(hr.Catalog(sids[:1000], codebook_sizes=case.codebook_size))
 
     def run() -> Built:
         started = time.perf_counter()
@@ -39,40 +40,40 @@ def hedgerow(case: Case, sids: np.ndarray) -> Callable[[], Built]:
 
 
 def published(case: Case, sids: np.ndarray) -> Callable[[], Built]:
-    """A lexsort, then the tables of STATIC as published, as this package states them."""
-    nodes = hr.build_index(hr.Catalog(sids, codebook_sizes=case.codebook)).nodes_per_level
+    """A function that runs a lexsort and then builds the tables of `StaticPublished`."""
+    nodes = hr.build_index(hr.Catalog(sids, codebook_sizes=case.codebook_size)).nodes_per_level
 
     def run() -> Built:
         ordered, seconds = _lexsorted(sids)
         started = time.perf_counter()
         kept = np.ones(len(ordered), bool)
         kept[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-        tables = build_tables(ordered[kept], nodes, case.codebook)
+        tables = build_tables(ordered[kept], nodes, case.codebook_size)
         return {"sort": seconds, "build": time.perf_counter() - started}, sum(table.nbytes for table in tables)
 
     return run
 
 
 def authors(case: Case, sids: np.ndarray, folder: Path | None) -> Callable[[], Built]:
-    """The authors' way: a lexsort of int32, then their `build_static_index`."""
+    """A function that runs a lexsort of int32 and then the authors' `build_static_index`."""
     build = imported("static_decoding.csr_utils", folder).build_static_index
-    # Rows of int32 side by side, as their own benchmark has them.
-    given = np.ascontiguousarray(sids, np.int32)
+    # Their own benchmark uses contiguous rows of int32.
+    rows = np.ascontiguousarray(sids, np.int32)
 
     def run() -> Built:
-        ordered, seconds = _lexsorted(given)
+        ordered, seconds = _lexsorted(rows)
         started = time.perf_counter()
-        made = build(ordered, case.codebook)
-        nbytes = sum(part.nbytes for part in made if isinstance(part, np.ndarray))
+        tables = build(ordered, case.codebook_size)
+        nbytes = sum(table.nbytes for table in tables if isinstance(table, np.ndarray))
         return {"sort": seconds, "build": time.perf_counter() - started}, nbytes
 
     return run
 
 
 def main() -> None:
-    """Runs the build that the arguments name: method, items, levels, codebook, folder of the authors' code or ''."""
-    method, items, levels, codebook, folder = sys.argv[1:]
-    case = PAPER.of(items=int(items), levels=int(levels), codebook=int(codebook))
+    """Run the build of the arguments: method, items, levels, codebook size, and the folder of the authors' code."""
+    method, items, levels, codebook_size, folder = sys.argv[1:]
+    case = PAPER.of(items=int(items), levels=int(levels), codebook_size=int(codebook_size))
     sids = sids_of(case)
     try:
         if method == "authors":

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,51 +15,94 @@ import typer
 from hedgerow.cli.common import AsJson, err, out, print_json
 
 if TYPE_CHECKING:
+    from hedgerow.bench.compare import OnStatus
     from hedgerow.bench.experiments import Options
     from hedgerow.bench.records import Report
 
 bench = typer.Typer(
     no_args_is_help=True,
-    help="Measure hedgerow beside its rivals. Every method is held to its promise before it is timed.",
+    help="Benchmark hedgerow against other methods. The results of every method are checked before it is timed.",
 )
 
 
 def whole_number(text: str | int) -> int:
-    """Reads 20000000, 20_000_000 and 20e6; a default comes as the number that it is."""
+    """Parses an integer such as 20000000, 20_000_000 or 20e6. Typer passes a default as a number."""
     try:
         number = float(str(text).replace("_", ""))
     except ValueError:
         number = -1.0
     if not (1 <= number <= 2**31 and number.is_integer()):
-        raise typer.BadParameter(f"expected a positive whole number, such as 1000000 or 1e6; got {text!r}")
+        raise typer.BadParameter(f"expected an integer from 1 to 2^31, for example 1000000 or 1e6; got {text!r}")
     return int(number)
 
 
-Items = Annotated[int | None, typer.Option(parser=whole_number, metavar="N", help="Items, such as 1e6.")]
-Quick = Annotated[bool, typer.Option("--quick", help="Small sizes and few repeats: under a minute.")]
-Backend = Annotated[str, typer.Option(help="numpy, torch or jax.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; left out, the CPU for torch.")]
-Out = Annotated[Path, typer.Option("--out", help="The folder for CSV, JSON and PNG.")]
-Reference = Annotated[Path | None, typer.Option(help="Folder with the authors' static_decoding, to be timed too.")]
+Items = Annotated[int | None, typer.Option(parser=whole_number, metavar="N", help="Number of items, for example 1e6.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Use small sizes and few repeats; takes under a minute.")]
+Backend = Annotated[str, typer.Option(help="The framework: numpy, torch or jax.")]
+Device = Annotated[
+    str | None, typer.Option(help="The device: cpu, cuda, ... Default: the CPU for torch, the first device for jax.")
+]
+Out = Annotated[Path, typer.Option("--out", help="The folder for CSV, JSON and PNG files.")]
+Reference = Annotated[
+    Path | None, typer.Option(help="The folder of the authors' static_decoding package, to measure it as well.")
+]
 Threads = Annotated[
-    int | None, typer.Option(min=1, max=os.cpu_count(), help="Threads of PyTorch and Numba; left out, all cores.")
+    int | None,
+    typer.Option(min=1, max=os.cpu_count(), help="Number of threads of PyTorch and Numba. Default: all cores."),
 ]
 CodebookSizes = Annotated[int, typer.Option(parser=whole_number, metavar="C", help="The codebook size of every level.")]
 RESULTS = Path("benchmarks/results")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """The options that the benchmarks of the step share. Each field is an option of the command line."""
+
+    quick: Quick = False
+    items: Items = None
+    backend: Backend = "torch"
+    device: Device = None
+    out_folder: Out = RESULTS
+    reference: Reference = None
+    threads: Threads = None
+
+    def options(self, on_status: OnStatus) -> Options:
+        """The options of a benchmark."""
+        from hedgerow.bench.experiments import Options
+
+        return Options(self.quick, self.items, self.backend, self.device, self.reference, self.threads, on_status)
+
+
+def shared_options(*omit: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorates a verb that takes `Shared` first: its fields become options, listed before the verb's own.
+
+    Args:
+        omit: fields that are not options of this verb.
+    """
+    fields = inspect.signature(Shared, eval_str=True).parameters
+    shared = {name: field for name, field in fields.items() if name not in omit}
+
+    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
+        @wraps(verb)
+        def command(**values: Any) -> None:
+            verb(Shared(**{name: values.pop(name) for name in shared}), **values)
+
+        own = list(inspect.signature(verb, eval_str=True).parameters.values())[1:]
+        # Typer reads the options from the signature.
+        vars(command)["__signature__"] = inspect.Signature([*shared.values(), *own])
+        return command
+
+    return decorate
+
+
 @bench.command(epilog="Example: hedgerow bench paper --items 1e6 --device cpu")
+@shared_options()
 def paper(
-    quick: Quick = False,
-    items: Items = None,
-    backend: Backend = "torch",
-    device: Device = None,
-    out_folder: Out = RESULTS,
-    reference: Reference = None,
-    threads: Threads = None,
+    shared: Shared,
+    *,
     case: Annotated[str, typer.Option(help="Another shape: cold, onerec-1x50, onerec-8x512, ...")] = "paper",
 ) -> None:
-    """The paper's Table 1: what a constraint adds to a step."""
+    """Table 1 of the paper: the time that a constraint adds to a step."""
     from functools import partial
 
     from hedgerow.bench import experiments
@@ -64,81 +110,62 @@ def paper(
 
     if case not in CASES:
         raise typer.BadParameter(f"expected one of {', '.join(CASES)}; got {case!r}", param_hint="--case")
-    options = _options(quick, items, backend, device, reference, threads)
-    _compare(partial(experiments.paper, case=CASES[case]), options, out_folder)
+    _compare(partial(experiments.paper, case=CASES[case]), shared)
 
 
 @bench.command(epilog="Example: hedgerow bench scale --quick")
-def scale(
-    quick: Quick = False,
-    items: Items = None,
-    backend: Backend = "torch",
-    device: Device = None,
-    out_folder: Out = RESULTS,
-    reference: Reference = None,
-    threads: Threads = None,
-) -> None:
+@shared_options()
+def scale(shared: Shared) -> None:
     """Table 4, first half, and figure 2: time against the number of items, up to --items."""
     from hedgerow.bench import experiments, plots
 
-    options = _options(quick, items, backend, device, reference, threads)
-    report = _compare(experiments.scale, options, out_folder, {"paper": "items"})
-    title = "Time a step against the catalog's size (figure 2)"
-    _drawn(plots.plot(report.rows, _png(out_folder, report), x="items", x_label="items", title=title))
+    report = _compare(experiments.scale, shared, {"paper": "items"})
+    title = "Time per step against the number of items (figure 2)"
+    path = _png(shared.out_folder, report)
+    _print_figure(plots.plot(report.rows, path, x="items", x_label="items", title=title))
 
 
 @bench.command(epilog="Example: hedgerow bench branch --quick")
-def branch(
-    quick: Quick = False,
-    items: Items = None,
-    backend: Backend = "torch",
-    device: Device = None,
-    out_folder: Out = RESULTS,
-    reference: Reference = None,
-    threads: Threads = None,
-) -> None:
-    """Table 4, second half, and figure 4: time against the codebook's size."""
+@shared_options()
+def branch(shared: Shared) -> None:
+    """Table 4, second half, and figure 4: time against the codebook size."""
     from hedgerow.bench import experiments, plots
 
-    options = _options(quick, items, backend, device, reference, threads)
-    report = _compare(experiments.branch, options, out_folder, {"codebook": "codebook", "branch": "codebook"})
+    column = "codebook_size"
+    report = _compare(experiments.branch, shared, {"codebook": column, "branch": column})
     swept = [row for row in report.rows if row["case"] == "codebook"]
     for case, rows, figure in (
         ("codebook", swept, "Table 4, second half"),
         ("branch", experiments.widest_levels(report.rows), "figure 4: two rows, the slowest level"),
     ):
-        title = f"Time a step against the codebook ({figure})"
-        path = _png(out_folder, report, case)
-        _drawn(plots.plot(rows, path, x="codebook", x_label="codes a level", title=title))
+        title = f"Time per step against the codebook size ({figure})"
+        path = _png(shared.out_folder, report, case)
+        _print_figure(plots.plot(rows, path, x=column, x_label="codebook size", title=title))
 
 
 @bench.command(epilog="Example: hedgerow bench peers --quick")
-def peers(
-    quick: Quick = False,
-    items: Items = None,
-    backend: Backend = "torch",
-    device: Device = None,
-    out_folder: Out = RESULTS,
-    reference: Reference = None,
-    threads: Threads = None,
-) -> None:
-    """Grammar engines, tries and Hugging Face's hook, at the sizes that they manage."""
+@shared_options()
+def peers(shared: Shared) -> None:
+    """Grammar engines, tries and the prefix function of Hugging Face, at sizes that they can handle."""
     from hedgerow.bench import experiments
 
-    _compare(experiments.peers, _options(quick, items, backend, device, reference, threads), out_folder)
+    _compare(experiments.peers, shared)
 
 
 @bench.command(name="build", epilog="Example: hedgerow bench build --items 1e7")
 def build_(
+    *,
     quick: Quick = False,
     items: Items = None,
-    levels: Annotated[int, typer.Option(min=2, help="L.")] = 8,
+    levels: Annotated[int, typer.Option(min=2, help="Number of levels.")] = 8,
     codebook_sizes: CodebookSizes = 2048,
-    repeats: Annotated[int | None, typer.Option(min=1, help="Builds a method.")] = None,
+    repeats: Annotated[
+        int | None, typer.Option(min=1, help="Number of builds per method. Default: 3, or 1 with --quick.")
+    ] = None,
     out_folder: Out = RESULTS,
     reference: Reference = None,
 ) -> None:
-    """Build time, peak memory and bytes an item, each build in a process of its own."""
+    """Build time, peak memory and bytes per item. Each build runs in its own process."""
     from hedgerow.bench import building, tables
 
     items = items or (200_000 if quick else 10_000_000)
@@ -149,43 +176,36 @@ def build_(
             codebook_sizes,
             repeats=repeats or (1 if quick else 3),
             reference=reference,
-            tell=status.update,
+            on_status=status.update,
         )
     building.show(report, tables.console_for_tables())
-    _saved(report, out_folder)
+    _save(report, out_folder)
 
 
 @bench.command(name="sets", epilog="Example: hedgerow bench sets --items 1e7")
-def sets_(
-    quick: Quick = False,
-    items: Items = None,
-    backend: Backend = "torch",
-    device: Device = None,
-    out_folder: Out = RESULTS,
-    threads: Threads = None,
-) -> None:
-    """Constraint sets: from a mask to alive bits, and what sets and exclusions add to a step."""
-    from dataclasses import replace
-
+@shared_options("reference")
+def sets_(shared: Shared) -> None:
+    """Constraint sets: the time to create one from a mask, and the time that sets and exclusions add to a step."""
     from hedgerow.bench import sets, tables
 
-    options = _options(quick, items, backend, device, None, threads)
     with err.status("starting ...") as status:
-        report = sets.sets(replace(options, tell=status.update))
+        report = sets.sets(shared.options(status.update))
     sets.show(report, tables.console_for_tables())
-    _saved(report, out_folder)
+    _save(report, shared.out_folder)
 
 
 def plan(
-    items: Annotated[int, typer.Option(parser=whole_number, metavar="N", help="Items, such as 20e6.")],
-    levels: Annotated[int, typer.Option(min=1, max=255, help="L, the codes of a SID.")] = 8,
+    *,
+    items: Annotated[int, typer.Option(parser=whole_number, metavar="N", help="Number of items, for example 20e6.")],
+    levels: Annotated[int, typer.Option(min=1, max=255, help="Number of levels: codes per SID.")] = 8,
     codebook_sizes: CodebookSizes = 2048,
     rate: Annotated[
-        Path | None, typer.Option(help="A JSON of `hedgerow bench build`, for this machine's own build time.")
+        Path | None,
+        typer.Option(help="A JSON file of `hedgerow bench build`, to estimate the build time on this machine."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """What an index of uniformly random SIDs will take: bytes, largest branch, build time."""
+    """Estimate the bytes, branch factors and build time of an index of uniformly random SIDs."""
     from hedgerow.bench import planning
 
     planned = planning.plan(items, levels, codebook_sizes, rate_file=rate)
@@ -195,22 +215,18 @@ def plan(
         planning.show(planned, out)
 
 
-def _options(quick: bool, items: int | None, backend: str, device: str | None, *rest: Any) -> Options:
-    from hedgerow.bench.experiments import Options
+def _compare(experiment: Callable[[Options], Report], shared: Shared, sweeps: dict[str, str] | None = None) -> Report:
+    """Runs an experiment, prints its tables and saves its rows.
 
-    reference, threads = rest
-    return Options(quick, items, backend, device, reference, threads)
-
-
-def _compare(
-    experiment: Callable[[Options], Report], options: Options, folder: Path, sweeps: dict[str, str] | None = None
-) -> Report:
-    from dataclasses import replace
-
+    Args:
+        experiment: the benchmark.
+        shared: the options.
+        sweeps: for a benchmark over several sizes, the column of the size for each case.
+    """
     from hedgerow.bench import tables
 
     with err.status("starting ...") as status:
-        report = experiment(replace(options, tell=status.update))
+        report = experiment(shared.options(status.update))
     console = tables.console_for_tables()
     if sweeps is None:
         tables.show_comparison(report, console)
@@ -218,11 +234,11 @@ def _compare(
         for case, size in sweeps.items():
             tables.show_sweep(report, case, size, console)
         tables.show_footer(report, console)
-    _saved(report, folder)
+    _save(report, shared.out_folder)
     return report
 
 
-def _saved(report: Report, folder: Path) -> None:
+def _save(report: Report, folder: Path) -> None:
     for path in report.save(folder):
         err.print(f"[dim]wrote {path}[/]", soft_wrap=True)
 
@@ -231,6 +247,6 @@ def _png(folder: Path, report: Report, part: str = "") -> Path:
     return folder / f"{report.stem}{'-' + part if part else ''}.png"
 
 
-def _drawn(path: Path | None) -> None:
-    what = f"wrote {path}" if path else "no figure: pip install 'hedgerow\\[bench]'"
-    err.print(f"[dim]{what}[/]", soft_wrap=True)
+def _print_figure(path: Path | None) -> None:
+    message = f"wrote {path}" if path else "no figure: pip install 'hedgerow\\[bench]'"
+    err.print(f"[dim]{message}[/]", soft_wrap=True)

@@ -1,1 +1,1 @@
-"""The methods that hedgerow is measured against, each in a file of its own."""
+"""The methods that hedgerow is compared with, one file per method."""

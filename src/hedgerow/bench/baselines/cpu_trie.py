@@ -1,4 +1,4 @@
-"""Tries in Python objects, walked on the host: what most deployed code does."""
+"""Tries of Python objects that are walked on the host, the most common implementation."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ CHUNK = 1 << 16
 
 
 class HostMask(MaskBaseline):
-    """A mask written row by row on the host from the beams' codes, then taken to the device."""
+    """A mask that is computed row by row on the host from the codes of the beams, then copied to the device."""
 
     promise = Promise.EXACT
     on_host = True
 
     @abstractmethod
     def allowed_after(self, prefix: list[int]) -> Iterable[int]:
-        """Returns the codes that may follow a prefix of the catalog."""
+        """The codes that may follow a prefix of the catalog."""
 
     def mask(self, tables: Any, search: Search, size: int) -> Array:  # noqa: ARG002
-        """Fetches the beams, fills a mask, sends it back: two transfers a step."""
+        """Copy the beams to the host, fill the mask, copy it to the device: two transfers per step."""
         codes = self.arrays.get(search.codes)
         live = self.arrays.get(search.scores) > -INF
         mask = np.zeros((*live.shape, size), bool)
@@ -37,25 +37,25 @@ class HostMask(MaskBaseline):
 
 
 class CpuTrie(HostMask):
-    """Dicts of dicts, one a node, walked from the root for every beam: the paper's CPU trie. Exact."""
+    """The CPU trie of the paper: one dict per node, walked from the root for every beam. Exact."""
 
     name = "CPU trie"
-    most_items = 2_000_000
+    max_items = 2_000_000
 
     def __init__(self, problem: Problem, arrays: Arrays) -> None:
         super().__init__(problem, arrays)
         self.trie = trie_of(problem.sids)
 
     def allowed_after(self, prefix: list[int]) -> Iterable[int]:
-        """Walks from the root."""
+        """Walk from the root."""
         return walk(self.trie, prefix)
 
 
 def trie_of(sids: np.ndarray) -> Trie:
-    """Returns the SIDs as dicts of dicts."""
+    """Build the trie of SIDs as nested dicts."""
     root: Trie = {}
-    for first in range(0, len(sids), CHUNK):
-        for sid in sids[first : first + CHUNK].tolist():
+    for start in range(0, len(sids), CHUNK):
+        for sid in sids[start : start + CHUNK].tolist():
             node = root
             for code in sid:
                 node = node.setdefault(code, {})
@@ -63,7 +63,7 @@ def trie_of(sids: np.ndarray) -> Trie:
 
 
 def walk(trie: Trie, prefix: list[int]) -> Trie:
-    """Returns the node of a prefix."""
+    """The node of a prefix."""
     for code in prefix:
         trie = trie[code]
     return trie

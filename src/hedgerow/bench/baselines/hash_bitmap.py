@@ -1,4 +1,4 @@
-"""Hash bitmap: one bit for every hashed prefix of the catalog, as in the paper's comparison."""
+"""Hash bitmap: one bit per hashed prefix of the catalog, as in the comparison of the paper."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ CHUNK = 1 << 22
 
 
 class HashBitmap(MaskBaseline):
-    """A Bloom-like table of 2^30 bits (128 MB) over hashed prefixes of every length.
+    """A table of 2^30 bits (128 MB) over the hashed prefixes of every length, similar to a Bloom filter.
 
-    Every prefix of an item is let through. One that belongs to none is let through when its hash is taken: about as
-    often as bits are set, which grows with the catalog. So invalid SIDs can be returned.
+    All prefixes of items are allowed. Another prefix is allowed if its bit is set, with a probability of about the
+    share of set bits, which grows with the catalog. The search can therefore return invalid SIDs.
     """
 
     name = "hash bitmap"
@@ -27,8 +27,8 @@ class HashBitmap(MaskBaseline):
     def __init__(self, problem: Problem, arrays: Arrays) -> None:
         super().__init__(problem, arrays)
         words = np.zeros(1 << (BITS - 5), np.uint32)
-        for first in range(0, len(problem.sids), CHUNK):
-            codes = problem.sids[first : first + CHUNK]
+        for start in range(0, len(problem.sids), CHUNK):
+            codes = problem.sids[start : start + CHUNK]
             rolling = np.zeros(len(codes), np.int32)
             for level in range(self.num_levels):
                 rolling = _roll(rolling, codes[:, level].astype(np.int32))
@@ -43,7 +43,7 @@ class HashBitmap(MaskBaseline):
         return (1 << BITS) // 8
 
     def mask(self, tables: Any, search: Search, size: int) -> Array:
-        """Hashes each beam's prefix with each of the C codes, and looks the bits up."""
+        """Hash the prefix of each beam with each of the C codes, and look up the bits."""
         arrays, history = self.arrays, search.codes
         rolling = arrays.full(history.shape[:2], 0, arrays.xp.int32)
         for level in range(history.shape[-1]):
@@ -53,12 +53,12 @@ class HashBitmap(MaskBaseline):
 
 
 def _roll(rolling: Any, codes: Any) -> Any:
-    """Returns the rolling hash with one more code; int32 that wraps, which all three libraries do alike."""
+    """The rolling hash with one more code, in int32 with wrap-around, which is the same in all three libraries."""
     return (rolling ^ (codes + 1)) * 0x01000193 + 0x3C6EF35F
 
 
 def _slot(rolling: Any) -> Any:
-    """Returns the bit of a hash: mixed, so that codes that differ in high bits alone do not meet."""
+    """The bit of a hash. The hash is mixed, so that codes that differ only in high bits have different bits."""
     mixed = rolling & 0x7FFFFFFF
     mixed = ((mixed ^ (mixed >> 15)) * 0x2C1B3C6D) & 0x7FFFFFFF
     mixed = ((mixed ^ (mixed >> 12)) * 0x297A2D39) & 0x7FFFFFFF

@@ -1,7 +1,7 @@
-"""The authors' own STATIC code, timed from outside: imported where installed, or from a folder given by path.
+"""The authors' implementation of STATIC: imported if it is installed, or from a folder.
 
-Its search is one function over all levels with the model inside, so only a whole decode can be timed, and only its
-codes are returned. The fake model hands out the logits made before.
+Its search is one function over all levels that calls the model, so only a whole decode can be timed, and it returns
+only codes. A stub returns the prepared logits in place of the model.
 """
 
 from __future__ import annotations
@@ -14,23 +14,25 @@ from typing import Any
 import numpy as np
 
 from hedgerow.bench.arrays import Arrays
-from hedgerow.bench.baselines.base import Found, Problem, Promise, Unavailable
+from hedgerow.bench.baselines.base import Problem, Promise, SearchResult, Unavailable
 from hedgerow.bench.baselines.static_published import LARGEST_HEAD, TOKENS_PER_BEAM
 
 
 class OriginalStatic:
-    """`static_decoding`'s loop, with its default of 30 tokens a beam. Valid, not exact; PyTorch and JAX."""
+    """The loop of `static_decoding`, with its default of 30 tokens per beam. Valid, not exact; PyTorch and JAX."""
 
     name = "STATIC, authors' code"
     promise = Promise.VALID
-    most_items = 20_000_000
+    max_items = 20_000_000
 
     def __init__(self, problem: Problem, arrays: Arrays, folder: Path | None) -> None:
         if arrays.name == "numpy":
-            raise Unavailable("it has no NumPy form")
+            raise Unavailable("it does not support NumPy")
         sizes = problem.index.codebook_sizes
         if len(sizes) < 3 or len(set(sizes)) > 1 or sizes[0] ** 2 > LARGEST_HEAD:
-            raise Unavailable("its dense tables need three levels or more, of one codebook size, and to fit")
+            raise Unavailable(
+                "its dense tables need at least three levels of one codebook size, and must fit in memory"
+            )
         builder = imported("static_decoding.csr_utils", folder)
         self.arrays, self.size, self.levels = arrays, sizes[0], len(sizes)
         pairs, rows, branches, *dense = builder.build_static_index(problem.sids.astype(np.int32), self.size)
@@ -42,9 +44,9 @@ class OriginalStatic:
         self.search = getattr(decoding, f"sparse_transition_{name}")
 
     def decode(self, logits: list[Any], beam_width: int) -> Any:
-        """Returns its codes [B, M, L], for logits [B, m, C] a level in the backend's arrays."""
+        """Run all levels and return the codes [B, M, L]. `logits` has an array [B, m, C] of the backend per level."""
         if beam_width > self.size:
-            raise Unavailable("it needs as many codes as beams")
+            raise Unavailable("it needs at least as many codes as beams")
         batch = logits[0].shape[0]
         shape = (batch, beam_width, min(TOKENS_PER_BEAM, self.size), 0, self.levels, self.size, self.branches)
         rows = [level.reshape(-1, 1, self.size) for level in logits]
@@ -52,13 +54,13 @@ class OriginalStatic:
             return self.search(_Replay(rows), *shape, *self.tables, self.arrays.device)
         return self.search(_next_logits, tuple(rows), *shape, *self.tables)
 
-    def found(self, codes: Any) -> Found:
-        """Returns its codes; it tells no scores."""
-        return Found(self.arrays.get(codes), None)
+    def result(self, codes: Any) -> SearchResult:
+        """The result, without scores."""
+        return SearchResult(self.arrays.get(codes), None)
 
 
 class _Replay:
-    """Stands for the model: hands out the next level's logits at every call."""
+    """Replaces the model: every call returns the logits of the next level."""
 
     def __init__(self, rows: list[Any]) -> None:
         self.rows = iter(rows)
@@ -68,19 +70,23 @@ class _Replay:
 
 
 def _next_logits(_codes: Any, rows: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
-    """Stands for the model in JAX: the logits left travel where it expects a random key."""
+    """Replaces the model in JAX: the remaining logits are passed in place of the random key."""
     return rows[0], rows[1:]
 
 
 def imported(module: str, folder: Path | None) -> Any:
-    """Returns a module of the authors' code, from `folder` where given.
+    """Import a module of the authors' code.
+
+    Args:
+        module: name of the module.
+        folder: the folder that contains the package. None: it must be installed.
 
     Raises:
-        Unavailable: it is not importable.
+        Unavailable: the module cannot be imported.
     """
     if folder is not None and str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise Unavailable(f"{module} is not importable ({error.name}); name its folder with --reference") from None
+        raise Unavailable(f"{module} cannot be imported ({error.name}); pass its folder with --reference") from None

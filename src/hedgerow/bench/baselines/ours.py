@@ -1,4 +1,4 @@
-"""hedgerow itself, behind the baselines' face: one method for every kernel that runs here."""
+"""hedgerow with the interface of a baseline: one method per kernel."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 import hedgerow as hr
 from hedgerow.bench.arrays import Array, Arrays
-from hedgerow.bench.baselines.base import Baseline, Found, Problem, Promise, Unavailable
+from hedgerow.bench.baselines.base import Baseline, Problem, Promise, SearchResult, Unavailable
 from hedgerow.decode.kernels.dispatch import KernelName
 
 KERNELS = {"numpy": ("array", "numba"), "torch": ("array", "numba", "triton"), "jax": ("array",)}
@@ -16,7 +16,7 @@ LABELS = {"array": "hedgerow, array", "numba": "hedgerow, Numba", "triton": "hed
 
 
 class Hedgerow(Baseline):
-    """`hr.step`: every allowed child of every live beam competes. Exact."""
+    """`hr.step` with the array kernel. Exact."""
 
     promise = Promise.EXACT
     kernel: KernelName = "array"
@@ -24,7 +24,7 @@ class Hedgerow(Baseline):
     def __init__(self, problem: Problem, arrays: Arrays) -> None:
         super().__init__(problem, arrays)
         if self.kernel not in KERNELS[arrays.name]:
-            raise Unavailable(f"there is no {self.kernel} kernel for {arrays.name}")
+            raise Unavailable(f"the {self.kernel} kernel does not support {arrays.name}")
         self.tables = problem.index.to(arrays.name, device=arrays.device)
         self._nbytes = problem.index.nbytes
         self._try_kernel()
@@ -35,24 +35,24 @@ class Hedgerow(Baseline):
         return self._nbytes
 
     def start(self, batch: int) -> hr.Beams:
-        """Returns the beams at the root."""
+        """The beams at the root."""
         return hr.init_beams(self.tables, batch_size=batch)
 
     def step(self, tables: Any, search: hr.Beams, logits: Array, beam_width: int) -> hr.Beams:
-        """One level."""
+        """Run one level."""
         return hr.step(tables, search, logits, beam_width=beam_width, kernel=self.kernel)
 
     def _try_kernel(self) -> None:
-        """Runs one small step, because whether a kernel runs here is for `hr.step` to say."""
+        """Run one small step: `hr.step` raises if the kernel cannot run here."""
         logits = self.arrays.put(np.zeros((1, 1, self.codebook_sizes[0]), np.float32))
         try:
             self.step(self.tables, self.start(1), logits, 1)
         except (hr.BackendError, hr.ArgumentError) as error:
             raise Unavailable(str(error)) from None
 
-    def found(self, search: hr.Beams) -> Found:
-        """Returns the beams' codes and scores."""
-        return Found(self.arrays.get(search.codes), self.arrays.get(search.scores))
+    def result(self, search: hr.Beams) -> SearchResult:
+        """The codes and scores of the beams."""
+        return SearchResult(self.arrays.get(search.codes), self.arrays.get(search.scores))
 
 
 class HedgerowNumba(Hedgerow):

@@ -1,4 +1,4 @@
-"""PPV, parallel prefix verification: binary search over the sorted SID matrix, in three strengths."""
+"""PPV, parallel prefix verification: binary search over the sorted matrix of SIDs, in three variants."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 
 from hedgerow.bench.arrays import Array, Arrays
-from hedgerow.bench.baselines.base import INF, Baseline, Problem, Promise, Search, extended, top_candidates
+from hedgerow.bench.baselines.base import INF, Baseline, Problem, Promise, Search, select
 
 APPROXIMATE_CODES = 50
 
 
 class PpvExact(Baseline):
-    """Checks each of the C codes of each beam, every step from the prefix alone. Exact.
+    """Checks each of the C codes of each beam, in every step from the whole prefix. Exact.
 
-    A lexicographic binary search finds the rows [low, high) that start with the beam's prefix; then C binary
-    searches within them find each code. The number of rounds is the least that suffices at the level, known when
-    built, so that no loop waits for the data.
+    A lexicographic binary search finds the rows [low, high) that start with the prefix of a beam, then C binary
+    searches find each code within them. The number of rounds is the smallest that suffices for the level. It is
+    computed at build time, so no loop depends on the data.
     """
 
     name = "PPV exact"
@@ -38,7 +38,7 @@ class PpvExact(Baseline):
         return self._nbytes
 
     def start(self, batch: int) -> Search:
-        """Returns the root, and, where ranges are carried, all rows."""
+        """The root; if ranges are carried, with the range of all rows."""
         search = super().start(batch)
         if not self.carries_range:
             return search
@@ -47,7 +47,7 @@ class PpvExact(Baseline):
         return search._replace(carried=(low, low + self.num_sids))
 
     def step(self, tables: Any, search: Search, logits: Array, beam_width: int) -> Search:
-        """Verifies candidates by binary search, and keeps the best M of those that are there."""
+        """Find the candidates by binary search, and keep the best M of those that exist."""
         arrays, xp, level = self.arrays, self.arrays.xp, search.codes.shape[-1]
         log_probs = arrays.log_softmax(logits)
         low, high = search.carried if self.carries_range else self._range_of(tables, search.codes)
@@ -58,22 +58,20 @@ class PpvExact(Baseline):
             codes = xp.reshape(xp.astype(codes, xp.int32), log_probs.shape)
         else:
             codes = xp.broadcast_to(arrays.arange(size), log_probs.shape)
-        at = self._bound(tables, level, low[..., None], high[..., None], codes, after=False)
-        there = self._code(tables, xp.clip(at, 0, self.num_sids - 1), level) == codes
-        there = there & (at < high[..., None])
-        scores = xp.where(there, search.scores[..., None] + log_probs, -INF)
-        best, place = top_candidates(arrays, scores, beam_width)
-        parents = place // scores.shape[-1]
-        chosen = arrays.along(xp.reshape(codes, (batch, -1)), place)
-        carried = ()
-        if self.carries_range:
-            first = arrays.along(xp.reshape(at, (batch, -1)), place)
-            end = self._bound(tables, level, first, arrays.along(high, parents), chosen, after=True)
-            carried = (first, xp.where(best > -INF, end, first))
-        return Search(extended(arrays, search.codes, parents, chosen), best, carried)
+        rows = self._bound(tables, level, low[..., None], high[..., None], codes, after=False)
+        exists = self._code(tables, xp.clip(rows, 0, self.num_sids - 1), level) == codes
+        exists = exists & (rows < high[..., None])
+        scores = xp.where(exists, search.scores[..., None] + log_probs, -INF)
+        following, winners = select(arrays, search, scores, beam_width, codes)
+        if not self.carries_range:
+            return following
+        start = arrays.along(xp.reshape(rows, (batch, -1)), winners.positions)
+        parent_stop = arrays.along(high, winners.parents)
+        stop = self._bound(tables, level, start, parent_stop, following.codes[..., -1], after=True)
+        return following._replace(carried=(start, xp.where(following.scores > -INF, stop, start)))
 
     def _range_of(self, tables: Any, prefixes: Array) -> tuple[Array, Array]:
-        """Returns the rows [low, high) that start with each prefix, by comparing whole prefixes."""
+        """The rows [low, high) that start with each prefix, found by comparing whole prefixes."""
         arrays, xp, depth = self.arrays, self.arrays.xp, prefixes.shape[-1]
         low = arrays.full(prefixes.shape[:2], 0, xp.int32)
         if depth == 0:
@@ -81,23 +79,23 @@ class PpvExact(Baseline):
         bounds = []
         for after in (False, True):
 
-            def halve(bounds: tuple[Array, Array], after: bool = after) -> tuple[Array, Array]:
-                first, end = bounds
-                middle = (first + end) // 2
+            def halve(bounds: tuple[Array, Array], *, after: bool = after) -> tuple[Array, Array]:
+                start, stop = bounds
+                middle = (start + stop) // 2
                 row = xp.astype(arrays.take(tables, xp.clip(middle, 0, self.num_sids - 1))[..., :depth], xp.int32)
                 less, same = row < prefixes, row == prefixes
-                # Lexicographic: the first code that differs decides; if none does, `after` does.
+                # Lexicographic order: the first code that differs decides. If all are equal, `after` decides.
                 right = xp.zeros_like(less[..., 0]) | after
-                for at in range(depth - 1, -1, -1):
-                    right = less[..., at] | (same[..., at] & right)
-                right = right & (first < end)
-                return xp.where(right, middle + 1, first), xp.where(right, end, middle)
+                for position in range(depth - 1, -1, -1):
+                    right = less[..., position] | (same[..., position] & right)
+                right = right & (start < stop)
+                return xp.where(right, middle + 1, start), xp.where(right, stop, middle)
 
             bounds.append(arrays.loop(self.num_sids.bit_length(), halve, (low, low + self.num_sids))[0])
         return bounds[0], bounds[1]
 
     def _bound(self, tables: Any, level: int, low: Array, high: Array, codes: Array, *, after: bool) -> Array:
-        """Returns the first row within [low, high) whose code of `level` is not less (with `after`: is greater)."""
+        """The first row in [low, high) whose code at `level` is not less than `codes`; with `after`, greater."""
         xp = self.arrays.xp
 
         def halve(bounds: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -115,9 +113,9 @@ class PpvExact(Baseline):
 
 
 class PpvApproximate(PpvExact):
-    """Checks only the 50 most probable codes of each beam, as the paper's fast variant. Valid, not exact.
+    """Checks only the 50 most probable codes of each beam, like the fast variant of the paper. Valid, not exact.
 
-    A beam whose allowed codes are all less probable dies, so fewer than M SIDs may come back, or none.
+    A beam dies if all its allowed codes are less probable, so the search can return fewer than M SIDs, or none.
     """
 
     name = "PPV top 50"
@@ -126,9 +124,9 @@ class PpvApproximate(PpvExact):
 
 
 class PpvCarried(PpvExact):
-    """Exact PPV that keeps each beam's [low, high) from step to step, so no prefix is searched again.
+    """Exact PPV that carries the range [low, high) of each beam between steps, so no prefix is searched again.
 
-    Stronger than the paper's: the search within a range of r rows takes log2(r) rounds, which soon is one.
+    It is faster than the variants of the paper: a search within n rows takes log2(n) rounds, soon only one.
     """
 
     name = "PPV carried range"
@@ -136,12 +134,12 @@ class PpvCarried(PpvExact):
 
 
 def _rounds(sids: np.ndarray) -> list[int]:
-    """Returns, per level, the rounds of binary search within the most rows that share a prefix of that length."""
+    """Rounds of binary search per level: enough for the largest number of rows that share a prefix."""
     rounds = []
     starts = np.zeros(len(sids), bool)
     starts[:1] = True
     for level in range(sids.shape[1]):
-        most = int(np.diff(np.append(np.flatnonzero(starts), len(sids))).max())
-        rounds.append(most.bit_length())
+        largest_range = int(np.diff(np.append(np.flatnonzero(starts), len(sids))).max())
+        rounds.append(largest_range.bit_length())
         starts[1:] |= sids[1:, level] != sids[:-1, level]
     return rounds

@@ -1,4 +1,4 @@
-"""No constraint: the floor that every method's added time is counted from."""
+"""No constraint: the reference for the time that a method adds."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from hedgerow.bench.baselines.base import MaskBaseline, Promise, Search
 
 
 class Unconstrained(MaskBaseline):
-    """Log-softmax, then the best M of all M x C candidates. Promises nothing of the catalog."""
+    """Log-softmax, then the best M of all M x C candidates. SIDs may match no item."""
 
     name = "unconstrained"
     promise = Promise.NONE
 
     def mask(self, tables: Any, search: Search, size: int) -> None:
-        """Allows all."""
+        """Allow all codes."""
 
     @property
     def nbytes(self) -> int:
-        """None are needed."""
+        """The method has no tables."""
         return 0
