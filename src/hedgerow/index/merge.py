@@ -161,13 +161,13 @@ def _typed(index: Trie, added: Catalog) -> tuple[Any, Any]:
     return as_type(ids, field), typed or None
 
 
-def splice_index(index: Trie, added: Catalog | None, gone_rows: np.ndarray, *, dense_levels: DenseLevels) -> Trie:
+def splice_index(index: Trie, added: Catalog | None, removed_rows: np.ndarray, *, dense_levels: DenseLevels) -> Trie:
     """Build the trie of an index with items removed and added.
 
     Args:
         index: the index.
         added: the items to add, `fitted`. An id of an added item is in the index only in a removed row.
-        gone_rows: int64, ascending: the rows of the items to remove.
+        removed_rows: int64, ascending: the rows of the items to remove.
         dense_levels: as for `hedgerow.build_index`.
     """
     is_dense = dense_rule(dense_levels, index.num_levels)
@@ -175,7 +175,7 @@ def splice_index(index: Trie, added: Catalog | None, gone_rows: np.ndarray, *, d
         return index if added is None else build_trie(added, dense_levels=dense_levels)
     new = None if added is None else build_trie(added, dense_levels=())
     placements = [] if new is None else place_nodes(index, new)
-    items = Edit(NONE if new is None else place_items(index, new, placements[-1]), gone_rows)
+    items = Edit(NONE if new is None else place_items(index, new, placements[-1]), removed_rows)
     change = _Change(index, new, placements, edits_of(index, placements, items))
 
     def splice_level(number: int) -> Level:

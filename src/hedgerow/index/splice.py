@@ -160,7 +160,7 @@ def find_integers(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
         wanted: [R] integers.
 
     Returns:
-        [R] int64: the row in `values` of each of `wanted`, or -1.
+        The row in `values` of each of `wanted`, [R] int64; -1 if there is none.
     """
     power = max(5, (FILTER_BITS * len(wanted)).bit_length())
     shift = np.uint64(64 - power)

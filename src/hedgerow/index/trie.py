@@ -116,7 +116,7 @@ class Trie:
                 width with -1, or the end codes of beams, after the end of a SID.
 
         Returns:
-            [R] int64: the leaf of each SID, or -1 if no item has it.
+            The leaf of each SID, [R] int64; -1 if no item has it.
 
         Raises:
             CatalogError: `sids` is not a matrix of integers.
@@ -146,7 +146,7 @@ class Trie:
             sids: [R, L] integers, as for `find`.
 
         Returns:
-            bool [R].
+            Whether an item has the SID, bool [R].
 
         Raises:
             CatalogError: as for `find`.
@@ -169,8 +169,8 @@ class Trie:
             prefix: 0 to L - 1 codes.
 
         Returns:
-            int64, ascending; empty if no item has the prefix. For ragged SIDs, if the prefix itself is a SID, the last
-            entry is the level's end code.
+            The codes, int64, ascending; empty if no item has the prefix. For ragged SIDs, if the prefix itself is a
+            SID, the last entry is the level's end code.
 
         Raises:
             ArgumentError: the prefix has L codes or more.
@@ -202,7 +202,7 @@ class Trie:
             leaves: R leaves, 0 to S - 1. Default: all S leaves, in lexicographic order of their SIDs.
 
         Returns:
-            [R, L] int64. A ragged SID has -1 after its end, and comes after the SIDs that it is a prefix of.
+            The SIDs, [R, L] int64. A ragged SID has -1 after its end, and comes after the SIDs that it is a prefix of.
 
         Raises:
             ArgumentError: a leaf is not 0 to S - 1.
