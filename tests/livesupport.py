@@ -1,4 +1,4 @@
-"""What the tests of live indexes share."""
+"""Shared helpers of the tests of live indexes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import hedgerow as hr
 
 
 def items_of(version: hr.Version) -> dict:
-    """Returns the items of a version, id -> SID, without those removed."""
-    left = version.index.filter(~version.removed)
-    first, end = left.rows_of(np.arange(left.num_sids))
-    sids = np.repeat(left.sids(), end - first, axis=0).tolist()
-    return dict(zip(left.item_ids.to_pylist(), sids, strict=True))
+    """Item id -> SID, of the items of a version that were not removed."""
+    index = version.index.filter(~version.removed)
+    start, stop = index.rows_of(np.arange(index.num_sids))
+    sids = np.repeat(index.sids(), stop - start, axis=0).tolist()
+    return dict(zip(index.item_ids.to_pylist(), sids, strict=True))

@@ -1,6 +1,6 @@
-"""Stops a writer of a live index once for every operation on files that it makes; run by test_crash.py.
+"""Stops a writer of a live index once at each of its file operations. Run by tests/live/test_crash.py.
 
-Called as ``stopped.py FOLDER HOW ACTION``; HOW as in index/crash.py. Prints what was found as JSON.
+Usage: ``stopped.py FOLDER HOW ACTION``, with HOW as in tests/crash.py. Prints the states of the folder as JSON.
 """
 
 import json
@@ -28,8 +28,8 @@ ACTIONS = {
 }
 
 
-def found(folder: Path) -> list | None:
-    """Returns the current version's number and items, and the numbers kept; None where there is no live index."""
+def state_of(folder: Path) -> list | None:
+    """The current version's number and items, and the numbers of all versions; None if there is no live index."""
     try:
         live = hr.LiveIndex.open(folder)
     except hr.IndexFileError as error:
@@ -50,15 +50,15 @@ def main(folder: Path, how: str, action: str) -> None:
         if before.exists():
             shutil.copytree(before, work)
         code = in_child(partial(ACTIONS[action], work), work, count, how)
-        after = found(work)
-        left = sorted(os.listdir(work / "versions")) if (work / "versions").exists() else []
-        # Whatever was left, the next writer does its work.
+        after = state_of(work)
+        folders = sorted(os.listdir(work / "versions")) if (work / "versions").exists() else []
+        # The next writer succeeds, whatever the stopped one left.
         if after is None:
             hr.LiveIndex.create(work, hr.build_index(FIRST))
         live = hr.LiveIndex.open(work)
         live.update(hr.Catalog([[3, 3]], item_ids=["last"]))
-        end = [found(work), sorted(os.listdir(work / "versions")), sorted(os.listdir(work))]
-        rounds.append({"code": code, "found": after, "left": left, "end": end})
+        end = [state_of(work), sorted(os.listdir(work / "versions")), sorted(os.listdir(work))]
+        rounds.append({"code": code, "state": after, "folders": folders, "end": end})
         shutil.rmtree(work)
         if code == 0:
             break

@@ -1,4 +1,4 @@
-"""A writer that stops anywhere leaves the old version current, or the new one, and never neither."""
+"""If a writer is stopped at any point, either the old or the new version is current and complete."""
 
 import json
 import subprocess
@@ -23,25 +23,25 @@ NEW = {
 @pytest.mark.parametrize(
     ("action", "how"), [*((action, "killed") for action in NEW), ("update", "failed"), ("remove", "failed")]
 )
-def test_a_writer_that_stops_anywhere(action, how, tmp_path):
+def test_stopped_writer_leaves_old_or_new_version(action, how, tmp_path):
     script = Path(__file__).parents[1] / "stopped.py"
     command = [sys.executable, str(script), str(tmp_path), how, action]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    rounds = json.loads(done.stdout)
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    rounds = json.loads(finished.stdout)
     assert rounds[-1]["code"] == 0
     assert {entry["code"] for entry in rounds[:-1]} <= ({9} if how == "killed" else {1, 2})
-    # What a writer gets over, a date that cannot be set, does not matter.
+    # Code 2: the writer continues after the failure, for example if a date cannot be set.
     rounds = [entry for entry in rounds if entry["code"] != 2]
     old = None if action == "create" else OLD
-    seen = [entry["found"] for entry in rounds]
-    turn = seen.index(NEW[action])
-    assert 3 < turn < len(rounds)
-    assert all(entry == old for entry in seen[:turn])
-    assert all(entry == NEW[action] for entry in seen[turn:])
+    states = [entry["state"] for entry in rounds]
+    switch = states.index(NEW[action])
+    assert 3 < switch < len(rounds)
+    assert all(state == old for state in states[:switch])
+    assert all(state == NEW[action] for state in states[switch:])
     if how == "failed":
-        # A writer that lives on takes away what it began.
-        assert all(entry["left"] == ["1", "2", "3"] for entry in rounds[:turn])
+        # A writer that was not killed deletes its unfinished version.
+        assert all(entry["folders"] == ["1", "2", "3"] for entry in rounds[:switch])
     for entry in rounds:
         (number, items, versions), folders, names = entry["end"]
         assert items["last"] == [3, 3]

@@ -1,6 +1,6 @@
-"""Searches in four threads while versions are added, removed from, swapped, rolled back and pruned.
+"""Four threads search while a writer adds, updates, removes, publishes, rolls back and prunes.
 
-Every result must be right for the version that it names. A few seconds here; HEDGEROW_SOAK_SECONDS=60 for longer.
+Every result must be correct for its version. Takes a few seconds; set HEDGEROW_SOAK_SECONDS=60 for a longer run.
 """
 
 import os
@@ -18,14 +18,14 @@ SECONDS = float(os.environ.get("HEDGEROW_SOAK_SECONDS", "3"))
 
 
 class Writer(threading.Thread):
-    """Changes the live index at random, and keeps what each version has to hold."""
+    """Changes the live index at random, and records the expected items of each version."""
 
     def __init__(self, live, items, until):
         super().__init__()
         self.live, self.until, self.rng = live, until, np.random.default_rng(0)
         self.expected, self.next_id, self.failed = {1: items}, len(items), None
 
-    def some(self, count, ids):
+    def random_catalog(self, count, ids):
         sids = np.stack([self.rng.integers(0, size, count) for size in SIZES], axis=1)
         return hr.Catalog(sids, codebook_sizes=SIZES, item_ids=ids), dict(zip(ids.tolist(), sids.tolist(), strict=True))
 
@@ -39,22 +39,22 @@ class Writer(threading.Thread):
     def change(self):
         items = self.expected[self.live.version.number]
         kind = self.rng.choice(["add", "update", "remove", "publish", "rollback"])
-        known = self.rng.permutation(list(items))
+        ids = self.rng.permutation(list(items))
         new = np.arange(self.next_id, self.next_id + 20)
         self.next_id += 20
         if kind == "add":
-            catalog, more = self.some(20, new)
+            catalog, more = self.random_catalog(20, new)
             version, items = self.live.add(catalog), items | more
         elif kind == "update":
-            catalog, more = self.some(10, known[:10])
-            gone = known[10:25].tolist()
-            version = self.live.update(catalog, removed=gone)
-            items = {item: sid for item, sid in (items | more).items() if item not in gone}
+            catalog, more = self.random_catalog(10, ids[:10])
+            removed = ids[10:25].tolist()
+            version = self.live.update(catalog, removed=removed)
+            items = {item: sid for item, sid in (items | more).items() if item not in removed}
         elif kind == "remove":
-            version = self.live.remove(known[:5])
-            items = {item: sid for item, sid in items.items() if item not in known[:5]}
+            version = self.live.remove(ids[:5])
+            items = {item: sid for item, sid in items.items() if item not in ids[:5]}
         elif kind == "publish":
-            catalog, items = self.some(500, np.arange(self.next_id, self.next_id + 500))
+            catalog, items = self.random_catalog(500, np.arange(self.next_id, self.next_id + 500))
             self.next_id += 500
             version = self.live.publish(hr.build_index(catalog))
         else:
@@ -65,12 +65,12 @@ class Writer(threading.Thread):
 
 
 class Searcher(threading.Thread):
-    """Searches on whatever is current, and keeps what it found and on which version."""
+    """Searches on the current version, and records the version and its results."""
 
     def __init__(self, live, seed, until, kernel):
         super().__init__()
         self.live, self.until, self.kernel = live, until, kernel
-        self.rng, self.found, self.failed = np.random.default_rng(seed), [], None
+        self.rng, self.results, self.failed = np.random.default_rng(seed), [], None
 
     def run(self):
         try:
@@ -78,20 +78,20 @@ class Searcher(threading.Thread):
                 version = self.live.refresh()
 
                 def logits(beams):
-                    # The others get on between two steps.
+                    # Lets the other threads run between two steps.
                     time.sleep(0.0005)
                     return self.rng.normal(size=(*beams.states.shape, SIZES[beams.level])).astype(np.float32)
 
                 device_index = version.to("numpy")
                 beams = hr.beam_search(device_index, logits, batch_size=2, beam_width=10, kernel=self.kernel)
                 for results in version.results(beams):
-                    self.found.append((version.number, results.item_ids, results.sids.tolist()))
+                    self.results.append((version.number, results.item_ids, results.sids.tolist()))
         except BaseException as error:
             self.failed = error
 
 
 @pytest.mark.parametrize("headroom", [None, 1.5])
-def test_every_result_is_right_for_the_version_that_it_names(headroom, tmp_path):
+def test_every_result_is_correct_for_its_version(headroom, tmp_path):
     until = time.monotonic() + SECONDS / 2
     rng = np.random.default_rng(1)
     sids = np.stack([rng.integers(0, size, 500) for size in SIZES], axis=1)
@@ -99,7 +99,7 @@ def test_every_result_is_right_for_the_version_that_it_names(headroom, tmp_path)
     path = tmp_path / "soak.live"
     live = hr.LiveIndex.create(path, index, headroom=headroom)
     writer = Writer(live, items_of(live.version), until)
-    # Two follow the writer's own handle, two another one, as another process would.
+    # Two searchers share the writer's LiveIndex; two have another one, as in another process.
     reader = hr.LiveIndex.open(path, headroom=headroom)
     searchers = [
         Searcher(live if seed % 2 else reader, seed, until, "numba" if seed < 2 else "array") for seed in range(4)
@@ -109,7 +109,7 @@ def test_every_result_is_right_for_the_version_that_it_names(headroom, tmp_path)
     for thread in (writer, *searchers):
         thread.join()
     assert [thread.failed for thread in (writer, *searchers)] == [None] * 5
-    found = [entry for searcher in searchers for entry in searcher.found]
+    found = [entry for searcher in searchers for entry in searcher.results]
     for number, ids, codes in found:
         items = writer.expected[number]
         assert all(items[item] == sid for item, sid in zip(ids, codes, strict=True))

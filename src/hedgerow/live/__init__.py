@@ -1,1 +1,1 @@
-"""An index that changes: versions in a folder, switched atomically, followed by readers, taken back."""
+"""Live indexes: folders of versions that are switched atomically, followed by readers and rolled back."""

@@ -1,9 +1,7 @@
-"""LiveIndex: an index that changes while it is searched."""
+"""LiveIndex: an index that can be changed while it is searched."""
 
 from __future__ import annotations
 
-import datetime as dt
-import threading
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -11,40 +9,46 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hedgerow._arguments import whole_number
 from hedgerow.catalog.catalog import Catalog
-from hedgerow.errors import ArgumentError, CatalogError, IndexFileError, VersionError
-from hedgerow.index.edit import in_sorted
+from hedgerow.errors import ArgumentError, IndexFileError, VersionError
 from hedgerow.index.files import as_folder
-from hedgerow.index.merge import fitted, present_rows, rows_to_remove, splice_index
 from hedgerow.live.manifest import State, VersionInfo
+from hedgerow.live.served import Prepare, Served, do_nothing
 from hedgerow.live.store import Store
+from hedgerow.live.updates import Update, now
 from hedgerow.live.version import Version
 from hedgerow.trie_index import TrieIndex
 
-REFUSALS = ("empty", "shrunk", "codebooks")
-Prepare = Callable[[Version], object]
-
-
-def do_nothing(version: Version) -> None:
-    """What is done with a new version before it is served, where nothing is asked for."""
-
 
 class LiveIndex:
-    """An index in a folder of versions: one is current, and served; a writer makes the next beside it, and switches.
+    """An index in a folder of versions, one of which is served. A writer writes the next version, then switches to it.
 
-    The folder is the truth. Any number of processes may read it, and any number may write: they take turns. A writer
-    that is stopped anywhere leaves the old version current or the new one. A search goes on with the `Version` that it
-    began with; `refresh` gives the one that is current now.
+    Any number of processes can read and write the folder; writers take turns. If a writer is interrupted, the old or
+    the new version is current and complete. A search continues with the `Version` that it started with; `refresh`
+    returns the current one.
 
     Args:
         path: the folder.
-        max_shrink: the share of its items that the next version may lack without being refused.
-        prepare: called with a version before it is served, to move it to a device for instance.
-        headroom: how many times the index may grow before a step on a device is compiled again; see `Capacity.of`.
-            None: not at all, and no memory is spent on it.
+        max_shrink: the largest share of its items that the next version may lack without being refused.
+        prepare: a function that is called with a version before it is served, for example to copy it to a device.
+        headroom: the factor by which the index can grow before a step on a device is compiled again; see `Capacity.of`.
+            Default: None, arrays on devices are not padded.
+
+    Raises:
+        ArgumentError: `max_shrink` or `headroom` is out of range.
+        IndexFileError: there is no live index, or it is damaged.
+
+    Examples:
+        ```python
+        import hedgerow as hr
+
+        index = hr.build_index(hr.Catalog([[0, 1], [2, 0]], codebook_sizes=3, item_ids=["a", "b"]))
+        live = hr.LiveIndex.create("items.live", index)
+        live.add(hr.Catalog([[1, 1]], item_ids=["c"]))
+        live.remove(["a"])
+        assert (live.version.number, live.version.num_items) == (3, 2)
+        ```
     """
 
     def __init__(
@@ -56,21 +60,33 @@ class LiveIndex:
         headroom: float | None = None,
     ) -> None:
         if not 0 <= max_shrink <= 1:
-            raise ArgumentError(f"max_shrink is a share, 0 to 1; got {max_shrink!r}.")
+            raise ArgumentError(f"max_shrink must be a share from 0 to 1; got {max_shrink!r}.")
         if headroom is not None and not headroom >= 1:
-            raise ArgumentError(f"headroom is how many times the index may grow, 1 or more; got {headroom!r}.")
+            raise ArgumentError(f"headroom must be a factor of at least 1, or None; got {headroom!r}.")
         self._store = Store(as_folder(path), headroom)
-        self._max_shrink, self._prepare = max_shrink, prepare
-        self._loading = threading.Lock()
-        self._stamp, self._version = self._follow(None)
+        self._max_shrink = max_shrink
+        self._served = Served(self._store, prepare)
 
     @classmethod
     def create(cls, path: str | Path, index: TrieIndex, **options: Any) -> LiveIndex:
-        """Makes the folder `path` a live index with `index` as version 1, and returns it; the options are those above.
+        """Creates a live index in the folder `path`, with `index` as version 1.
+
+        Args:
+            path: the folder.
+            index: the index of version 1.
+            **options: as for `LiveIndex`.
 
         Raises:
-            IndexFileError: something is there already, or cannot be written.
-            VersionError: `index` is not whole.
+            IndexFileError: the folder contains something, or cannot be written.
+            VersionError: `index` is not valid.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            live = hr.LiveIndex.create("items.live", hr.build_index(hr.Catalog([[0, 1], [2, 0]])))
+            assert live.version.number == 1
+            ```
         """
         store = Store(as_folder(path))
         try:
@@ -82,7 +98,7 @@ class LiveIndex:
             store.clean(None)
             try:
                 store.write_index(1, index)
-                info = VersionInfo(1, 1, None, None, index.num_items, _now())
+                info = VersionInfo(1, 1, None, None, index.num_items, now())
                 store.switch(State(1, 2, (info,)))
             except BaseException:
                 store.remove(1)
@@ -91,10 +107,22 @@ class LiveIndex:
 
     @classmethod
     def open(cls, path: str | Path, **options: Any) -> LiveIndex:
-        """Returns the live index in the folder `path`; the options are those above.
+        """Opens the live index in the folder `path`.
+
+        Args:
+            path: the folder.
+            **options: as for `LiveIndex`.
 
         Raises:
-            IndexFileError: there is none, or it is damaged.
+            IndexFileError: there is no live index, or it is damaged.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            hr.LiveIndex.create("items.live", hr.build_index(hr.Catalog([[0, 1], [2, 0]])))
+            assert hr.LiveIndex.open("items.live", headroom=1.5).version.num_items == 2
+            ```
         """
         return cls(path, **options)
 
@@ -105,238 +133,265 @@ class LiveIndex:
 
     @property
     def version(self) -> Version:
-        """The version that is served here: the current one when this process last looked, or wrote."""
-        return self._version
+        """The version that was current when this object last called `refresh` or wrote."""
+        return self._served.version
 
     def refresh(self) -> Version:
-        """Returns the version that is current now; where nothing has changed, that is one look at a file's date.
+        """Returns the current version. If nothing has changed, this only checks the date of a file.
 
-        While one thread loads a new version, the others go on with the one before.
+        While one thread loads a new version, other threads get the previous one.
 
         Raises:
-            VersionError: the current version cannot be read; `version` stays what it was.
+            VersionError: the current version cannot be read; `version` does not change.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            live = hr.LiveIndex.create("items.live", hr.build_index(hr.Catalog([[0, 1], [2, 0]])))
+            reader = hr.LiveIndex.open("items.live")
+            live.remove([0])
+            assert reader.version.number == 1
+            assert reader.refresh().number == 2
+            ```
         """
-        if self._store.stamp() == self._stamp or not self._loading.acquire(blocking=False):
-            return self._version
-        try:
-            self._stamp, self._version = self._follow(self._version)
-        except IndexFileError as error:
-            raise VersionError(f"{error} Version {self._version.number} serves on.") from error
-        finally:
-            self._loading.release()
-        return self._version
+        return self._served.refresh()
 
     def versions(self) -> tuple[VersionInfo, ...]:
-        """Returns what the manifest says of every version that is kept, by number."""
+        """Reads the entries of all versions that are kept from the manifest, by ascending number.
+
+        Raises:
+            IndexFileError: the manifest is missing or damaged.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            live = hr.LiveIndex.create("items.live", hr.build_index(hr.Catalog([[0, 1], [2, 0]])))
+            live.remove([0])
+            assert [(info.number, info.items) for info in live.versions()] == [(1, 2), (2, 1)]
+            ```
+        """
         return self._store.read().versions
 
     def add(self, catalog: Catalog, *, allow: Collection[str] = ()) -> Version:
-        """Makes and serves a version with the items of `catalog` besides, whose ids are new. See `update`.
-
-        Raises:
-            CatalogError: an item with such an id is there.
-        """
-        return self._change(catalog, (), allow, only_new=True)
-
-    def update(self, catalog: Catalog | None = None, *, removed: Any = (), allow: Collection[str] = ()) -> Version:
-        """Makes and serves a version with the items of `catalog`, which replace those with the same ids, if any.
-
-        Items removed before leave the index that is written, so ``live.update()`` alone compacts it.
+        """Writes and serves a version with more items, whose ids are new.
 
         Args:
-            catalog: as for `merge`.
-            removed: ids of items that are to go in the same version.
-            allow: what the version is not to be refused for: "empty", "shrunk", "codebooks".
+            catalog: the items to add, as for `merge`.
+            allow: as for `update`.
 
         Raises:
-            CatalogError: as for `merge`.
-            VersionError: the version was refused; nothing of it stays, and the one before serves on.
-            IndexFileError: it cannot be written; the one before serves on.
+            CatalogError: an item with such an id exists, or as for `merge`.
+            VersionError: as for `update`.
+            IndexFileError: as for `update`.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            index = hr.build_index(hr.Catalog([[0, 1], [2, 0]], codebook_sizes=3, item_ids=["a", "b"]))
+            version = hr.LiveIndex.create("items.live", index).add(hr.Catalog([[1, 1]], item_ids=["c"]))
+            assert version.num_items == 3
+            ```
         """
-        return self._change(catalog, removed, allow)
+        return self._write(allow, lambda update: update.merge(catalog, (), only_new=True))
+
+    def update(self, catalog: Catalog | None = None, *, removed: Any = (), allow: Collection[str] = ()) -> Version:
+        """Writes and serves a version with the items of `catalog`, which replace items with the same ids.
+
+        The new index does not contain items that were removed before, so ``live.update()`` compacts it.
+
+        Args:
+            catalog: the items to add or replace, as for `merge`.
+            removed: ids of items to remove in the same version.
+            allow: reasons for which the version is not refused: "empty", "shrunk", "codebooks".
+
+        Raises:
+            ArgumentError: `removed` or `allow` is not a list.
+            CatalogError: as for `merge`.
+            VersionError: the version is refused. It is deleted, and the previous version is still served.
+            IndexFileError: the version cannot be written. The previous version is still served.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            index = hr.build_index(hr.Catalog([[0, 1], [2, 0]], codebook_sizes=3, item_ids=["a", "b"]))
+            live = hr.LiveIndex.create("items.live", index)
+            version = live.update(hr.Catalog([[1, 1]], item_ids=["a"]), removed=["b"])
+            assert version.index.sids_of(["a"]).tolist() == [[1, 1]]
+            ```
+        """
+        return self._write(allow, lambda update: update.merge(catalog, removed))
 
     def update_in_background(self, catalog: Catalog | None = None, **options: Any) -> Future[Version]:
-        """Does what `update` does in another thread, one at a time, and returns what will have the version."""
+        """Runs `update` in another thread, one update at a time.
+
+        Args:
+            catalog: as for `update`.
+            **options: as for `update`.
+
+        Returns:
+            A future of the version, or of the error that `update` raises.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            index = hr.build_index(hr.Catalog([[0, 1], [2, 0]], codebook_sizes=3, item_ids=["a", "b"]))
+            live = hr.LiveIndex.create("items.live", index)
+            future = live.update_in_background(hr.Catalog([[1, 1]], item_ids=["c"]))
+            assert future.result().num_items == 3
+            ```
+        """
         return self._background.submit(self.update, catalog, **options)
 
     def remove(self, ids: Any, *, allow: Collection[str] = ()) -> Version:
-        """Makes and serves a version without the items of these ids, at once: nothing is written but the ids' rows.
+        """Writes and serves a version without some items. Only the rows of the removed items are written.
 
-        The index stays as it is, and `Version.removed` says which items of it are gone. `Version.within` keeps a search
-        to the rest, and `Version.items` the results. The next `add` or `update` leaves them out of the index.
-
-        Raises:
-            CatalogError: there is no such item.
-            VersionError, IndexFileError: as for `update`.
-        """
-
-        def without(served: Version, number: int) -> VersionInfo:
-            rows = rows_to_remove(served.index, ids)
-            _check_there(served, rows)
-            rows = np.union1d(served.removed_rows, rows)
-            left = served.index.num_items - len(rows)
-            self._check_size(served, number, left, allow)
-            return self._info(served, number, left, rows)
-
-        return self._write(without)
-
-    def publish(self, index: TrieIndex, *, allow: Collection[str] = ()) -> Version:
-        """Makes and serves a version of an index that was built anew. Arguments and errors as for `update`."""
-        return self._write(lambda served, number: self._info_of_index(served, number, index, allow))
-
-    def rollback(self, to: int | None = None) -> Version:
-        """Serves an earlier version again, with every byte of it compared.
+        The index does not change; `Version.removed` marks its removed items. `Version.restrict` excludes them from a
+        search, and `Version.results` from its results. The next `add` or `update` writes an index without them.
 
         Args:
-            to: its number; left out, the version that the current one was made from.
+            ids: the ids of the items to remove.
+            allow: as for `update`.
 
         Raises:
-            VersionError: it is not kept, or damaged; the current one serves on.
+            ArgumentError: `ids` or `allow` is not a list.
+            CatalogError: there is no such item.
+            VersionError: as for `update`.
+            IndexFileError: as for `update`.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            index = hr.build_index(hr.Catalog([[0, 1], [2, 0]], item_ids=["a", "b"]))
+            version = hr.LiveIndex.create("items.live", index).remove(["b"])
+            assert version.removed.tolist() == [False, True]
+            ```
+        """
+        return self._write(allow, lambda update: update.remove(ids))
+
+    def publish(self, index: TrieIndex, *, allow: Collection[str] = ()) -> Version:
+        """Writes and serves a version with an index that was built separately.
+
+        Args:
+            index: the index.
+            allow: as for `update`.
+
+        Raises:
+            ArgumentError: `index` is not a TrieIndex.
+            VersionError: as for `update`.
+            IndexFileError: as for `update`.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            live = hr.LiveIndex.create("items.live", hr.build_index(hr.Catalog([[0, 1], [2, 0]], codebook_sizes=3)))
+            assert live.publish(hr.build_index(hr.Catalog([[1, 1]], codebook_sizes=3))).num_items == 1
+            ```
+        """
+        return self._write(allow, lambda update: update.publish(index))
+
+    def rollback(self, to: int | None = None) -> Version:
+        """Serves an earlier version again, after verifying the checksums of its files.
+
+        Args:
+            to: the number of the version. Default: the version that the current one was made from.
+
+        Raises:
+            ArgumentError: `to` is not a positive integer.
+            VersionError: the version does not exist or is damaged. The current version is still served.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            live = hr.LiveIndex.create("items.live", hr.build_index(hr.Catalog([[0, 1], [2, 0]])))
+            live.remove([0])
+            assert live.rollback().num_items == 2
+            ```
         """
         if to is not None:
-            whole_number(to, "to, the number of a version,")
+            whole_number(to, "to")
         with self._store.locked():
             state = self._store.read()
-            wanted = state.served.parent if to is None else to
-            info = state.find(wanted)
-            if wanted is None:
-                raise VersionError(f"version {state.current} has none before it to roll back to.")
+            number = state.served.parent if to is None else to
+            info = state.find(number)
+            if number is None:
+                raise VersionError(f"version {state.current} has no version before it to roll back to.")
             if info is None:
                 kept = ", ".join(str(version.number) for version in state.versions)
-                raise VersionError(f"there is no version {wanted} to roll back to; kept are {kept}.")
+                raise VersionError(f"there is no version {number} to roll back to; the versions kept are {kept}.")
             try:
                 version = self._store.load(info, verify=True)
             except (IndexFileError, OSError) as error:
                 raise VersionError(
-                    f"version {wanted} was refused; version {state.current} serves on: {error}"
+                    f"version {number} was refused, and version {state.current} is still served: {error}"
                 ) from error
-            return self._serve(replace(state, current=info.number), version)
+            return self._served.switch(replace(state, current=info.number), version)
 
     def prune(self, keep: int = 3) -> list[int]:
-        """Removes all versions but the latest `keep`, the current one, those that any process holds, and those whose
-        index one of these has; returns the numbers of the versions removed.
+        """Deletes old versions.
+
+        The current version, versions that a process uses, and versions whose index another kept version uses, are not
+        deleted.
+
+        Args:
+            keep: the number of latest versions to keep, at least 0.
+
+        Returns:
+            The numbers of the deleted versions.
+
+        Raises:
+            ArgumentError: `keep` is not an integer, or is below 0.
+            IndexFileError: the folder cannot be written.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            live = hr.LiveIndex.create("items.live", hr.build_index(hr.Catalog([[0, 1], [2, 0]], codebook_sizes=3)))
+            live.update(removed=[0])
+            assert live.prune(keep=1) == [1]
+            ```
         """
         keep = whole_number(keep, "keep", least=0)
         with self._store.locked():
             state = self._store.read()
             latest = {version.number for version in state.versions[max(0, len(state.versions) - keep) :]}
-            held = {version.number for version in state.versions if self._store.pinned(version.number)}
-            served = latest | held | {state.current}
-            needed = served | {version.index for version in state.versions if version.number in served}
-            stay = [version for version in state.versions if version.number in needed]
-            left = replace(state, versions=tuple(stay))
-            if left != state:
-                self._store.switch(left)
-            self._store.clean(left)
-        return [version.number for version in state.versions if version not in stay]
+            in_use = {version.number for version in state.versions if self._store.pinned(version.number)}
+            usable = latest | in_use | {state.current}
+            needed = usable | {version.index for version in state.versions if version.number in usable}
+            pruned = replace(state, versions=tuple(info for info in state.versions if info.number in needed))
+            if pruned != state:
+                self._store.switch(pruned)
+            self._store.clean(pruned)
+        return [version.number for version in state.versions if version.number not in needed]
 
-    def _change(
-        self, catalog: Catalog | None, removed: Any, allow: Collection[str], *, only_new: bool = False
-    ) -> Version:
-        def merged(served: Version, number: int) -> VersionInfo:
-            gone = rows_to_remove(served.index, removed)
-            _check_there(served, gone)
-            added = None if catalog is None else fitted(served.index, catalog)
-            rows = [served.removed_rows, gone]
-            if added is not None:
-                replaced = present_rows(served.index, added)
-                known = (replaced >= 0) & ~in_sorted(replaced, served.removed_rows)
-                if only_new and known.any():
-                    item = added.item_ids[int(np.argmax(known))].as_py()
-                    raise CatalogError(
-                        f"item {item!r} is there already; to replace it: update, or: hedgerow live update."
-                    )
-                rows.append(replaced[replaced >= 0])
-            index = splice_index(served.index, added, np.unique(np.concatenate(rows)), dense_levels="auto")
-            return self._info_of_index(served, number, TrieIndex._of(index), allow)
-
-        return self._write(merged)
-
-    def _write(self, make: Callable[[Version, int], VersionInfo]) -> Version:
-        """Makes a version of what is current and its number, and serves it; nothing of it stays where that fails."""
+    def _write(self, allow: Collection[str], write: Callable[[Update], VersionInfo]) -> Version:
+        """Writes the next version and serves it. If that fails, the files of the version are deleted."""
         with self._store.locked():
             state = self._store.read()
             self._store.clean(state)
-            served = self.refresh()
-            if served.number != state.current:
-                served = self._store.load(state.served)
+            current = self.refresh()
+            if current.number != state.current:
+                current = self._store.load(state.served)
             try:
-                info = make(served, state.next)
-                version = self._store.load(info, served)
-                return self._serve(State(info.number, info.number + 1, (*state.versions, info)), version)
+                info = write(Update(self._store, current, state.next, self._max_shrink, allow))
+                version = self._store.load(info, current)
+                return self._served.switch(State(info.number, info.number + 1, (*state.versions, info)), version)
             except BaseException:
                 if self._store.read().find(state.next) is None:
                     self._store.remove(state.next)
                 raise
-
-    def _serve(self, state: State, version: Version) -> Version:
-        self._prepare(version)
-        self._store.switch(state)
-        with self._loading:
-            self._stamp, self._version = self._store.stamp(), version
-        return version
-
-    def _follow(self, held: Version | None) -> tuple[tuple[int, int] | None, Version]:
-        """Returns the stamp of the manifest and the current version, which may be the one held."""
-        while True:
-            stamp = self._store.stamp()
-            info = self._store.read().served
-            if held is not None and held.number == info.number:
-                return stamp, held
-            try:
-                version = self._store.load(info, held)
-                self._prepare(version)
-                return stamp, version
-            except (IndexFileError, OSError) as error:
-                # Where the manifest has changed meanwhile, the version may have been pruned.
-                if self._store.stamp() == stamp:
-                    raise IndexFileError(f"version {info.number} of {self.path} cannot be read: {error}") from error
-
-    def _info(self, served: Version, number: int, items: int, rows: np.ndarray) -> VersionInfo:
-        file = self._store.write_removed(number, rows)
-        return VersionInfo(number, served.info.index, file, served.number, items, _now())
-
-    def _info_of_index(self, served: Version, number: int, index: TrieIndex, allow: Collection[str]) -> VersionInfo:
-        if not isinstance(index, TrieIndex):
-            raise ArgumentError(f"a version is a TrieIndex; got {type(index).__name__}.")
-        self._check_size(served, number, index.num_items, allow)
-        if "codebooks" not in allow and index.codebook_sizes != served.index.codebook_sizes:
-            sizes = f"codebooks of {list(served.index.codebook_sizes)} codes, not {list(index.codebook_sizes)}"
-            raise _refused(served, number, f"the model served has {sizes}", "codebooks")
-        self._store.write_index(number, index)
-        return VersionInfo(number, number, None, served.number, index.num_items, _now())
-
-    def _check_size(self, served: Version, number: int, items: int, allow: Collection[str]) -> None:
-        unknown = [name for name in allow if name not in REFUSALS]
-        if isinstance(allow, str) or unknown:
-            raise ArgumentError(f"allow is a list of {', '.join(REFUSALS)}; got {allow!r}.")
-        if items == 0 and served.num_items and "empty" not in allow:
-            raise _refused(served, number, "it has no items", "empty")
-        if 0 < items < (1 - self._max_shrink) * served.num_items and "shrunk" not in allow:
-            limit = f"more than the share of {self._max_shrink} that may go"
-            raise _refused(served, number, f"it has {items:,} of {served.num_items:,} items, {limit}", "shrunk")
 
     @cached_property
     def _background(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(1, "hedgerow-live")
 
     def __repr__(self) -> str:
-        return f"LiveIndex({str(self.path)!r}, {self._version!r})"
-
-
-def _check_there(served: Version, rows: np.ndarray) -> None:
-    gone = rows[in_sorted(rows, served.removed_rows)]
-    if len(gone):
-        item = served.index.item_ids[int(gone[0])].as_py()
-        raise CatalogError(f"there is no item {item!r} in version {served.number}: it was removed.")
-
-
-def _refused(served: Version, number: int, why: str, name: str) -> VersionError:
-    return VersionError(
-        f"version {number} was refused: {why}. Version {served.number} serves on. If it is meant: allow=[{name!r}], "
-        f"or: --allow {name}."
-    )
-
-
-def _now() -> str:
-    return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
+        return f"LiveIndex({str(self.path)!r}, {self.version!r})"

@@ -1,4 +1,4 @@
-"""The manifest of a live index: which versions there are, and which is current; see docs/format.md."""
+"""The manifest of a live index: its versions, and the current one. docs/reference/file-format.md specifies it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MANIFEST = LIVE
 
 @dataclass(frozen=True)
 class RemovedFile:
-    """The file that says which items of an index a version has not: `removed.npy`."""
+    """Size and checksum of `removed.npy`, the file of the rows that were removed from an index."""
 
     bytes: int
     sha256: str
@@ -25,15 +25,15 @@ class RemovedFile:
 
 @dataclass(frozen=True)
 class VersionInfo:
-    """What the manifest says of one version.
+    """The entry of one version in the manifest.
 
     Attributes:
-        number: 1 or more; never used again.
-        index: the number of the version whose folder holds its index: its own, or that of an earlier one.
-        removed: the items of that index that it has not; None where it has all.
-        parent: the version it was made from, which may be gone; None for the first.
-        items: how many items it has.
-        created: when, in UTC, as ISO 8601 has it.
+        number: the number of the version, at least 1. Numbers are not reused.
+        index: the number of the version whose folder contains the index: this version, or an earlier one.
+        removed: the file of the items that were removed from that index; None if none were.
+        parent: the number of the version that it was made from, which may have been pruned; None for the first version.
+        items: the number of items.
+        created: the time of creation, ISO 8601 in UTC.
     """
 
     number: int
@@ -46,12 +46,12 @@ class VersionInfo:
 
 @dataclass(frozen=True)
 class State:
-    """The manifest.
+    """The content of the manifest.
 
     Attributes:
         current: the number of the version that is served.
-        next: the number that the next version gets.
-        versions: all that are kept, by number, rising.
+        next: the number of the next version.
+        versions: the versions that are kept, by ascending number.
     """
 
     current: int
@@ -59,28 +59,28 @@ class State:
     versions: tuple[VersionInfo, ...]
 
     def find(self, number: int | None) -> VersionInfo | None:
-        """Returns the version of that number, or None."""
+        """The version with that number, or None."""
         return next((version for version in self.versions if version.number == number), None)
 
     @property
     def served(self) -> VersionInfo:
-        """The version that is current."""
+        """The current version."""
         version = self.find(self.current)
         assert version is not None
         return version
 
     def to_bytes(self) -> bytes:
-        """Returns the manifest as JSON, with its checksum."""
+        """The manifest as JSON, with its checksum."""
         content = {"format": FORMAT, "version": FORMAT_VERSION, **asdict(self)}
         return json.dumps(content | {"sha256": digest_of(content)}, indent=1, sort_keys=True).encode() + b"\n"
 
 
 def read_state(path: Path) -> State:
-    """Returns the manifest in the file `path`.
+    """Read the manifest from a file.
 
     Raises:
-        FileNotFoundError: there is none.
-        IndexFileError: it is another program's, damaged, or of a newer format.
+        FileNotFoundError: the file does not exist.
+        IndexFileError: the file is not a manifest, damaged, or of a newer format.
     """
     data = path.read_bytes()
     try:
@@ -89,14 +89,16 @@ def read_state(path: Path) -> State:
             raise KeyError("format")
         if content["version"] > FORMAT_VERSION:
             raise IndexFileError(
-                f"{path} has format version {content['version']}; this hedgerow reads up to {FORMAT_VERSION}. "
-                "Upgrade it."
+                f"{path} has format version {content['version']}; this hedgerow reads up to {FORMAT_VERSION}. Upgrade "
+                "hedgerow."
             )
         state = _state_of(content)
-        whole = content["sha256"] == digest_of(content) and state.find(state.current) is not None
+        is_whole = content["sha256"] == digest_of(content) and state.find(state.current) is not None
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise IndexFileError(f"{path} is not the manifest of a live index, or it is damaged.") from None
-    if not whole:
+        raise IndexFileError(
+            f"{path} is not the manifest of a live index, or it is damaged. Restore it from a copy."
+        ) from None
+    if not is_whole:
         raise IndexFileError(f"{path} was altered or damaged: its checksum differs. Restore it from a copy.")
     return state
 

@@ -1,4 +1,4 @@
-"""The folder of a live index: versions written beside each other, the manifest switched last, by an atomic rename."""
+"""The folder of a live index: each version has a folder, and an atomic rename of the manifest switches versions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hedgerow.errors import IndexFileError, VersionError
 from hedgerow.index.files import LOCK, OURS, locked, replace_file, save_trie, stamp_of, sync
 from hedgerow.index.verify import verify_trie
 from hedgerow.live.manifest import MANIFEST, RemovedFile, State, VersionInfo, read_state
-from hedgerow.live.version import Devices, Pin, Room, Version
+from hedgerow.live.version import Devices, Pin, SharedCapacity, Version
 from hedgerow.trie_index import TrieIndex, load_index
 
 VERSIONS = "versions"
@@ -24,40 +24,40 @@ REMOVED = "removed.npy"
 
 
 class Store:
-    """The files of a live index. Whatever stops a writer, the manifest names versions that are whole."""
+    """The files of a live index. If a writer is interrupted, the manifest still names complete versions only."""
 
     def __init__(self, path: Path, headroom: float | None = None) -> None:
-        self.path, self.room = path, Room(headroom)
+        self.path, self.capacity = path, SharedCapacity(headroom)
 
     def folder(self, number: int) -> Path:
-        """Returns the folder of a version."""
+        """The folder of a version."""
         return self.path / VERSIONS / str(number)
 
     def stamp(self) -> tuple[int, int] | None:
-        """Returns what changes with the manifest."""
+        """A value that changes with the manifest."""
         return stamp_of(self.path / MANIFEST)
 
     def read(self) -> State:
-        """Returns the manifest.
+        """Read the manifest.
 
         Raises:
-            IndexFileError: there is none, or it is damaged.
+            IndexFileError: there is no manifest, or it is damaged.
         """
         try:
             return read_state(self.path / MANIFEST)
         except (FileNotFoundError, NotADirectoryError):
             raise IndexFileError(
-                f"{self.path} holds no {MANIFEST}, so it is not a live index. Make one: hr.LiveIndex.create(...), or: "
-                "hedgerow live init."
+                f"{self.path} contains no {MANIFEST}, so it is not a live index. Create one with "
+                "hr.LiveIndex.create(path, index) or hedgerow live init."
             ) from None
         except OSError as error:
             raise IndexFileError(f"{self.path} cannot be read: {error.strerror or error}.") from error
 
     def claim(self) -> None:
-        """Makes the folder for a new live index, or makes sure that it holds nothing but what a crash left of one.
+        """Create the folder for a new live index, unless it exists and contains only the rest of an interrupted one.
 
         Raises:
-            IndexFileError: something else is there.
+            IndexFileError: the path contains something else.
         """
         if self.path.exists() and not self.path.is_dir():
             raise IndexFileError(f"{self.path} is a file; a live index is a folder. Choose another path.")
@@ -65,16 +65,21 @@ class Store:
         foreign = sorted(set(os.listdir(self.path)) - {LOCK, VERSIONS, NEW})
         if MANIFEST in foreign:
             raise IndexFileError(
-                f"{self.path} is a live index already. Open it: hr.LiveIndex.open(path), or: hedgerow live status."
+                f"{self.path} is a live index already. Open it with hr.LiveIndex.open(path), or see hedgerow live "
+                "status."
             )
         if foreign:
             raise IndexFileError(
-                f"{self.path} holds {foreign[0]!r}, which is not part of a live index. Choose another."
+                f"{self.path} contains {foreign[0]!r}, which is not part of a live index. Choose another path."
             )
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Lets one writer at a time, of all processes, at the folder; a failure of the disk is an IndexFileError."""
+        """Hold the exclusive lock of the folder, so that one process at a time writes.
+
+        Raises:
+            IndexFileError: an operation on files failed inside the block.
+        """
         try:
             with locked(self.path):
                 yield
@@ -82,10 +87,10 @@ class Store:
             raise IndexFileError(f"{self.path} cannot be written: {error.strerror or error}.") from error
 
     def write_index(self, number: int, index: TrieIndex) -> None:
-        """Writes and verifies the index of a new version.
+        """Write and verify the index of a new version.
 
         Raises:
-            VersionError: what was written is not a whole index.
+            VersionError: the index is not valid.
         """
         folder = self.folder(number)
         try:
@@ -94,10 +99,12 @@ class Store:
         except IndexFileError as error:
             if isinstance(error.__cause__, OSError):
                 raise
-            raise VersionError(f"version {number} was refused, and the one before serves on: {error}") from error
+            raise VersionError(
+                f"version {number} was refused, and the version before it is still served: {error}"
+            ) from error
 
     def write_removed(self, number: int, rows: np.ndarray) -> RemovedFile:
-        """Writes the rows [R], rising, that a new version has not."""
+        """Write the removed rows, ascending, of a new version."""
         folder = self.folder(number)
         folder.mkdir()
         data = io.BytesIO()
@@ -110,30 +117,36 @@ class Store:
         return RemovedFile(len(content), hashlib.sha256(content).hexdigest())
 
     def switch(self, state: State) -> None:
-        """Makes `state` the manifest: before it all is as it was, and from then on all is new."""
+        """Replace the manifest atomically."""
         sync(self.path / VERSIONS)
         replace_file(self.path / NEW, self.path / MANIFEST, state.to_bytes())
 
-    def load(self, info: VersionInfo, held: Version | None = None, *, verify: bool = False) -> Version:
-        """Returns a handle on a version.
+    def load(self, info: VersionInfo, loaded: Version | None = None, *, verify: bool = False) -> Version:
+        """Open a version.
 
         Args:
-            info: what the manifest says of it.
-            held: a version at hand: where it has the same index, that is taken, with what was read of it and moved.
-            verify: compares the checksum of every byte of the index.
+            info: the entry of the version in the manifest.
+            loaded: a version that is loaded already. If it has the same index, its index and device copies are reused.
+            verify: verify the checksums of the files of the index, which is then read again.
 
         Raises:
-            FileNotFoundError: its folder is gone.
-            IndexFileError: it is damaged.
+            FileNotFoundError: the folder of the version does not exist.
+            IndexFileError: the version is damaged.
         """
         folder = self.folder(info.index)
         pin = Pin(self.folder(number) for number in sorted({info.index, info.number}))
-        same = held is not None and held.info.index == info.index and not verify
-        index = held.index if held is not None and same else load_index(folder, mmap=True, verify=verify)
+        if loaded is not None and loaded.info.index == info.index and not verify:
+            index, devices = loaded.index, loaded._devices
+        else:
+            index = load_index(folder, mmap=True, verify=verify)
+            devices = Devices(index, self.capacity)
         rows = np.zeros(0, np.int64) if info.removed is None else self._read_removed(info, info.removed)
         if info.items != index.num_items - len(rows) or (rows[-1:] >= index.num_items).any():
-            raise IndexFileError(f"{folder} does not hold the items that {MANIFEST} says of version {info.number}.")
-        return Version(info, index, rows, pin, held.devices if held is not None and same else Devices(index, self.room))
+            raise IndexFileError(
+                f"{folder} does not contain the {info.items:,} items of version {info.number} in {MANIFEST}. Roll back "
+                "to another version."
+            )
+        return Version(info, index, rows, pin, devices)
 
     def _read_removed(self, info: VersionInfo, file: RemovedFile) -> np.ndarray:
         path = self.folder(info.number) / REMOVED
@@ -143,19 +156,19 @@ class Store:
         return np.load(io.BytesIO(content), allow_pickle=False)
 
     def clean(self, state: State | None) -> None:
-        """Removes the folders that the manifest does not name: what a crash left."""
+        """Remove the folders of versions that the manifest does not name, left by interrupted writers."""
         kept = set() if state is None else {version.number for version in state.versions}
         for name in os.listdir(self.path / VERSIONS):
             if name.isdecimal() and int(name) not in kept:
                 self.discard(int(name))
 
     def discard(self, number: int) -> None:
-        """Removes the folder of a version, if no process holds it."""
+        """Remove the folder of a version unless a process uses it."""
         with suppress(BlockingIOError), self._unpinned(self.folder(number)):
             self.remove(number)
 
     def remove(self, number: int) -> None:
-        """Removes the folder of a version, as far as it goes: what is left, the next writer removes."""
+        """Remove the folder of a version. The next writer removes files that cannot be removed now."""
         folder = self.folder(number)
         with suppress(OSError):
             for name in os.listdir(folder):
@@ -164,7 +177,7 @@ class Store:
             folder.rmdir()
 
     def pinned(self, number: int) -> bool:
-        """Whether a process holds the version of that number."""
+        """Whether a process uses the version."""
         try:
             with self._unpinned(self.folder(number)):
                 return False
@@ -173,20 +186,24 @@ class Store:
 
     @contextmanager
     def _unpinned(self, folder: Path) -> Iterator[None]:
-        """Holds the folder alone, or raises BlockingIOError where a `Pin` does; a folder without a lock is nobody's."""
+        """Hold the exclusive lock of a version's folder, if it has a lock file.
+
+        Raises:
+            BlockingIOError: a `Pin` holds the folder.
+        """
         try:
             handle = os.open(folder / LOCK, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
         except FileNotFoundError:
             yield
             return
         try:
-            _lock_alone(handle)
+            _lock_exclusively(handle)
             yield
         finally:
             os.close(handle)
 
 
-def _lock_alone(handle: int) -> None:
+def _lock_exclusively(handle: int) -> None:
     try:
         import fcntl
     except ModuleNotFoundError:

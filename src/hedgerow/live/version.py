@@ -1,4 +1,4 @@
-"""Version: a handle on one state of a live index, which stays as it is whatever writers do."""
+"""Version: one version of a live index, which later changes of the live index do not affect."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from hedgerow.trie_index import TrieIndex
 
 
 class Pin:
-    """Keeps folders of versions from being pruned, by any process, until it is dropped or its process ends."""
+    """Protects folders of versions from being pruned by any process, as long as it exists and its process lives."""
 
     def __init__(self, folders: Iterable[Path]) -> None:
         handles: list[int] = []
@@ -48,108 +48,156 @@ def _close(handles: list[int]) -> None:
         os.close(handle)
 
 
-class Room:
-    """The capacity of a live index on devices, which versions share for as long as they fit in."""
+class SharedCapacity:
+    """The capacity of a live index on devices, which its versions share as long as they fit."""
 
     def __init__(self, headroom: float | None) -> None:
-        self.headroom, self.capacity, self.growing = headroom, None, threading.Lock()
+        self.headroom, self.capacity, self.lock = headroom, None, threading.Lock()
 
     def of(self, index: TrieIndex) -> Capacity | None:
-        """Returns the capacity, larger than it was where `index` does not fit in; None where none is wanted."""
+        """The capacity for an index, enlarged if the index does not fit; None without headroom."""
         if self.headroom is None:
             return None
-        with self.growing:
+        with self.lock:
             if self.capacity is None or not self.capacity.holds(index):
                 self.capacity = Capacity.of(index, self.headroom)
             return self.capacity
 
 
 class Devices:
-    """An index on the devices it was moved to, once each."""
+    """An index on each device that it was copied to."""
 
-    def __init__(self, index: TrieIndex, room: Room) -> None:
-        self.index, self.room = index, room
-        self.moved: dict[tuple[str, str], DeviceIndex] = {}
-        self.moving = threading.Lock()
+    def __init__(self, index: TrieIndex, capacity: SharedCapacity) -> None:
+        self.index, self.capacity = index, capacity
+        self.copies: dict[tuple[str, str], DeviceIndex] = {}
+        self.lock = threading.Lock()
 
     def to(self, backend: str, device: Any) -> DeviceIndex:
-        """Returns the index on a device."""
-        with self.moving:
+        """The index on a device, copied there on first use."""
+        with self.lock:
             key = (backend, str(device))
-            if key not in self.moved:
-                self.moved[key] = self.index.to(backend, device, capacity=self.room.of(self.index))
-            return self.moved[key]
+            if key not in self.copies:
+                self.copies[key] = self.index.to(backend, device, capacity=self.capacity.of(self.index))
+            return self.copies[key]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Version:
-    """One version of a live index. As long as it is held its files stay, and what was begun on it can be finished.
+    """One version of a live index. Its files exist as long as the object does, so that a search on it can finish.
 
     Attributes:
-        info: what the manifest says of it.
-        index: its items, and those that were removed since the index was written.
-        removed_rows: [R] int64, rising: the rows of `index` that this version has not.
+        info: the entry of the version in the manifest.
+        index: the index, which may contain items that were removed after it was written.
+        removed_rows: int64, ascending: the rows of `index` that were removed.
+
+    Examples:
+        ```python
+        import numpy as np
+        import hedgerow as hr
+
+        index = hr.build_index(hr.Catalog([[0], [1], [2]], item_ids=["a", "b", "c"]))
+        version = hr.LiveIndex.create("items.live", index).remove(["b"])
+        assert (version.number, version.num_items, len(version.index)) == (2, 2, 3)
+        beams = hr.beam_search(
+            version.index,
+            lambda beams: np.zeros((1, 1, 3)),
+            batch_size=1,
+            beam_width=3,
+            constraints=version.restrict(),
+        )
+        assert version.results(beams)[0].item_ids == ["a", "c"]
+        ```
     """
 
     info: VersionInfo
     index: TrieIndex
     removed_rows: np.ndarray
-    pin: Pin
-    devices: Devices
+    _pin: Pin
+    _devices: Devices
 
     @property
     def number(self) -> int:
-        """Which version it is: 1 or more, never used twice."""
+        """The number of the version, at least 1. Numbers are not reused."""
         return self.info.number
 
     @property
     def num_items(self) -> int:
-        """How many items it has, those removed not counted."""
+        """The number of items, without removed items."""
         return self.index.num_items - len(self.removed_rows)
 
     @cached_property
     def removed(self) -> np.ndarray:
-        """Bool [N]: whether each item of `index` was removed: `index.filter(~removed)` holds the rest."""
+        """bool [N]: whether each item of `index` was removed. `index.filter(~removed)` is an index of the others."""
         mask = np.zeros(self.index.num_items, bool)
         mask[self.removed_rows] = True
         mask.setflags(write=False)
         return mask
 
     def to(self, backend: str, device: Any = None) -> DeviceIndex:
-        """Returns `index` as arrays of a backend, moved there once, and padded where the live index has `headroom`.
+        """Copies `index` to a device as arrays of a backend; later calls return the same copy.
 
-        Errors as for `TrieIndex.to`.
+        With the `headroom` of the live index, the arrays are padded to a capacity that versions share.
+
+        Args:
+            backend: "numpy", "torch" or "jax".
+            device: as for `TrieIndex.to`.
+
+        Raises:
+            BackendError: the backend is unknown, or the device cannot be used.
+            MissingDependencyError: the backend is not installed.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            version = hr.LiveIndex.create("items.live", hr.build_index(hr.Catalog([[0, 1], [2, 0]]))).version
+            assert version.to("numpy") is version.to("numpy")
+            ```
         """
-        return self.devices.to(backend, device)
+        return self._devices.to(backend, device)
 
     @cached_property
     def live_items(self) -> ConstraintSet | None:
-        """The items that are left, as a set of `index`; None where none was removed, and all may be shown.
+        """The items that were not removed, as a constraint set of `index`; None if no items were removed.
 
-        Where the live index has `headroom` it is a set even then, so that the first removal compiles nothing again.
+        With the `headroom` of the live index, it is always a constraint set, so that the first removal does not
+        trigger recompilation.
         """
-        if not len(self.removed_rows) and self.devices.room.headroom is None:
+        if not len(self.removed_rows) and self._devices.capacity.headroom is None:
             return None
-        return self.index.constraint(~self.removed, name=f"left in version {self.number}")
+        return self.index.constraint(~self.removed, name=f"items of version {self.number}")
 
     def restrict(self, constraints: Sets = None) -> Sets:
-        """Returns what to give a search on this version as `constraints`, so that no beam goes to a removed item.
+        """Adds the removal of items to the constraints of a search on this version.
 
         Args:
-            constraints: the sets of `index` that the requests have besides: one for all, or a list of one or None
-                each; left out, none.
+            constraints: the constraint sets of `index` for the requests: one for all, or for each request its set or
+                None.
+
+        Returns:
+            The `constraints=` argument for the search.
 
         Raises:
-            ConstraintError: a set is another index's, or something else is no set.
+            ConstraintError: a constraint set belongs to another index, or `constraints` contains something else.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            index = hr.build_index(hr.Catalog([[0], [1], [2]], item_ids=["a", "b", "c"]))
+            version = hr.LiveIndex.create("items.live", index).remove(["b"])
+            named = version.index.constraint(ids=["a", "b"])
+            assert version.restrict(named) == version.index.constraint(ids=["a"])
+            ```
         """
-        shown = self.live_items
-        if constraints is None or shown is None:
-            return shown if constraints is None else constraints
+        live_items = self.live_items
+        if constraints is None or live_items is None:
+            return live_items if constraints is None else constraints
         if isinstance(constraints, ConstraintSet):
-            return constraints & shown
-        many = len(constraints) if isinstance(constraints, Sequence) else 0
-        sets = batch_rules(self.index, many, constraints, None).sets or (None,) * many
-        return [shown if items is None else items & shown for items in sets]
+            return constraints & live_items
+        batch_size = len(constraints) if isinstance(constraints, Sequence) else 0
+        sets = batch_rules(self.index, batch_size, constraints, None).sets or (None,) * batch_size
+        return [live_items if items is None else items & live_items for items in sets]
 
     def results(
         self,
@@ -161,9 +209,33 @@ class Version:
         order_by: OrderBy = None,
         caps: Mapping[str, int] | None = None,
     ) -> list[Results]:
-        """Returns what `TrieIndex.items` does, without the items that were removed. Arguments and errors as there."""
-        shown = self.restrict(constraints)
-        return self.index.results(beams, constraints=shown, exclude=exclude, k=k, order_by=order_by, caps=caps)
+        """Maps finished beams to items as `TrieIndex.results` does, without removed items.
+
+        Args:
+            beams: the beams after the last level.
+            constraints: the constraint sets of the search, before or after `restrict`.
+            exclude: as for `TrieIndex.results`.
+            k: as for `TrieIndex.results`.
+            order_by: as for `TrieIndex.results`.
+            caps: as for `TrieIndex.results`.
+
+        Raises:
+            ArgumentError: as for `TrieIndex.results`.
+            ConstraintError: as for `TrieIndex.results`.
+
+        Examples:
+            ```python
+            import numpy as np
+            import hedgerow as hr
+
+            index = hr.build_index(hr.Catalog([[0], [0], [1]], item_ids=["a", "b", "c"]))
+            version = hr.LiveIndex.create("items.live", index).remove(["b"])
+            beams = hr.beam_search(version.index, lambda beams: np.zeros((1, 1, 2)), batch_size=1, beam_width=2)
+            assert version.results(beams)[0].item_ids == ["a", "c"]
+            ```
+        """
+        restricted = self.restrict(constraints)
+        return self.index.results(beams, constraints=restricted, exclude=exclude, k=k, order_by=order_by, caps=caps)
 
     def __repr__(self) -> str:
         removed = f"items={self.num_items:,}, removed={len(self.removed_rows):,}, " if len(self.removed_rows) else ""

@@ -1,0 +1,68 @@
+"""Served: the version of a live index that a process serves. It follows the manifest, and switches it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from hedgerow.errors import IndexFileError, VersionError
+from hedgerow.live.manifest import State
+from hedgerow.live.store import Store
+from hedgerow.live.version import Version
+
+Prepare = Callable[[Version], object]
+
+
+def do_nothing(version: Version) -> None:
+    """The default `prepare`."""
+
+
+class Served:
+    """The version that a process serves.
+
+    Attributes:
+        version: the version.
+    """
+
+    def __init__(self, store: Store, prepare: Prepare) -> None:
+        self._store, self._prepare = store, prepare
+        self._loading = threading.Lock()
+        self._stamp, self.version = self._follow(None)
+
+    def refresh(self) -> Version:
+        """Load the current version, if it has changed: see `LiveIndex.refresh`."""
+        if self._store.stamp() == self._stamp or not self._loading.acquire(blocking=False):
+            return self.version
+        try:
+            self._stamp, self.version = self._follow(self.version)
+        except IndexFileError as error:
+            raise VersionError(f"{error} Version {self.version.number} is still served.") from error
+        finally:
+            self._loading.release()
+        return self.version
+
+    def switch(self, state: State, version: Version) -> Version:
+        """Prepare a version, write the manifest in which it is current, and serve it."""
+        self._prepare(version)
+        self._store.switch(state)
+        with self._loading:
+            self._stamp, self.version = self._store.stamp(), version
+        return version
+
+    def _follow(self, loaded: Version | None) -> tuple[tuple[int, int] | None, Version]:
+        """The stamp of the manifest, and the current version: `loaded`, if it is still current."""
+        while True:
+            stamp = self._store.stamp()
+            info = self._store.read().served
+            if loaded is not None and loaded.number == info.number:
+                return stamp, loaded
+            try:
+                version = self._store.load(info, loaded)
+                self._prepare(version)
+                return stamp, version
+            except (IndexFileError, OSError) as error:
+                # If the manifest has changed since it was read, the version may have been pruned: try again.
+                if self._store.stamp() == stamp:
+                    raise IndexFileError(
+                        f"version {info.number} of {self._store.path} cannot be read: {error}"
+                    ) from error
