@@ -1,1 +1,1 @@
-"""The cold-start experiment: see README.md."""
+"""The cold-start experiment, described in README.md."""

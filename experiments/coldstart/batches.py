@@ -1,8 +1,8 @@
-"""Training batches: histories as one row of item tokens, and of some of their items the codes, branching off.
+"""Training batches: a row has the item tokens of a history, and branches with the codes of some of the next items.
 
-A row is: begin, item, item, ... and behind it, for each of a few chosen places, the codes of the item taken next, all
-but the last. A code sees the history up to its place, and the codes before it on its own branch: what it would see if
-it alone were asked for. So one history serves several questions, and is computed once.
+A row is: begin, item, item, ..., followed by a few branches. A branch belongs to a position of the history and has all
+codes of the next item except the last. The mask lets a code attend to the history up to its position and to the
+earlier codes of its branch, as if it were the only question. Thus the history is computed once for several questions.
 """
 
 from __future__ import annotations
@@ -18,24 +18,25 @@ from coldstart.network import BEGIN
 from coldstart.split import LONGEST
 
 BRANCHES = 2
-SHUFFLED = 0.3  # of the sequences: what was taken on one day has no order in the data anyway
-LATER = (
-    0.3  # of the items asked for are not the next but a later one: between a history and a cold item some are missing
-)
-POOL = 20  # batches sorted by length together, so that little of a batch is padding
+# Share of the sequences that are shuffled; the data has no order within a day.
+SHUFFLED = 0.3
+# Share of the targets that are later items than the next: before a cold item, some items of a history are missing.
+LATER = 0.3
+# Number of batches that are sorted by length together, to reduce padding.
+POOL = 20
 
 
 @dataclass(frozen=True)
 class Batch:
-    """B histories of at most T places, and K branches of each.
+    """B histories with branches. A row has length = longest + branches * (L - 1) tokens.
 
     Attributes:
-        tokens: [B, T + K (L - 1)].
-        positions: the same shape.
-        seen: bool [B, S, S]: what each token attends to.
-        first: [B, T], the first code of the item after each place; -1 for padding.
-        codes: [B, K, L], the codes of the items after the chosen places.
-        places: [B, K].
+        tokens: int64 [B, length].
+        positions: int64 [B, length], the position ids.
+        seen: bool [B, length, length], whether a token attends to another.
+        first: int64 [B, longest], the first code of the item after each position; -1 for padding.
+        codes: int64 [B, branches, L], the codes of the target of each branch.
+        places: int64 [B, branches], the position in the history of each branch.
     """
 
     tokens: Tensor
@@ -46,16 +47,21 @@ class Batch:
     places: Tensor
 
     def to(self, device: torch.device) -> Batch:
-        """Returns it on a device."""
+        """A copy on a device."""
         return Batch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
 
 
 def batch_of(
     sequences: list[np.ndarray], asked: list[np.ndarray], chosen: np.ndarray, sids: np.ndarray, starts: np.ndarray
 ) -> Batch:
-    """Returns the batch of sequences, each asked for the items `asked` at its places, whole at the chosen ones [B, K].
+    """Build a batch.
 
-    At place t a model has seen the first t items of a sequence; asked[row][t] is mostly the next.
+    Args:
+        sequences: the items of each history.
+        asked: the target at each position of each sequence. At position t, a model has seen the first t items.
+        chosen: int64 [B, branches], the positions that have a branch, for the whole SID of their target.
+        sids: [N, L], the SIDs of the items.
+        starts: the first token of each level, and of the items.
     """
     longest, (rows, branches) = max(map(len, sequences)), chosen.shape
     history = np.full((rows, longest), BEGIN)
@@ -87,7 +93,15 @@ def batch_of(
 def training_batches(
     sequences: list[np.ndarray], sids: np.ndarray, starts: np.ndarray, size: int, random: np.random.Generator
 ) -> Iterator[Batch]:
-    """Yields one epoch: every sequence once, its latest items where it is long, with branches at random places."""
+    """The batches of one epoch: every sequence once, with branches at random positions.
+
+    Args:
+        sequences: the items of each history; of long ones, the latest are used.
+        sids: [N, L], the SIDs of the items.
+        starts: as for `batch_of`.
+        size: the number of sequences per batch.
+        random: the random numbers.
+    """
     order = random.permutation(len(sequences))
     for begin in range(0, len(order), POOL * size):
         rows = sorted((sequences[row][-LONGEST - 1 :] for row in order[begin : begin + POOL * size]), key=len)
@@ -103,16 +117,24 @@ def _shuffled(sequence: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def _asked(sequence: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Returns the item to ask for at each place: the next, or now and then one of those after it."""
-    next_one = np.arange(len(sequence))
-    later = next_one + random.geometric(1 - LATER, len(sequence)) - 1
-    return sequence[np.where(later < len(sequence), later, next_one)]
+    """The target at each position: the next item, or sometimes a later one."""
+    positions = np.arange(len(sequence))
+    later = positions + random.geometric(1 - LATER, len(sequence)) - 1
+    return sequence[np.where(later < len(sequence), later, positions)]
 
 
 def question_batches(
     histories: list[np.ndarray], targets: np.ndarray, sids: np.ndarray, starts: np.ndarray, size: int
 ) -> Iterator[Batch]:
-    """Yields questions, each with one branch, at the end of its history."""
+    """Batches of questions, each with one branch at the end of its history.
+
+    Args:
+        histories: the items of each history.
+        targets: the next item of each history.
+        sids: [N, L], the SIDs of the items.
+        starts: as for `batch_of`.
+        size: the number of questions per batch.
+    """
     order = sorted(range(len(targets)), key=lambda row: len(histories[row]))
     for begin in range(0, len(order), size):
         part = [np.append(histories[row], targets[row]) for row in order[begin : begin + size]]

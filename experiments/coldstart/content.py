@@ -1,4 +1,4 @@
-"""What items are to the model: embeddings of their text, and Semantic IDs made of these by warm items alone."""
+"""The content of items: embeddings of their texts, and Semantic IDs from a quantizer trained on warm items."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from coldstart.tables import Shop
 
 @dataclass(frozen=True)
 class Content:
-    """N items.
+    """The content of N items.
 
     Attributes:
-        embeddings: float32 [N, D], of length 1; the mean of the warm items' is taken out.
+        embeddings: float32 [N, D], minus the mean of the warm items, then normalized to length 1.
         sids: int32 [N, L].
-        quantizer: trained on the warm items; cold ones are encoded by it as they come.
+        quantizer: the quantizer, trained on the warm items. It also encodes the cold items.
     """
 
     embeddings: np.ndarray
@@ -28,31 +28,31 @@ class Content:
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
-        """C of every level."""
+        """The codebook size of each level."""
         return self.quantizer.codebook_sizes
 
 
 def text_embeddings(shop: Shop, cache: Path) -> np.ndarray:
-    """Returns an embedding float32 [N, D] a text, from the cache where it has them."""
+    """Embeddings float32 [N, D] of the texts, read from the file `cache` if it has N rows, otherwise saved there."""
     if cache.exists():
-        found = np.load(cache)
-        if len(found) == len(shop.texts):
-            return found
-    found = hr.embed_texts(shop.texts)
+        embeddings = np.load(cache)
+        if len(embeddings) == len(shop.texts):
+            return embeddings
+    embeddings = hr.embed_texts(shop.texts)
     cache.parent.mkdir(parents=True, exist_ok=True)
-    np.save(cache, found)
-    return found
+    np.save(cache, embeddings)
+    return embeddings
 
 
 def trained(embeddings: np.ndarray, split: Split, codebooks: tuple[int, ...], seed: int) -> Content:
-    """Returns the content of all items, nothing of it learnt from those that are cold."""
+    """Train a quantizer on the warm items, and encode all items with it."""
     warm = split.known & ~split.cold
     quantizer = hr.semantic_ids(_centred(embeddings, split)[warm], codebook_sizes=codebooks, seed=seed).quantizer
     return encoded(embeddings, split, quantizer)
 
 
 def encoded(embeddings: np.ndarray, split: Split, quantizer: hr.Quantizer) -> Content:
-    """Returns the content of all items, with a quantiser that was trained before."""
+    """Encode all items with a trained quantizer."""
     centred = _centred(embeddings, split)
     return Content(centred, quantizer.encode(centred), quantizer)
 

@@ -1,7 +1,7 @@
-"""Make the two tables of the public Amazon Reviews 2014 files: `reviews_X_5.json.gz` and `meta_X.json.gz`.
+"""Create the two tables from the public Amazon Reviews 2014 files `reviews_X_5.json.gz` and `meta_X.json.gz`.
 
-The 5-core reviews have each user's and item's at least five; the metadata are lines of Python, not of JSON.
-Source: McAuley et al., https://cseweb.ucsd.edu/~jmcauley/datasets/amazon/links.html. They are for research.
+In the 5-core reviews, each user and each item has at least five reviews. A line of the metadata is Python, not JSON.
+Source: McAuley et al., https://cseweb.ucsd.edu/~jmcauley/datasets/amazon/links.html. The files are for research.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from rich.progress import track
 
 
 def reviews(file: Path) -> pa.Table:
-    """Returns reviewer, asin and timestamp of every review, in the file's order."""
+    """Read the reviewer, asin and timestamp of every review, in the order of the file."""
     with gzip.open(file, "rt", encoding="utf-8") as lines:
-        found = [json.loads(line) for line in track(lines, f"reading {file.name}")]
-    if not found:
+        rows = [json.loads(line) for line in track(lines, f"reading {file.name}")]
+    if not rows:
         raise SystemExit(f"{file} has no reviews.")
     columns = ("reviewerID", "asin", "unixReviewTime")
-    return pa.table({name: [review[name] for review in found] for name in columns})
+    return pa.table({name: [review[name] for review in rows] for name in columns})
 
 
 def texts(file: Path, wanted: set[str]) -> dict[str, str]:
-    """Returns "title;price;brand;department;category;..." of the items wanted, without the parts that are missing."""
+    """Read the texts of the items `wanted`: "title;price;brand;department;category;...", without missing parts."""
     with gzip.open(file, "rt", encoding="utf-8") as lines:
         rows = (ast.literal_eval(line) for line in track(lines, f"reading {file.name}"))
         return {row["asin"]: ";".join(parts(row)) for row in rows if row["asin"] in wanted}
 
 
 def parts(row: dict[str, Any]) -> Iterator[str]:
-    """Yields the parts of an item's text; the first category, the name of the shop's branch, tells nothing."""
+    """The parts of an item's text. The first category is omitted, because it is the same for all items."""
     paths = row.get("categories") or [[]]
     for part in (row.get("title"), row.get("price"), row.get("brand"), *paths[0][1:]):
         if part not in (None, ""):
@@ -45,13 +45,18 @@ def parts(row: dict[str, Any]) -> Iterator[str]:
 
 
 def tables(taken: pa.Table, text_of: dict[str, str]) -> tuple[pa.Table, pa.Table]:
-    """Returns items (item, asin, text, first_ts) and interactions (user, item, pos, timestamp)."""
+    """Build the tables items (item, asin, text, first_ts) and interactions (user, item, pos, timestamp).
+
+    Args:
+        taken: the result of `reviews`.
+        text_of: the text of each asin.
+    """
     asins = sorted(set(taken.column("asin").to_pylist()))
     number = {asin: item for item, asin in enumerate(asins)}
-    place = pa.array(range(len(taken)))
-    # Reviews have no time of day: of one day, the file's order stays.
-    ordered = taken.append_column("place", place).sort_by(
-        [("reviewerID", "ascending"), ("unixReviewTime", "ascending"), ("place", "ascending")]
+    row_numbers = pa.array(range(len(taken)))
+    # Reviews have no time of day. Reviews of one day keep the order of the file.
+    ordered = taken.append_column("row", row_numbers).sort_by(
+        [("reviewerID", "ascending"), ("unixReviewTime", "ascending"), ("row", "ascending")]
     )
     users: dict[str, int] = {}
     user = [users.setdefault(name, len(users)) for name in ordered.column("reviewerID").to_pylist()]
@@ -75,11 +80,11 @@ def tables(taken: pa.Table, text_of: dict[str, str]) -> tuple[pa.Table, pa.Table
 
 
 def main() -> None:
-    """Reads the command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("reviews", type=Path, help="reviews_Beauty_5.json.gz")
     parser.add_argument("meta", type=Path, help="meta_Beauty.json.gz")
-    parser.add_argument("out", type=Path, help="a folder for items.parquet and interactions.parquet")
+    parser.add_argument("out", type=Path, help="folder for items.parquet and interactions.parquet")
     args = parser.parse_args()
     taken = reviews(args.reviews)
     items, interactions = tables(taken, texts(args.meta, set(taken.column("asin").to_pylist())))

@@ -1,9 +1,9 @@
-"""The model: a Qwen3 that reads one token an item, and writes an item's codes.
+"""The model: a Qwen3 that reads one token per item, and generates the codes of an item.
 
-Tokens: 0 begins a sequence; then come the codes of every level; then one token for each of the N items. While it is
-trained, the embedding of an item is a projection of its text's embedding plus its codes' embeddings, and a code's, on
-both ends of the model, a projection of its centroid. So nothing in it belongs to one item, and a cold item is read as
-well as a warm one. `exported` writes all of that into the plain tables of a `Qwen3ForCausalLM`.
+Token 0 begins a sequence. The codes of every level follow, then one token for each of the N items. In training, the
+embedding of an item is a projection of its text's embedding plus the embeddings of its codes. The input and output
+embeddings of a code are projections of its centroid. No parameter belongs to a single item, so the model reads cold
+items as well as warm items. `exported` writes the embeddings into the tables of a `Qwen3ForCausalLM`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BEGIN = 0
 
 @dataclass(frozen=True)
 class Size:
-    """How large a model is."""
+    """The size of a model."""
 
     hidden: int
     layers: int
@@ -37,14 +37,14 @@ SIZES = {"small": Size(192, 3, 3, 0.1), "large": Size(640, 12, 10, 0.2)}
 
 @dataclass(frozen=True)
 class Recipe:
-    """What of the method is in a run; each is left out in one row of the ablation table.
+    """The parts of the method in a run. Each row of the ablation table omits one of them.
 
     Attributes:
-        content: the prompt has the text's embedding of an item, beside its codes.
-        tied: a code's embeddings are projections of its centroid; else they are learnt, each on its own.
-        prefix_loss: the first code of the next item is learnt at every place of a history, and not only where the
-            whole SID is.
-        codebooks: C of every level.
+        content: the input embedding of an item includes the embedding of its text, not only its codes.
+        tied: the embeddings of a code are projections of its centroid; otherwise they are learned parameters.
+        prefix_loss: the loss includes the first code of the next item at every position of a history, not only at
+            those whose whole SID is predicted.
+        codebooks: the codebook size of each level.
     """
 
     content: bool = True
@@ -54,17 +54,25 @@ class Recipe:
 
 
 def token_map(codebooks: tuple[int, ...]) -> hr.TokenMap:
-    """Returns the tokens of codes."""
+    """The tokens of the codes.
+
+    Args:
+        codebooks: the codebook size of each level.
+    """
     return hr.TokenMap.from_offsets(list(offsets(codebooks)[:-1]), codebook_sizes=codebooks)
 
 
 def offsets(codebooks: tuple[int, ...]) -> np.ndarray:
-    """Returns the first token of every level, and after them the first of the items."""
+    """The first token of every level, followed by the first token of the items.
+
+    Args:
+        codebooks: the codebook size of each level.
+    """
     return BEGIN + 1 + np.concatenate([[0], np.cumsum(codebooks)])
 
 
 class Network(nn.Module):
-    """What is trained."""
+    """The trained network."""
 
     texts: Tensor
     centroids: Tensor
@@ -85,7 +93,7 @@ class Network(nn.Module):
             head_dim=width // size.heads,
             bos_token_id=BEGIN,
         )
-        # Sequences are short and many: that is faster than the fused attention, on a CPU.
+        # For many short sequences on a CPU, eager attention is faster than fused attention.
         small = Qwen3Config(**(self.config.to_dict() | {"vocab_size": 1, "attn_implementation": "eager"}))
         self.core = Qwen3ForCausalLM(small).model
         self.dropout, self.recipe = size.dropout, recipe
@@ -95,7 +103,7 @@ class Network(nn.Module):
         self.register_buffer("centroids", torch.from_numpy(centroids), persistent=False)
         self.register_buffer("codes", torch.from_numpy(content.sids + self.starts[:-1] - 1).long(), persistent=False)
         self.begin = nn.Parameter(torch.randn(width) * 0.02)
-        # Both ends begin in the main axes of the texts, so that what is alike in content is alike from the first step.
+        # Projections start from the main axes of the texts, so that similar content is similar from the first step.
         axes = _main_axes(content.quantizer.codebooks[0], width)
         self.read_text = nn.Linear(dim, width)
         self.read_code, self.write_code = nn.Linear(dim, width, bias=False), nn.Linear(dim, width, bias=False)
@@ -108,7 +116,7 @@ class Network(nn.Module):
             self.free_out = nn.Parameter(torch.randn(len(centroids), width) * 0.02)
 
     def inputs(self) -> Tensor:
-        """Returns the embedding [V, d] of every token."""
+        """The input embedding of every token, [V, hidden size]."""
         codes = self.read_code(self.centroids) if self.recipe.tied else self.free_in
         items = functional.embedding(self.codes, codes).sum(dim=1) / 2
         if self.recipe.content:
@@ -116,17 +124,17 @@ class Network(nn.Module):
         return torch.cat([self.begin[None], codes, items])
 
     def outputs(self) -> Tensor:
-        """Returns the head's row [codes, d] of every code."""
+        """The output embedding of every code, [codes, hidden size]."""
         return self.write_code(self.centroids) if self.recipe.tied else self.free_out
 
     def logits(self, hidden: Tensor, level: int) -> Tensor:
-        """Returns logits [..., C] of one level's codes."""
-        begin, end = self.starts[level] - 1, self.starts[level + 1] - 1
-        return hidden @ self.outputs()[begin:end].T
+        """Logits [..., C] of the codes of a level, for hidden states [..., hidden size]."""
+        start, stop = self.starts[level] - 1, self.starts[level + 1] - 1
+        return hidden @ self.outputs()[start:stop].T
 
     @torch.no_grad()
     def exported(self) -> Qwen3ForCausalLM:
-        """Returns the same model as any program of transformers reads it."""
+        """The same model as a `Qwen3ForCausalLM`, which any program that uses transformers can load."""
         plain = Qwen3ForCausalLM(self.config).eval()
         plain.model.load_state_dict({"embed_tokens.weight": self.inputs().float()} | _without_table(self.core))
         head = torch.zeros_like(plain.lm_head.weight)
@@ -140,15 +148,15 @@ def _without_table(core: nn.Module) -> dict[str, Tensor]:
 
 
 def _scaled(book: np.ndarray, size: int) -> np.ndarray:
-    """Returns the centroids of a level at a length of about 1, so that no level is read louder than another.
+    """The centroids of a level, scaled to a root mean square length of 1, so that all levels have the same scale.
 
-    Codes that too few items left without a centroid have noughts.
+    Codes without a centroid, because there were too few items, are zero.
     """
     length = np.sqrt((book**2).sum(axis=1).mean()).clip(1e-6)
     return np.pad(book / length, ((0, size - len(book)), (0, 0)))
 
 
 def _main_axes(centroids: np.ndarray, width: int) -> Tensor:
-    """Returns the `width` main axes [width, D] of centroids, which are warm; noughts where they have fewer."""
+    """The first `width` principal axes [width, D] of the centroids; missing axes are zero."""
     _, _, axes = np.linalg.svd(centroids, full_matrices=False)
     return torch.from_numpy(np.pad(axes[:width], ((0, max(0, width - len(axes))), (0, 0))))

@@ -1,4 +1,4 @@
-"""Train one model, and keep the checkpoint of the epoch that knew the warm validation users best."""
+"""Train one model, and keep the checkpoint of the epoch with the lowest loss on the warm validation users."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from coldstart.split import Split, split_of
 from coldstart.tables import load
 
 EPOCHS, BATCH, PEAK_RATE, WARM_UP, DECAY = 2, 256, 2e-3, 100, 0.05
-FORGET = 0.1  # the share of a history's items that a sequence is not shown, so that no one item is all it goes by
+FORGET = 0.1  # the share of the items of a history that are masked, so that a prediction does not depend on one item
 PATIENCE = 2
 RECIPES = {
     "full": Recipe(),
@@ -37,7 +37,7 @@ RECIPES = {
 
 @dataclass(frozen=True)
 class Run:
-    """What a run is made of; with the data, and on one machine, it makes the same model each time."""
+    """The settings of a run. The same settings and data give the same model on one machine."""
 
     recipe: str
     share: float
@@ -48,13 +48,13 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The folder of its checkpoint."""
+        """The name of the folder of the checkpoint."""
         tuned = "-tuning" if self.tuning else ""
         return f"{self.recipe}-{100 * self.share:g}{tuned}-{self.size}-{self.seed}"
 
 
 class Trainer:
-    """One training."""
+    """The training of one network."""
 
     def __init__(self, run: Run, network: Network, content: Content, split: Split, device: torch.device) -> None:
         self.run, self.content, self.split, self.device = run, content, split, device
@@ -67,7 +67,7 @@ class Trainer:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda step: _rate(step, steps))
 
     def losses(self, batch: Batch) -> Tensor:
-        """Returns the mean cross-entropy [L] of the codes of each level."""
+        """The mean cross-entropy [L] of the codes of each level."""
         batch = batch.to(self.device)
         network, longest = self.network, batch.first.shape[1]
         with torch.autocast(self.device.type, torch.bfloat16):
@@ -82,13 +82,13 @@ class Trainer:
             hidden = functional.dropout(hidden, network.dropout, network.training)
             rows = torch.arange(len(hidden), device=self.device)[:, None]
             if self.recipe.prefix_loss:
-                found = [(hidden[:, :longest], batch.first)]
+                pairs = [(hidden[:, :longest], batch.first)]
             else:
-                found = [(hidden[rows, batch.places], batch.codes[..., 0])]
+                pairs = [(hidden[rows, batch.places], batch.codes[..., 0])]
             levels = batch.codes.shape[-1]
             branches = hidden[:, longest:].reshape(*batch.codes.shape[:2], levels - 1, -1)
-            found += [(branches[:, :, level - 1], batch.codes[..., level]) for level in range(1, levels)]
-            return torch.stack([self._loss(*pair, level) for level, pair in enumerate(found)])
+            pairs += [(branches[:, :, level - 1], batch.codes[..., level]) for level in range(1, levels)]
+            return torch.stack([self._loss(*pair, level) for level, pair in enumerate(pairs)])
 
     def _loss(self, hidden: Tensor, codes: Tensor, level: int) -> Tensor:
         real = codes >= 0
@@ -99,11 +99,11 @@ class Trainer:
             return batch.seen
         shown = torch.rand(batch.tokens.shape, device=self.device) > FORGET
         shown[:, 0], shown[:, longest:] = True, True
-        own = torch.eye(batch.seen.shape[1], dtype=torch.bool, device=self.device)
-        return batch.seen & (shown[:, None] | own)
+        itself = torch.eye(batch.seen.shape[1], dtype=torch.bool, device=self.device)
+        return batch.seen & (shown[:, None] | itself)
 
     def epoch(self, progress: Progress) -> None:
-        """Trains on every sequence once."""
+        """Train on every sequence once."""
         self.network.train()
         count = math.ceil(len(self.split.training) / BATCH)
         task = progress.add_task("", total=count)
@@ -120,12 +120,12 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self) -> float:
-        """Returns the mean loss of the warm validation users' last items, all codes together."""
+        """The mean loss on the last items of the warm validation users, summed over the levels."""
         self.network.eval()
         asked, totals = self.split.validation, []
         inputs = asked.histories, asked.targets, self.content.sids, self.network.starts, BATCH
         for batch in question_batches(*inputs):
-            # Each row has one question here: only its own place counts for the first code.
+            # Each row has one question: the first code counts at its position only.
             ends = torch.arange(batch.first.shape[1]) == batch.places
             losses = self.losses(Batch(**(batch.__dict__ | {"first": torch.where(ends, batch.first, -1)})))
             totals.append((losses.sum().item(), len(batch.tokens)))
@@ -133,17 +133,23 @@ class Trainer:
 
 
 def _rate(step: int, steps: int) -> float:
-    """Warm-up, then a cosine to nearly nought."""
+    """The learning rate factor: warm-up, then a cosine to 2 % of the peak."""
     return min((step + 1) / WARM_UP, 0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * min(1.0, step / steps))))
 
 
 def _added(seen: Tensor) -> Tensor:
-    """Returns a mask as attention adds it."""
+    """A boolean mask as the additive mask of eager attention."""
     return torch.zeros_like(seen, dtype=torch.bfloat16).masked_fill(~seen, torch.finfo(torch.bfloat16).min)[:, None]
 
 
 def train(run: Run, data: Path, out: Path) -> Path:
-    """Trains one model, and returns the folder of its checkpoint."""
+    """Train one model and return the folder of its checkpoint.
+
+    Args:
+        run: the settings.
+        data: the folder of the two tables.
+        out: the folder of the checkpoints and of the cached embeddings.
+    """
     torch.manual_seed(run.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     shop = load(data)
@@ -151,27 +157,26 @@ def train(run: Run, data: Path, out: Path) -> Path:
     recipe = RECIPES[run.recipe]
     content = trained(text_embeddings(shop, out / f"{data.name}.npy"), split, recipe.codebooks, run.seed)
     trainer = Trainer(run, Network(content, SIZES[run.size], recipe), content, split, device)
-    folder, begin, best, since = out / run.name, time.perf_counter(), math.inf, 0
+    folder, started, best, epochs_since_best = out / run.name, time.perf_counter(), math.inf, 0
     history: list[float] = []
     with Progress(transient=True) as progress:
         for _ in range(run.epochs):
             trainer.epoch(progress)
             history.append(round(trainer.validate(), 4))
-            seconds = time.perf_counter() - begin
+            seconds = time.perf_counter() - started
             progress.console.print(f"{run.name}: epoch {len(history)}, validation {history[-1]:.4f}, {seconds:.0f} s")
-            since = since + 1 if history[-1] >= best else 0
+            epochs_since_best = epochs_since_best + 1 if history[-1] >= best else 0
             if history[-1] < best:
                 best = history[-1]
                 save(folder, trainer, history, seconds)
-            if since >= PATIENCE:
+            if epochs_since_best >= PATIENCE:
                 break
     return folder
 
 
 def save(folder: Path, trainer: Trainer, history: list[float], seconds: float) -> None:
-    """Writes the checkpoint: a model of transformers, the quantiser, and what the run was."""
-    plain = trainer.network.exported()
-    plain.save_pretrained(folder)
+    """Write the checkpoint: a model of transformers, the quantizer, and the settings of the run."""
+    trainer.network.exported().save_pretrained(folder)
     trainer.content.quantizer.save(folder / "quantizer.safetensors")
     facts = asdict(trainer.run) | {
         "trained_parameters": sum(p.numel() for p in trainer.network.parameters()),
@@ -184,20 +189,20 @@ def save(folder: Path, trainer: Trainer, history: list[float], seconds: float) -
 
 
 def main() -> None:
-    """Reads the command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="a folder with items.parquet and interactions.parquet")
-    parser.add_argument("--out", type=Path, required=True, help="where checkpoints go")
+    parser.add_argument("--data", type=Path, required=True, help="folder with items.parquet and interactions.parquet")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoints")
     parser.add_argument("--recipe", choices=RECIPES, default="full")
     parser.add_argument("--size", choices=SIZES, default="small")
-    parser.add_argument("--cold", type=float, default=0.02, help="the share of the items that are cold")
-    parser.add_argument("--tuning", action="store_true", help="the split that choices are made on")
+    parser.add_argument("--cold", type=float, default=0.02, help="share of the items that are cold")
+    parser.add_argument("--tuning", action="store_true", help="use the split for choices")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    disable_progress_bar()  # that of transformers; ours stays
+    disable_progress_bar()  # of transformers
     run = Run(args.recipe, args.cold, args.tuning, args.seed, args.size, args.epochs)
     print(train(run, args.data, args.out))
 

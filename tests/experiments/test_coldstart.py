@@ -1,4 +1,4 @@
-"""The cold-start experiment: its split, its batches, its model and its searches, against slow and obvious versions."""
+"""The cold-start experiment: split, batches, model and searches, compared with slow and simple implementations."""
 
 import csv
 import gzip
@@ -67,17 +67,17 @@ def searcher(network, content, split, tmp_path_factory):
 
 
 class TestSplit:
-    def test_the_newest_are_cold(self, shop, split):
+    def test_newest_items_are_cold(self, shop, split):
         assert split.cold.sum() == 12
         assert shop.first_seen[split.cold].min() > shop.first_seen[~split.cold].max()
 
-    def test_no_training_has_a_cold_item(self, split):
+    def test_training_data_has_no_cold_items(self, split):
         for sequences in (split.training, split.validation.histories, split.warm.histories, split.test.histories):
             assert not split.cold[np.concatenate(sequences)].any()
         assert split.cold[split.test.targets].all()
         assert not split.cold[split.warm.targets].any()
 
-    def test_asked_are_last_items_and_warm_ones_before(self, shop, split):
+    def test_questions_are_last_items_after_warm_items(self, shop, split):
         expected = [
             (history[~split.cold[history]].tolist(), history[-1])
             for history in shop.histories
@@ -88,14 +88,14 @@ class TestSplit:
         for whole, warm in zip(split.served.histories, split.test.histories, strict=True):
             assert whole[~split.cold[whole]].tolist() == warm.tolist()
 
-    def test_what_warm_users_are_asked_is_not_trained_on(self, split):
+    def test_training_data_has_no_answers_of_warm_users(self, split):
         trained_on = {tuple(sequence.tolist()) for sequence in split.training}
         for asked in (split.warm, split.validation):
             for history, target in zip(asked.histories, asked.targets, strict=True):
                 assert (*history.tolist(), target) not in trained_on
                 assert len(history) < 2 or tuple(history.tolist()) in trained_on
 
-    def test_tuning_knows_nothing_of_the_test(self, shop, split):
+    def test_tuning_split_has_no_items_of_the_test(self, shop, split):
         tuning = split_of(shop, 0.1, tuning=True)
         assert not tuning.known[split.cold].any()
         assert not (tuning.cold & split.cold).any()
@@ -104,20 +104,20 @@ class TestSplit:
 
     def test_sizes_of_the_public_data(self):
         if not (DATA / "amazon_beauty_2014").exists():
-            pytest.skip("the tables of Amazon Beauty are not beside the checkout")
+            pytest.skip("the tables of Amazon Beauty are not available")
         shop = load(DATA / "amazon_beauty_2014")
         for share, cold, asked in ((0.02, 242, 1337), (0.05, 605, 2902)):
-            found = split_of(shop, share)
-            assert (found.cold.sum(), len(found.test)) == (cold, asked)
+            split = split_of(shop, share)
+            assert (split.cold.sum(), len(split.test)) == (cold, asked)
 
 
 class TestContent:
-    def test_nothing_of_cold_items_is_learnt(self, embeddings, split, content):
-        moved = embeddings.copy()
-        moved[split.cold] = 7 * moved[split.cold][::-1]
-        again = trained(moved, split, CODEBOOKS, 0)
-        assert (again.sids[~split.cold] == content.sids[~split.cold]).all()
-        assert encoded(moved, split, content.quantizer).sids.tolist() == again.sids.tolist()
+    def test_quantizer_does_not_depend_on_cold_items(self, embeddings, split, content):
+        changed = embeddings.copy()
+        changed[split.cold] = 7 * changed[split.cold][::-1]
+        retrained = trained(changed, split, CODEBOOKS, 0)
+        assert (retrained.sids[~split.cold] == content.sids[~split.cold]).all()
+        assert encoded(changed, split, content.quantizer).sids.tolist() == retrained.sids.tolist()
 
     def test_categories(self):
         assert category("a; b;9.99;Brand;Makeup;Eyes") == "Makeup;Eyes"
@@ -125,7 +125,7 @@ class TestContent:
 
 
 class TestModel:
-    def test_a_branch_sees_what_a_sequence_of_its_own_does(self, network, content, split):
+    def test_a_branch_equals_a_separate_sequence(self, network, content, split):
         plain = network.exported()
         sequences = [sequence for sequence in split.training if len(sequence) >= 4][:5]
         chosen = np.array([[0, len(sequence) - 1] for sequence in sequences])
@@ -141,16 +141,16 @@ class TestModel:
                 for branch, place in enumerate(chosen[row]):
                     sid = content.sids[sequence[place]]
                     ids = [BEGIN, *(network.starts[-1] + sequence[:place]), *(sid + network.starts[:-1])[:-1]]
-                    alone = plain(torch.tensor([ids])).logits[0]
-                    at = longest + branch * inner
-                    found = [hidden[row, place], *hidden[row, at : at + inner]]
-                    for level, state in enumerate(found):
-                        begin, end = network.starts[level : level + 2]
-                        expected = alone[place + level, begin:end]
+                    logits = plain(torch.tensor([ids])).logits[0]
+                    start = longest + branch * inner
+                    states = [hidden[row, place], *hidden[row, start : start + inner]]
+                    for level, state in enumerate(states):
+                        first, stop = network.starts[level : level + 2]
+                        expected = logits[place + level, first:stop]
                         torch.testing.assert_close(network.logits(state, level), expected, atol=1e-4, rtol=1e-4)
 
     @pytest.mark.parametrize("recipe", [Recipe(content=False), Recipe(tied=False), Recipe(prefix_loss=False)])
-    def test_every_recipe_learns(self, content, split, recipe):
+    def test_loss_decreases_with_every_recipe(self, content, split, recipe):
         torch.manual_seed(0)
         run = Run("full", 0.1, False, 0, "small", 1)
         trainer = Trainer(run, Network(content, TINY, recipe), content, split, torch.device("cpu"))
@@ -173,12 +173,12 @@ class TestModel:
 class TestSearch:
     @pytest.mark.parametrize("prior", [0.0, 1.0])
     @pytest.mark.parametrize("normalize", ["codes", "allowed"])
-    def test_equals_every_item_scored_by_itself(self, searcher, split, content, normalize, prior):
+    def test_scores_equal_those_of_each_item_alone(self, searcher, split, content, normalize, prior):
         cold = np.flatnonzero(split.cold)
-        asked = Questions(split.test.histories[:4], split.test.targets[:4])
+        questions = Questions(split.test.histories[:4], split.test.targets[:4])
         scoring = Scoring(normalize, prior)
-        found = searcher.search(asked, beam_width=50, scoring=scoring, constraints=searcher.set_of(cold))
-        for history, results in zip(asked.histories, found, strict=True):
+        answers = searcher.search(questions, beam_width=50, scoring=scoring, constraints=searcher.set_of(cold))
+        for history, results in zip(questions.histories, answers, strict=True):
             assert sorted(results.item_ids) == cold.tolist()
             for item, score in zip(results.item_ids, results.scores.tolist(), strict=True):
                 expected = self.score(searcher, history, content.sids, item, cold, normalize)
@@ -187,15 +187,15 @@ class TestSearch:
                     expected -= prior * self.score(searcher, empty, content.sids, item, cold, normalize)
                 assert score == pytest.approx(expected, abs=2e-3)
 
-    def test_a_prompt_an_item_is_the_mean_of_the_probabilities(self, searcher, split):
+    def test_item_prompts_average_the_probabilities(self, searcher, split):
         cold = np.flatnonzero(split.cold)
         fresh, scoring = searcher.set_of(cold), Scoring("allowed", 1.0, item_prompts=True)
         options = {"beam_width": 50, "scoring": scoring, "constraints": fresh}
         mixed = list(searcher.mixed(split.test, **options))
         for history, items in zip(split.test.histories, mixed, strict=True):
-            alone = Questions([history[[at]] for at in range(len(history))], history)
+            single_items = Questions([history[[place]] for place in range(len(history))], history)
             totals = np.zeros(ITEMS)
-            for results in searcher.search(alone, **options):
+            for results in searcher.search(single_items, **options):
                 totals[results.item_ids] += np.exp(results.scores)
             assert sorted(items) == cold.tolist()
             assert (np.diff(totals[items]) <= 1e-6).all()
@@ -204,17 +204,17 @@ class TestSearch:
         starts, total = offsets(CODEBOOKS), 0.0
         ids = [BEGIN, *(starts[-1] + history).tolist(), *(sids[item] + starts[:-1]).tolist()]
         with torch.inference_mode():
-            logits = searcher.retriever.model.model(torch.tensor([ids])).logits[0].double().numpy()
+            logits = searcher.retriever.model(torch.tensor([ids])).logits[0].double().numpy()
         for level, code in enumerate(sids[item]):
-            own = logits[len(history) + level, starts[level] : starts[level + 1]]
+            level_logits = logits[len(history) + level, starts[level] : starts[level + 1]]
             siblings = {sids[other, level] for other in cold if (sids[other, :level] == sids[item, :level]).all()}
-            rest = own[sorted(siblings)] if normalize == "allowed" else own
-            total += own[code] - np.log(np.exp(rest).sum())
+            normalized = level_logits[sorted(siblings)] if normalize == "allowed" else level_logits
+            total += level_logits[code] - np.log(np.exp(normalized).sum())
         return total
 
 
-def test_from_the_two_tables_to_ranks(shop, tmp_path, monkeypatch):
-    """Each program after the other, on made data."""
+def test_pipeline_from_tables_to_results(shop, tmp_path, monkeypatch):
+    """Run all programs in order, on generated data."""
     monkeypatch.setattr("coldstart.evaluate.BEAM_WIDTHS", (4, 12))
     monkeypatch.setattr("coldstart.evaluate.BEAMS", 12)
     data, out = tmp_path / "data", tmp_path / "out"
@@ -239,7 +239,7 @@ def test_from_the_two_tables_to_ranks(shop, tmp_path, monkeypatch):
     assert len(ranks["cold|free|12"]) == len(Evaluation(folder, data, out).split.test)
     rows = rows_of(out)
     chance = next(row for row in rows if row.method == "random order")
-    assert chance.found["Recall@1"].mean == pytest.approx(1 / 12)
+    assert chance.metrics["Recall@1"].mean == pytest.approx(1 / 12)
     write_csv(rows, tmp_path / "results.csv")
     with (tmp_path / "results.csv").open() as file:
         lines = list(csv.DictReader(file))
@@ -247,7 +247,7 @@ def test_from_the_two_tables_to_ranks(shop, tmp_path, monkeypatch):
     assert {line["seeds"] for line in lines} == {"0", ""}
 
 
-def test_convert_makes_the_two_tables(tmp_path):
+def test_convert_creates_the_two_tables(tmp_path):
     meta = [
         {"asin": "B", "title": "Soap; blue", "price": 3.5, "brand": "Acme", "categories": [["Beauty", "Bath & Body"]]},
         {"asin": "A", "title": "Brush", "categories": [["Beauty", "Makeup", "Face"]]},
@@ -263,5 +263,5 @@ def test_convert_makes_the_two_tables(tmp_path):
     items, events = convert.tables(taken, convert.texts(tmp_path / "meta.json.gz", {"A", "B", "D"}))
     assert items.column("text").to_pylist() == ["Brush;Makeup;Face", "Soap; blue;3.5;Acme;Bath & Body", ""]
     assert items.column("first_ts").to_pylist() == [50, 200, 200]
-    found = zip(*(events.column(name).to_pylist() for name in events.column_names), strict=True)
-    assert list(found) == [(0, 0, 0, 100), (0, 1, 1, 200), (0, 2, 2, 200), (1, 0, 0, 50)]
+    rows = zip(*(events.column(name).to_pylist() for name in events.column_names), strict=True)
+    assert list(rows) == [(0, 0, 0, 100), (0, 1, 1, 200), (0, 2, 2, 200), (1, 0, 0, 50)]
