@@ -1,4 +1,4 @@
-"""Runs a notebook from its first cell to its last, in a kernel of this interpreter: `python run_notebook.py FILE`."""
+"""Run a notebook from the first to the last cell, in a kernel of this interpreter: `python run_notebook.py FILE`."""
 
 import sys
 import tempfile
@@ -11,19 +11,27 @@ from nbclient import NotebookClient
 
 
 def run(path: Path, seconds: int) -> None:
-    """Raises `CellExecutionError`, whose text shows the cell and its traceback, where a cell fails."""
+    """Run a notebook and print its outputs.
+
+    Args:
+        path: the notebook.
+        seconds: the time limit of each cell.
+
+    Raises:
+        CellExecutionError: a cell failed. The message contains the cell and the traceback.
+    """
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory() as folder:
         manager = AsyncKernelManager(
             kernel_name="python3",
-            # With no folder to look in, python3 is the ipykernel of this interpreter, whatever else is installed.
+            # Without folders of kernels, python3 is the ipykernel of this interpreter.
             kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),
-            # Sockets are files: no port to be taken by another run, and no network.
+            # With sockets as files, the kernel needs no port and no network.
             transport="ipc",
             connection_file=f"{folder}/kernel.json",
         )
-        where = {"metadata": {"path": str(path.parent)}}
-        NotebookClient(notebook, km=manager, timeout=seconds, resources=where).execute(cleanup_kc=True)
+        resources = {"metadata": {"path": str(path.parent)}}
+        NotebookClient(notebook, km=manager, timeout=seconds, resources=resources).execute(cleanup_kc=True)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             print(output.get("text") or output.get("data", {}).get("text/plain", ""))

@@ -1,4 +1,4 @@
-"""Clean the source database into one row a film: `out/films_credited.parquet`."""
+"""Clean the source database and write one row per film: `out/films_credited.parquet`."""
 
 import re
 import sqlite3
@@ -18,7 +18,7 @@ FROM omdb AS o JOIN tomatoes AS t USING (ID)
 ORDER BY o.ID
 """
 
-# Names that the source uses side by side for one language.
+# Names that the source uses for the same language.
 LANGUAGES = {
     "American English": "English",
     "British English": "English",
@@ -38,13 +38,13 @@ DISAMBIGUATION = re.compile(r" \((?:\d{4} )?(?:\w+ )?film\)$")
 
 
 def names(text: str | None, aliases: dict[str, str] | None = None) -> list[str]:
-    """A comma separated list as a list, in the source's order, without repeats."""
+    """Parse a comma-separated list: the names in the order of the source, without duplicates."""
     parts = re.split(r",\s+(?!Jr\b)", text or "")
     return list(dict.fromkeys((aliases or {}).get(part, part) for part in map(str.strip, parts) if part))
 
 
 def released(text: str) -> date | None:
-    """The release date; the source writes 1 January where it knows the year alone."""
+    """The release date; None for 1 January, which the source uses if only the year is known."""
     day = date.fromisoformat(text)
     return None if (day.month, day.day) == (1, 1) else day
 
@@ -76,7 +76,7 @@ COLUMNS: list[tuple[str, pa.DataType, Cell]] = [
 
 
 def films_table(rows: Iterable[tuple[Any, ...]]) -> pa.Table:
-    """The cleaned films, a column for each of `COLUMNS`."""
+    """The cleaned films, with the columns of `COLUMNS`."""
     cells = zip(*rows, strict=True)
     return pa.table(
         {

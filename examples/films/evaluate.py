@@ -1,4 +1,4 @@
-"""Search with and without the catalog's constraint for what training never saw, and write `results.json`."""
+"""Search with and without the constraint, for prompts that are not in the training data, and write `results.json`."""
 
 import json
 import os
@@ -24,11 +24,11 @@ PACKAGES = ("numpy", "pyarrow", "scikit-learn", "tokenizers", "torch", "transfor
 
 @dataclass(frozen=True)
 class Answer:
-    """What the two searches found for one question."""
+    """The results of both searches for one question."""
 
     question: Question
-    films: list[Film]  # the best of the constrained search
-    real: list[bool]  # whether each beam of the free search names a film, best first
+    films: list[Film]  # the results of the constrained search, best first
+    valid: list[bool]  # whether each beam of the unconstrained search matches a film, best first
 
 
 def answers(films: list[Film]) -> Iterator[Answer]:
@@ -36,21 +36,21 @@ def answers(films: list[Film]) -> Iterator[Answer]:
     retriever = load_retriever(hr.build_index(catalog))
     by_id = {film["item_id"]: film for film in films}
     sids = {tuple(film["sid"]) for film in films}
-    everything = list(questions(films))
-    for start in track(range(0, len(everything), BATCH), "evaluating"):
-        asked = everything[start : start + BATCH]
-        prompts = [question.prompt for question in asked]
-        found = retriever.retrieve(prompts, beam_width=BEAMS, k=TOP)
-        free, _ = retriever.free_search(prompts, beam_width=BEAMS)
-        for question, results, beams_of in zip(asked, found, free.tolist(), strict=True):
+    all_questions = list(questions(films))
+    for start in track(range(0, len(all_questions), BATCH), "evaluating"):
+        batch = all_questions[start : start + BATCH]
+        prompts = [question.prompt for question in batch]
+        constrained = retriever.retrieve(prompts, beam_width=BEAMS, k=TOP)
+        free_sids, _ = retriever.free_search(prompts, beam_width=BEAMS)
+        for question, results, beams in zip(batch, constrained, free_sids.tolist(), strict=True):
             best = [by_id[item] for item in results.item_ids]
-            yield Answer(question, best, [tuple(sid) in sids for sid in beams_of])
+            yield Answer(question, best, [tuple(sid) in sids for sid in beams])
 
 
 def shares(request: Request, films: list[Film]) -> dict[str, float]:
-    """The share of the films that have each fact asked for."""
-    met = [request.met_by(film) for film in films]
-    return {fact: fmean(facts[fact] for facts in met) for fact in met[0]}
+    """The share of the films that have each requested fact."""
+    rows = [request.met_by(film) for film in films]
+    return {fact: fmean(row[fact] for row in rows) for fact in rows[0]}
 
 
 def averaged(rows: Iterable[dict[str, float]]) -> dict[str, float]:
@@ -68,19 +68,19 @@ def figures(part: list[Answer], chance: dict[Request, dict[str, float]]) -> dict
         "constrained_top_10": averaged(shares(answer.question.request, answer.films) for answer in part),
         "chance": averaged(chance[answer.question.request] for answer in part),
         "unconstrained_without_film": {
-            "beams": round(1 - fmean(fmean(answer.real) for answer in part), 4),
-            "top_10": round(1 - fmean(fmean(answer.real[:TOP]) for answer in part), 4),
-            "prompts_with_one_in_top_10": round(fmean(not all(answer.real[:TOP]) for answer in part), 4),
+            "beams": round(1 - fmean(fmean(answer.valid) for answer in part), 4),
+            "top_10": round(1 - fmean(fmean(answer.valid[:TOP]) for answer in part), 4),
+            "prompts_with_one_in_top_10": round(fmean(not all(answer.valid[:TOP]) for answer in part), 4),
         },
     }
 
 
 def main() -> None:
     films = load_films()
-    answered = list(answers(films))
-    chance = {request: shares(request, films) for request in {answer.question.request for answer in answered}}
-    parts: dict[str, list[Answer]] = {"all": answered}
-    for answer in answered:
+    all_answers = list(answers(films))
+    chance = {request: shares(request, films) for request in {answer.question.request for answer in all_answers}}
+    parts: dict[str, list[Answer]] = {"all": all_answers}
+    for answer in all_answers:
         parts.setdefault(f"unseen {answer.question.unseen}", []).append(answer)
     results = {
         "held_out": {name: figures(part, chance) for name, part in parts.items()},

@@ -1,4 +1,4 @@
-"""Make prompts from the films' own facts, and keep some combinations of facts out of training."""
+"""Generate prompts from the facts of the films, and hold out some combinations of facts from training."""
 
 import random
 from bisect import bisect
@@ -14,7 +14,7 @@ from words import DECADES, ENDINGS, FRAMES, GENRES, LIKE_FRAMES, NATIONALITIES, 
 
 Film = dict[str, Any]
 
-# What a prompt names, and how often (percent).
+# The facts that a prompt names, and the share of such prompts in percent.
 KINDS: dict[tuple[str, ...], int] = {
     ("genre",): 15,
     ("genre", "genre"): 8,
@@ -35,12 +35,12 @@ KINDS: dict[tuple[str, ...], int] = {
     ("like",): 8,
 }
 HELD_OUT_SHARE = 0.15
-HELD_OUT_MIN_FILMS = 12  # a held-out pair must have films to find
+HELD_OUT_MIN_FILMS = 12  # the minimum number of films of a held-out pair
 
 
 @dataclass(frozen=True)
 class Request:
-    """The facts that one prompt asks for."""
+    """The facts that a prompt asks for."""
 
     genres: tuple[str, ...] = ()
     decade: int | None = None
@@ -59,7 +59,7 @@ class Request:
             yield from ((genre, fact) for fact in (decade, nation, self.language) if fact is not None)
 
     def met_by(self, film: Film) -> dict[str, bool]:
-        """Whether a film has the genres, decade and country asked for, and all of them."""
+        """Whether a film has the requested genres, decade and country, and whether it has all of them."""
         facts = {"genre": set(self.genres) <= set(film["genres"])}
         if self.decade is not None:
             facts["decade"] = decade_of(film["year"]) == self.decade
@@ -69,7 +69,7 @@ class Request:
 
 
 class Sampler:
-    """An endless stream of (prompt, film) pairs for training."""
+    """An infinite iterator over (prompt, film) pairs for training."""
 
     def __init__(self, films: list[Film], seed: int = SEED) -> None:
         """Group the films by genre and by the first codes of their SIDs."""
@@ -91,14 +91,14 @@ class Sampler:
         self.kind = Urn(list(KINDS), list(KINDS.values()))
 
     def __iter__(self) -> Iterator[tuple[str, Film]]:
-        """Draw until a request can be met and may be trained on."""
+        """Draw requests, and skip those that no film meets or that are held out."""
         while True:
             film, request = self.draw()
             if request is not None and self.held_out.isdisjoint(request.pairs()):
-                yield self.say(request), film
+                yield self.prompt(request), film
 
     def draw(self) -> tuple[Film, Request | None]:
-        """A film and what could be asked to get it; no request where the film lacks the facts."""
+        """Draw a film and a request for it; the request is None if the film does not have the facts."""
         kind = self.kind.draw(self.rng)
         if kind == ("like",):
             liked = self.any_film.draw(self.rng)
@@ -111,31 +111,31 @@ class Sampler:
         return film, request_for(film, kind, genre, self.rng)
 
     def neighbour(self, film: Film) -> Film:
-        """Another film under the same first two codes, or one, or the film itself if it is alone."""
+        """Another film with the same first two codes, or one code; the film itself if there is none."""
         for size in (2, 1):
             others = [other for other in self.near[tuple(film["sid"][:size])] if other is not film]
             if others:
                 return self.rng.choice(others)
         return film
 
-    def say(self, request: Request) -> str:
-        """The request in one of the frames for training."""
+    def prompt(self, request: Request) -> str:
+        """Phrase the request with one of the frames for training."""
         if request.like is not None:
             return self.rng.choice(self.like_frames).format(title=request.like) + self.rng.choice(ENDINGS)
         return phrase(request, self.rng.choice(self.frames), self.rng)
 
 
 class Urn:
-    """Weighted draws from a fixed list."""
+    """Weighted random choice from a fixed list."""
 
-    def __init__(self, things: Sequence[Any], weights: Sequence[float]) -> None:
-        """Sum the weights once."""
-        self.things = things
+    def __init__(self, values: Sequence[Any], weights: Sequence[float]) -> None:
+        """Compute the cumulative weights."""
+        self.values = values
         self.steps = list(accumulate(weights))
 
     def draw(self, rng: random.Random) -> Any:
-        """One of the things, in proportion to its weight."""
-        return self.things[bisect(self.steps, rng.random() * self.steps[-1])]
+        """Draw a value with a probability proportional to its weight."""
+        return self.values[bisect(self.steps, rng.random() * self.steps[-1])]
 
 
 def load_films() -> list[Film]:
@@ -143,7 +143,7 @@ def load_films() -> list[Film]:
 
 
 def popularity(film: Film) -> float:
-    """Films that many critics wrote about are asked for, and answered with, more often."""
+    """The weight of a film: films with more reviews occur more often in prompts and answers."""
     return (1 + (film["reviews"] or 0)) ** 0.5
 
 
@@ -157,7 +157,7 @@ def praises(film: Film) -> list[str]:
 
 
 def request_for(film: Film, kind: tuple[str, ...], genre: str | None, rng: random.Random) -> Request | None:
-    """A request of this kind that `film` meets, if it has the facts."""
+    """A request of this kind that `film` meets; None if the film does not have the facts."""
     others = [other for other in film["genres"] if other != genre]
     options: dict[str, list[Any]] = {
         "decade": [decade_of(film["year"])],
@@ -175,7 +175,7 @@ def request_for(film: Film, kind: tuple[str, ...], genre: str | None, rng: rando
 
 
 def phrase(request: Request, frame: str, rng: random.Random) -> str:
-    """One way to say the request; chance picks the words."""
+    """Phrase the request with a frame and randomly chosen words."""
     before, after = [], []
     if request.praise:
         adjectives, clauses = PRAISE[request.praise]
@@ -200,7 +200,7 @@ def phrase(request: Request, frame: str, rng: random.Random) -> str:
 
 
 def noun(genres: tuple[str, ...], rng: random.Random) -> str:
-    """The genres as one noun: "western", "science fiction film", "romantic comedy"."""
+    """The genres as one noun, for example "western", "science fiction film" or "romantic comedy"."""
     plain = rng.choice(("film", "movie"))
     if not genres:
         return plain
@@ -219,13 +219,13 @@ def plural(words: str) -> str:
 
 
 def split_frames(frames: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """The frames for training and, one in six, those held out."""
+    """The frames for training, and the held-out frames, one in six."""
     held_out = set(random.Random(SEED).sample(frames, len(frames) // 6))
     return [frame for frame in frames if frame not in held_out], [frame for frame in frames if frame in held_out]
 
 
 def held_out_pairs(films: list[Film]) -> set[tuple[str, int | str]]:
-    """The (genre, decade) and (genre, nationality) pairs that no training prompt names."""
+    """The (genre, decade) and (genre, nationality) pairs that are held out from training."""
     counts: Counter[tuple[str, int | str]] = Counter()
     for film in films:
         nations = [NATIONALITIES[country] for country in film["countries"] if country in NATIONALITIES]
@@ -237,7 +237,7 @@ def held_out_pairs(films: list[Film]) -> set[tuple[str, int | str]]:
 def _either(
     rng: random.Random, before: list[str], word: str, after: list[str], clause: str, share_before: float = 0.5
 ) -> None:
-    """Say a fact before the noun or after it."""
+    """Place a fact before the noun or after it."""
     if rng.random() < share_before:
         before.append(word)
     else:

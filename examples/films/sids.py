@@ -1,6 +1,6 @@
-"""Give each film a Semantic ID by residual quantisation of its facts, and write the shipped `films.parquet`."""
+"""Compute the Semantic ID of each film by residual quantization of its facts, and write `films.parquet`."""
 
-# scikit-learn has no type hints, and what pyright infers for it is too narrow.
+# scikit-learn has no type hints, and the types that pyright infers are too narrow.
 # pyright: reportArgumentType=false, reportReturnType=false
 
 from collections.abc import Callable, Iterable
@@ -16,10 +16,10 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import MultiLabelBinarizer, normalize
 
-LEVELS, CODES = 4, 256
-BINS = np.arange(1940, 2020, 5)  # a film's era is spread over the nearest of these years
+LEVELS, CODEBOOK_SIZE = 4, 256
+BINS = np.arange(1940, 2020, 5)  # the era of a film is a weight for each of these years
 
-# The first codes follow the heaviest blocks, and a small model learns those codes first.
+# The first codes depend mainly on the blocks with the largest weights. A small model learns these codes first.
 WEIGHTS = {"genres": 1.0, "era": 0.7, "countries": 0.6, "languages": 0.3, "people": 0.4, "title": 0.15}
 
 Film = dict[str, Any]
@@ -34,9 +34,9 @@ def era(years: np.ndarray) -> np.ndarray:
 
 
 def reduced(documents: list[list[str]], size: int) -> np.ndarray:
-    """TF-IDF over whole names or words, reduced to `size` columns."""
-    as_they_are: Callable[[list[str]], list[str]] = list
-    counts = TfidfVectorizer(analyzer=as_they_are, min_df=2, sublinear_tf=True).fit_transform(documents)
+    """TF-IDF over whole names or words, reduced to `size` dimensions."""
+    unchanged: Callable[[list[str]], list[str]] = list
+    counts = TfidfVectorizer(analyzer=unchanged, min_df=2, sublinear_tf=True).fit_transform(documents)
     return normalize(TruncatedSVD(size, random_state=SEED).fit_transform(csr_matrix(counts)))
 
 
@@ -58,10 +58,10 @@ def features(films: list[Film]) -> np.ndarray:
 
 
 def residual_codes(vectors: np.ndarray) -> np.ndarray:
-    """`LEVELS` codes a row: each level clusters what the levels before it left over."""
+    """`LEVELS` codes per row: each level clusters the residuals of the previous level."""
     residual, codes = vectors.copy(), []
     for level in range(LEVELS):
-        means = KMeans(CODES, n_init=1, max_iter=60, random_state=SEED + level).fit(residual)
+        means = KMeans(CODEBOOK_SIZE, n_init=1, max_iter=60, random_state=SEED + level).fit(residual)
         residual -= means.cluster_centers_[means.labels_]
         codes.append(means.labels_)
     return np.stack(codes, axis=1).astype(np.uint8)
@@ -72,7 +72,7 @@ def report(codes: np.ndarray) -> str:
     used = [len(np.unique(codes[:, level])) for level in range(LEVELS)]
     return (
         f"{len(codes):,} films, {len(shared):,} SIDs, {shared[shared > 1].sum():,} films share one "
-        f"(at most {shared.max()}), codes used a level {used}"
+        f"(at most {shared.max()}), codes used per level {used}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Train the demo's small tokenizer on its prompts: `tokenizer.json`."""
+"""Train the tokenizer of the demo on its prompts, and write `tokenizer.json`."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -9,13 +9,13 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 
 SIZE = 4608
 PAD, UNKNOWN, BEGIN, END = "<pad>", "<unk>", "<|sid_begin|>", "<|sid_end|>"
-CODES = 256
+CODEBOOK_SIZE = 256
 PROMPTS = 100_000
 
 
 def sid_tokens() -> list[str]:
-    """OneRec's names for the codes, level by level."""
-    return [f"<s_{level}_{code}>" for level in "abcd" for code in range(CODES)]
+    """The tokens of the codes of all levels, named as in OneRec."""
+    return [f"<s_{level}_{code}>" for level in "abcd" for code in range(CODEBOOK_SIZE)]
 
 
 def answer(sid: Sequence[int]) -> str:
@@ -31,7 +31,7 @@ def texts(films: list[Film]) -> Iterator[str]:
 
 
 def train(films: list[Film]) -> Tokenizer:
-    """A byte-level BPE that ignores case and accents, with the special tokens first."""
+    """Train a byte-level BPE that ignores case and accents. Its first tokens are the special tokens."""
     tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
     apostrophe = normalizers.Replace(Regex("\u2019"), "'")
     tokenizer.normalizer = normalizers.Sequence(

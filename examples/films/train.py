@@ -1,4 +1,4 @@
-"""Train the demo's retriever, a Qwen3 of about 4 million parameters, on a CPU: `model.safetensors`, `config.json`."""
+"""Train the model of the demo, a Qwen3 of 4 million parameters, on a CPU: `model.safetensors` and `config.json`."""
 
 import argparse
 import json
@@ -19,9 +19,9 @@ from torch.nn import functional
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 STEPS, BATCH = 2400, 128
-POOL = 16  # batches drawn at a time and sorted by length, so that little of a batch is padding
+POOL = 16  # the number of batches that are sorted by length together, to reduce padding
 PEAK_RATE, WARM_UP, DECAY = 2e-3, 100, 0.05
-ANSWER = 6  # begin, four codes, end
+ANSWER = 6  # the number of tokens of an answer: begin, four codes, end
 
 
 def build(tokenizer: Tokenizer) -> Qwen3ForCausalLM:
@@ -43,7 +43,7 @@ def build(tokenizer: Tokenizer) -> Qwen3ForCausalLM:
 
 
 def batches(tokenizer: Tokenizer) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Token ids padded on the right, and the positions whose next token belongs to the answer."""
+    """Batches of token ids, padded on the right, and the positions before the tokens of the answers."""
     pad = tokenizer.token_to_id(PAD)
     pairs = iter(Sampler(load_films()))
     shuffle = random.Random(SEED)
@@ -59,7 +59,7 @@ def batches(tokenizer: Tokenizer) -> Iterator[tuple[torch.Tensor, torch.Tensor]]
 
 
 def answer_loss(model: Qwen3ForCausalLM, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy on the answers alone; causal attention never looks at the padding behind them."""
+    """Cross-entropy of the answers. Causal attention does not see the padding after them."""
     hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
     rows = torch.arange(len(ids))[:, None]
     logits = model.lm_head(hidden[rows, positions])
@@ -67,12 +67,12 @@ def answer_loss(model: Qwen3ForCausalLM, ids: torch.Tensor, positions: torch.Ten
 
 
 def rate(step: int, steps: int) -> float:
-    """Warm-up, then a cosine to nought."""
+    """The learning rate factor: warm-up, then a cosine to zero."""
     return min((step + 1) / WARM_UP, 0.5 + 0.5 * math.cos(math.pi * step / steps))
 
 
 def fit(model: Qwen3ForCausalLM, tokenizer: Tokenizer, steps: int) -> float:
-    """Train in place; the mean loss of the last tenth of the steps."""
+    """Train the model in place, and return the mean loss of the last tenth of the steps."""
     optimiser = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=DECAY, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate(step, steps))
     losses = []
@@ -89,7 +89,7 @@ def fit(model: Qwen3ForCausalLM, tokenizer: Tokenizer, steps: int) -> float:
 
 
 def save(model: Qwen3ForCausalLM, folder: Path) -> None:
-    """Half precision weights and the configuration, and nothing else."""
+    """Write the weights in half precision and the configuration."""
     model.eval().half().save_pretrained(folder)
     (folder / "generation_config.json").unlink()
     (folder / "model.safetensors").chmod(0o644)
@@ -98,7 +98,7 @@ def save(model: Qwen3ForCausalLM, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--out", type=Path, default=DATA, help="where the weights and the configuration go")
+    parser.add_argument("--out", type=Path, default=DATA, help="folder for the weights and the configuration")
     args = parser.parse_args()
     torch.manual_seed(SEED)
     tokenizer = Tokenizer.from_file(str(TOKENIZER))

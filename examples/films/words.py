@@ -1,6 +1,6 @@
-"""How people name genres, countries and decades, and how they ask for a film."""
+"""The words for genres, countries and decades, and the phrasings of prompts."""
 
-# genre: (words before "film" or "movie", nouns of its own)
+# genre: (words before "film" or "movie", nouns)
 GENRES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "action": (("action", "action-packed"), ("action flick", "action film")),
     "adventure": (("adventure", "adventurous"), ("adventure", "adventure story")),
@@ -25,7 +25,7 @@ GENRES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "western": (("western", "cowboy"), ("western",)),
 }
 
-# Adjectives of countries; a language of the same name counts as the same word.
+# Adjectives of countries. A language of the same name is the same word.
 NATIONALITIES = {
     "Argentina": "Argentine",
     "Australia": "Australian",

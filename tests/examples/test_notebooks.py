@@ -1,4 +1,4 @@
-"""The notebooks of examples/ run from top to bottom, offline, and are committed without outputs."""
+"""The notebooks in examples/ run offline from the first to the last cell, and are committed without outputs."""
 
 import json
 import os
@@ -22,7 +22,7 @@ NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
 
 @pytest.fixture
 def run(tmp_path):
-    """Runs a notebook in a process of its own, so that a kernel's sockets and warnings stay out of the other tests."""
+    """Run a notebook in a separate process, so that its sockets and warnings do not affect other tests."""
 
     def execute(name, **more):
         environment = {key: value for key, value in os.environ.items() if key != "MODEL" and "JUPYTER" not in key}
@@ -33,23 +33,23 @@ def run(tmp_path):
             "JUPYTER_DATA_DIR": str(tmp_path / "data"),
         }
         script = ROOT / "tests/run_notebook.py"
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, script, EXAMPLES / name],
             env=environment | more,
             capture_output=True,
             text=True,
             timeout=600,
         )
-        assert done.returncode == 0, done.stderr[-5000:]
-        return done.stdout
+        assert process.returncode == 0, process.stderr[-5000:]
+        return process.stdout
 
     return execute
 
 
 def test_onerec(run):
-    shown = run("onerec.ipynb")
-    assert "176,384 tokens" in shown
-    assert "constrained: 0 %" in shown
+    output = run("onerec.ipynb")
+    assert "176,384 tokens" in output
+    assert "constrained: 0 %" in output
 
 
 def test_films(run):
@@ -57,21 +57,21 @@ def test_films(run):
 
 
 def test_onerec_on_a_checkpoint(run, tmp_path):
-    """The way of a real checkpoint, with MODEL set: tokens found by their names, prompts as chats."""
+    """With MODEL set, as for a real checkpoint: tokens are detected by their names, and prompts are chats."""
     checkpoint = tmp_path / "checkpoint"
     save_checkpoint(checkpoint)
-    shown = run("onerec.ipynb", MODEL=str(checkpoint))
-    assert "codebook_sizes=(8192, 8192, 8192), begin=(24585,), end=(24586,)" in shown
+    output = run("onerec.ipynb", MODEL=str(checkpoint))
+    assert "codebook_sizes=(8192, 8192, 8192), begin=(24585,), end=(24586,)" in output
 
 
 def save_checkpoint(folder):
-    """Saves a small random model, and a tokenizer of a few words and OneRec's tokens in OneRec's order."""
+    """Save a small random model, and a tokenizer with a few words and the tokens of OneRec in the order of OneRec."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
     words = ["[UNK]", "<|im_start|>", "<|im_end|>", "user", "assistant", "I", "have", "watched", "next"]
-    backend = Tokenizer(models.WordLevel({word: at for at, word in enumerate(words)}, unk_token="[UNK]"))
+    backend = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]")
     codes = [f"<s_{level}_{code}>" for level in "abc" for code in range(8192)]
@@ -103,8 +103,8 @@ def test_a_failing_cell_fails_the_run(run, tmp_path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_committed_form(path):
-    """No outputs, no counts, ids that are names, one layout of the JSON: what is changed is what a diff shows."""
+def test_notebooks_are_normalized(path):
+    """Notebooks have no outputs, no counts, readable cell ids and one JSON layout, so that diffs show only changes."""
     text = path.read_text("utf-8")
     notebook = nbformat.reads(text, as_version=nbformat.NO_CONVERT)
     nbformat.validate(notebook)
@@ -119,11 +119,11 @@ def test_committed_form(path):
             assert cell.execution_count is None
 
 
-def test_both_are_there():
+def test_both_notebooks_exist():
     assert [path.name for path in NOTEBOOKS] == ["films.ipynb", "onerec.ipynb"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_links_lead_somewhere(path):
+def test_link_targets_exist(path):
     for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text("utf-8")):
         assert (EXAMPLES / target).exists(), target
