@@ -67,7 +67,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(folder, with_pip=True)
     programs = folder / ("Scripts" if os.name == "nt" else "bin")
     constraints = ROOT / "constraints.txt"
-    run(programs / "python", "-m", "pip", "install", "--quiet", "-c", constraints, wheel, cwd=folder)
+    run(programs / "python", "-m", "pip", "install", "--quiet", "--no-compile", "-c", constraints, wheel, cwd=folder)
     return programs
 
 
