@@ -110,7 +110,7 @@ def markdown(rows: list[Row]) -> str:
         served = [row for row in of_share if row.kind.recipe == "full" and row.test == "served"]
         if served:
             parts += [
-                f"### The same {100 * share:g} %, after all that the users took, cold items too",
+                f"### The same {100 * share:g} %, given all earlier items of the users, including cold ones",
                 "",
                 _table(served),
                 "",
