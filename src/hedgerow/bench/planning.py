@@ -149,7 +149,7 @@ def show(planned: Plan, console: Console) -> None:
         title=f"{planned.items:,} items, uniformly random SIDs, expected", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
     table.title_justify, table.title_style = "left", "bold"
-    for heading in ("level", "codebook size", "nodes", "at most", "max branch", "kind", "bytes", "at most"):
+    for heading in ("level", "codebook\nsize", "nodes", "at most", "max branch", "kind", "bytes", "at most"):
         table.add_column(heading, justify="left" if heading == "kind" else "right", overflow="fold")
     for level in planned.levels:
         numbers = (level.level, level.codebook_size, round(level.nodes), level.bound_nodes, level.max_branch)
