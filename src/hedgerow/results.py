@@ -129,7 +129,7 @@ class Results:
             import hedgerow as hr
 
             index = hr.build_index(hr.Catalog([[0], [2]], item_ids=["a", "b"]))
-            beams = hr.beam_search(index, lambda beams: np.array([[[0.0, -9.0, 0.0]]]), batch_size=1, beam_width=1)
+            beams = hr.beam_search(index, lambda beams: np.array([[[9.0, 0.0, 0.0]]]), batch_size=1, beam_width=1)
             assert index.results(beams)[0].to_pylist()[0]["sid"] == [0]
             ```
         """

@@ -147,7 +147,7 @@ def test_texts_by_the_packaged_model():
         (["items.parquet", "-o", "none/a.parquet"], "there is no folder none"),
         (["items.parquet", "-o", "a.parquet", "--quantizer", "bad.npy"], "is there already"),
         (["items.parquet", "-o", "a.parquet", "--quantizer", "a.parquet"], "a file of its own"),
-        (["items.parquet", "-o", "a.parquet", "--quantizer", "bad.npy", "--overwrite"], "no quantizer to replace"),
+        (["items.parquet", "-o", "a.parquet", "--quantizer", "bad.npy", "--overwrite"], "so it is not replaced"),
         (["items.parquet", "-o", "a.parquet", "--embeddings", "vector"], "no input column 'vector'"),
         (["items.parquet", "-o", "a.parquet", "--embeddings", "title"], "column of lists of numbers; it holds string"),
         (["items.parquet", "-o", "a.parquet", "--embeddings", "gaps"], "row 0: the embedding is null"),

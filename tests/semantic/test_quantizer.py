@@ -1,4 +1,4 @@
-"""Quantizer: encode against brute force, decode, and the file."""
+"""Quantizer: encoding against brute force, decoding, and files."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from hedgerow.semantic.codebooks import METHODS
 
 
 def quantizer_of(rng, method="residual", levels=3, width=4, sizes=5, coarse=False):
-    """A quantizer of random codebooks; coarse ones have small whole numbers, so that distances are often equal."""
+    """A quantizer with random codebooks; with `coarse`, of small integers, so that distances are often equal."""
     dim = width if method == "residual" else width * levels
     books = [rng.integers(-1, 2, (sizes, width)) if coarse else rng.normal(size=(sizes, width)) for _ in range(levels)]
     rotation = np.linalg.qr(rng.normal(size=(dim, dim)))[0] if method == "opq" else None
@@ -23,19 +23,19 @@ def quantizer_of(rng, method="residual", levels=3, width=4, sizes=5, coarse=Fals
 
 
 def brute_force(quantizer, vectors):
-    """The codes by the definition: one vector and one codeword at a time, the first of equals."""
+    """The codes by definition: one vector and one codeword at a time, the first of equally near codewords."""
     rows = []
     turned = vectors.astype(np.float64)
     if quantizer.rotation is not None:
         turned = turned @ quantizer.rotation.T.astype(np.float64)
     for vector in turned.astype(np.float32):
-        left, codes = vector.copy(), []
+        residual, codes = vector.copy(), []
         for level, codebook in enumerate(quantizer.codebooks):
-            part = left[quantizer.dimensions(level)]
-            apart = [((part.astype(np.float64) - codeword) ** 2).sum() for codeword in codebook]
-            codes.append(int(np.argmin(apart)))
+            part = residual[quantizer.dimensions(level)]
+            distances = [((part.astype(np.float64) - codeword) ** 2).sum() for codeword in codebook]
+            codes.append(int(np.argmin(distances)))
             if quantizer.method == "residual":
-                left -= codebook[codes[-1]]
+                residual -= codebook[codes[-1]]
         rows.append(codes)
     return np.array(rows).reshape(-1, quantizer.num_levels)
 
@@ -50,7 +50,7 @@ def brute_force(quantizer, vectors):
     scale=st.sampled_from([1e-30, 1e-3, 1.0, 1e12]),
     seed=st.integers(0, 2**32),
 )
-def test_encode_is_the_nearest_codeword(method, levels, width, sizes, rows, coarse, scale, seed):
+def test_encode_finds_the_nearest_codeword(method, levels, width, sizes, rows, coarse, scale, seed):
     rng = np.random.default_rng(seed)
     quantizer = quantizer_of(rng, method, levels, width, sizes, coarse)
     books = tuple(np.float32(scale) * book for book in quantizer.codebooks)
@@ -63,19 +63,19 @@ def test_encode_is_the_nearest_codeword(method, levels, width, sizes, rows, coar
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_an_item_has_the_same_codes_alone_and_among_others(method):
+def test_codes_do_not_depend_on_other_rows(method):
     rng = np.random.default_rng(1)
     quantizer = quantizer_of(rng, method, levels=4, width=32, sizes=64)
     vectors = rng.normal(size=(500, quantizer.dim)).astype(np.float32)
     codes = quantizer.encode(vectors)
-    some = rng.permutation(500)[:77]
-    assert quantizer.encode(vectors[some]).tolist() == codes[some].tolist()
-    assert quantizer.encode(vectors[some].astype(np.float64)).tolist() == codes[some].tolist()
+    rows = rng.permutation(500)[:77]
+    assert quantizer.encode(vectors[rows]).tolist() == codes[rows].tolist()
+    assert quantizer.encode(vectors[rows].astype(np.float64)).tolist() == codes[rows].tolist()
     assert quantizer.encode(vectors[:5].tolist()).tolist() == codes[:5].tolist()
-    assert all(quantizer.encode(vectors[row : row + 1])[0].tolist() == codes[row].tolist() for row in some)
+    assert all(quantizer.encode(vectors[row : row + 1])[0].tolist() == codes[row].tolist() for row in rows)
 
 
-def test_many_equal_codewords_are_compared_in_parts(monkeypatch):
+def test_many_equal_codewords_are_compared_in_chunks(monkeypatch):
     monkeypatch.setattr("hedgerow.semantic.nearest.PAIRS", 64)
     monkeypatch.setattr("hedgerow.semantic.nearest.BLOCK", 64)
     quantizer = hr.Quantizer("residual", (np.ones((16, 8)), np.zeros((3, 8))), (16, 3))
@@ -100,7 +100,7 @@ def test_decode_of_codes_and_prefixes():
 @pytest.mark.parametrize(
     ("codes", "expected"),
     [
-        ([[2, 0]], "row 0, level 0: code 2 is not one of the 2 that were trained"),
+        ([[2, 0]], "row 0, level 0: code 2 is not one of the 2 trained codes"),
         ([[0, 0], [0, 3]], "row 1, level 1: code 3"),
         ([[-1, 0]], "row 0, level 0: code -1"),
         ([0, 1], "got int64 of shape"),
@@ -109,7 +109,7 @@ def test_decode_of_codes_and_prefixes():
         (np.zeros((1, 0), int), "1 to 2"),
     ],
 )
-def test_codes_that_are_none(codes, expected):
+def test_decode_rejects_other_codes(codes, expected):
     quantizer = hr.Quantizer("residual", (np.eye(2), np.ones((3, 2))), (2, 4))
     with pytest.raises(hr.ArgumentError, match=expected):
         quantizer.decode(codes)
@@ -130,12 +130,12 @@ def test_codes_that_are_none(codes, expected):
         ("residual", (np.eye(2),), (2,), None, 0),
     ],
 )
-def test_parts_that_do_not_fit(parts):
+def test_rejects_arguments_that_do_not_fit(parts):
     with pytest.raises(hr.ArgumentError):
         hr.Quantizer(*parts)
 
 
-def test_it_is_frozen():
+def test_arrays_are_read_only():
     quantizer = quantizer_of(np.random.default_rng(0), "opq")
     with pytest.raises(ValueError, match="read-only"):
         quantizer.codebooks[0][0, 0] = 1
@@ -143,9 +143,9 @@ def test_it_is_frozen():
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("separate", [None, 17])
-def test_saved_and_loaded_byte_for_byte(tmp_path, method, separate):
-    quantizer = quantizer_of(np.random.default_rng(0), method).deduplicating(separate)
+@pytest.mark.parametrize("deduplication_codes", [None, 17])
+def test_save_and_load(tmp_path, method, deduplication_codes):
+    quantizer = quantizer_of(np.random.default_rng(0), method).deduplicating(deduplication_codes)
     quantizer.save(tmp_path / "a.safetensors")
     loaded = hr.Quantizer.load(tmp_path / "a.safetensors")
     loaded.save(str(tmp_path / "b.safetensors"))
@@ -157,13 +157,12 @@ def test_saved_and_loaded_byte_for_byte(tmp_path, method, separate):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors", "b.safetensors"]
 
 
-def test_every_damaged_byte_is_seen(tmp_path):
+def test_every_changed_byte_is_detected(tmp_path):
     path = tmp_path / "q.safetensors"
     quantizer_of(np.random.default_rng(0), "opq", levels=2, width=2).save(path)
     whole = path.read_bytes()
-    for at in range(len(whole)):
-        # A space of the header that became another blank is no damage.
-        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    for position in range(len(whole)):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
         with pytest.raises(hr.QuantizerFileError):
             hr.Quantizer.load(path)
     for length in (0, 5, 100, len(whole) - 1):
@@ -172,23 +171,23 @@ def test_every_damaged_byte_is_seen(tmp_path):
             hr.Quantizer.load(path)
 
 
-def test_other_files_are_refused(tmp_path):
+def test_rejects_other_files(tmp_path):
     path = tmp_path / "q.safetensors"
     with pytest.raises(hr.QuantizerFileError, match="does not exist"):
         hr.Quantizer.load(path)
-    with pytest.raises(hr.QuantizerFileError, match="is a folder"):
+    with pytest.raises(hr.QuantizerFileError, match="is a folder; a quantizer is a file"):
         hr.Quantizer.load(tmp_path)
     save_file({"weight": np.ones(3)}, path)
-    with pytest.raises(hr.QuantizerFileError, match="not a quantizer that hedgerow wrote"):
+    with pytest.raises(hr.QuantizerFileError, match="not a quantizer of hedgerow, or it is damaged"):
         hr.Quantizer.load(path)
-    with pytest.raises(hr.QuantizerFileError, match="no quantizer to replace"):
+    with pytest.raises(hr.QuantizerFileError, match="exists and is not a quantizer, so it is not replaced"):
         quantizer_of(np.random.default_rng(0)).save(path)
     assert list(load(path.read_bytes())) == ["weight"]
     with pytest.raises(hr.ArgumentError, match="path of a file"):
         hr.Quantizer.load(3)  # type: ignore[arg-type]
 
 
-def test_a_newer_format_and_a_made_up_one(tmp_path):
+def test_rejects_newer_formats_and_invalid_content(tmp_path):
     path = tmp_path / "q.safetensors"
     facts = {"format": files.FORMAT, "version": 2}
     path.write_bytes(save({"x": np.ones(1)}, {files.KEY: json.dumps(facts)}))
@@ -198,11 +197,11 @@ def test_a_newer_format_and_a_made_up_one(tmp_path):
     tensors = {"codebook.000": np.ones((2, 2), np.float32)}
     facts["sha256"] = files._digest(facts, tensors)
     path.write_bytes(save(tensors, {files.KEY: json.dumps(facts)}))
-    with pytest.raises(hr.QuantizerFileError, match="does not hold a quantizer: level 0"):
+    with pytest.raises(hr.QuantizerFileError, match="does not contain a valid quantizer: level 0"):
         hr.Quantizer.load(path)
 
 
-def test_nothing_half_written(tmp_path, monkeypatch):
+def test_failed_save_changes_nothing(tmp_path, monkeypatch):
     first, second = (quantizer_of(np.random.default_rng(seed)) for seed in (0, 1))
     first.save(tmp_path / "q.safetensors")
     before = (tmp_path / "q.safetensors").read_bytes()
@@ -219,18 +218,18 @@ def test_nothing_half_written(tmp_path, monkeypatch):
         second.save(tmp_path / "none" / "q.safetensors")
 
 
-def test_threads_that_save_to_one_path(tmp_path):
+def test_threads_can_save_to_one_path(tmp_path):
     from concurrent.futures import ThreadPoolExecutor
 
-    made = [hr.Quantizer("residual", (np.full((64, 64), number),), (64,)) for number in range(8)]
+    quantizers = [hr.Quantizer("residual", (np.full((64, 64), number),), (64,)) for number in range(8)]
     path = tmp_path / "q"
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda quantizer: quantizer.save(path), made))
+        list(pool.map(lambda quantizer: quantizer.save(path), quantizers))
     assert hr.Quantizer.load(path).codebooks[0][0, 0] in range(8)
     assert os.listdir(tmp_path) == ["q"]
 
 
-def test_what_a_killed_process_left_is_swept_after_a_day(tmp_path):
+def test_stale_temporary_files_are_removed(tmp_path):
     old, new = (tmp_path / f".{name}{files.NEW}" for name in ("old", "new"))
     for path in (old, new):
         path.write_bytes(b"some")
@@ -239,7 +238,7 @@ def test_what_a_killed_process_left_is_swept_after_a_day(tmp_path):
     assert (old.exists(), new.exists()) == (False, True)
 
 
-def test_what_the_caller_gave_stays_his():
+def test_arguments_are_copied():
     book, rotation = np.ones((2, 2), np.float32), np.eye(2, dtype=np.float32)
     quantizer = hr.Quantizer("opq", [book], [np.int64(4)], rotation, np.int64(5))  # type: ignore[arg-type]
     book[:], rotation[:] = 7, 7
@@ -258,12 +257,12 @@ def test_numpy_sizes_are_saved(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("residual", (np.ones((1, 1)),), (1.5,)), "codebook_sizes must be a whole number"),
+        (("residual", (np.ones((1, 1)),), (1.5,)), "level 0: the codebook size must be a positive integer"),
         (("residual", (np.ones((1, 1)),), 1), "must be sequences"),
-        (("residual", (np.ones((1, 1)),), ("1",)), "whole number"),
+        (("residual", (np.ones((1, 1)),), ("1",)), "positive integer up to .*; got '1'"),
         (("residual", (np.ones((1, 1)),), (1,), None, 2.0), "deduplication_codes must be a positive integer"),
         (("residual", (np.ones((1, 1)),), (1,), None, True), "deduplication_codes must be a positive integer"),
-        (("residual", ([[1], [1, 2]],), (2,)), "rows of one length"),
+        (("residual", ([[1], [1, 2]],), (2,)), "rows of equal length"),
         (("residual", ([["a"]],), (2,)), "must be numbers"),
         (("residual", ([[1e17]],), (2,)), "level 0, code 0: the codeword is 1.0e[+]17 long"),
         (("residual", ([[1e300]],), (2,)), "finite"),
@@ -271,18 +270,18 @@ def test_numpy_sizes_are_saved(tmp_path):
         (("residual", [np.ones((1, 1))] * 255, [1] * 255, None, 2), "at most 255 codes"),
     ],
 )
-def test_what_no_quantizer_has(arguments, expected):
+def test_rejects_invalid_arguments(arguments, expected):
     with pytest.raises(hr.ArgumentError, match=expected):
         hr.Quantizer(*arguments)
 
 
-def test_decode_checks_the_code_that_separates():
+def test_decode_checks_deduplication_codes():
     quantizer = hr.Quantizer("residual", (np.ones((2, 2)),), (2,), None, 3)
     assert quantizer.decode([[1, 2]]).tolist() == [[1, 1]]
     for codes, expected in (
-        ([[1, 3]], "row 0, level 1: code 3 is not one of the 3 that separate"),
+        ([[1, 3]], "row 0, level 1: code 3 is not one of the 3 deduplication codes"),
         ([[0, -1]], "code -1"),
-        ([[0], [0, 1]], "one length"),
+        ([[0], [0, 1]], "equal length"),
     ):
         with pytest.raises(hr.ArgumentError, match=expected):
             quantizer.decode(codes)

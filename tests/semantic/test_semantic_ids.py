@@ -1,4 +1,4 @@
-"""semantic_ids(): trained codes, determinism, odd sizes, bad input."""
+"""semantic_ids(): training, determinism, edge cases and invalid input."""
 
 import sys
 
@@ -19,7 +19,7 @@ def bytes_of(quantizer):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_they_make_a_catalog_and_new_items_need_no_training(method, monkeypatch):
+def test_sids_form_a_catalog_and_new_items_need_no_training(method, monkeypatch):
     found = hr.semantic_ids(EMBEDDINGS, levels=3, codebook_sizes=[8, 7, 6], method=method)
     assert found.sids.dtype == np.int32
     assert found.sids.shape == (300, 3)
@@ -34,22 +34,22 @@ def test_they_make_a_catalog_and_new_items_need_no_training(method, monkeypatch)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_same_seed_is_the_same_on_any_number_of_threads(method):
+def test_equal_seeds_give_equal_codebooks_on_any_number_of_threads(method):
     faiss = pytest.importorskip("faiss")
-    made, threads = [], faiss.omp_get_max_threads()
+    results, threads = [], faiss.omp_get_max_threads()
     try:
         for count in (1, 2, 3):
             faiss.omp_set_num_threads(count)
-            made.append(hr.semantic_ids(EMBEDDINGS, levels=2, codebook_sizes=16, method=method, seed=5))
+            results.append(hr.semantic_ids(EMBEDDINGS, levels=2, codebook_sizes=16, method=method, seed=5))
             assert faiss.omp_get_max_threads() == count
     finally:
         faiss.omp_set_num_threads(threads)
-    assert bytes_of(made[0].quantizer) == bytes_of(made[1].quantizer) == bytes_of(made[2].quantizer)
+    assert bytes_of(results[0].quantizer) == bytes_of(results[1].quantizer) == bytes_of(results[2].quantizer)
     other = hr.semantic_ids(EMBEDDINGS, levels=2, codebook_sizes=16, method=method, seed=6)
-    assert bytes_of(other.quantizer) != bytes_of(made[0].quantizer)
+    assert bytes_of(other.quantizer) != bytes_of(results[0].quantizer)
 
 
-def test_residual_prefixes_do_not_depend_on_the_levels_after_them():
+def test_residual_levels_do_not_depend_on_later_levels():
     short, long = (hr.semantic_ids(EMBEDDINGS, levels=levels, codebook_sizes=9) for levels in (2, 4))
     assert long.sids[:, :2].tolist() == short.sids.tolist()
     errors = [level.error or 0 for level in long.report().levels]
@@ -58,15 +58,15 @@ def test_residual_prefixes_do_not_depend_on_the_levels_after_them():
 
 def test_clusters_are_found():
     centers = RNG.normal(size=(7, 20)) * 10
-    belongs = RNG.integers(0, 7, 400)
-    found = hr.semantic_ids(centers[belongs] + RNG.normal(size=(400, 20)) * 0.1, levels=1, codebook_sizes=7)
-    pairs = set(zip(belongs.tolist(), found.sids[:, 0].tolist(), strict=True))
+    clusters = RNG.integers(0, 7, 400)
+    found = hr.semantic_ids(centers[clusters] + RNG.normal(size=(400, 20)) * 0.1, levels=1, codebook_sizes=7)
+    pairs = set(zip(clusters.tolist(), found.sids[:, 0].tolist(), strict=True))
     assert len(pairs) == 7
     assert found.report().error < 0.001
 
 
 def test_codes_are_used_evenly_in_many_dimensions():
-    """Plain k-means from random codewords leaves one codeword most of what a level is trained on."""
+    """k-means from random codewords assigns most residuals to one codeword."""
     found = hr.semantic_ids(RNG.normal(size=(1500, 192)), levels=3, codebook_sizes=64)
     assert min(level.perplexity for level in found.report().levels) > 50
 
@@ -92,13 +92,13 @@ def test_constant_embeddings_collide():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_codebook_of_one_and_a_level(method):
+def test_one_level_of_one_code(method):
     found = hr.semantic_ids(EMBEDDINGS, levels=1, codebook_sizes=1, method=method)
     assert found.sids.tolist() == [[0]] * 300
     assert np.allclose(found.quantizer.decode([[0]]), EMBEDDINGS.mean(0), atol=1e-5)
 
 
-def test_a_sample_of_many_items_is_trained_on(monkeypatch):
+def test_many_items_are_sampled_for_training(monkeypatch):
     monkeypatch.setattr("hedgerow.semantic.training.SAMPLE", 40)
     monkeypatch.setattr("hedgerow.semantic.training.SAMPLE_PER_CODE", 10)
     found = hr.semantic_ids(EMBEDDINGS, levels=2, codebook_sizes=4)
@@ -107,28 +107,28 @@ def test_a_sample_of_many_items_is_trained_on(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float64, np.int16, list, "list", "fixed", "frame"])
-def test_what_embeddings_may_be(kind):
+def test_embeddings_of_every_type(kind):
     whole = np.round(EMBEDDINGS * 8)
     lists = pa.array(list(whole), pa.list_(pa.float32()))
-    made = {
+    convert = {
         list: lambda: whole.tolist(),
         "list": lambda: pa.chunked_array([lists[:100], lists[100:]]),
         "fixed": lambda: lists.cast(pa.list_(pa.float32(), 12)),
         "frame": lambda: pytest.importorskip("polars").Series(whole.tolist()),
     }
-    given = made[kind]() if kind in made else whole.astype(kind)
+    embeddings = convert[kind]() if kind in convert else whole.astype(kind)
     expected = hr.semantic_ids(whole, levels=2, codebook_sizes=5)
-    assert hr.semantic_ids(given, levels=2, codebook_sizes=5).sids.tolist() == expected.sids.tolist()
+    assert hr.semantic_ids(embeddings, levels=2, codebook_sizes=5).sids.tolist() == expected.sids.tolist()
 
 
-def test_the_callers_embeddings_stay_as_they_are():
-    given = EMBEDDINGS.copy()
-    given.setflags(write=False)
-    hr.semantic_ids(given, levels=2, codebook_sizes=4)
-    assert given.tobytes() == EMBEDDINGS.tobytes()
+def test_embeddings_are_not_modified():
+    embeddings = EMBEDDINGS.copy()
+    embeddings.setflags(write=False)
+    hr.semantic_ids(embeddings, levels=2, codebook_sizes=4)
+    assert embeddings.tobytes() == EMBEDDINGS.tobytes()
 
 
-def at(row, column, value):
+def with_value(row, column, value):
     changed = EMBEDDINGS.astype(np.float64)
     changed[row, column] = value
     return changed
@@ -137,24 +137,24 @@ def at(row, column, value):
 @pytest.mark.parametrize(
     ("embeddings", "expected"),
     [
-        (at(7, 2, np.nan), "row 7, dimension 2: nan is not a number"),
-        (at(8, 3, -np.inf), "row 8, dimension 3: -inf"),
-        (at(8, 3, 1e300), "row 8, dimension 3: 1e[+]300"),
+        (with_value(7, 2, np.nan), "row 7, dimension 2: nan is not a number"),
+        (with_value(8, 3, -np.inf), "row 8, dimension 3: -inf"),
+        (with_value(8, 3, 1e300), "row 8, dimension 3: 1e[+]300"),
         (EMBEDDINGS[0], "must be .items, dimensions.; got an array of shape .12,.. For one item"),
         (EMBEDDINGS[None], "got an array of shape .1, 300, 12."),
-        (np.zeros((3, 0)), "one dimension or more"),
+        (np.zeros((3, 0)), "at least one dimension"),
         (np.zeros((0, 3)), "no embeddings to train on"),
         ([["a", "b"]], "must be numbers"),
         ([[1, 2], [3]], "must be a matrix of numbers"),
         (np.ma.masked_equal(EMBEDDINGS.round(), 0), "masked"),
         (pa.array([[1.0, 2.0], None]), "row 1: the embedding is null"),
         (pa.array([[1.0, 2.0], [1.0, None]]), "row 1: a dimension of the embedding is null"),
-        (pa.array([[1.0, 2.0], [1.0]]), "row 1: the embedding has 1 dimensions, but that of row 0 2"),
+        (pa.array([[1.0, 2.0], [1.0]]), "row 1: the embedding has 1 dimensions, but that of row 0 has 2"),
         (pa.array([1.0, 2.0]), "must be a column of lists of numbers; it holds double"),
         (pa.array([["a"], ["b"]]), "must be numbers"),
     ],
 )
-def test_bad_embeddings(embeddings, expected):
+def test_rejects_invalid_embeddings(embeddings, expected):
     with pytest.raises(hr.ArgumentError, match=expected):
         hr.semantic_ids(embeddings)
 
@@ -165,45 +165,45 @@ def test_bad_embeddings(embeddings, expected):
         ({"levels": 0}, "levels must be a positive integer up to 255; got 0"),
         ({"levels": 2.0}, "levels must be"),
         ({"codebook_sizes": 0}, "codebook_sizes must be"),
-        ({"codebook_sizes": [4, 4], "levels": 3}, "one a level, 3; got 2"),
+        ({"codebook_sizes": [4, 4], "levels": 3}, "one per level, 3 sizes; got 2"),
         ({"codebook_sizes": []}, "got 0"),
-        ({"codebook_sizes": 2.5}, "must be a number, or one a level"),
+        ({"codebook_sizes": 2.5}, "must be one size, or one per level; got 2.5"),
         ({"method": "rvq"}, "method must be one of residual, product, opq; got 'rvq'"),
-        ({"method": "product", "levels": 5}, "5 levels do not divide 12 dimensions. Take 1, 2, 3, 4, 6, 12 levels"),
+        ({"method": "product", "levels": 5}, "5 levels do not divide 12 dimensions. Use 1, 2, 3, 4, 6, 12 levels"),
         ({"method": "opq", "levels": 5}, "method 'opq' gives each level"),
         ({"seed": -1}, "seed must be"),
         ({"iterations": 0}, "iterations must be"),
         ({"deduplication_codes": 0}, "deduplication_codes must be"),
     ],
 )
-def test_bad_options(options, expected):
+def test_rejects_invalid_options(options, expected):
     with pytest.raises(hr.ArgumentError, match=expected):
         hr.semantic_ids(EMBEDDINGS, **options)
 
 
-def test_new_items_of_another_width():
+def test_rejects_embeddings_of_other_dimensions():
     found = hr.semantic_ids(EMBEDDINGS, levels=2, codebook_sizes=4)
-    with pytest.raises(hr.ArgumentError, match="the 12 dimensions that the quantizer was made for; got 11"):
+    with pytest.raises(hr.ArgumentError, match="must have 12 dimensions, as the quantizer; got 11"):
         found.quantizer.encode(EMBEDDINGS[:, :11])
     assert found.quantizer.encode(np.zeros((0, 12))).shape == (0, 2)
     assert len(found.quantizer.assign(np.zeros((0, 12)))) == 0
 
 
-def test_without_faiss(monkeypatch):
+def test_missing_faiss(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(hr.MissingDependencyError, match=r"pip install 'hedgerow\[semantic\]'"):
         hr.semantic_ids(EMBEDDINGS)
 
 
-def test_progress_is_told():
-    said = []
-    hr.semantic_ids(EMBEDDINGS, levels=2, codebook_sizes=4, progress=lambda *words: said.append(words))
-    assert said == [("level 0", 0, 2), ("level 1", 1, 2), ("encode", 2, 2)]
+def test_progress():
+    calls = []
+    hr.semantic_ids(EMBEDDINGS, levels=2, codebook_sizes=4, progress=lambda *arguments: calls.append(arguments))
+    assert calls == [("level 0", 0, 2), ("level 1", 1, 2), ("encode", 2, 2)]
 
 
 @pytest.mark.parametrize("method", ["residual", "product", "opq"])
 def test_very_small_embeddings(method):
-    """Powers of two change no digit: so neither the codes."""
+    """Scaling by a power of two is exact, so it does not change the codes."""
     embeddings = np.random.default_rng(5).normal(size=(200, 4)).astype(np.float32)
     embeddings /= 2 * np.abs(embeddings).max()
     options = {"levels": 2, "codebook_sizes": 8, "method": method}

@@ -1,1 +1,1 @@
-"""Semantic IDs of items from their embeddings: trained quantisers, collisions, reports."""
+"""Semantic IDs from embeddings: training, encoding, deduplication and reports."""

@@ -1,4 +1,4 @@
-"""Codebooks: from embeddings to codes and back, with NumPy alone."""
+"""Codebooks: trained codebooks that encode embeddings to codes and decode codes, with NumPy only."""
 
 from __future__ import annotations
 
@@ -15,30 +15,15 @@ from hedgerow.semantic.vectors import LARGEST, as_array, as_embeddings
 
 METHODS = ("residual", "product", "opq")
 BLOCK = 1 << 16
-# How many times as long as an embedding a codeword may be; how far from 1 a row of a rotation.
-LONGER = 4
-ROUGHLY = 0.01
+# The largest length of a codeword, in lengths of the longest embedding.
+MAX_RELATIVE_LENGTH = 4
+# The largest difference of the length of a rotation's row from 1.
+ROTATION_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Codebooks:
-    """What makes L codes of an embedding of D numbers, and needs NumPy alone to do so.
-
-    `hedgerow.semantic_ids` trains one. New items are encoded by it as they are, without training: that is what an item
-    that no user has seen yet needs.
-
-    Attributes:
-        method: "residual": level l encodes what the levels before it have left, so that a prefix is a coarse SID;
-            "product": level l encodes the l-th slice of the dimensions; "opq": the same, after a rotation.
-        codebooks: L arrays float32 [K_l, D] ("residual") or [K_l, D / L]; read-only.
-        codebook_sizes: L ints, the codes a level may have: K_l, or more where there were too few items to train them.
-        rotation: float32 [D, D], orthonormal, for "opq"; else None.
-        deduplication_codes: how many codes the last level has that keeps apart the items with the same L codes; None where
-            there is no such level.
-
-    Raises:
-        ArgumentError: these do not fit each other.
-    """
+    """The codebooks of a `Quantizer`, which documents the attributes and the errors."""
 
     method: str
     codebooks: tuple[np.ndarray, ...]
@@ -48,86 +33,92 @@ class Codebooks:
 
     def __post_init__(self) -> None:
         check_choice(self.method, "method", METHODS)
-        try:
-            books, sizes = tuple(self.codebooks), tuple(self.codebook_sizes)
-        except TypeError:
-            raise ArgumentError("codebooks and codebook_sizes must be sequences, one of each a level.") from None
-        if not 1 <= len(books) == len(sizes) <= MAX_LEVELS:
-            raise ArgumentError("a quantizer has 1 to 255 codebooks, and as many codebook_sizes.")
-        sizes = tuple(
-            whole_number(size, f"level {level}: codebook_sizes", 1, MAX_CODEBOOK_SIZE)
-            for level, size in enumerate(sizes)
-        )
-        codebooks = tuple(_own(book, f"level {level}: the codebook") for level, book in enumerate(books))
-        for level, (codebook, size) in enumerate(zip(codebooks, sizes, strict=True)):
-            fits = codebook.ndim == 2 and codebook.shape[1:] == codebooks[0].shape[1:] and codebook.shape[1] > 0
-            if not fits or not 1 <= len(codebook) <= size <= MAX_CODEBOOK_SIZE or not np.isfinite(codebook).all():
-                raise ArgumentError(
-                    f"level {level}: expected a finite codebook [K, D], K from 1 to the codebook's size, D as at level "
-                    f"0; got shape {codebook.shape} and size {size}."
-                )
-        if (self.method == "opq") != (self.rotation is not None):
-            raise ArgumentError("method 'opq' has a rotation, and the others have none.")
-        if self.deduplication_codes is not None:
-            most = whole_number(self.deduplication_codes, "deduplication_codes", 1, MAX_CODEBOOK_SIZE)
-            object.__setattr__(self, "deduplication_codes", most)
-            if len(sizes) == MAX_LEVELS:
-                raise ArgumentError(f"a SID has at most {MAX_LEVELS} codes, the separating one included.")
+        codebooks, sizes = _checked_codebooks(self.codebooks, self.codebook_sizes)
         object.__setattr__(self, "codebooks", codebooks)
         object.__setattr__(self, "codebook_sizes", sizes)
         self._check_lengths()
+        if (self.method == "opq") != (self.rotation is not None):
+            raise ArgumentError(
+                f"a rotation is required for method 'opq', and not allowed otherwise; got method {self.method!r} "
+                f"{'without' if self.rotation is None else 'with'} a rotation."
+            )
         if self.rotation is not None:
-            object.__setattr__(self, "rotation", _own(self.rotation, "the rotation"))
-            self._check_rotation()
-        for array in (*codebooks, *(() if self.rotation is None else (self.rotation,))):
-            array.setflags(write=False)
-
-    def _check_lengths(self) -> None:
-        """Checks that no codeword is longer than embeddings, and what levels leave of them, can make it."""
-        most = LONGER * LARGEST * self.dim**0.5
-        for level, codebook in enumerate(self.codebooks):
-            lengths = np.sqrt((codebook.astype(np.float64) ** 2).sum(1))
-            if lengths.max() > most:
-                code = int(lengths.argmax())
+            object.__setattr__(self, "rotation", _checked_rotation(self.rotation, self.dim))
+        if self.deduplication_codes is not None:
+            size = whole_number(self.deduplication_codes, "deduplication_codes", 1, MAX_CODEBOOK_SIZE)
+            object.__setattr__(self, "deduplication_codes", size)
+            if len(sizes) == MAX_LEVELS:
                 raise ArgumentError(
-                    f"level {level}, code {code}: the codeword is {lengths[code]:.1e} long, and numbers of embeddings "
-                    f"up to {LARGEST:.0e} make none longer than {most:.1e}. Scale the embeddings down and train anew."
+                    f"a SID has at most {MAX_LEVELS} codes, including the deduplication code; got {len(sizes)} "
+                    "codebooks and deduplication_codes."
                 )
 
-    def _check_rotation(self) -> None:
-        shape = self.rotation.shape  # type: ignore[union-attr]
-        if shape != (self.dim, self.dim):
-            raise ArgumentError(f"the rotation must be [{self.dim}, {self.dim}]; got shape {shape}.")
-        lengths = np.sqrt((self.rotation.astype(np.float64) ** 2).sum(1))  # type: ignore[union-attr]
-        if not (np.abs(lengths - 1) < ROUGHLY).all():
-            raise ArgumentError("the rotation must be orthonormal: its rows are not 1 long.")
+    def _check_lengths(self) -> None:
+        """Checks that no codeword is longer than the codewords of valid embeddings can be."""
+        limit = MAX_RELATIVE_LENGTH * LARGEST * self.dim**0.5
+        for level, codebook in enumerate(self.codebooks):
+            lengths = np.sqrt((codebook.astype(np.float64) ** 2).sum(1))
+            if lengths.max() > limit:
+                code = int(lengths.argmax())
+                raise ArgumentError(
+                    f"level {level}, code {code}: the codeword is {lengths[code]:.1e} long; the limit is {limit:.1e}. "
+                    "Scale the embeddings down and train again."
+                )
 
     @property
     def num_levels(self) -> int:
-        """L, the codes that an embedding becomes; the one that separates is not counted."""
+        """L, the number of codes of an embedding, without the deduplication code."""
         return len(self.codebooks)
 
     @property
     def dim(self) -> int:
-        """D, the numbers of an embedding."""
+        """D, the number of dimensions of an embedding."""
         width = self.codebooks[0].shape[1]
         return width if self.method == "residual" else width * self.num_levels
 
     def dimensions(self, level: int) -> slice:
-        """Returns which dimensions a level encodes; of rotated embeddings, where there is a rotation."""
+        """The dimensions that a level encodes; with a rotation, of the rotated embeddings.
+
+        Args:
+            level: the number of the level.
+
+        Examples:
+            ```python
+            import numpy as np
+            import hedgerow as hr
+
+            quantizer = hr.Quantizer("product", (np.zeros((4, 3)), np.zeros((4, 3))), (4, 4))
+            assert quantizer.dimensions(1) == slice(3, 6)
+            ```
+        """
         width = self.codebooks[level].shape[1]
         return slice(width) if self.method == "residual" else slice(level * width, (level + 1) * width)
 
     def encode(self, embeddings: Any) -> np.ndarray:
-        """Returns the codes int32 [M, L] of embeddings [M, D], whatever rows stand beside each other.
+        """Encodes embeddings. The codes of a row do not depend on the other rows.
+
+        Args:
+            embeddings: [R, D] numbers.
+
+        Returns:
+            int32 [R, L].
 
         Raises:
-            ArgumentError: they are not a matrix of finite numbers, D wide.
+            ArgumentError: `embeddings` is not a matrix of finite numbers with D columns.
+
+        Examples:
+            ```python
+            import numpy as np
+            import hedgerow as hr
+
+            quantizer = hr.Quantizer("residual", (np.array([[0.0], [10.0]]), np.array([[-1.0], [1.0]])), (2, 2))
+            assert quantizer.encode([[9.2], [0.7]]).tolist() == [[1, 0], [0, 1]]
+            ```
         """
         vectors = as_embeddings(embeddings, dim=self.dim)
         codes = np.empty((len(vectors), self.num_levels), np.int32)
-        for begin in range(0, len(vectors), BLOCK):
-            codes[begin : begin + BLOCK] = self._encode(vectors[begin : begin + BLOCK])
+        for start in range(0, len(vectors), BLOCK):
+            codes[start : start + BLOCK] = self._encode(vectors[start : start + BLOCK])
         return codes
 
     def _encode(self, vectors: np.ndarray) -> np.ndarray:
@@ -136,57 +127,113 @@ class Codebooks:
             slices = np.split(turned, self.num_levels, axis=1)
             pairs = zip(slices, self.codebooks, strict=True)
             return np.stack([nearest(np.ascontiguousarray(part), codebook) for part, codebook in pairs], axis=1)
-        left, codes = vectors.copy(), []
+        residuals, codes = vectors.copy(), []
         for codebook in self.codebooks:
-            codes.append(nearest(left, codebook))
-            left -= codebook[codes[-1]]
+            codes.append(nearest(residuals, codebook))
+            residuals -= codebook[codes[-1]]
         return np.stack(codes, axis=1)
 
     def decode(self, codes: Any) -> np.ndarray:
-        """Returns the embeddings float32 [M, D] that codes [M, l] stand for.
+        """Decodes codes to approximate embeddings.
 
-        Of a prefix, l less than L, it is what is known by then: the levels that are not there add nothing. A code that
-        separates items is taken, and adds nothing.
+        Args:
+            codes: [R, l] integers: the codes of l levels, 1 to L. Levels after l add nothing. A deduplication code is
+                accepted, and adds nothing.
+
+        Returns:
+            float32 [R, D].
 
         Raises:
-            ArgumentError: codes that the codebooks do not have.
+            ArgumentError: `codes` is not such a matrix, or a code is not in its codebook.
+
+        Examples:
+            ```python
+            import numpy as np
+            import hedgerow as hr
+
+            quantizer = hr.Quantizer("residual", (np.array([[0.0], [10.0]]), np.array([[-1.0], [1.0]])), (2, 2))
+            assert quantizer.decode([[1, 0]]).tolist() == [[9]]
+            assert quantizer.decode([[1]]).tolist() == [[10]]
+            ```
         """
-        matrix = self._checked(codes)
+        matrix = self._checked_codes(codes)
         vectors = np.zeros((len(matrix), self.dim), np.float32)
         for level, column in enumerate(matrix.T[: self.num_levels]):
             vectors[:, self.dimensions(level)] += self.codebooks[level][column]
         return vectors if self.rotation is None else vectors @ self.rotation
 
-    def _checked(self, codes: Any) -> np.ndarray:
+    def _checked_codes(self, codes: Any) -> np.ndarray:
         matrix = as_array(codes, "codes")
-        most = self.num_levels + (self.deduplication_codes is not None)
-        if matrix.ndim != 2 or matrix.dtype.kind not in "iu" or not 1 <= matrix.shape[1] <= most:
+        width = self.num_levels + (self.deduplication_codes is not None)
+        if matrix.ndim != 2 or matrix.dtype.kind not in "iu" or not 1 <= matrix.shape[1] <= width:
             raise ArgumentError(
-                f"codes must be integers [items, 1 to {most}]; got {matrix.dtype} of shape {matrix.shape}."
+                f"codes must be integers [items, 1 to {width}]; got {matrix.dtype} of shape {matrix.shape}."
             )
-        known_codes = [*map(len, self.codebooks), self.deduplication_codes or 0]
+        sizes = [*map(len, self.codebooks), self.deduplication_codes or 0]
         for level, column in enumerate(matrix.T):
-            known, kind = known_codes[level], "that were trained" if level < self.num_levels else "that separate items"
-            if len(column) and not (column.min() >= 0 and column.max() < known):
-                row = int(np.argmax((column < 0) | (column >= known)))
-                raise ArgumentError(f"row {row}, level {level}: code {column[row]} is not one of the {known:,} {kind}.")
+            size, kind = sizes[level], "trained" if level < self.num_levels else "deduplication"
+            if len(column) and not (column.min() >= 0 and column.max() < size):
+                row = int(np.argmax((column < 0) | (column >= size)))
+                raise ArgumentError(
+                    f"row {row}, level {level}: code {column[row]} is not one of the {size:,} {kind} codes."
+                )
         return matrix
 
     def __repr__(self) -> str:
-        separate = "" if self.deduplication_codes is None else f", deduplication_codes={self.deduplication_codes}"
-        return f"{type(self).__name__}(method={self.method!r}, dim={self.dim}, codebook_sizes={list(self.codebook_sizes)}{separate})"
+        sizes = f"codebook_sizes={list(self.codebook_sizes)}"
+        last = "" if self.deduplication_codes is None else f", deduplication_codes={self.deduplication_codes}"
+        return f"{type(self).__name__}(method={self.method!r}, dim={self.dim}, {sizes}{last})"
 
 
 def rotated(vectors: np.ndarray, rotation: np.ndarray) -> np.ndarray:
-    """Returns vectors float32 [N, D] rotated, each the same whatever rows stand beside it."""
-    # In float64, whose errors are far below what the result is rounded to.
+    """Rotate vectors float32 [R, D]. A row of the result does not depend on the other rows."""
+    # The errors of float64 are far below the precision of the result.
     return (vectors.astype(np.float64) @ rotation.T.astype(np.float64)).astype(np.float32)
 
 
-def _own(values: Any, what: str) -> np.ndarray:
-    """Returns a copy as float32: the caller may go on to change what he gave."""
+def _checked_codebooks(codebooks: Any, codebook_sizes: Any) -> tuple[tuple[np.ndarray, ...], tuple[int, ...]]:
+    """Copies of the codebooks, read-only, and their sizes as integers."""
+    try:
+        codebooks, sizes = tuple(codebooks), tuple(codebook_sizes)
+    except TypeError:
+        raise ArgumentError("codebooks and codebook_sizes must be sequences with one entry per level.") from None
+    if not 1 <= len(codebooks) == len(sizes) <= MAX_LEVELS:
+        raise ArgumentError(
+            f"a quantizer needs 1 to {MAX_LEVELS} codebooks, and one codebook size for each; got {len(codebooks)} "
+            f"codebooks and {len(sizes)} sizes."
+        )
+    sizes = tuple(
+        whole_number(size, f"level {level}: the codebook size", 1, MAX_CODEBOOK_SIZE)
+        for level, size in enumerate(sizes)
+    )
+    copies = tuple(_copied(codebook, f"level {level}: the codebook") for level, codebook in enumerate(codebooks))
+    for level, (codebook, size) in enumerate(zip(copies, sizes, strict=True)):
+        fits = codebook.ndim == 2 and codebook.shape[1:] == copies[0].shape[1:] and codebook.shape[1] > 0
+        if not fits or not 1 <= len(codebook) <= size or not np.isfinite(codebook).all():
+            raise ArgumentError(
+                f"level {level}: the codebook must be finite numbers [codes, dimensions], with 1 to {size:,} codes and "
+                f"as many dimensions as at level 0; got shape {codebook.shape}."
+            )
+    return copies, sizes
+
+
+def _checked_rotation(values: Any, dim: int) -> np.ndarray:
+    """A copy of a rotation, read-only."""
+    rotation = _copied(values, "the rotation")
+    if rotation.shape != (dim, dim):
+        raise ArgumentError(f"the rotation must be [{dim}, {dim}]; got shape {rotation.shape}.")
+    lengths = np.sqrt((rotation.astype(np.float64) ** 2).sum(1))
+    if not (np.abs(lengths - 1) < ROTATION_TOLERANCE).all():
+        raise ArgumentError("the rotation must be orthonormal; the lengths of its rows are not 1.")
+    return rotation
+
+
+def _copied(values: Any, what: str) -> np.ndarray:
+    """A copy as float32, read-only, so that later changes of the caller's array have no effect."""
     array = as_array(values, what)
     if array.dtype.kind not in "fiu":
         raise ArgumentError(f"{what} must be numbers, as float32; got an array of {array.dtype}.")
     with np.errstate(over="ignore"):
-        return np.array(array, np.float32, order="C")
+        copy = np.array(array, np.float32, order="C")
+    copy.setflags(write=False)
+    return copy

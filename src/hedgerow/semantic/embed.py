@@ -1,4 +1,4 @@
-"""Texts as embeddings, by a sentence-transformers model; without a network by the one that a package carries."""
+"""embed_texts(): embeddings of texts, by a sentence-transformers model."""
 
 from __future__ import annotations
 
@@ -24,33 +24,52 @@ def embed_texts(
     normalize: bool = True,
     progress: bool = False,
 ) -> np.ndarray:
-    """Returns the embeddings float32 [N, D] of texts.
+    """Computes embeddings of texts with a sentence-transformers model.
 
-    The last digits of a text's embedding, about 1e-7 of it, may differ with the texts that it is embedded beside, the
-    device and the version of PyTorch; so may, where two codewords are about as near, its codes. Of the same embeddings
-    the codes are always the same: keep the embeddings where they must be.
+    The last digits of an embedding, about 1e-7 of its length, can differ with the other texts, the device and the
+    version of PyTorch. If two codewords are nearly equally near, its codes can differ, too. Equal embeddings always
+    have equal codes: store the embeddings if the codes must be reproducible.
 
     Args:
-        texts: N strings, none null: a list, an Arrow, pandas or Polars column.
-        model: the folder of a sentence-transformers model, its name on the Hugging Face hub, or a loaded one. Left out,
-            all-MiniLM-L6-v2 (D = 384), whose weights come with a package: nothing is fetched but for a name.
-        batch_size: texts at a time.
-        device: of PyTorch; left out, what sentence-transformers chooses.
-        normalize: whether each embedding is made 1 long.
-        progress: whether a bar is shown on stderr.
+        texts: N strings without nulls: a list, or an Arrow, pandas or Polars column.
+        model: the folder of a sentence-transformers model, its name on the Hugging Face hub, or a loaded model.
+            Default: all-MiniLM-L6-v2 (D = 384), whose weights come with `hedgerow[semantic]`. Only a name needs the
+            network.
+        batch_size: the number of texts in one forward pass.
+        device: the PyTorch device. Default: the choice of sentence-transformers.
+        normalize: scale each embedding to length 1.
+        progress: show a progress bar on stderr.
+
+    Returns:
+        float32 [N, D].
 
     Raises:
-        ArgumentError: naming the row that is no text; or the model cannot be loaded.
-        MissingDependencyError: sentence-transformers, or the package of weights, is not installed.
+        ArgumentError: a row is not a text, or the model cannot be loaded.
+        MissingDependencyError: sentence-transformers, or the package of the default weights, is not installed.
+
+    Examples:
+        ```python
+        import numpy as np
+        import hedgerow as hr
+
+
+        class Model:  # in place of a loaded sentence-transformers model
+            def encode(self, texts, **options):
+                return np.array([[len(text), text.count(" ")] for text in texts], np.float32)
+
+
+        embeddings = hr.embed_texts(["a western", "a space opera"], model=Model())
+        assert embeddings.tolist() == [[9, 1], [13, 2]]
+        ```
     """
     if isinstance(texts, str):
-        raise ArgumentError("texts must be a list of strings, one an item; got one string.")
+        raise ArgumentError("texts must be a list of strings; got one string. For one text, pass [text].")
     if not hasattr(texts, "__iter__"):
-        raise ArgumentError(f"texts must be a list of strings, one an item; got {type(texts).__name__}.")
+        raise ArgumentError(f"texts must be a list of strings; got {type(texts).__name__}.")
     rows = texts.to_pylist() if hasattr(texts, "to_pylist") else list(texts)
     for row, text in enumerate(rows):
         if not isinstance(text, str):
-            raise ArgumentError(f"row {row}: expected a text; got {text!r:.60}. Drop the rows without one.")
+            raise ArgumentError(f"row {row}: expected a text; got {text!r:.60}. Drop the rows without text.")
     batch_size = whole_number(batch_size, "batch_size")
     loaded = _loaded(model, device) if model is None or isinstance(model, (str, Path)) else model
     if not rows:
@@ -63,7 +82,7 @@ def _loaded(model: str | Path | None, device: str | None) -> Any:
     source = _packaged() if model is None else Path(model).expanduser()
     local = source.is_dir()
     if not local and isinstance(model, Path):
-        raise ArgumentError(f"{model}: there is no folder of that name.")
+        raise ArgumentError(f"{model}: there is no folder of that name. Pass the folder of a model, or a name as str.")
     try:
         with _quiet():
             from sentence_transformers import SentenceTransformer
@@ -72,7 +91,7 @@ def _loaded(model: str | Path | None, device: str | None) -> Any:
     except ImportError as error:
         raise _missing("sentence-transformers") from error
     except Exception as error:
-        # Every kind of file in the folder has a reader, and errors, of its own; so has the network.
+        # Each file format in the folder has a reader with exceptions of its own; so has the network.
         raise ArgumentError(f"{model or source} cannot be loaded as a sentence-transformers model: {error}") from error
 
 
@@ -85,21 +104,21 @@ def _packaged() -> Path:
 
 
 def _missing(package: str) -> MissingDependencyError:
-    return MissingDependencyError.of("embedding texts", package, "semantic", "Or pass embeddings made elsewhere.")
+    return MissingDependencyError.of("embedding texts", package, "semantic", "Or pass embeddings of another source.")
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps the bars and words of loading out of what a command prints."""
-    from transformers.utils import logging as bars
+    """Suppress the progress bars and log messages of loading."""
+    from transformers.utils import logging as progress_bars
 
-    log = logging.getLogger("sentence_transformers")
-    shown, level = bars.is_progress_bar_enabled(), log.level
-    bars.disable_progress_bar()
-    log.setLevel(logging.WARNING)
+    logger = logging.getLogger("sentence_transformers")
+    enabled, level = progress_bars.is_progress_bar_enabled(), logger.level
+    progress_bars.disable_progress_bar()
+    logger.setLevel(logging.WARNING)
     try:
         yield
     finally:
-        log.setLevel(level)
-        if shown:
-            bars.enable_progress_bar()
+        logger.setLevel(level)
+        if enabled:
+            progress_bars.enable_progress_bar()

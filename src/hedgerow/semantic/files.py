@@ -1,4 +1,4 @@
-"""A quantizer on disk: one safetensors file, whole or not there at all."""
+"""A saved quantizer: one safetensors file, written completely or not at all."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from hedgerow.semantic.codebooks import Codebooks
 
 FORMAT = "hedgerow-quantizer"
 VERSION = 1
-# The one key of the file's metadata: safetensors keeps several in no order.
+# The only key of the file's metadata: safetensors does not keep the order of several keys.
 KEY = "hedgerow"
-# How the names of files end that are being written, and in how many seconds they are left over.
+# The suffix of files that are being written, and the age in seconds after which such a file is stale.
 NEW = ".hedgerow-new"
 DAY = 24 * 60 * 60
 
 
 def save_quantizer(quantizer: Codebooks, path: str | Path) -> None:
-    """Writes a quantizer to a file: `Quantizer.save`."""
+    """Write a quantizer to a file: see `Quantizer.save`."""
     file = _as_path(path)
     check_replaceable(file)
     content = content_of(quantizer)
@@ -39,21 +39,23 @@ def save_quantizer(quantizer: Codebooks, path: str | Path) -> None:
 
 
 def check_replaceable(file: Path) -> None:
-    """Checks that there is no file but another quantizer's.
+    """Check that a file does not exist, or is a quantizer.
 
     Raises:
-        QuantizerFileError: there is.
+        QuantizerFileError: the file exists and is not a quantizer.
     """
     if not _is(os.path.lexists, file):
         return
     try:
         load_quantizer(file)
     except QuantizerFileError as error:
-        raise QuantizerFileError(f"{file} is there, and no quantizer to replace. Choose another path.") from error
+        raise QuantizerFileError(
+            f"{file} exists and is not a quantizer, so it is not replaced. Choose another path."
+        ) from error
 
 
 def content_of(quantizer: Codebooks) -> bytes:
-    """Returns what the file of a quantizer holds."""
+    """The content of the file of a quantizer."""
     from safetensors.numpy import save
 
     tensors = {f"codebook.{level:03}": codebook for level, codebook in enumerate(quantizer.codebooks)}
@@ -70,13 +72,15 @@ def content_of(quantizer: Codebooks) -> bytes:
 
 
 def load_quantizer(path: str | Path) -> Codebooks:
-    """Returns the quantizer that a file holds: `Quantizer.load`."""
+    """Read the codebooks of a quantizer from a file: see `Quantizer.load`."""
     from safetensors import SafetensorError, safe_open
 
     file = _as_path(path)
     if not _is(Path.is_file, file):
-        what = "is a folder; a quantizer is one file" if file.is_dir() else "does not exist"
-        raise QuantizerFileError(f"{file} {what}. Write one with quantizer.save(path), or: hedgerow semantic-ids.")
+        problem = "is a folder; a quantizer is a file" if file.is_dir() else "does not exist"
+        raise QuantizerFileError(
+            f"{file} {problem}. Write a quantizer with quantizer.save(path), or hedgerow semantic-ids --quantizer."
+        )
     try:
         with safe_open(file, framework="numpy") as opened:
             facts = json.loads((opened.metadata() or {})[KEY])
@@ -86,28 +90,28 @@ def load_quantizer(path: str | Path) -> Codebooks:
     except OSError as error:
         raise QuantizerFileError(f"{file} cannot be read: {error.strerror or error}.") from error
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError):
-        raise QuantizerFileError(f"{file} is not a quantizer that hedgerow wrote, or it is damaged.") from None
+        raise QuantizerFileError(f"{file} is not a quantizer of hedgerow, or it is damaged.") from None
     if facts["version"] > VERSION:
         raise QuantizerFileError(
-            f"{file} has format version {facts['version']}; this hedgerow reads up to {VERSION}. Upgrade it, or train "
-            "anew."
+            f"{file} has format version {facts['version']}; this hedgerow reads up to {VERSION}. Upgrade hedgerow, or "
+            "train again."
         )
     if facts.pop("sha256", None) != _digest(facts, tensors):
         raise QuantizerFileError(f"{file} was altered or damaged: its checksum differs. Train and save it again.")
-    return _made(file, facts, tensors)
+    return _codebooks_of(file, facts, tensors)
 
 
-def _made(file: Path, facts: dict[str, Any], tensors: dict[str, np.ndarray]) -> Codebooks:
+def _codebooks_of(file: Path, facts: dict[str, Any], tensors: dict[str, np.ndarray]) -> Codebooks:
     rotation = tensors.pop("rotation", None)
     codebooks = tuple(tensors[name] for name in sorted(tensors))
     try:
         return Codebooks(facts["method"], codebooks, tuple(facts["codebook_sizes"]), rotation, facts["separate_codes"])
     except (ArgumentError, KeyError, TypeError) as error:
-        raise QuantizerFileError(f"{file} does not hold a quantizer: {error}") from None
+        raise QuantizerFileError(f"{file} does not contain a valid quantizer: {error}") from None
 
 
 def _digest(facts: dict[str, Any], tensors: dict[str, np.ndarray]) -> str:
-    """Returns the SHA-256 of all that a file says."""
+    """The SHA-256 of the metadata and the tensors."""
     content = hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode())
     for name in sorted(tensors):
         content.update(f"{name} {tensors[name].dtype.str} {tensors[name].shape}".encode())
@@ -116,41 +120,40 @@ def _digest(facts: dict[str, Any], tensors: dict[str, np.ndarray]) -> str:
 
 
 def write_whole(files: Mapping[Path, Callable[[BinaryIO], Any]]) -> None:
-    """Writes files by way of others beside them, which take their places, in order, once all are whole.
+    """Write files to temporary files beside them, and rename these, in order, when all are complete.
 
-    So whoever reads one of them sees what was there, or all that is new; and where one cannot be written, all stay as
-    they were.
+    A reader sees the old content or the new content of a file. If a file cannot be written, none is changed.
     """
-    made: dict[Path, Path] = {}
+    temporary: dict[Path, Path] = {}
     try:
         for path, write in files.items():
-            # A name that no thread, and no process of another container, has too; short, as `path` may be long.
-            made[path] = path.with_name(f".{token_hex(8)}{NEW}")
-            with open(made[path], "xb") as file:
+            # Unique among threads, processes and containers; short, because the name of `path` can be long.
+            temporary[path] = path.with_name(f".{token_hex(8)}{NEW}")
+            with open(temporary[path], "xb") as file:
                 write(file)
-            sync(made[path])
-        for path, new in made.items():
+            sync(temporary[path])
+        for path, new in temporary.items():
             os.replace(new, path)
             sync(path.parent)
-            _sweep(path.parent)
+            _remove_stale(path.parent)
     finally:
-        for new in made.values():
+        for new in temporary.values():
             new.unlink(missing_ok=True)
 
 
-def _sweep(folder: Path) -> None:
-    """Removes what processes that were killed have left a day ago or longer; others may still be writing."""
+def _remove_stale(folder: Path) -> None:
+    """Remove temporary files of killed processes that are older than a day; others may still be written."""
     for stale in folder.glob(f".*{NEW}"):
         with suppress(OSError):
             if time.time() - stale.stat().st_mtime > DAY:
                 stale.unlink()
 
 
-def _is(what: Callable[[Path], bool], file: Path) -> bool:
+def _is(check: Callable[[Path], bool], file: Path) -> bool:
     try:
-        return what(file)
+        return check(file)
     except (OSError, ValueError) as error:
-        # As a name that is too long, or in a folder that may not be read.
+        # For example, the name is too long, or the folder cannot be read.
         raise QuantizerFileError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
 
 

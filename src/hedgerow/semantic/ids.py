@@ -1,4 +1,4 @@
-"""semantic_ids(): trains a quantizer on embeddings and assigns Semantic IDs."""
+"""semantic_ids(): train a quantizer on embeddings and assign Semantic IDs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hedgerow.catalog.sids import MAX_CODEBOOK_SIZE, MAX_LEVELS
 from hedgerow.errors import ArgumentError
 from hedgerow.index.build import Progress, ignore_progress
 from hedgerow.semantic.codebooks import METHODS
-from hedgerow.semantic.collisions import free_last_codes, room_for
-from hedgerow.semantic.quantizer import Quantizer, SemanticIds, with_last_codes
+from hedgerow.semantic.collisions import default_size, free_last_codes
+from hedgerow.semantic.quantizer import Quantizer, SemanticIds, assigned
 from hedgerow.semantic.training import train_codebooks
 from hedgerow.semantic.vectors import as_embeddings
 
@@ -33,21 +33,22 @@ def semantic_ids(
     """Trains a quantizer on the embeddings of items with faiss, and assigns their Semantic IDs.
 
     Args:
-        embeddings: [N, D] numbers: a NumPy array, nested sequences, or an Arrow column of lists. Converted to float32.
+        embeddings: [N, D] numbers, converted to float32: a NumPy array, nested sequences, or an Arrow column of lists.
         levels: L, the number of codes of a SID, 1 to 255. Default: 4, or the number of codebook sizes.
         codebook_sizes: the codebook size of every level, or one size per level. If there are fewer distinct items than
-            codes, fewer codes are used.
+            codes, only that many codes are used.
         method: "residual", "product" or "opq": see `Quantizer`.
-        deduplicate: add a last code so that no two items share a SID. Of the items with the same L codes, the first
-            gets code 0, the next code 1, in the order of the rows.
-        deduplication_codes: the codebook size of that last level, which implies `deduplicate`. Leave room for new
-            items. Default: a power of two, at least 16 and at least twice the number of codes in use.
-        seed: the same embeddings and seed give the same SIDs, on any number of threads.
+        deduplicate: add a last code, so that no two items share a SID. Items with the same L codes get the last codes
+            0, 1, ... in the order of the rows.
+        deduplication_codes: the codebook size of that last level; implies `deduplicate`. New items need free codes.
+            Default: a power of two, at least 16 and at least twice the number of codes in use.
+        seed: the seed. The same embeddings and seed give the same SIDs, on any number of threads.
         iterations: the number of k-means iterations.
         progress: called as ``progress(what, done, total)``.
 
     Raises:
-        ArgumentError: the embeddings are not a matrix of finite numbers or have no rows, or options do not fit.
+        ArgumentError: the embeddings are not a matrix of finite numbers or have no rows, or another argument is out of
+            range or does not fit.
         MissingDependencyError: faiss is not installed.
 
     Examples:
@@ -70,21 +71,21 @@ def semantic_ids(
         deduplication_codes = whole_number(deduplication_codes, "deduplication_codes", 1, MAX_CODEBOOK_SIZE)
     if len(sizes) == MAX_LEVELS and deduplicate:
         raise ArgumentError(
-            f"a SID has at most {MAX_LEVELS} codes, and deduplicate adds one; use {MAX_LEVELS - 1} levels."
+            f"a SID has at most {MAX_LEVELS} codes, and deduplicate adds one. Use at most {MAX_LEVELS - 1} levels."
         )
     vectors = as_embeddings(embeddings)
     if not len(vectors):
         raise ArgumentError(
-            "there are no embeddings to train on: [0, D]. To encode without training, load a Quantizer."
+            "there are no embeddings to train on; got 0 rows. To encode without training, load a Quantizer."
         )
     options = {"method": method, "seed": seed, "iterations": iterations, "progress": progress}
     quantizer = Quantizer._of(train_codebooks(vectors, sizes, **options))
     progress("encode", len(sizes), len(sizes))
     codes = quantizer.encode(vectors)
     if not deduplicate:
-        return with_last_codes(codes, None, quantizer, vectors)
+        return assigned(quantizer, vectors, codes, None)
     last = free_last_codes(codes)
-    return with_last_codes(codes, last, quantizer.deduplicating(deduplication_codes or room_for(last)), vectors)
+    return assigned(quantizer.deduplicating(deduplication_codes or default_size(last)), vectors, codes, last)
 
 
 def _sizes(levels: int | None, codebook_sizes: int | Sequence[int]) -> tuple[int, ...]:
@@ -96,8 +97,10 @@ def _sizes(levels: int | None, codebook_sizes: int | Sequence[int]) -> tuple[int
         try:
             sizes = tuple(codebook_sizes)
         except TypeError:
-            raise ArgumentError(f"codebook_sizes must be a number, or one a level; got {codebook_sizes!r}.") from None
+            raise ArgumentError(f"codebook_sizes must be one size, or one per level; got {codebook_sizes!r}.") from None
         if not 1 <= len(sizes) <= MAX_LEVELS or levels not in (None, len(sizes)):
             expected = f"1 to {MAX_LEVELS}" if levels is None else f"{levels}"
-            raise ArgumentError(f"codebook_sizes must be one number, or one a level, {expected}; got {len(sizes)}.")
+            raise ArgumentError(
+                f"codebook_sizes must be one size, or one per level, {expected} sizes; got {len(sizes)}."
+            )
     return tuple(whole_number(size, "codebook_sizes", 1, MAX_CODEBOOK_SIZE) for size in sizes)

@@ -1,4 +1,4 @@
-"""Quantizer: trained codebooks that assign Semantic IDs; SemanticIds: those that it assigned."""
+"""Quantizer: trained codebooks that assign Semantic IDs. SemanticIds: the Semantic IDs of items."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ import numpy as np
 from hedgerow.errors import ArgumentError
 from hedgerow.semantic import files
 from hedgerow.semantic.codebooks import Codebooks
-from hedgerow.semantic.collisions import check_room, free_last_codes
+from hedgerow.semantic.collisions import check_size, free_last_codes
 from hedgerow.semantic.report import SidReport, report_of
 from hedgerow.semantic.vectors import as_array, as_embeddings
 
 
 class Quantizer(Codebooks):
-    """Maps an embedding of D numbers to a Semantic ID of L codes, with NumPy alone.
+    """Maps an embedding of D numbers to a Semantic ID of L codes, with NumPy only.
 
     `hedgerow.semantic_ids` trains a quantizer. It encodes new items without further training.
 
     Attributes:
-        method: "residual": level l encodes what the levels before it leave, so that a prefix is a coarse SID.
+        method: "residual": level l encodes the residual of the levels before it, so that a prefix is a coarse SID.
             "product": level l encodes the l-th slice of the dimensions. "opq": the same after a rotation.
-        codebooks: L arrays float32 [K_l, D] ("residual") or [K_l, D / L]; read-only. K_l is the number of trained codes.
-        codebook_sizes: L ints, the codebook size per level: K_l, or more if there were too few items to train them.
+        codebooks: one read-only float32 array per level, [codes, D] for "residual", otherwise [codes, D / L].
+        codebook_sizes: the codebook size per level. A codebook has fewer codes if there were too few items to train
+            them.
         rotation: float32 [D, D], orthonormal, for "opq"; otherwise None.
-        deduplication_codes: the codebook size of the last level, which separates items with the same L codes; None if
-            there is no such level.
+        deduplication_codes: the codebook size of an additional last level, which distinguishes items with the same L
+            codes; None if there is no such level.
 
     Raises:
-        ArgumentError: these do not fit each other.
+        ArgumentError: an argument is invalid, or the arguments do not fit each other.
 
     Examples:
         ```python
@@ -52,10 +53,13 @@ class Quantizer(Codebooks):
     def assign(self, embeddings: Any, *, taken: Any = None) -> SemanticIds:
         """Assigns SIDs to new items without training.
 
+        With deduplication, new items get the smallest free deduplication codes.
+
         Args:
-            embeddings: [M, D] numbers.
-            taken: the SIDs of other items, if a last code separates items: [T, L + 1] integers, or an index, a catalog
-                or `SemanticIds`. New items get the smallest free codes.
+            embeddings: [R, D] numbers.
+            taken: the SIDs of existing items, from which those of the new items must differ: [items, L + 1] integers,
+                or an index, a catalog or `SemanticIds`. Default: none; the new SIDs are distinct among themselves.
+                Only with deduplication.
 
         Raises:
             ArgumentError: as for `encode`; or `taken` does not fit; or no free code is left for an item.
@@ -75,14 +79,33 @@ class Quantizer(Codebooks):
         others = None if taken is None else _taken_sids(self, taken)
         codes = self.encode(vectors)
         last = None if self.deduplication_codes is None else free_last_codes(codes, others)
-        return with_last_codes(codes, last, self, vectors)
+        return assigned(self, vectors, codes, last)
 
     def deduplicating(self, codes: int | None) -> Quantizer:
-        """A copy whose last level has that many codes to separate items, or has no such level (None)."""
+        """Returns a copy with another number of deduplication codes.
+
+        Args:
+            codes: the codebook size of the deduplication level, or None for no such level.
+
+        Raises:
+            ArgumentError: `codes` is out of range, or there are 255 levels already.
+
+        Examples:
+            ```python
+            import numpy as np
+            import hedgerow as hr
+
+            quantizer = hr.Quantizer("residual", (np.zeros((1, 2)),), (1,)).deduplicating(16)
+            assert quantizer.assign(np.zeros((3, 2))).sids.tolist() == [[0, 0], [0, 1], [0, 2]]
+            ```
+        """
         return replace(self, deduplication_codes=codes)
 
     def save(self, path: str | Path) -> None:
         """Writes the quantizer to one safetensors file, completely or not at all. An existing quantizer is replaced.
+
+        Args:
+            path: the file.
 
         Raises:
             QuantizerFileError: the file cannot be written, or exists and is not a quantizer.
@@ -104,8 +127,20 @@ class Quantizer(Codebooks):
     def load(cls, path: str | Path) -> Quantizer:
         """Loads a quantizer that `save` wrote.
 
+        Args:
+            path: the file.
+
         Raises:
             QuantizerFileError: the file does not exist, or is not a quantizer, damaged, or of a newer format.
+
+        Examples:
+            ```python
+            import numpy as np
+            import hedgerow as hr
+
+            hr.Quantizer("residual", (np.zeros((1, 2)),), (1,)).save("items.safetensors")
+            assert hr.Quantizer.load("items.safetensors").dim == 2
+            ```
         """
         return cls._of(files.load_quantizer(path))
 
@@ -115,10 +150,10 @@ class SemanticIds:
     """The Semantic IDs of N items: `hr.Catalog(found.sids, codebook_sizes=found.codebook_sizes)`.
 
     Attributes:
-        sids: int32 [N, L], or [N, L + 1] if a last code separates items; read-only.
+        sids: int32 [N, L], or [N, L + 1] with deduplication; read-only.
         codebook_sizes: the codebook size of each level of `sids`.
-        quantizer: the quantizer that assigned them.
-        embeddings: float32 [N, D], the embeddings that they were assigned to.
+        quantizer: the quantizer that assigned the SIDs.
+        embeddings: float32 [N, D], the embeddings of the items; not a copy if they were passed as float32.
 
     Examples:
         ```python
@@ -137,10 +172,10 @@ class SemanticIds:
     embeddings: np.ndarray
 
     def report(self, categories: Any = None) -> SidReport:
-        """Measures how evenly codes are used, how many items collide, and what the codes keep of the embeddings.
+        """Measures the use of codes, collisions, the reconstruction error, and the purity of prefixes.
 
         Args:
-            categories: N values or nulls, the category of each item. With them the report has the purity of prefixes.
+            categories: N values or nulls, the category of each item, for purity.
 
         Raises:
             ArgumentError: `categories` does not have N values.
@@ -163,41 +198,47 @@ class SemanticIds:
         return f"SemanticIds(items={len(self):,}, codebook_sizes={list(self.codebook_sizes)}, {self.quantizer!r})"
 
 
-def with_last_codes(
-    codes: np.ndarray, last: np.ndarray | None, quantizer: Quantizer, vectors: np.ndarray
-) -> SemanticIds:
-    """SemanticIds of codes [N, L] and, if items are separated, their last codes [N]."""
+def assigned(quantizer: Quantizer, vectors: np.ndarray, codes: np.ndarray, last: np.ndarray | None) -> SemanticIds:
+    """The Semantic IDs of codes [N, L] and, with deduplication, of the last codes [N].
+
+    Raises:
+        ArgumentError: a last code is not one of the quantizer's deduplication codes.
+    """
     sids, sizes = codes, quantizer.codebook_sizes
     if last is not None and quantizer.deduplication_codes is not None:
-        check_room(codes, last, quantizer.deduplication_codes)
+        check_size(codes, last, quantizer.deduplication_codes)
         sids, sizes = np.column_stack([codes, last.astype(np.int32)]), (*sizes, quantizer.deduplication_codes)
     sids.setflags(write=False)
     return SemanticIds(sids, sizes, quantizer, vectors)
 
 
 def _taken_sids(quantizer: Quantizer, taken: Any) -> np.ndarray:
-    """Returns the SIDs that are taken as int64 [T, L + 1], be they in an index, a catalog or an array."""
+    """The SIDs of an index, a catalog, `SemanticIds` or an array, as int64 [items, L + 1]."""
     if quantizer.deduplication_codes is None:
-        raise ArgumentError("taken= goes with a quantizer that separates items; this one does not: leave it out.")
+        raise ArgumentError(
+            "taken= needs a quantizer with deduplication codes, and this one has none. Omit taken=, or use "
+            "quantizer.deduplicating(codes)."
+        )
     sizes = (*quantizer.codebook_sizes, quantizer.deduplication_codes)
-    given = getattr(taken, "codebook_sizes", sizes)
+    taken_sizes = tuple(getattr(taken, "codebook_sizes", sizes))
     sids = getattr(taken, "sids", taken)
     matrix = as_array(sids() if callable(sids) else sids, "taken")
-    if matrix.ndim != 2 or matrix.shape[1] != len(sizes) or matrix.dtype.kind not in "iu" or len(given) != len(sizes):
+    if matrix.ndim != 2 or matrix.shape[1] != len(sizes) or matrix.dtype.kind not in "iu":
         raise ArgumentError(
-            f"taken must be SIDs of {len(sizes)} codes, the last one separating: integers [items, {len(sizes)}]; got "
-            f"{matrix.dtype} of shape {matrix.shape}."
+            f"taken must be SIDs of {len(sizes)} codes, including the deduplication code: integers [items, "
+            f"{len(sizes)}]; got {matrix.dtype} of shape {matrix.shape}."
         )
-    if tuple(given) != sizes:
+    if taken_sizes != sizes:
         raise ArgumentError(
-            f"taken has codebook_sizes {list(given)}, and SIDs of this quantizer {list(sizes)}. Give the SIDs that "
-            "this quantizer made; a catalog of them wants codebook_sizes= as they are here."
+            f"taken has codebook_sizes {list(taken_sizes)}, but SIDs of this quantizer have {list(sizes)}. Pass SIDs "
+            "that this quantizer assigned; if taken is a catalog or an index, build it with these codebook_sizes."
         )
     wide = matrix.astype(np.int64)
-    if len(wide) and not ((wide >= 0) & (wide < np.asarray(sizes))).all():
-        row, level = np.argwhere((wide < 0) | (wide >= np.asarray(sizes)))[0].tolist()
+    outside = (wide < 0) | (wide >= np.asarray(sizes))
+    if outside.any():
+        row, level = np.argwhere(outside)[0].tolist()
         raise ArgumentError(
             f"taken, row {row}, level {level}: code {wide[row, level]} is not one of the quantizer's {sizes[level]:,}. "
-            "Give the SIDs that this quantizer made."
+            "Pass SIDs that this quantizer assigned."
         )
     return wide

@@ -1,4 +1,4 @@
-"""How good Semantic IDs are: codes used, collisions, what is kept of the embeddings, how pure prefixes are."""
+"""Reports on Semantic IDs: use of codes, collisions, reconstruction error, and purity of prefixes."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ BLOCK = 1 << 16
 
 @dataclass(frozen=True)
 class LevelReport:
-    """One level of the SIDs.
+    """The report on one level of the SIDs.
 
     Attributes:
-        codebook_size: the codes it may have.
-        codes_used: those that some item has.
-        perplexity: the exponential of the codes' entropy: as many codes, used evenly, would say as much.
-        prefixes: how many distinct prefixes there are up to here.
-        error: what is lost when embeddings are decoded from the prefix: the sum of squares of the difference, as a
-            share of that of the embeddings. None at the level that separates.
-        purity: the share of items whose category is the commonest one of their prefix; None without categories. It
-            grows as prefixes get rarer, so it is to be compared with:
-        chance_purity: the same, of the same categories dealt to the items at random.
+        codebook_size: the codebook size.
+        codes_used: the number of codes that at least one item has.
+        perplexity: the exponential of the entropy of the codes: the number of evenly used codes of equal entropy.
+        prefixes: the number of distinct prefixes that end at this level.
+        error: the reconstruction error of the prefix: the sum of squared differences to the embeddings, relative to the
+            sum of squares of the embeddings. None for the deduplication level.
+        purity: the share of items whose category is the most common one of their prefix; None without categories. It
+            grows with the number of prefixes, so compare it with `chance_purity`.
+        chance_purity: the purity of the same categories in random order.
     """
 
     codebook_size: int
@@ -45,19 +45,20 @@ class LevelReport:
 
 @dataclass(frozen=True)
 class SidReport:
-    """What became of N embeddings.
+    """The report on the SIDs of N items.
 
     Attributes:
         items: N.
-        sids: how many distinct SIDs they have.
-        colliding_items: the items whose L codes another item has too, before a last code separates them.
-        shared_sids: how many times L codes belong to several items.
-        largest_collision: the most items with the same L codes.
-        separated: whether a last code separates them.
-        error: that of all levels: see `LevelReport`.
-        categories: how many there are; None where none were given.
-        items_with_category: those that purity is taken of.
-        levels: one `LevelReport` a level, the separating one included.
+        sids: the number of distinct SIDs.
+        colliding_items: the number of items that share their L codes with another item; a deduplication code is not
+            counted.
+        shared_sids: the number of distinct sequences of L codes that several items share.
+        largest_collision: the largest number of items with the same L codes.
+        deduplicated: whether the SIDs have a deduplication code.
+        error: the reconstruction error of all levels; see `LevelReport`.
+        categories: the number of categories; None without categories.
+        items_with_category: the number of items with a category; None without categories.
+        levels: one `LevelReport` per level, including the deduplication level.
     """
 
     items: int
@@ -65,28 +66,28 @@ class SidReport:
     colliding_items: int
     shared_sids: int
     largest_collision: int
-    separated: bool
+    deduplicated: bool
     error: float
     categories: int | None
     items_with_category: int | None
     levels: tuple[LevelReport, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns all of it as plain lists, numbers and Nones."""
+        """Converts the report to numbers, lists, dicts and None."""
         return asdict(self)
 
     def table(self) -> Table:
-        """Returns the levels as a rich table, at most 80 wide."""
+        """The levels as a rich table, at most 80 columns wide."""
         from rich.table import Table
 
-        pure = self.categories is not None
+        with_purity = self.categories is not None
         headings = [
             "level",
             "codes used",
             "perplexity",
             "prefixes",
             "error",
-            *(["purity", "by chance"] if pure else []),
+            *(["purity", "by chance"] if with_purity else []),
         ]
         table = Table(*headings)
         for column in table.columns:
@@ -94,7 +95,7 @@ class SidReport:
         for number, level in enumerate(self.levels):
             row = [str(number), f"{level.codes_used:,} of {level.codebook_size:,}", f"{level.perplexity:,.1f}"]
             row += [f"{level.prefixes:,}", _share(level.error)]
-            table.add_row(*row, *([_share(level.purity), _share(level.chance_purity)] if pure else []))
+            table.add_row(*row, *([_share(level.purity), _share(level.chance_purity)] if with_purity else []))
         return table
 
     def __str__(self) -> str:
@@ -106,10 +107,10 @@ class SidReport:
         return f"{captured.get()}{self.collisions()}"
 
     def collisions(self) -> str:
-        """Returns a line about them."""
+        """One line of text about collisions."""
         if not self.colliding_items:
             return "collisions: none, every item has codes of its own"
-        after = "; the last code separates them" if self.separated else ""
+        after = "; the last code separates them" if self.deduplicated else ""
         return (
             f"collisions: {self.colliding_items:,} of {self.items:,} items share {self.shared_sids:,} SIDs, at most "
             f"{self.largest_collision:,} one SID{after}"
@@ -119,8 +120,8 @@ class SidReport:
 def report_of(
     quantizer: Codebooks, sids: np.ndarray, codebook_sizes: Sequence[int], embeddings: np.ndarray, categories: Any
 ) -> SidReport:
-    """The report of Semantic IDs: see `SemanticIds.report`."""
-    numbers = None if categories is None else _numbered(categories, len(sids))
+    """The report on Semantic IDs: see `SemanticIds.report`."""
+    numbers = None if categories is None else _category_numbers(categories, len(sids))
     errors = relative_errors(quantizer, embeddings, sids)
     levels, counts = [], np.zeros(0, np.int64)
     for level, prefixes in enumerate(prefix_numbers(sids)):
@@ -138,7 +139,7 @@ def report_of(
         colliding_items=int(shared.sum()),
         shared_sids=len(shared),
         largest_collision=int(counts.max(initial=0)),
-        separated=quantizer.deduplication_codes is not None,
+        deduplicated=quantizer.deduplication_codes is not None,
         error=errors[-1],
         categories=None if numbers is None else len(np.unique(numbers[numbers >= 0])),
         items_with_category=None if numbers is None else int((numbers >= 0).sum()),
@@ -147,32 +148,32 @@ def report_of(
 
 
 def relative_errors(quantizer: Codebooks, vectors: np.ndarray, codes: np.ndarray) -> list[float]:
-    """Returns what is lost at each of L levels: the squares of what its prefix leaves, as a share of those of all.
+    """The reconstruction error per level: the squares of the residuals, relative to those of the embeddings.
 
     Args:
-        quantizer: what made the codes.
-        vectors: float32 [N, D]; all zeros, there is nothing to lose, and the answer is 0 or, if it errs, infinity.
-        codes: [N, L] or more.
+        quantizer: the codebooks.
+        vectors: float32 [N, D]. If all are 0, the error of a level is 0 or infinity.
+        codes: [N, L]; more columns are ignored.
     """
-    whole, lost = 0.0, np.zeros(quantizer.num_levels)
-    for begin in range(0, len(vectors), BLOCK):
-        block = vectors[begin : begin + BLOCK]
-        left = block.copy() if quantizer.rotation is None else rotated(block, quantizer.rotation)
-        whole += float(np.square(left, dtype=np.float64).sum())
+    total, errors = 0.0, np.zeros(quantizer.num_levels)
+    for start in range(0, len(vectors), BLOCK):
+        block = vectors[start : start + BLOCK]
+        residuals = block.copy() if quantizer.rotation is None else rotated(block, quantizer.rotation)
+        total += float(np.square(residuals, dtype=np.float64).sum())
         for level, codebook in enumerate(quantizer.codebooks):
-            left[:, quantizer.dimensions(level)] -= codebook[codes[begin : begin + BLOCK, level]]
-            lost[level] += float(np.square(left, dtype=np.float64).sum())
-    if whole:
-        return (lost / whole).tolist()
-    return [float("inf") if some else 0.0 for some in lost]
+            residuals[:, quantizer.dimensions(level)] -= codebook[codes[start : start + BLOCK, level]]
+            errors[level] += float(np.square(residuals, dtype=np.float64).sum())
+    if total:
+        return (errors / total).tolist()
+    return [float("inf") if error else 0.0 for error in errors]
 
 
 def _purities(prefixes: np.ndarray, categories: np.ndarray) -> tuple[float | None, float | None]:
     known = categories >= 0
     if not known.any():
         return None, None
-    dealt = np.random.default_rng(0).permutation(categories[known])
-    return _purity(prefixes[known], categories[known]), _purity(prefixes[known], dealt)
+    shuffled = np.random.default_rng(0).permutation(categories[known])
+    return _purity(prefixes[known], categories[known]), _purity(prefixes[known], shuffled)
 
 
 def _purity(prefixes: np.ndarray, categories: np.ndarray) -> float:
@@ -188,8 +189,8 @@ def _perplexity(counts: np.ndarray) -> float:
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
-def _numbered(categories: Any, items: int) -> np.ndarray:
-    """Returns a number int64 [N] for each category, -1 for none: null or NaN."""
+def _category_numbers(categories: Any, items: int) -> np.ndarray:
+    """A number int64 [N] for each category; -1 for null and NaN."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -197,9 +198,9 @@ def _numbered(categories: Any, items: int) -> np.ndarray:
 
     column = sortable(as_column(categories, "categories"))
     if len(column) != items:
-        raise ArgumentError(f"categories must be {items:,} values, one an item; got {len(column):,}.")
+        raise ArgumentError(f"categories must be {items:,} values, one per item; got {len(column):,}.")
     if pa.types.is_nested(column.type):
-        raise ArgumentError(f"categories must be one value an item; got {column.type}. Take the first of each list.")
+        raise ArgumentError(f"categories must be one value per item; got {column.type}. Take the first of each list.")
     if pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), None, column)  # type: ignore[attr-defined]
     encoded = column.dictionary_encode()

@@ -1,4 +1,4 @@
-"""Codebooks trained by faiss: k-means level by level, on what is left or slice by slice."""
+"""Training of codebooks with faiss: k-means per level, on residuals or on slices of the dimensions."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from hedgerow.index.build import Progress, ignore_progress
 from hedgerow.semantic.codebooks import Codebooks, rotated
 from hedgerow.semantic.nearest import nearest
 
-# More items than this, or than so many a code, do not make better codebooks.
+# The number of items to train on, in total and per code. More items do not improve codebooks.
 SAMPLE = 1 << 16
 SAMPLE_PER_CODE = 256
-# How many times k-means is given more dimensions; how many vectors a start is chosen from, a code, or axes in all.
+# `_along_axes` increases the number of dimensions in this many steps.
 STEPS = 10
+# The number of vectors per code from which `_far_apart` chooses, and the number from which axes are computed.
 START_PER_CODE = 16
 AXES_SAMPLE = 1 << 14
-# Embeddings below are scaled up for training.
+# Embeddings of numbers below this are scaled up for training.
 SMALL = 1e-6
 
 
@@ -33,21 +34,21 @@ def train_codebooks(
     iterations: int = 25,
     progress: Progress = ignore_progress,
 ) -> Codebooks:
-    """Returns codebooks trained on embeddings; the same for the same seed.
+    """Train codebooks on embeddings. Equal embeddings and seeds give equal codebooks.
 
-    Residual levels are trained one after another, each on what the ones before it have left. So the codes of a level
-    do not depend on the levels after it. Where a level has fewer distinct vectors than codes, each becomes a codeword.
+    Residual levels are trained in order, each on the residuals of the levels before it. So a level does not depend on
+    later levels. If a level has fewer distinct vectors than codes, these vectors are the codewords.
 
     Args:
         embeddings: float32 [N, D], N at least 1.
         sizes: L codebook sizes.
         method: "residual", "product" or "opq".
-        seed: of the sample and of the first codewords.
-        iterations: of k-means.
-        progress: is told which level is trained.
+        seed: the seed of the sample and of the initial codewords.
+        iterations: the number of k-means iterations.
+        progress: called as ``progress(what, done, total)`` before each level.
 
     Raises:
-        ArgumentError: slices do not divide D.
+        ArgumentError: method "product" or "opq", and L does not divide D.
         MissingDependencyError: faiss is not installed.
     """
     faiss = _faiss()
@@ -61,7 +62,7 @@ def train_codebooks(
         divisors = [str(levels) for levels in range(1, sample.shape[1] + 1) if sample.shape[1] % levels == 0]
         raise ArgumentError(
             f"method {method!r} gives each level the same number of dimensions, and {len(sizes)} levels do not divide "
-            f"{sample.shape[1]:,} dimensions. Take {', '.join(divisors[:12])} levels, or method 'residual'."
+            f"{sample.shape[1]:,} dimensions. Use {', '.join(divisors[:12])} levels, or method 'residual'."
         )
     rotation = None
     if method == "opq":
@@ -76,7 +77,7 @@ def train_codebooks(
 
 
 def _power(vectors: np.ndarray) -> int:
-    """Returns which power of two makes very small vectors about 1, of which float32 can hold the squares; else 0."""
+    """The exponent of 2 that scales very small vectors to about 1, so that squares do not underflow; otherwise 0."""
     largest = max(float(vectors.max()), -float(vectors.min()))
     return 1 - int(np.frexp(largest)[1]) if 0 < largest < SMALL else 0
 
@@ -86,34 +87,34 @@ def _scaled(codebooks: Sequence[np.ndarray], power: int) -> tuple[np.ndarray, ..
 
 
 def _residual(
-    faiss: Any, left: np.ndarray, sizes: tuple[int, ...], seed: int, iterations: int, progress: Progress
+    faiss: Any, residuals: np.ndarray, sizes: tuple[int, ...], seed: int, iterations: int, progress: Progress
 ) -> tuple[np.ndarray, ...]:
     codebooks = []
     for level, size in enumerate(sizes):
         progress(f"level {level}", level, len(sizes))
-        codebooks.append(_kmeans(faiss, left, size, _seed(seed, level), iterations))
-        left -= codebooks[-1][nearest(left, codebooks[-1])]
+        codebooks.append(_kmeans(faiss, residuals, size, _seed(seed, level), iterations))
+        residuals -= codebooks[-1][nearest(residuals, codebooks[-1])]
     return tuple(codebooks)
 
 
 def _kmeans(faiss: Any, vectors: np.ndarray, size: int, seed: int, iterations: int) -> np.ndarray:
-    """Returns a codebook [K, D] by k-means: the better of two starts.
+    """A codebook [C, D] by k-means: the better result of two initializations.
 
-    Vectors in clusters want codewords that begin far from one another. In many dimensions without clusters, as what is
-    left after the first level, k-means so ends with one codeword that most vectors are nearest to, and many that are
-    nearest to one: there, it has to begin along the main axes.
+    For clustered vectors, codewords that are far apart are the better start. For vectors of many dimensions without
+    clusters, for example residuals, k-means from that start assigns most vectors to one codeword. For these, codewords
+    along the principal axes are the better start.
     """
-    few = _distinct(vectors, size)
-    if few is not None:
-        return few
+    distinct = _distinct(vectors, size)
+    if distinct is not None:
+        return distinct
     starts = (_far_apart(vectors, size, seed), _along_axes(faiss, vectors, size, seed, iterations))
-    made = [_lloyd(faiss, vectors, seed, iterations, start) for start in starts]
-    return min(made, key=lambda codebook_and_loss: codebook_and_loss[1])[0]
+    results = [_lloyd(faiss, vectors, seed, iterations, start) for start in starts]
+    return min(results, key=lambda codebook_and_loss: codebook_and_loss[1])[0]
 
 
 def _lloyd(faiss: Any, vectors: np.ndarray, seed: int, iterations: int, start: np.ndarray) -> tuple[np.ndarray, float]:
-    """Returns a codebook [K, D] and the sum of squares that it leaves."""
-    # Every vector is used, and few vectors are no reason for a word on stderr: the report shows what came of it.
+    """A codebook [C, D] and the sum of its squared residuals."""
+    # Use every vector, and do not warn on stderr about few vectors: the report shows unused codes.
     bounds = {"min_points_per_centroid": 1, "max_points_per_centroid": len(vectors)}
     kmeans = faiss.Kmeans(vectors.shape[1], len(start), niter=iterations, seed=seed, **bounds)
     loss = kmeans.train(vectors, init_centroids=np.ascontiguousarray(start, np.float32))
@@ -121,51 +122,51 @@ def _lloyd(faiss: Any, vectors: np.ndarray, seed: int, iterations: int, start: n
 
 
 def _far_apart(vectors: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """Returns `size` of the vectors as k-means++ chooses them: each the likelier the further from those before it."""
+    """The initial codewords of k-means++: vectors that are drawn with probabilities that grow with their distances."""
     rng = np.random.default_rng(seed)
-    some = vectors
-    if len(some) > START_PER_CODE * size:
-        some = some[np.sort(rng.choice(len(some), START_PER_CODE * size, replace=False))]
-    chosen = [int(rng.integers(len(some)))]
-    apart = np.full(len(some), np.inf)
+    sample = vectors
+    if len(sample) > START_PER_CODE * size:
+        sample = sample[np.sort(rng.choice(len(sample), START_PER_CODE * size, replace=False))]
+    chosen = [int(rng.integers(len(sample)))]
+    distances = np.full(len(sample), np.inf)
     while len(chosen) < size:
-        apart = np.minimum(apart, np.square(some - some[chosen[-1]]).sum(1, dtype=np.float64))
-        steps = np.cumsum(apart)
-        far = np.searchsorted(steps, rng.random() * steps[-1], side="right")
-        chosen.append(min(int(far), len(some) - 1))
-    return some[chosen]
+        distances = np.minimum(distances, np.square(sample - sample[chosen[-1]]).sum(1, dtype=np.float64))
+        cumulative = np.cumsum(distances)
+        row = np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")
+        chosen.append(min(int(row), len(sample) - 1))
+    return sample[chosen]
 
 
 def _along_axes(faiss: Any, vectors: np.ndarray, size: int, seed: int, iterations: int) -> np.ndarray:
-    """Returns a start [K, D] from k-means along the main axis of the vectors, then along more and more of them."""
+    """Initial codewords [C, D] by k-means along the first principal axis of the vectors, then along more axes."""
     dim = vectors.shape[1]
-    some = np.ascontiguousarray(vectors[:: -(-len(vectors) // AXES_SAMPLE)])
-    steps = sorted({max(1, min(len(some), int(dim ** (step / STEPS)))) for step in range(1, STEPS)})
+    sample = np.ascontiguousarray(vectors[:: -(-len(vectors) // AXES_SAMPLE)])
+    steps = sorted({max(1, min(len(sample), int(dim ** (step / STEPS)))) for step in range(1, STEPS)})
     principal = faiss.PCAMatrix(dim, steps[-1])
     with _one_thread(faiss):
-        principal.train(some)
+        principal.train(sample)
         turned = principal.apply(vectors)
     axes, mean = faiss.vector_to_array(principal.A).reshape(-1, dim), faiss.vector_to_array(principal.mean)
     codebook = turned[np.random.default_rng(seed).choice(len(vectors), size, replace=False)][:, : steps[0]]
     for dims in steps:
         wider = np.pad(codebook, ((0, 0), (0, dims - codebook.shape[1])))
         codebook, _ = _lloyd(faiss, np.ascontiguousarray(turned[:, :dims]), seed, iterations, wider)
-    # einsum adds up in one order, however many threads there are.
+    # The order of einsum's sums does not depend on the number of threads.
     return np.einsum("kd,de->ke", codebook, axes) + mean
 
 
-def _distinct(vectors: np.ndarray, most: int) -> np.ndarray | None:
-    """Returns the distinct vectors in order, or None where there are more than `most`."""
-    seen: dict[bytes, int] = {}
-    for row, vector in enumerate(vectors + np.float32(0)):  # so that -0 is 0
-        seen.setdefault(vector.tobytes(), row)
-        if len(seen) > most:
+def _distinct(vectors: np.ndarray, limit: int) -> np.ndarray | None:
+    """The distinct vectors, sorted; None if there are more than `limit`."""
+    rows: dict[bytes, int] = {}
+    for row, vector in enumerate(vectors + np.float32(0)):  # -0 becomes 0
+        rows.setdefault(vector.tobytes(), row)
+        if len(rows) > limit:
             return None
-    return np.unique(vectors[list(seen.values())] + np.float32(0), axis=0)
+    return np.unique(vectors[list(rows.values())] + np.float32(0), axis=0)
 
 
 def _rotation(faiss: Any, sample: np.ndarray, sizes: tuple[int, ...], seed: int) -> np.ndarray:
-    """Returns the rotation [D, D] that makes slices easy to quantise; none where items are too few to learn one."""
+    """The rotation [D, D] that minimizes the error of slices; the identity if there are too few items to learn one."""
     dim, levels = sample.shape[1], len(sizes)
     bits = min(max(sizes), len(sample)).bit_length() - 1
     if bits == 0 or levels == 1:
@@ -175,16 +176,16 @@ def _rotation(faiss: Any, sample: np.ndarray, sizes: tuple[int, ...], seed: int)
     product.cp.min_points_per_centroid = 1
     product.cp.seed = _seed(seed, levels)
     matrix.pq = product
-    # Of fewer vectors than dimensions faiss writes past its memory; the same ones twice say no more than once.
-    enough = np.tile(sample, (-(-dim // len(sample)), 1))
+    # With fewer vectors than dimensions, faiss writes out of bounds. Repeated vectors do not change the result.
+    repeated = np.tile(sample, (-(-dim // len(sample)), 1))
     with _one_thread(faiss):
-        matrix.train(enough)
+        matrix.train(repeated)
     return faiss.vector_to_array(matrix.A).reshape(dim, dim).copy()
 
 
 @contextmanager
 def _one_thread(faiss: Any) -> Iterator[None]:
-    """More threads add up in another order, and the decompositions within make much of little."""
+    """Run faiss on one thread: the order of sums depends on the threads, and decompositions amplify the differences."""
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:
@@ -193,15 +194,15 @@ def _one_thread(faiss: Any) -> Iterator[None]:
         faiss.omp_set_num_threads(threads)
 
 
-def _sample(embeddings: np.ndarray, most: int, seed: int) -> np.ndarray:
-    if len(embeddings) <= most:
+def _sample(embeddings: np.ndarray, limit: int, seed: int) -> np.ndarray:
+    if len(embeddings) <= limit:
         return embeddings
-    rows = np.random.default_rng(seed).choice(len(embeddings), most, replace=False)
+    rows = np.random.default_rng(seed).choice(len(embeddings), limit, replace=False)
     return embeddings[np.sort(rows)]
 
 
 def _seed(seed: int, level: int) -> int:
-    """Returns a seed of one level, as faiss takes them, that does not depend on how many levels there are."""
+    """The seed of one level, in the range of faiss. It does not depend on the number of levels."""
     return int(np.random.default_rng((seed, level)).integers(1, 2**31 - 1))
 
 
