@@ -1,0 +1,348 @@
+"""The public names, listed literally, so that a change of the public interface changes this test."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import hedgerow as hr
+
+HEDGEROW = [
+    "ArgumentError",
+    "BackendError",
+    "Beams",
+    "Capacity",
+    "Catalog",
+    "CatalogError",
+    "ConstraintError",
+    "ConstraintSet",
+    "Coverage",
+    "DeviceIndex",
+    "Diff",
+    "HedgerowError",
+    "IndexFileError",
+    "LiveIndex",
+    "MissingDependencyError",
+    "PreparedConstraints",
+    "Quantizer",
+    "QuantizerFileError",
+    "Results",
+    "SemanticIds",
+    "TokenMap",
+    "TrieIndex",
+    "Version",
+    "VersionError",
+    "beam_search",
+    "build_index",
+    "diff",
+    "embed_texts",
+    "init_beams",
+    "load_index",
+    "masked_probability",
+    "merge",
+    "metrics",
+    "prepare_constraints",
+    "semantic_ids",
+    "step",
+]
+HF = ["CatalogLogitsProcessor", "Explanation", "Retriever", "plot_beams"]
+METRICS = [
+    "Estimate",
+    "bootstrap_ci",
+    "ndcg",
+    "random_baseline",
+    "ranks",
+    "ranks_of_scores",
+    "recall",
+    "reciprocal_rank",
+    "summary",
+]
+# Class -> its public attributes, properties and methods.
+MEMBERS = {
+    "TrieIndex": [
+        "allowed_codes",
+        "attributes",
+        "codebook_sizes",
+        "collisions",
+        "constraint",
+        "contains",
+        "describe",
+        "end_codes",
+        "filter",
+        "find",
+        "item_ids",
+        "items_table",
+        "leaf_forks",
+        "leaf_start",
+        "levels",
+        "max_branch_factors",
+        "nbytes",
+        "newest",
+        "nodes_per_level",
+        "num_items",
+        "num_levels",
+        "num_sids",
+        "ragged",
+        "results",
+        "rows_of",
+        "save",
+        "sids",
+        "sids_of",
+        "to",
+        "where",
+    ],
+    "Catalog": [
+        "attribute_names",
+        "attributes",
+        "codebook_sizes",
+        "end_codes",
+        "filter",
+        "from_arrow",
+        "from_json",
+        "from_parquet",
+        "has_item_ids",
+        "item_ids",
+        "num_items",
+        "num_levels",
+        "ragged",
+        "sids",
+    ],
+    "ConstraintSet": ["index", "mask", "name", "named", "nbytes", "nodes_per_level", "num_items", "num_sids"],
+    "DeviceIndex": ["backend", "capacity", "device", "levels", "num_levels", "refill"],
+    "Capacity": ["holds", "levels", "of"],
+    "Beams": ["codes", "level", "num_valid", "parents", "scores", "states"],
+    "Results": ["attributes", "head", "item_ids", "rows", "scores", "sids", "to_pylist"],
+    "PreparedConstraints": ["batch_size", "copy", "levels", "refill"],
+    "Coverage": ["add", "beams", "counts", "dead_beams", "index", "items", "num_returned", "requests", "share"],
+    "TokenMap": [
+        "begin",
+        "check",
+        "codebook_sizes",
+        "decode",
+        "detect",
+        "encode",
+        "end",
+        "ending_with",
+        "from_offsets",
+        "from_tokenizer",
+        "missing",
+        "num_levels",
+        "of_index",
+        "token_ids",
+    ],
+    "LiveIndex": [
+        "add",
+        "create",
+        "open",
+        "path",
+        "prune",
+        "publish",
+        "refresh",
+        "remove",
+        "rollback",
+        "update",
+        "update_in_background",
+        "version",
+        "versions",
+    ],
+    "Version": [
+        "index",
+        "info",
+        "live_items",
+        "num_items",
+        "number",
+        "removed",
+        "removed_rows",
+        "restrict",
+        "results",
+        "to",
+    ],
+    "Quantizer": [
+        "assign",
+        "codebook_sizes",
+        "codebooks",
+        "decode",
+        "deduplicating",
+        "deduplication_codes",
+        "dim",
+        "dimensions",
+        "encode",
+        "load",
+        "method",
+        "num_levels",
+        "rotation",
+        "save",
+    ],
+    "SemanticIds": ["codebook_sizes", "embeddings", "quantizer", "report", "sids"],
+}
+RETRIEVER = [
+    "code_logits",
+    "decoding",
+    "device_index",
+    "encode",
+    "explain",
+    "free_search",
+    "index",
+    "logits_fn",
+    "max_tokens",
+    "model",
+    "normalize",
+    "retrieve",
+    "temperature",
+    "tokenizer",
+    "tokens",
+    "trace",
+    "version",
+]
+BENCH = ["--backend", "--device", "--items", "--out", "--quick", "--reference", "--threads"]
+MODEL = [
+    "--beam-width",
+    "--device",
+    "--dtype",
+    "--end",
+    "--exclude",
+    "--index",
+    "--json",
+    "--model",
+    "--normalize",
+    "--prompt",
+    "--temperature",
+    "--tokens",
+    "--where",
+    "-k",
+    "-p",
+]
+# Command -> its options. Positional arguments are in capitals.
+COMMANDS = {
+    "hedgerow": ["--version"],
+    "hedgerow build": [
+        "--attributes",
+        "--codebook-sizes",
+        "--dense-levels",
+        "--item-id",
+        "--json",
+        "--memory",
+        "--output",
+        "--ragged",
+        "--sid",
+        "-o",
+        "SOURCE",
+    ],
+    "hedgerow inspect": ["--json", "--where", "PATH"],
+    "hedgerow verify": ["--json", "PATH"],
+    "hedgerow filter": ["--allow-empty", "--json", "--output", "-o", "INDEX", "WHERE"],
+    "hedgerow diff": ["--json", "--limit", "NEW", "OLD"],
+    "hedgerow live": [],
+    "hedgerow live init": ["INDEX", "PATH"],
+    "hedgerow live add": ["--allow", "--item-id", "--sid", "ITEMS", "PATH"],
+    "hedgerow live update": ["--allow", "--item-id", "--sid", "ITEMS", "PATH"],
+    "hedgerow live remove": ["--allow", "IDS", "PATH"],
+    "hedgerow live rollback": ["--to", "PATH"],
+    "hedgerow live prune": ["--keep", "PATH"],
+    "hedgerow live status": ["--json", "PATH"],
+    "hedgerow retrieve": [*MODEL, "--columns", "--input"],
+    "hedgerow explain": [*MODEL, "--item", "--plot"],
+    "hedgerow semantic-ids": [
+        "--category",
+        "--codebook-sizes",
+        "--deduplicate",
+        "--deduplication-codes",
+        "--drop",
+        "--embeddings",
+        "--json",
+        "--levels",
+        "--method",
+        "--model",
+        "--output",
+        "--overwrite",
+        "--quantizer",
+        "--seed",
+        "--sid",
+        "--taken",
+        "--text",
+        "--with-quantizer",
+        "-o",
+        "SOURCE",
+    ],
+    "hedgerow demo": ["--beam-width", "--json", "--prompt", "--since", "-k", "-p"],
+    "hedgerow plan": ["--codebook-sizes", "--items", "--json", "--levels", "--rate"],
+    "hedgerow bench": [],
+    "hedgerow bench paper": [*BENCH, "--case"],
+    "hedgerow bench scale": BENCH,
+    "hedgerow bench branch": BENCH,
+    "hedgerow bench peers": BENCH,
+    "hedgerow bench build": ["--codebook-sizes", "--items", "--levels", "--out", "--quick", "--reference", "--repeats"],
+    "hedgerow bench sets": ["--backend", "--device", "--items", "--out", "--quick", "--threads"],
+}
+
+
+def members_of(class_: type) -> list[str]:
+    """The public methods, properties and fields of a class and its bases, and the attributes that its methods set."""
+    names: set[str] = set()
+    for base in class_.__mro__:
+        if base.__module__.partition(".")[0] == "hedgerow":
+            names |= {*vars(base), *vars(base).get("__annotations__", {}), *instance_attributes(base)}
+    return sorted(name for name in names if not name.startswith("_"))
+
+
+def instance_attributes(class_: type) -> Iterator[str]:
+    """The names that the methods of a class assign as `self.name`."""
+    for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(class_)))):
+        match node:
+            case ast.Attribute(value=ast.Name(id="self"), attr=name, ctx=ast.Store()):
+                yield name
+
+
+def commands_of(command: Any, path: str) -> Iterator[tuple[str, list[str]]]:
+    """The path and the sorted parameters of a command and of its subcommands."""
+    parameters = [
+        spelling.upper() if parameter.param_type_name == "argument" else spelling
+        for parameter in command.params
+        for spelling in (*parameter.opts, *parameter.secondary_opts)
+    ]
+    yield path, sorted(parameters)
+    for name, child in getattr(command, "commands", {}).items():
+        yield from commands_of(child, f"{path} {name}")
+
+
+def test_names_of_hedgerow():
+    assert hr.__all__ == HEDGEROW
+
+
+def test_names_of_metrics():
+    assert hr.metrics.__all__ == METRICS
+
+
+def test_names_of_hf():
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    import hedgerow.hf
+
+    assert sorted(hedgerow.hf.__all__) == HF
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_members(name):
+    assert members_of(getattr(hr, name)) == MEMBERS[name]
+
+
+def test_members_of_retriever():
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    from hedgerow.hf import Retriever
+
+    assert members_of(Retriever) == RETRIEVER
+
+
+def test_commands():
+    from typer.main import get_command
+
+    from hedgerow.cli.main import app
+
+    commands = dict(commands_of(get_command(app), "hedgerow"))
+    assert commands == {path: sorted(parameters) for path, parameters in COMMANDS.items()}
