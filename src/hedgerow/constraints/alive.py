@@ -1,80 +1,133 @@
-"""Which nodes of a trie are alive: those with an item of a set below them, by one upward pass over bits.
+"""The alive nodes of a constraint set: those with an item of the set below them. One upward pass over bits.
 
-A level's words say it of its nodes, bit n % 32 of word n // 32 for node n; those of a dense level of its codes, as
-`Level.allowed` does, so that a step reads the one in place of the other. Levels whose nodes have one child each share
-their words.
+Bit n % 32 of word n // 32 of a level is set if node n is alive. A dense level has a row of words per parent instead,
+with a bit per code, as `Level.allowed` has, so that a step can read one in place of the other. Levels whose nodes have
+one child each share their words.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 
-from hedgerow.index.bits import packed, unpacked
+from hedgerow.index.bits import bits_before, packed, rank_of, unpacked
 from hedgerow.index.level import WORD_BITS
 from hedgerow.index.trie import Trie
 
-# From this many items on, Numba's loops gain more than loading them costs.
+# With fewer nodes, loading the compiled loops takes longer than they save.
 NUMBA_FROM = 2**18
 HAS_NUMBA = find_spec("numba") is not None
 
 
+@dataclass(frozen=True, eq=False)
+class Alive:
+    """The alive nodes of a constraint set. All sets of the same items share one object.
+
+    Attributes:
+        leaves: [ceil(S / 32)] uint32, the words of the leaves.
+        levels: L arrays of words: [ceil(E / 32)] uint32 over the nodes; [P, ceil(C / 32)] over the codes of a dense
+            level.
+        placed: copies of `levels` on devices, by device; filled on first use.
+        before: by level, and -1 for the items: the number of bits set before each word; filled on first use.
+    """
+
+    leaves: np.ndarray
+    levels: tuple[np.ndarray, ...]
+    placed: dict[Any, tuple[Any, ...]] = field(default_factory=dict)
+    before: dict[int, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the words on the host. Words that levels share count once."""
+        return sum(array.nbytes for array in {id(array): array for array in (self.leaves, *self.levels)}.values())
+
+    def count_below(self, level_number: int, words: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """Count the bits that are set below each position.
+
+        Args:
+            level_number: the level of the words, or -1 for the items.
+            words: the words of that level, or of the items.
+            positions: [R] nodes of that level, or rows of items.
+
+        Returns:
+            [R] int64.
+        """
+        if level_number not in self.before:
+            self.before[level_number] = bits_before(words)
+        return rank_of(words, self.before[level_number], positions)
+
+
+def find_alive(index: Trie, items: np.ndarray) -> Alive:
+    """Find the alive nodes of every level.
+
+    Args:
+        index: the trie.
+        items: [ceil(N / 32)] uint32, the words of the items.
+    """
+    leaves = leaf_bits(index, items)
+    leaves.setflags(write=False)
+    return Alive(leaves, alive_levels(index, leaves))
+
+
 def leaf_bits(index: Trie, items: np.ndarray) -> np.ndarray:
-    """Returns the words of the leaves, given those of the items: a leaf is alive if any of its items is."""
-    return _parents_alive(index.leaf_start, index.leaf_forks, items, index.num_items, index.num_sids)
+    """Words of the leaves, from those of the items. A leaf is alive if any of its items is in the set."""
+    return _any_child(index.leaf_start, index.leaf_forks, items, index.num_items, index.num_sids)
 
 
 def alive_levels(index: Trie, leaves: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Returns the words of every level, given those of the leaves.
+    """Words of every level, from those of the leaves.
 
     Returns:
-        L arrays: [ceil(E / 32)] uint32, or [P, ceil(C / 32)] where the level is dense.
+        L arrays: [ceil(E / 32)] uint32, or [P, ceil(C / 32)] if the level is dense.
     """
     words, levels = leaves, []
     for level in reversed(index.levels):
         levels.append(words if level.allowed is None else over_codes(level.allowed, words, level.num_nodes))
-        words = _parents_alive(level.child_start, level.forks, words, level.num_nodes, level.num_parents)
+        words = _any_child(level.child_start, level.forks, words, level.num_nodes, level.num_parents)
     for array in levels:
         array.setflags(write=False)
     return tuple(reversed(levels))
 
 
-def _parents_alive(
-    start: np.ndarray | None, forks: np.ndarray | None, words: np.ndarray, children: int, parents: int
+def _any_child(
+    start: np.ndarray | None, forks: np.ndarray | None, words: np.ndarray, num_children: int, num_parents: int
 ) -> np.ndarray:
+    """Words of the parents, from those of their children. A parent is alive if any of its children is."""
     if start is None and forks is None:
         return words
-    if children == 0:
-        return packed(np.zeros(parents, bool))
-    if HAS_NUMBA and children >= NUMBA_FROM:
+    if num_children == 0:
+        return packed(np.zeros(num_parents, bool))
+    if HAS_NUMBA and num_children >= NUMBA_FROM:
         from hedgerow.constraints import alive_numba
 
         if start is not None:
             return alive_numba.any_of_spans(words, start)
-        return alive_numba.any_with_forks(words, forks, parents)
-    bits = unpacked(words, children)
+        return alive_numba.any_with_forks(words, forks, num_parents)
+    bits = unpacked(words, num_children)
     if start is not None:
         return packed(np.logical_or.reduceat(bits, start[:-1]))
     assert forks is not None
-    others = forks + np.arange(1, len(forks) + 1)
-    any_child = np.delete(bits, others)
-    any_child[forks[bits[others]]] = True
+    later_children = forks + np.arange(1, len(forks) + 1)
+    any_child = np.delete(bits, later_children)
+    any_child[forks[bits[later_children]]] = True
     return packed(any_child)
 
 
-def over_codes(allowed: np.ndarray, words: np.ndarray, nodes: int) -> np.ndarray:
-    """Returns the bits of a level's nodes where its bitmap `allowed` [P, W] has those of their codes."""
-    if HAS_NUMBA and nodes >= NUMBA_FROM:
+def over_codes(allowed: np.ndarray, words: np.ndarray, num_nodes: int) -> np.ndarray:
+    """Words [P, W] of a dense level over its codes, from those over its nodes and from its bitmap `allowed` [P, W]."""
+    if HAS_NUMBA and num_nodes >= NUMBA_FROM:
         from hedgerow.constraints import alive_numba
 
         return alive_numba.over_codes(words, allowed)
     bits = unpacked(allowed.reshape(-1), allowed.size * WORD_BITS).copy()
-    bits[bits] = unpacked(words, nodes)
+    bits[bits] = unpacked(words, num_nodes)
     return packed(bits).reshape(allowed.shape)
 
 
 def over_nodes(allowed: np.ndarray, words: np.ndarray) -> np.ndarray:
-    """Returns the words [ceil(E / 32)] of the nodes that `over_codes` made these [P, W] of."""
-    bits, there = (unpacked(array.reshape(-1), array.size * WORD_BITS) for array in (words, allowed))
-    return packed(bits[there])
+    """Words [ceil(E / 32)] of a dense level over its nodes: the inverse of `over_codes`."""
+    alive_codes, has_node = (unpacked(array.reshape(-1), array.size * WORD_BITS) for array in (words, allowed))
+    return packed(alive_codes[has_node])

@@ -1,4 +1,4 @@
-"""The loops of the upward pass, compiled: on one thread, so that any thread and any forked process may run them."""
+"""Compiled loops of the upward pass. They use one thread, so any thread and any forked process can run them."""
 
 from __future__ import annotations
 
@@ -8,85 +8,88 @@ from numba import njit
 
 @njit(inline="always")
 def _low_bits(count):
-    """A word with its `count` lowest bits set; 0 to 31."""
+    """A word with its `count` lowest bits set; `count` is 0 to 31."""
     return (np.uint32(1) << np.uint32(count)) - np.uint32(1)
 
 
 @njit(inline="always")
-def _any_bit(words, first, end):
-    """Whether any bit from `first` up to `end` is set."""
-    word, last = first >> 5, end >> 5
-    head = words[word] & ~_low_bits(first & 31)
+def _any_bit(words, start, stop):
+    """Whether any bit from `start` to `stop` - 1 is set."""
+    word, last = start >> 5, stop >> 5
+    head = words[word] & ~_low_bits(start & 31)
     if word == last:
-        return (head & _low_bits(end & 31)) != 0
+        return (head & _low_bits(stop & 31)) != 0
     if head != 0:
         return True
-    for at in range(word + 1, last):
-        if words[at] != 0:
+    for between in range(word + 1, last):
+        if words[between] != 0:
             return True
-    return (end & 31) != 0 and (words[last] & _low_bits(end & 31)) != 0
+    return (stop & 31) != 0 and (words[last] & _low_bits(stop & 31)) != 0
 
 
 @njit(cache=True, nogil=True)
-def any_of_spans(words, start):
-    """Parents [P]: whether any of the children start[p] to start[p + 1] - 1 is alive."""
-    parents = len(start) - 1
-    out = np.zeros(max(1, (parents + 31) >> 5), np.uint32)
-    first = np.int64(start[0])
+def any_of_spans(words, child_start):
+    """Words of P parents: whether any of the children child_start[p] to child_start[p + 1] - 1 is alive."""
+    num_parents = len(child_start) - 1
+    out = np.zeros(max(1, (num_parents + 31) >> 5), np.uint32)
+    start = np.int64(child_start[0])
     for word in range(len(out)):
-        found = np.uint32(0)
-        base = word << 5
-        for bit in range(min(32, parents - base)):
-            end = np.int64(start[base + bit + 1])
-            if _any_bit(words, first, end):
-                found |= np.uint32(1) << np.uint32(bit)
-            first = end
-        out[word] = found
+        alive_parents = np.uint32(0)
+        first_parent = word << 5
+        for bit in range(min(32, num_parents - first_parent)):
+            stop = np.int64(child_start[first_parent + bit + 1])
+            if _any_bit(words, start, stop):
+                alive_parents |= np.uint32(1) << np.uint32(bit)
+            start = stop
+        out[word] = alive_parents
     return out
 
 
 @njit(cache=True, nogil=True)
-def any_with_forks(words, forks, parents):
-    """Parents [P]: whether any child is alive, where few have more than one: 32 at once between two forks."""
-    out = np.zeros(max(1, (parents + 31) >> 5), np.uint32)
+def any_with_forks(words, forks, num_parents):
+    """Words of P parents: whether any child is alive, if few parents have more than one child.
+
+    Between two forks, 32 parents are copied at a time.
+    """
+    out = np.zeros(max(1, (num_parents + 31) >> 5), np.uint32)
     passed, last = 0, len(words) - 1
     for word in range(len(out)):
-        base = word << 5
-        if passed == len(forks) or forks[passed] >= base + 32:
-            first = base + passed
-            at, shift = first >> 5, np.uint32(first & 31)
-            found = words[at] >> shift
-            if shift and at < last:
-                found |= words[at + 1] << (np.uint32(32) - shift)
-            out[word] = found
+        first_parent = word << 5
+        if passed == len(forks) or forks[passed] >= first_parent + 32:
+            first_child = first_parent + passed
+            child_word, shift = first_child >> 5, np.uint32(first_child & 31)
+            alive_parents = words[child_word] >> shift
+            if shift and child_word < last:
+                alive_parents |= words[child_word + 1] << (np.uint32(32) - shift)
+            out[word] = alive_parents
             continue
-        found = np.uint32(0)
-        for bit in range(min(32, parents - base)):
-            child = base + bit + passed
+        alive_parents = np.uint32(0)
+        for bit in range(min(32, num_parents - first_parent)):
+            child = first_parent + bit + passed
             alive = (words[child >> 5] >> np.uint32(child & 31)) & np.uint32(1)
-            while passed < len(forks) and forks[passed] == base + bit:
+            while passed < len(forks) and forks[passed] == first_parent + bit:
                 passed += 1
                 child += 1
                 alive |= (words[child >> 5] >> np.uint32(child & 31)) & np.uint32(1)
-            found |= alive << np.uint32(bit)
-        out[word] = found
-    if parents & 31:
-        out[parents >> 5] &= _low_bits(parents & 31)
+            alive_parents |= alive << np.uint32(bit)
+        out[word] = alive_parents
+    if num_parents & 31:
+        out[num_parents >> 5] &= _low_bits(num_parents & 31)
     return out
 
 
 @njit(cache=True, nogil=True)
 def over_codes(words, allowed):
-    """The bits of nodes, in their order, in the places of the bits that are set in `allowed` [P, W]."""
+    """Words [P, W]: the bits of the nodes, in their order, at the positions of the bits set in `allowed` [P, W]."""
     out = np.empty_like(allowed)
     node = 0
     for parent in range(allowed.shape[0]):
-        for at in range(allowed.shape[1]):
-            bits, found = allowed[parent, at], np.uint32(0)
+        for word in range(allowed.shape[1]):
+            bits, alive_codes = allowed[parent, word], np.uint32(0)
             while bits != 0:
                 low = bits & (~bits + np.uint32(1))
-                found |= low & -((words[node >> 5] >> np.uint32(node & 31)) & np.uint32(1))
+                alive_codes |= low & -((words[node >> 5] >> np.uint32(node & 31)) & np.uint32(1))
                 bits ^= low
                 node += 1
-            out[parent, at] = found
+            out[parent, word] = alive_codes
     return out

@@ -1,4 +1,4 @@
-"""Exclusion on the host: which nodes of the trie have no item left for a request, once some items are excluded."""
+"""Exclusions on the host: the nodes of the trie that lose all their items to the exclusions of a request."""
 
 from __future__ import annotations
 
@@ -16,56 +16,65 @@ from hedgerow.index.trie import Trie
 
 @dataclass(frozen=True, eq=False)
 class DeadNodes:
-    """The nodes of one level that one request's exclusions leave without an item, in their order.
+    """The X dead nodes of one level for one request, ascending: no item below them is left.
 
     Attributes:
-        parents: [D] the node of the level before that each is a child of.
-        slots: [D] its code where the level is dense, else its place among its parent's children.
+        parents: [X] int64, their parents, nodes of the level before.
+        slots: [X] their codes if the level is dense, otherwise their positions among the children of their parents.
     """
 
     parents: np.ndarray
     slots: np.ndarray
 
 
-def dead_nodes(index: Trie, within: ConstraintSet | None, rows: np.ndarray, dense: Sequence[bool]) -> list[DeadNodes]:
-    """Returns, level by level, the nodes that are alive for the request's set, but whose items are all excluded.
+def dead_nodes(
+    index: Trie, constraint_set: ConstraintSet | None, rows: np.ndarray, dense: Sequence[bool]
+) -> list[DeadNodes]:
+    """Find the nodes that are alive for a request's constraint set, but whose items are all excluded.
 
     Args:
         index: the trie.
-        within: the request's set; None for all items.
-        rows: the excluded rows of the index, without -1; rows outside of the set do not matter.
-        dense: of each level, whether a bitmap of it is on the device.
+        constraint_set: the set of the request, or None for all items.
+        rows: [R] int64, the excluded rows of the index, without -1. Rows outside of the set have no effect.
+        dense: for each level, whether the device has a bitmap of it.
+
+    Returns:
+        One entry per level.
     """
     rows = np.unique(rows)
-    if within is not None:
-        rows = rows[bits_at(within._words, rows)]
-    leaves, excluded = np.unique(leaves_of(index, rows), return_counts=True)
-    nodes = leaves[excluded == _alive_items(index, within, leaves)]
+    if constraint_set is not None:
+        rows = rows[bits_at(constraint_set._words, rows)]
+    leaves, num_excluded = np.unique(leaves_of(index, rows), return_counts=True)
+    nodes = leaves[num_excluded == _count_alive_items(index, constraint_set, leaves)]
     levels = []
-    for at in range(index.num_levels - 1, -1, -1):
-        level = index.levels[at]
+    for level_number in range(index.num_levels - 1, -1, -1):
+        level = index.levels[level_number]
         parents = level.parents(nodes).astype(np.int64)
-        slots = level.codes[nodes] if dense[at] else nodes - level.children(parents)[0]
+        slots = level.codes[nodes] if dense[level_number] else nodes - level.children(parents)[0]
         levels.append(DeadNodes(parents, slots))
-        parents, dead = np.unique(parents, return_counts=True)
-        nodes = parents[dead == _alive_children(level, at, within, parents)]
+        parents, num_dead = np.unique(parents, return_counts=True)
+        nodes = parents[num_dead == _count_alive_children(level, level_number, constraint_set, parents)]
     return levels[::-1]
 
 
-def _alive_items(index: Trie, within: ConstraintSet | None, leaves: np.ndarray) -> np.ndarray:
-    first, end = index.rows_of(leaves)
-    if within is None:
-        return end - first
-    below = within._alive.count_below
-    return below(-1, within._words, end) - below(-1, within._words, first)
+def _count_alive_items(index: Trie, constraint_set: ConstraintSet | None, leaves: np.ndarray) -> np.ndarray:
+    start, stop = index.rows_of(leaves)
+    if constraint_set is None:
+        return stop - start
+    count_below = constraint_set._alive.count_below
+    return count_below(-1, constraint_set._words, stop) - count_below(-1, constraint_set._words, start)
 
 
-def _alive_children(level: Level, at: int, within: ConstraintSet | None, parents: np.ndarray) -> np.ndarray:
-    first, end = level.children(parents)
-    if within is None:
-        return end - first
-    words = within._alive.levels[at]
+def _count_alive_children(
+    level: Level, level_number: int, constraint_set: ConstraintSet | None, parents: np.ndarray
+) -> np.ndarray:
+    start, stop = level.children(parents)
+    if constraint_set is None:
+        return stop - start
+    alive = constraint_set._alive
+    words = alive.levels[level_number]
     if level.allowed is not None:
         return np.bitwise_count(words[parents]).sum(axis=1, dtype=np.int64)
-    below = within._alive.count_below
-    return below(at, words, end.astype(np.int64)) - below(at, words, first.astype(np.int64))
+    return alive.count_below(level_number, words, stop.astype(np.int64)) - alive.count_below(
+        level_number, words, start.astype(np.int64)
+    )

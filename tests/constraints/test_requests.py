@@ -1,0 +1,87 @@
+"""The rules of a batch: the checks of constraint sets and exclusions, and the rules of some requests."""
+
+import numpy as np
+import pytest
+
+import hedgerow as hr
+from hedgerow.constraints.requests import batch_rules
+
+
+@pytest.fixture
+def index():
+    return hr.build_index(hr.Catalog([[0, 1], [1, 0], [1, 1]]))
+
+
+def listed(rules):
+    """The set and the excluded rows of each request."""
+    return [(rules.set_of(request), rules.excluded_by(request).tolist()) for request in range(rules.batch_size)]
+
+
+def test_one_set_is_for_all_requests(index):
+    items = index.constraint(ids=[2])
+    rules = batch_rules(index, 2, items, None)
+    assert rules.sets == (items, items)
+    assert rules.excluded is None
+    assert listed(rules) == [(items, []), (items, [])]
+
+
+def test_no_rules(index):
+    for constraints, exclude in ((None, None), ([None, None], [[], None]), (None, [[77], ()])):
+        rules = batch_rules(index, 2, constraints, exclude)
+        assert (rules.batch_size, rules.sets, rules.excluded) == (2, None, None)
+        assert listed(rules) == [(None, []), (None, [])]
+
+
+def test_ids_that_no_item_has_are_ignored(index):
+    assert listed(batch_rules(index, 2, None, [[77, 1], None])) == [(None, [1]), (None, [])]
+
+
+class TestTake:
+    def test_requests_in_the_given_order(self, index):
+        first, second = index.constraint(ids=[0]), index.constraint(ids=[1, 2])
+        rules = batch_rules(index, 3, [first, None, second], [None, [2, 0], [1]])
+        assert listed(rules.take([2, 0, 2])) == [(second, [1]), (first, []), (second, [1])]
+        assert listed(rules.take(range(3))) == listed(rules)
+
+    def test_rules_that_no_taken_request_has_are_none(self, index):
+        rules = batch_rules(index, 3, [index.constraint(ids=[0]), None, None], [None, None, [1]])
+        assert (rules.take([0]).sets, rules.take([0]).excluded) == ((index.constraint(ids=[0]),), None)
+        assert rules.take([2]).sets is None
+        assert rules.take([1]).sets is rules.take([1]).excluded is None
+        assert rules.take([]).batch_size == 0
+
+    def test_of_a_part(self, index):
+        rules = batch_rules(index, 4, None, [[0], [1], [2], None])
+        assert listed(rules.take([3, 1, 0]).take([2, 1])) == [(None, [0]), (None, [1])]
+
+    def test_checks_and_looks_up_nothing_again(self, index, monkeypatch):
+        rules = batch_rules(index, 2, index.constraint(ids=[0]), [[1], [2]])
+        monkeypatch.setattr("hedgerow.constraints.requests.rows_of_ids", None)
+        monkeypatch.setattr("hedgerow.constraints.requests._checked_sets", None)
+        assert listed(rules.take([1])) == [(index.constraint(ids=[0]), [2])]
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ({"constraints": [None]}, "2 requests, but constraints for 1"),
+        ({"constraints": np.ones(3, bool)}, "one constraint set for all requests, or a list .* got ndarray"),
+        ({"constraints": [np.ones(3, bool), None]}, "request 0 must be a constraint set or None; got ndarray"),
+        ({"exclude": [[1]]}, "2 requests, but exclude has 1"),
+        ({"exclude": [1, 2]}, r"got one list of ids, \[1, 2\]. For one request: exclude=\[\[1, 2\]\]"),
+        ({"exclude": np.arange(9)}, r"got one list of ids, \[0, 1, 2, \.\.\.\]"),
+        ({"exclude": np.asarray(3)}, r"one list of item ids per request; got array\(3\)"),
+        ({"exclude": ["sku"]}, r"got one list of ids, \['sku'\]. For one request: exclude=\[\['sku'\]\]"),
+        ({"exclude": "ab"}, r"one list of item ids per request; got 'ab'. For one request: exclude=\[\['ab'\]\]"),
+        ({"exclude": [["a"], None]}, "exclude of request 0 must be item ids of this index, of type int64"),
+    ],
+)
+def test_rejects(index, rules, message):
+    with pytest.raises(hr.ConstraintError, match=message):
+        batch_rules(index, 2, rules.get("constraints"), rules.get("exclude"))
+
+
+def test_rejects_sets_of_another_index(index):
+    other = hr.build_index(hr.Catalog([[0, 1], [1, 0], [1, 1]]))
+    with pytest.raises(hr.ConstraintError, match=r"request 1: ConstraintSet.* a set of another index object"):
+        batch_rules(index, 2, [None, other.constraint(ids=[1])], None)
