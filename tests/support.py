@@ -1,4 +1,4 @@
-"""What several test modules share: backends, catalogs made by hypothesis, and a model that is a pure function."""
+"""Helpers of several test modules: kernels, random catalogs, and a model that is a pure function."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ import hedgerow as hr
 from hedgerow.decode.ops import to_numpy
 
 BACKENDS = ("numpy", "torch", "jax")
-# Every kernel, as the framework whose arrays it takes and its name: what the contract suite runs.
+# The kernels of the contract suite: the backend of their arrays, and their name.
 KERNELS = ("numpy-array", "torch-array", "jax-array", "numpy-numba", "torch-numba")
 
 
 def require(kernel: str) -> None:
-    """Skips the test where a package of `kernel`, one of KERNELS, is not installed."""
+    """Skip the test if a package of a kernel of KERNELS is not installed."""
     for package in kernel.replace("-array", "").split("-"):
         pytest.importorskip(package)
 
 
 def array_of(backend: str, array: np.ndarray) -> Any:
-    """Returns a NumPy array as one of `backend`."""
+    """Convert a NumPy array to a backend."""
     if backend == "torch":
         return pytest.importorskip("torch").from_numpy(array)
     if backend == "jax":
@@ -35,36 +35,36 @@ def array_of(backend: str, array: np.ndarray) -> Any:
 
 
 def stepper(backend: str, kernel: Any = "auto") -> Callable[..., hr.Beams]:
-    """Returns hr.step as its users would run it: jitted in JAX, where op by op is slow."""
+    """hr.step as users run it: jitted in JAX."""
     step = partial(hr.step, kernel=kernel)
     if backend != "jax":
         return step
     jax = pytest.importorskip("jax")
-    return jax.jit(step, static_argnames=("beam_width", "normalize"))
+    return jax.jit(step, static_argnames=("beam_width", "normalize", "temperature"))
 
 
 @dataclass
 class FakeModel:
-    """Logits that depend on the request and the prefix alone, float32, the same for every backend."""
+    """Random float32 logits that depend on the request and the prefix alone, and so are equal for every backend."""
 
     sizes: tuple[int, ...]
     seed: int = 0
-    known: dict[tuple, np.ndarray] = field(default_factory=dict)
+    cache: dict[tuple, np.ndarray] = field(default_factory=dict)
 
     def logits_of(self, request: int) -> Callable[[tuple[int, ...]], list[float]]:
         return lambda prefix: self._logits(request, prefix).tolist()
 
     def _logits(self, request: int, prefix: tuple[int, ...]) -> np.ndarray:
         key = (request, *prefix)
-        if key not in self.known:
+        if key not in self.cache:
             rng = np.random.default_rng((self.seed, *key))
-            self.known[key] = rng.normal(0, 3, self.sizes[len(prefix)]).astype(np.float32)
-        return self.known[key]
+            self.cache[key] = rng.normal(0, 3, self.sizes[len(prefix)]).astype(np.float32)
+        return self.cache[key]
 
     def __call__(self, beams: hr.Beams) -> np.ndarray:
         codes = to_numpy(beams.codes)
         batch, width, level = codes.shape
-        # NaN for dead beams: what a model says of them may not matter.
+        # NaN for dead beams, whose logits are ignored.
         logits = np.full((batch, width, self.sizes[level]), np.nan, np.float32)
         for b, m in zip(*np.nonzero(to_numpy(beams.states) >= 0), strict=True):
             logits[b, m] = self._logits(int(b), tuple(codes[b, m].tolist()))
@@ -81,7 +81,7 @@ def search(
     exclude: Any = None,
     **options: Any,
 ) -> hr.Beams:
-    """beam_search by a kernel of KERNELS, or by a framework's own choice, with its step as users would run it."""
+    """Run a beam search with a kernel of KERNELS, or with the automatic choice of a backend."""
     backend, _, name = kernel.partition("-")
     device_index = index.to(backend)
     options["constraints"] = hr.prepare_constraints(device_index, batch_size, constraints=constraints, exclude=exclude)
@@ -92,9 +92,14 @@ def search(
     return beams
 
 
+def dense_levels_of(choice: str, num_levels: int) -> Any:
+    """The argument `dense_levels` for "auto", "all" or "none"."""
+    return {"auto": "auto", "all": range(num_levels), "none": ()}[choice]
+
+
 @st.composite
 def catalogs(draw: st.DrawFn) -> hr.Catalog:
-    """Catalogs of odd sizes: one item, chains, one fat node, collisions, codebooks of 1, dense and sparse levels."""
+    """Random catalogs: one item, chains, one node with most items, collisions, codebooks of 1, all representations."""
     levels = draw(st.integers(1, 5))
     sizes = tuple(draw(st.sampled_from([1, 2, 3, 5, 8, 31, 32, 33, 65])) for _ in range(levels))
     items = draw(st.integers(1, 60))

@@ -116,7 +116,7 @@ def test_masked_probability_equals_a_naive_sum(backend):
         for beams, logits, masked in steps:
             codes, states = to_numpy(beams.codes), to_numpy(beams.states)
             for b, m in np.ndindex(states.shape):
-                allowed = requests[b].shown(catalog.num_items)
+                allowed = requests[b].allowed(catalog.num_items)
                 expected = naive_masked_probability(
                     codes[b, m], states[b, m], logits[b, m], catalog.sids, allowed, normalize
                 )

@@ -1,4 +1,4 @@
-"""An index padded to a capacity: the same beams, and nothing compiled again for the next version of it."""
+"""Indexes that are padded to a capacity: equal beams, and no recompilation for the next version."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def index_of(items, seed=0):
     return hr.build_index(hr.Catalog(sids, codebook_sizes=SIZES))
 
 
-def searched(device_index, kernel, model, levels, width=WIDTH):
+def run_search(device_index, kernel, model, levels, width=WIDTH):
     backend, _, name = kernel.partition("-")
     step = stepper(backend, name)
     beams = hr.init_beams(device_index, 2)
@@ -35,7 +35,7 @@ def assert_same(beams, expected):
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_every_kernel_finds_the_same_on_padded_arrays(kernel):
+def test_every_kernel_gives_equal_beams_on_padded_arrays(kernel):
     require(kernel)
 
     @settings(max_examples=3 if kernel.startswith("jax") else 40)
@@ -46,28 +46,28 @@ def test_every_kernel_finds_the_same_on_padded_arrays(kernel):
         model = FakeModel(catalog.codebook_sizes)
         expected = hr.beam_search(index, model, batch_size=2, beam_width=WIDTH)
         padded = index.to(kernel.partition("-")[0], capacity=capacity)
-        assert_same(searched(padded, kernel, model, index.num_levels), expected)
+        assert_same(run_search(padded, kernel, model, index.num_levels), expected)
 
     holds()
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_an_index_may_be_of_another_representation_than_its_capacity(kernel):
-    """Sparse where there were forks, forked where there were row pointers, with a bitmap and without."""
+def test_an_index_can_have_other_representations_than_its_capacity(kernel):
+    """Row pointers instead of forks and the reverse, with a bitmap and without."""
     require(kernel)
-    seen = set()
+    representations = set()
     capacity = hr.Capacity.of(index_of(2000), 2)
     for items in (1, 30, 300, 2000):
         index = index_of(items, seed=items)
         assert capacity.holds(index)
-        seen |= {level.representation for level in index.levels}
+        representations |= {level.representation for level in index.levels}
         expected = hr.beam_search(index, FakeModel(SIZES), batch_size=2, beam_width=WIDTH)
         padded = index.to(kernel.partition("-")[0], capacity=capacity)
-        assert_same(searched(padded, kernel, FakeModel(SIZES), len(SIZES)), expected)
-    assert seen == {"unary", "forked", "sparse", "dense"}
+        assert_same(run_search(padded, kernel, FakeModel(SIZES), len(SIZES)), expected)
+    assert representations == {"unary", "forked", "sparse", "dense"}
 
 
-def test_an_empty_index_fits_and_finds_nothing():
+def test_an_empty_index_fits_and_has_no_beams():
     empty = hr.build_index(hr.Catalog(np.zeros((0, len(SIZES)), int), codebook_sizes=SIZES))
     for capacity in (hr.Capacity.of(empty), hr.Capacity.of(index_of(300))):
         beams = hr.beam_search(empty.to("numpy", capacity=capacity), FakeModel(SIZES), batch_size=1, beam_width=3)
@@ -84,7 +84,7 @@ def versions():
     return versions, hr.Capacity.of(versions[0], 1.5)
 
 
-def test_jax_compiles_nothing_for_the_next_version(versions):
+def test_jax_does_not_recompile_for_the_next_version(versions):
     jax = pytest.importorskip("jax")
     traces = []
 
@@ -105,7 +105,7 @@ def test_jax_compiles_nothing_for_the_next_version(versions):
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("dynamic", [False, None])
-def test_torch_compiles_nothing_for_the_next_version(versions, dynamic):
+def test_torch_does_not_recompile_for_the_next_version(versions, dynamic):
     torch = pytest.importorskip("torch")
     graphs = []
 
@@ -127,7 +127,7 @@ def test_torch_compiles_nothing_for_the_next_version(versions, dynamic):
     assert len(graphs) == after_first <= len(SIZES)
 
 
-def test_a_refilled_index_is_the_new_one_in_the_old_memory(versions):
+def test_refill_writes_the_new_index_to_the_same_memory(versions):
     pytest.importorskip("torch")
     indexes, capacity = versions
     device_index = indexes[2].to("torch", capacity=capacity)
@@ -135,11 +135,11 @@ def test_a_refilled_index_is_the_new_one_in_the_old_memory(versions):
     for index in indexes:
         device_index.refill(index)
         expected = hr.beam_search(index, FakeModel(SIZES), batch_size=2, beam_width=WIDTH)
-        assert_same(searched(device_index, "torch-array", FakeModel(SIZES), len(SIZES)), expected)
+        assert_same(run_search(device_index, "torch-array", FakeModel(SIZES), len(SIZES)), expected)
     assert [level.codes.data_ptr() for level in device_index.levels] == address
 
 
-def test_a_captured_graph_goes_on_with_the_next_version(versions):
+def test_a_captured_graph_searches_the_next_version(versions):
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("needs a GPU")
@@ -166,16 +166,17 @@ def test_a_captured_graph_goes_on_with_the_next_version(versions):
         np.testing.assert_allclose(to_numpy(beams.scores), expected.scores, rtol=1e-4, atol=1e-4)
 
 
-def test_what_does_not_fit_is_refused(versions):
+def test_rejects_indexes_that_do_not_fit_and_invalid_arguments(versions):
     pytest.importorskip("torch")
     indexes, capacity = versions
-    with pytest.raises(hr.ArgumentError, match="does not fit in this capacity"):
+    with pytest.raises(hr.ArgumentError, match="does not fit into this capacity"):
         index_of(3000).to("numpy", capacity=capacity)
     with pytest.raises(hr.ArgumentError, match="does not fit"):
         hr.build_index(hr.Catalog([[0, 1]])).to("numpy", capacity=capacity)
-    with pytest.raises(hr.ArgumentError, match=r"headroom is how many times"):
-        hr.Capacity.of(indexes[0], 0.5)
-    with pytest.raises(hr.ArgumentError, match="only an index with a capacity"):
+    for headroom in (0.5, float("nan"), float("inf"), "2", None):
+        with pytest.raises(hr.ArgumentError, match="headroom must be"):
+            hr.Capacity.of(indexes[0], headroom)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(hr.ArgumentError, match="refill needs an index with a capacity"):
         indexes[0].to("torch").refill(indexes[1])
-    with pytest.raises(hr.BackendError, match="only tensors of PyTorch"):
+    with pytest.raises(hr.BackendError, match="refill writes to PyTorch tensors"):
         indexes[0].to("numpy", capacity=capacity).refill(indexes[1])

@@ -1,10 +1,10 @@
-"""The contract of a search: every backend against the brute-force oracle, on made and on real catalogs."""
+"""The contract of a search: every kernel against the oracle, on random and on real catalogs."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import KERNELS, FakeModel, catalogs, require, search
+from support import KERNELS, FakeModel, catalogs, dense_levels_of, require, search
 
 import hedgerow as hr
 from hedgerow.decode.beams import DEAD
@@ -12,8 +12,8 @@ from hedgerow.decode.ops import to_numpy
 from hedgerow.decode.oracle import oracle_search
 
 
-def assert_search_is_right(catalog: hr.Catalog, kernel: str, batch_size: int, beam_width: int, **options) -> hr.Beams:
-    """Asserts the contract of a finished search against the oracle's, request by request."""
+def assert_equals_oracle(catalog: hr.Catalog, kernel: str, batch_size: int, beam_width: int, **options) -> hr.Beams:
+    """Assert that a search equals the oracle, request by request, and that its dead beams are last."""
     index = hr.build_index(catalog, dense_levels=options.pop("dense_levels", "auto"))
     model = FakeModel(catalog.codebook_sizes)
     beams = search(index, kernel, model, batch_size=batch_size, beam_width=beam_width, **options)
@@ -29,8 +29,8 @@ def assert_search_is_right(catalog: hr.Catalog, kernel: str, batch_size: int, be
         assert to_numpy(beams.num_valid)[request] == live
         np.testing.assert_allclose(scores[request, :live], [score for _, score in expected], rtol=1e-5, atol=1e-5)
         assert (np.diff(scores[request, :live]) <= 0).all()
-        found = [tuple(sid) for sid in codes[request, :live].tolist()]
-        assert sorted(found) == sorted(sid for sid, _ in expected)
+        sids_found = [tuple(sid) for sid in codes[request, :live].tolist()]
+        assert sorted(sids_found) == sorted(sid for sid, _ in expected)
         assert index.contains(codes[request, :live]).all()
         assert (index.find(codes[request, :live]) == states[request, :live]).all()
         assert (codes[request, live:] == DEAD).all()
@@ -41,10 +41,10 @@ def assert_search_is_right(catalog: hr.Catalog, kernel: str, batch_size: int, be
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_equals_the_oracle_on_made_catalogs(kernel):
+def test_equals_the_oracle_on_random_catalogs(kernel):
     require(kernel)
 
-    # JAX compiles a program for every new shape, so it is shown fewer of the same kinds.
+    # JAX compiles each shape, so it runs on fewer examples.
     @settings(max_examples=20 if kernel.startswith("jax") else 300)
     @given(
         catalog=catalogs(),
@@ -54,8 +54,8 @@ def test_equals_the_oracle_on_made_catalogs(kernel):
         dense=st.sampled_from(["auto", "all", "none"]),
     )
     def check(catalog, batch_size, beam_width, normalize, dense):
-        levels = {"auto": "auto", "all": range(catalog.num_levels), "none": ()}[dense]
-        assert_search_is_right(catalog, kernel, batch_size, beam_width, normalize=normalize, dense_levels=levels)
+        levels = dense_levels_of(dense, catalog.num_levels)
+        assert_equals_oracle(catalog, kernel, batch_size, beam_width, normalize=normalize, dense_levels=levels)
 
     check()
 
@@ -65,7 +65,7 @@ def test_equals_the_oracle_on_real_catalogs(kernel, real_catalog):
     require(kernel)
     representations = {level.representation for level in hr.build_index(real_catalog).levels}
     assert representations >= {"dense", "sparse"}
-    assert_search_is_right(real_catalog, kernel, batch_size=4, beam_width=70)
+    assert_equals_oracle(real_catalog, kernel, batch_size=4, beam_width=70)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -76,45 +76,45 @@ class TestEdges:
 
     def test_three_items_and_five_beams(self, kernel):
         catalog = hr.Catalog([[4, 1], [4, 3], [0, 1]], codebook_sizes=8)
-        beams = assert_search_is_right(catalog, kernel, batch_size=2, beam_width=5)
+        beams = assert_equals_oracle(catalog, kernel, batch_size=2, beam_width=5)
         assert to_numpy(beams.num_valid).tolist() == [3, 3]
 
     @pytest.mark.parametrize("dense_levels", [(), range(2)])
-    def test_beam_of_1000_over_a_codebook_of_8(self, kernel, dense_levels):
+    def test_1000_beams_over_a_codebook_of_8(self, kernel, dense_levels):
         catalog = hr.Catalog(np.random.default_rng(0).integers(0, 8, (100, 2)), codebook_sizes=8)
-        assert_search_is_right(catalog, kernel, batch_size=1, beam_width=1000, dense_levels=dense_levels)
+        assert_equals_oracle(catalog, kernel, batch_size=1, beam_width=1000, dense_levels=dense_levels)
 
     def test_one_item(self, kernel):
-        assert_search_is_right(hr.Catalog([[3, 0, 7]], codebook_sizes=8), kernel, batch_size=2, beam_width=3)
+        assert_equals_oracle(hr.Catalog([[3, 0, 7]], codebook_sizes=8), kernel, batch_size=2, beam_width=3)
 
     def test_one_level(self, kernel):
         catalog = hr.Catalog([[5], [2], [5], [6]], codebook_sizes=7)
-        assert_search_is_right(catalog, kernel, batch_size=2, beam_width=2)
+        assert_equals_oracle(catalog, kernel, batch_size=2, beam_width=2)
 
     def test_codebooks_of_one(self, kernel):
-        assert_search_is_right(hr.Catalog([[0, 0, 0]] * 3), kernel, batch_size=1, beam_width=2)
+        assert_equals_oracle(hr.Catalog([[0, 0, 0]] * 3), kernel, batch_size=1, beam_width=2)
 
     @pytest.mark.parametrize("normalize", ["codes", "allowed", None])
-    def test_no_item(self, kernel, normalize):
+    def test_empty_catalog(self, kernel, normalize):
         catalog = hr.Catalog(np.zeros((0, 2), int), codebook_sizes=(3, 40))
-        beams = assert_search_is_right(catalog, kernel, batch_size=2, beam_width=3, normalize=normalize)
+        beams = assert_equals_oracle(catalog, kernel, batch_size=2, beam_width=3, normalize=normalize)
         assert to_numpy(beams.num_valid).tolist() == [0, 0]
 
-    def test_wide_codebook_and_fat_node(self, kernel):
+    def test_wide_codebook_and_node_with_most_items(self, kernel):
         rng = np.random.default_rng(1)
         sids = rng.integers(0, 70_000, (300, 2))
         sids[:200, 0] = 69_999
         catalog = hr.Catalog(sids, codebook_sizes=70_000)
-        beams = assert_search_is_right(catalog, kernel, batch_size=1, beam_width=20)
+        beams = assert_equals_oracle(catalog, kernel, batch_size=1, beam_width=20)
         assert (to_numpy(beams.codes) > 2**16).any()
 
     def test_codebook_of_exactly_16_bits(self, kernel):
         sids = np.asarray([[65_535, 40_000], [65_535, 1], [0, 65_535]])
-        assert_search_is_right(hr.Catalog(sids), kernel, batch_size=1, beam_width=4)
+        assert_equals_oracle(hr.Catalog(sids), kernel, batch_size=1, beam_width=4)
 
     def test_255_levels(self, kernel):
         sids = np.random.default_rng(2).integers(0, 2, (5, 255))
         if kernel.startswith("jax"):
-            # One program a level: 255 compilations would show nothing more.
+            # JAX compiles once per level.
             sids = sids[:, :12]
-        assert_search_is_right(hr.Catalog(sids, codebook_sizes=2), kernel, batch_size=1, beam_width=4)
+        assert_equals_oracle(hr.Catalog(sids, codebook_sizes=2), kernel, batch_size=1, beam_width=4)

@@ -1,3 +1,5 @@
+"""The operations of each backend."""
+
 import numpy as np
 import pytest
 from support import BACKENDS, array_of

@@ -1,14 +1,15 @@
-"""Sets and exclusions on an index padded to a capacity: the same beams, and one program for all versions of it."""
+"""Constraints on indexes that are padded to a capacity: equal beams, and no recompilation for the next version."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from shown import random_requests, rules_of
-from support import KERNELS, FakeModel, array_of, catalogs, require, stepper
+from support import KERNELS, FakeModel, array_of, catalogs, dense_levels_of, require, stepper
 
 import hedgerow as hr
 from hedgerow.decode.alive import alive_on_device
+from hedgerow.decode.capacity import padded_alive, padded_leaves
 from hedgerow.decode.ops import to_numpy
 
 SIZES, WIDTH, BATCH = (8, 40, 300, 9, 5), 12, 3
@@ -25,7 +26,7 @@ def versions():
 
 
 def rules(index, seed):
-    """Different sets, mixes and exclusions, of one bucket: two sets, and up to 16 excluded items."""
+    """Different sets and exclusions of equal sizes: two sets per batch, and up to 16 excluded items per request."""
     rng = np.random.default_rng(seed)
     a, b, c = (index.constraint(rng.random(index.num_items) < share) for share in (0.5, 0.05, 0.9))
     few = [rng.permutation(index.num_items)[:count].tolist() for count in (1, 9, 16)]
@@ -37,7 +38,7 @@ def rules(index, seed):
 
 
 def searches(versions):
-    """Every rule of every version: the index, the rule, and what the unpadded search finds."""
+    """Every rule of every version: the index, the rule, and the beams of the unpadded search."""
     for seed, index in enumerate(versions[0]):
         for rule in rules(index, seed):
             yield index, rule, hr.beam_search(index, FakeModel(SIZES), batch_size=BATCH, beam_width=WIDTH, **rule)
@@ -49,7 +50,7 @@ def assert_same(beams, expected):
     assert (to_numpy(beams.states) == expected.states).all()
 
 
-def searched(step, device_index, backend, model, prepared, width, batch=BATCH):
+def run_search(step, device_index, backend, model, prepared, width, batch=BATCH):
     beams = hr.init_beams(device_index, batch)
     for _ in range(device_index.num_levels):
         beams = step(device_index, beams, array_of(backend, model(beams)), beam_width=width, constraints=prepared)
@@ -57,40 +58,42 @@ def searched(step, device_index, backend, model, prepared, width, batch=BATCH):
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_every_kernel_finds_the_same_on_padded_arrays(kernel):
+def test_every_kernel_gives_equal_beams_on_padded_arrays(kernel):
     require(kernel)
     backend, _, name = kernel.partition("-")
 
     @settings(max_examples=2 if backend == "jax" else 40)
     @given(
         catalog=catalogs(),
-        own=st.sampled_from(["auto", "all", "none"]),
-        room=st.sampled_from(["auto", "all", "none"]),
+        dense=st.sampled_from(["auto", "all", "none"]),
+        capacity_dense=st.sampled_from(["auto", "all", "none"]),
         seed=st.integers(0, 2**32),
     )
-    def holds(catalog, own, room, seed):
-        """A level may have a bitmap here and not in the capacity, and the other way round."""
-        dense = {"auto": "auto", "all": range(catalog.num_levels), "none": ()}
-        index = hr.build_index(catalog, dense_levels=dense[own])
-        capacity = hr.Capacity.of(hr.build_index(catalog, dense_levels=dense[room]), 1.25)
+    def holds(catalog, dense, capacity_dense, seed):
+        """A level can have a bitmap in the index and not in the capacity, and the reverse."""
+        index, other = (
+            hr.build_index(catalog, dense_levels=dense_levels_of(choice, catalog.num_levels))
+            for choice in (dense, capacity_dense)
+        )
+        capacity = hr.Capacity.of(other, 1.25)
         rule = rules_of(index, random_requests(np.random.default_rng(seed), catalog.num_items, BATCH))
         model = FakeModel(catalog.codebook_sizes)
         expected = hr.beam_search(index, model, batch_size=BATCH, beam_width=WIDTH, **rule)
         device_index = index.to(backend, capacity=capacity)
         prepared = hr.prepare_constraints(device_index, BATCH, **rule)
-        assert_same(searched(stepper(backend, name), device_index, backend, model, prepared, WIDTH), expected)
+        assert_same(run_search(stepper(backend, name), device_index, backend, model, prepared, WIDTH), expected)
 
     holds()
 
 
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
-def test_the_pass_on_a_device_gives_the_same(backend, versions):
+def test_alive_nodes_on_a_device_equal_those_on_the_host(backend, versions):
     pytest.importorskip(backend)
     for index in versions[0]:
-        made = index.constraint(np.random.default_rng(2).random(index.num_items) < 0.3)._alive
-        leaves = array_of(backend, versions[1].padded_leaves(made.leaves).view(np.int32))
-        found = alive_on_device(index.to(backend, capacity=versions[1]), leaves)
-        for words, expected in zip(found, versions[1].padded_alive(index, made.levels), strict=True):
+        alive = index.constraint(np.random.default_rng(2).random(index.num_items) < 0.3)._alive
+        leaves = array_of(backend, padded_leaves(versions[1], alive.leaves).view(np.int32))
+        levels = alive_on_device(index.to(backend, capacity=versions[1]), leaves)
+        for words, expected in zip(levels, padded_alive(versions[1], index, alive.levels), strict=True):
             assert (to_numpy(words).view(np.uint32) == expected).all()
 
 
@@ -126,15 +129,15 @@ def test_torch_compiles_each_level_once(versions):
     for index, rule, expected in searches(versions):
         device_index = index.to("torch", capacity=versions[1])
         prepared = hr.prepare_constraints(device_index, BATCH, **rule)
-        assert_same(searched(compiled, device_index, "torch", FakeModel(SIZES), prepared, WIDTH), expected)
+        assert_same(run_search(compiled, device_index, "torch", FakeModel(SIZES), prepared, WIDTH), expected)
         assert len(graphs) == len(SIZES)
     torch.compiler.reset()
 
 
 class TestRefill:
-    """The tensors that a captured graph reads, with another version's index and rules put into them."""
+    """The tensors that a captured graph reads, filled with the index and the rules of another version."""
 
-    def test_the_same_memory_finds_what_each_version_finds(self, versions):
+    def test_the_same_memory_gives_the_beams_of_each_version(self, versions):
         pytest.importorskip("torch")
         device_index = versions[0][0].to("torch", capacity=versions[1])
         static, addresses = None, []
@@ -146,19 +149,19 @@ class TestRefill:
                 static = prepared.copy()
             else:
                 static.refill(prepared)
-            found = searched(stepper("torch"), device_index, "torch", FakeModel(SIZES), static, WIDTH)
-            assert_same(found, expected)
+            beams = run_search(stepper("torch"), device_index, "torch", FakeModel(SIZES), static, WIDTH)
+            assert_same(beams, expected)
             addresses.append(
                 [array.data_ptr() for level in static.levels for array in level.arrays if array is not None]
             )
         assert all(address == addresses[0] for address in addresses)
-        # What was remembered of the sets was not written to.
+        # The cache of the sets was not written to.
         for index, rule, expected in searches(versions):
             fresh = hr.prepare_constraints(index.to("torch", capacity=versions[1]), BATCH, **rule)
             padded = index.to("torch", capacity=versions[1])
-            assert_same(searched(stepper("torch"), padded, "torch", FakeModel(SIZES), fresh, WIDTH), expected)
+            assert_same(run_search(stepper("torch"), padded, "torch", FakeModel(SIZES), fresh, WIDTH), expected)
 
-    def test_a_captured_graph_goes_on(self, versions):
+    def test_a_captured_graph_searches_the_next_version(self, versions):
         torch = pytest.importorskip("torch")
         if not torch.cuda.is_available():
             pytest.skip("needs a GPU")
@@ -190,22 +193,24 @@ class TestRefill:
             )
             np.testing.assert_allclose(to_numpy(beams.scores), expected.scores, rtol=1e-4, atol=1e-4)
 
-    def test_what_does_not_fit_is_refused(self, versions):
+    def test_rejects_constraints_that_do_not_fit(self, versions):
         pytest.importorskip("torch")
         index = versions[0][0]
         device_index = index.to("torch", capacity=versions[1])
         first, second, _ = (hr.prepare_constraints(device_index, BATCH, **rule) for rule in rules(index, 0))
         assert first is not None
-        with pytest.raises(hr.BackendError, match="only a copy is refilled"):
+        with pytest.raises(hr.BackendError, match="only a copy can be refilled"):
             first.refill(second)
         static = first.copy()
-        with pytest.raises(hr.ConstraintError, match=r"3 requests, 2 sets of .* 16 excluded.* the others are none"):
+        with pytest.raises(
+            hr.ConstraintError, match=r"3 requests, 2 sets of .* 16 excluded.* the others have no constraints"
+        ):
             static.refill(None)
         with pytest.raises(hr.ConstraintError, match=r"1 sets of .* and no exclusion"):
             static.refill(hr.prepare_constraints(device_index, BATCH, constraints=index.constraint(ids=[1])))
         on_host = hr.prepare_constraints(index, BATCH, **rules(index, 0)[0])
         assert on_host is not None
-        with pytest.raises(hr.BackendError, match="only tensors of PyTorch"):
+        with pytest.raises(hr.BackendError, match="need PyTorch tensors"):
             static.refill(on_host)
-        with pytest.raises(hr.BackendError, match="only tensors of PyTorch"):
+        with pytest.raises(hr.BackendError, match="need PyTorch tensors"):
             on_host.copy()

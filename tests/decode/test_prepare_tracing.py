@@ -1,4 +1,4 @@
-"""Sets and exclusions inside the compilers: another set, mix or exclusion is the same program."""
+"""Constraints in compilers: changing them does not trigger recompilation."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def index():
 
 @pytest.fixture(scope="module")
 def rules(index):
-    """Different sets, mixes and exclusions, of one bucket: two sets, and up to 16 excluded items."""
+    """Different sets and exclusions of equal sizes: two sets per batch, and up to 16 excluded items per request."""
     rng = np.random.default_rng(1)
     sets = [index.constraint(rng.random(500) < share) for share in (0.5, 0.1, 0.9, 0.0)]
     few = [rng.permutation(500)[:count].tolist() for count in (1, 9, 16)]
@@ -62,7 +62,7 @@ def test_torch_compile_compiles_each_level_once(index, rules):
     from torch._dynamo.testing import CompileCounterWithBackend
 
     torch.compiler.reset()
-    # Whether to compile again is decided before any code is made, so none is made.
+    # Recompilation is decided before code is generated, so none needs to be generated.
     counter = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(hr.step, fullgraph=True, dynamic=False, backend=counter)
     device_index, model = index.to("torch"), FakeModel(SIZES)
@@ -75,7 +75,7 @@ def test_torch_compile_compiles_each_level_once(index, rules):
         assert counter.frame_count == len(SIZES)
 
 
-def test_torch_export_takes_other_constraints(index, rules):
+def test_torch_export_accepts_other_constraints(index, rules):
     torch = pytest.importorskip("torch")
     device_index, model = index.to("torch"), FakeModel(SIZES)
 
@@ -114,8 +114,7 @@ def test_jax_export_for_cpu_cuda_and_tpu(index, rules):
         assert_same(beams, expected_of(index, rule))
 
 
-def test_without_constraints_the_program_is_that_of_today(index):
-    """What is not given leaves no trace: not one operation more."""
+def test_without_constraints_the_program_has_no_additional_operations(index):
     jax = pytest.importorskip("jax")
     from hedgerow.decode.kernels.array import StepInput, array_step
 

@@ -1,4 +1,4 @@
-"""Ragged SIDs in the step: every kernel against the oracle, which knows nothing of END codes."""
+"""Ragged SIDs in the step: every kernel against the oracle, which has no end codes."""
 
 import shutil
 from functools import partial
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ragged import Ragged, logits_and_end, padded, ragged
-from support import BACKENDS, KERNELS, FakeModel, array_of, require, search, stepper
+from support import BACKENDS, KERNELS, FakeModel, array_of, dense_levels_of, require, search, stepper
 
 import hedgerow as hr
 from hedgerow.decode.ops import to_numpy
@@ -18,80 +18,80 @@ NAMES = Ragged([(3,), (3, 1), (3, 1, 4), (0, 2), (0, 2), (2, 0, 0), (3, 1, 4, 1)
 WIDTHS = NAMES.catalog.codebook_sizes
 
 
-def assert_search_is_right(made: Ragged, kernel: str, batch_size: int, beam_width: int, normalize, dense_levels):
-    catalog = made.catalog
+def assert_equals_oracle(items: Ragged, kernel: str, batch_size: int, beam_width: int, normalize, dense_levels):
+    catalog = items.catalog
     index, model = hr.build_index(catalog, dense_levels=dense_levels), FakeModel(catalog.codebook_sizes)
     beams = search(index, kernel, model, batch_size=batch_size, beam_width=beam_width, normalize=normalize)
     codes, scores, states = (to_numpy(x) for x in (beams.codes, beams.scores, beams.states))
     for request, results in enumerate(index.results(beams)):
         logits_of, end_logit_of = logits_and_end(model.logits_of(request))
         expected = oracle_search(
-            made.sids, logits_of, catalog.num_levels, beam_width, normalize, end_logit_of=end_logit_of
+            items.sids, logits_of, catalog.num_levels, beam_width, normalize, end_logit_of=end_logit_of
         )
         live = len(expected)
         np.testing.assert_allclose(scores[request, :live], [score for _, score in expected], rtol=1e-5, atol=1e-5)
         found = [tuple(sid) for sid in codes[request, :live].tolist()]
-        assert sorted(found) == sorted(made.as_codes(sid) for sid, _ in expected)
+        assert sorted(found) == sorted(items.as_codes(sid) for sid, _ in expected)
         assert (index.find(codes[request, :live]) == states[request, :live]).all()
         assert (codes[request, live:] == -1).all()
         assert (scores[request, live:] == -np.inf).all()
         named = {tuple(row["sid"]) for row in results.to_pylist()}
         assert named == {sid for sid, _ in expected}
-        assert len(results) == sum(made.sids.count(sid) for sid in named)
+        assert len(results) == sum(items.sids.count(sid) for sid in named)
         assert results.sids.dtype == np.int32
-        assert {tuple(sid) for sid in results.sids.tolist()} == {tuple(padded(sid, len(made.sizes))) for sid in named}
+        assert {tuple(sid) for sid in results.sids.tolist()} == {tuple(padded(sid, len(items.sizes))) for sid in named}
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_equals_the_oracle(kernel):
     require(kernel)
 
-    # JAX compiles a program for every new shape, so it is shown fewer of the same kinds.
+    # JAX compiles each shape, so it runs on fewer examples.
     @settings(max_examples=10 if kernel.startswith("jax") else 60)
     @given(
-        made=ragged(),
+        items=ragged(),
         batch_size=st.integers(1, 3),
         beam_width=st.sampled_from([1, 2, 5, 70]),
         normalize=st.sampled_from(["codes", "allowed", None]),
         dense=st.sampled_from(["auto", "all", "none"]),
     )
-    def check(made, batch_size, beam_width, normalize, dense):
-        levels = {"auto": "auto", "all": range(len(made.sizes)), "none": ()}[dense]
-        assert_search_is_right(made, kernel, batch_size, beam_width, normalize, levels)
+    def check(items, batch_size, beam_width, normalize, dense):
+        levels = dense_levels_of(dense, len(items.sizes))
+        assert_equals_oracle(items, kernel, batch_size, beam_width, normalize, levels)
 
     check()
 
 
 @pytest.mark.parametrize("kernel", ["numpy-array", "numpy-numba"])
-def test_constraint_sets_and_exclusions_act_on_ends_too(kernel):
+def test_constraint_sets_and_exclusions_apply_to_ends(kernel):
     require(kernel)
     backend, _, name = kernel.partition("-")
 
     @settings(max_examples=25)
     @given(
-        made=ragged(),
+        items=ragged(),
         seed=st.integers(0, 2**32),
         beam_width=st.sampled_from([1, 3, 70]),
         normalize=st.sampled_from(["codes", "allowed", None]),
         dense=st.booleans(),
     )
-    def check(made, seed, beam_width, normalize, dense):
+    def check(items, seed, beam_width, normalize, dense):
         rng = np.random.default_rng(seed)
-        catalog = made.catalog
-        index = hr.build_index(catalog, dense_levels=range(len(made.sizes)) if dense else ())
+        catalog = items.catalog
+        index = hr.build_index(catalog, dense_levels=range(len(items.sizes)) if dense else ())
         rows = index.item_ids.to_pylist()
-        shown, excluded = rng.random(len(rows)) < 0.6, rng.random(len(rows)) < 0.2
-        rules = {"constraints": index.constraint(shown), "exclude": [[rows[at] for at in np.flatnonzero(excluded)]]}
+        allowed, excluded = rng.random(len(rows)) < 0.6, rng.random(len(rows)) < 0.2
+        rules = {"constraints": index.constraint(allowed), "exclude": [[rows[row] for row in np.flatnonzero(excluded)]]}
         model, device_index = FakeModel(catalog.codebook_sizes), index.to(backend)
         beams = hr.init_beams(device_index, 1)
-        for _ in made.sizes:
+        for _ in items.sizes:
             logits = array_of(backend, model(beams))
             options = {"beam_width": beam_width, "normalize": normalize, "kernel": name}
             beams = hr.step(device_index, beams, logits, **options, **rules)
         logits_of, end_logit_of = logits_and_end(model.logits_of(0))
-        sids = [made.sids[row] for row in rows]
+        sids = [items.sids[row] for row in rows]
         expected = oracle_search(
-            sids, logits_of, len(made.sizes), beam_width, normalize, shown & ~excluded, end_logit_of=end_logit_of
+            sids, logits_of, len(items.sizes), beam_width, normalize, allowed & ~excluded, end_logit_of=end_logit_of
         )
         scores = to_numpy(beams.scores)[0, : len(expected)]
         np.testing.assert_allclose(scores, [score for _, score in expected], rtol=1e-5, atol=1e-5)
@@ -103,13 +103,13 @@ def test_constraint_sets_and_exclusions_act_on_ends_too(kernel):
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("normalize", ["codes", "allowed", None])
-def test_a_beam_that_has_ended_keeps_its_score_to_the_bit(kernel, normalize):
+def test_a_beam_that_has_ended_keeps_its_exact_score(kernel, normalize):
     require(kernel)
     backend, _, name = kernel.partition("-")
-    made = Ragged([(1,), tuple([0] * 8)], (2,) * 8)
-    index, model, step = hr.build_index(made.catalog).to(backend), FakeModel((2, *[3] * 7)), stepper(backend, name)
+    items = Ragged([(1,), tuple([0] * 8)], (2,) * 8)
+    index, model, step = hr.build_index(items.catalog).to(backend), FakeModel((2, *[3] * 7)), stepper(backend, name)
     beams, scores = hr.init_beams(index, 1), []
-    for _ in made.sizes:
+    for _ in items.sizes:
         beams = step(index, beams, array_of(backend, model(beams)), beam_width=2, normalize=normalize)
         ended = to_numpy(beams.codes)[0, :, 0] == 1
         scores.append(to_numpy(beams.scores)[0, ended].item())
@@ -118,7 +118,7 @@ def test_a_beam_that_has_ended_keeps_its_score_to_the_bit(kernel, normalize):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("normalize", ["codes", "allowed", None])
-def test_the_logits_of_an_ended_beam_do_not_matter(backend, normalize):
+def test_the_logits_of_a_beam_that_has_ended_are_ignored(backend, normalize):
     pytest.importorskip(backend)
     index = hr.build_index(NAMES.catalog)
     device_index, step = index.to(backend), stepper(backend)
@@ -136,7 +136,7 @@ def test_the_logits_of_an_ended_beam_do_not_matter(backend, normalize):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
-def test_logits_of_every_type(dtype):
+def test_logits_of_every_dtype(dtype):
     torch = pytest.importorskip("torch")
     index = hr.build_index(NAMES.catalog).to("torch")
     beams = hr.init_beams(index, 2)
@@ -166,7 +166,7 @@ def test_banned_ends_and_a_model_that_only_ends():
     assert set(ends_at(50.0)) == set(NAMES.sids)
 
 
-def test_a_fixed_length_index_runs_todays_program():
+def test_an_index_of_fixed_length_has_no_additional_operations():
     jax = pytest.importorskip("jax")
     sids = np.random.default_rng(0).integers(0, 9, (50, 3))
     fixed = hr.build_index(hr.Catalog(sids, codebook_sizes=9)).to("jax")
@@ -184,7 +184,7 @@ def test_a_fixed_length_index_runs_todays_program():
     )
 
 
-# Inside the compilers
+# Compilers
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +240,7 @@ def test_jax_jit_and_export(expected):
 
 
 def test_the_oracle_by_hand():
-    """(0,) may end at 2.0, or go on; having ended, it competes with what goes on, at the score that it had."""
+    """(0,) can end at 2.0 or continue. After its end it competes with longer SIDs, at the same score."""
     sids = [(0,), (0, 1), (0, 1, 0), (1, 0)]
     logits = {(): [1.0, 0.0], (0,): [9.0, 5.0], (1,): [4.0, 0.0], (0, 1): [1.0, 0.0], (1, 0): [0.0, 0.0]}
     ends = {(0,): 2.0, (1,): 3.0, (0, 1): 0.5, (1, 0): 0.0}

@@ -1,4 +1,4 @@
-"""One step: special values, types, parents, and what it refuses."""
+"""One step: special values, dtypes, parents, and invalid arguments."""
 
 import os
 import subprocess
@@ -13,8 +13,8 @@ from hedgerow.decode.ops import to_numpy
 from hedgerow.decode.oracle import oracle_step
 
 INF, NAN = float("inf"), float("nan")
-# Dense and sparse at both levels, by hand.
-WAYS = [(), (0, 1)]
+# No level dense, and both.
+DENSE_LEVELS = [(), (0, 1)]
 
 
 @pytest.fixture(params=BACKENDS)
@@ -34,7 +34,7 @@ def first_step(index, kernel, row, **options):
     return stepper(backend, name or "auto")(device_index, hr.init_beams(device_index, 1), logits, **options)
 
 
-@pytest.mark.parametrize("dense_levels", WAYS)
+@pytest.mark.parametrize("dense_levels", DENSE_LEVELS)
 @pytest.mark.parametrize("normalize", ["codes", "allowed", None])
 @pytest.mark.parametrize(
     "row",
@@ -66,7 +66,7 @@ def test_special_logits_equal_the_oracle(kernel, dense_levels, normalize, row):
 
 
 def test_finite_logits_never_lose_a_live_beam(backend):
-    """A model that masks with the least finite float, at every level: the beams stay, at the bottom."""
+    """A model that masks with the least finite float at every level keeps its beams, with low scores."""
     index = hr.build_index(hr.Catalog([[0] * 40, [1] * 40], codebook_sizes=2))
     device_index = index.to(backend)
     beams = hr.init_beams(device_index, 1)
@@ -76,8 +76,8 @@ def test_finite_logits_never_lose_a_live_beam(backend):
     assert to_numpy(beams.num_valid).tolist() == [2]
 
 
-@pytest.mark.parametrize("dense_levels", WAYS)
-def test_all_equal_scores_keep_every_beam_once(backend, dense_levels):
+@pytest.mark.parametrize("dense_levels", DENSE_LEVELS)
+def test_equal_scores_keep_every_beam_once(backend, dense_levels):
     index = four_items(dense_levels)
     device_index = index.to(backend)
     beams = hr.init_beams(device_index, 1)
@@ -87,22 +87,22 @@ def test_all_equal_scores_keep_every_beam_once(backend, dense_levels):
     assert sorted(map(tuple, to_numpy(beams.codes)[0].tolist())) == [(0, 0), (0, 2), (1, 1), (2, 2)]
 
 
-@pytest.mark.parametrize("dense_levels", WAYS)
-def test_parents_say_which_beam_each_continues(backend, dense_levels):
+@pytest.mark.parametrize("dense_levels", DENSE_LEVELS)
+def test_parents_are_the_beams_that_are_continued(backend, dense_levels):
     index = four_items(dense_levels)
     device_index = index.to(backend)
     model = FakeModel(index.codebook_sizes)
-    before = hr.step(
+    beams = hr.step(
         device_index, hr.init_beams(device_index, 2), array_of(backend, model(hr.init_beams(index, 2))), beam_width=3
     )
-    after = hr.step(device_index, before, array_of(backend, model(before)), beam_width=4)
-    codes, parents, history = to_numpy(after.codes), to_numpy(after.parents), to_numpy(before.codes)
+    continued = hr.step(device_index, beams, array_of(backend, model(beams)), beam_width=4)
+    codes, parents, history = to_numpy(continued.codes), to_numpy(continued.parents), to_numpy(beams.codes)
     for request in range(2):
         assert (codes[request, :, 0] == history[request, parents[request], 0]).all()
 
 
-def test_requests_do_not_touch_each_other(backend):
-    """One request whose model bans everything, beside one that goes on as if alone."""
+def test_requests_do_not_affect_each_other(backend):
+    """The model of one request bans all codes; the other request has the beams that it has alone."""
     rng = np.random.default_rng(0)
     index = hr.build_index(hr.Catalog(rng.integers(0, 6, (30, 3)), codebook_sizes=6))
     model = FakeModel(index.codebook_sizes)
@@ -118,7 +118,7 @@ def test_requests_do_not_touch_each_other(backend):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
-@pytest.mark.parametrize("dense_levels", WAYS)
+@pytest.mark.parametrize("dense_levels", DENSE_LEVELS)
 def test_float_types(backend, dtype, dense_levels):
     row = np.asarray([0.5, -1.25, 2.0, -INF], np.float32).reshape(1, 1, 4)
     if backend == "torch":
@@ -129,7 +129,7 @@ def test_float_types(backend, dtype, dense_levels):
         import jax.numpy as jnp
 
         if dtype == "float64":
-            pytest.skip("JAX has no float64 unless it is switched on")
+            pytest.skip("JAX has float64 only if it is enabled")
         logits = jnp.asarray(row, dtype)
     else:
         logits = row.astype(pytest.importorskip("ml_dtypes").bfloat16 if dtype == "bfloat16" else dtype)
@@ -157,13 +157,13 @@ def test_logits_need_not_be_contiguous(backend):
     np.testing.assert_allclose(to_numpy(beams.scores), expected.scores, rtol=1e-6)
 
 
-def test_numbers_of_numpy_are_numbers():
+def test_accepts_numpy_integers():
     index = four_items(())
     beams = hr.init_beams(index, np.int64(2))  # pyright: ignore
     assert hr.step(index, beams, np.zeros((2, 1, 4)), beam_width=np.int32(3)).states.shape == (2, 3)  # pyright: ignore
 
 
-def test_gradients_do_not_depend_on_size():
+def test_gradients_do_not_depend_on_the_number_of_logits():
     torch = pytest.importorskip("torch")
     index = hr.build_index(hr.Catalog([[0], [1]], codebook_sizes=2**17)).to("torch")
     logits = torch.zeros(1, 1, 2**17, requires_grad=True)
@@ -190,14 +190,14 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_forked_process_goes_on_without_the_kernel():
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_uses_the_array_kernel():
     pytest.importorskip("numba")
-    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "0"
+    finished = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, check=True)
+    assert finished.stdout.strip() == "0"
 
 
-class TestRefused:
+class TestRejects:
     def setup_method(self):
         self.index = four_items(())
         self.beams = hr.init_beams(self.index, 2)
@@ -224,32 +224,32 @@ class TestRefused:
             hr.step(self.index, self.beams, self.logits, beam_width=2, normalize="softmax")  # pyright: ignore
 
     def test_integer_logits(self):
-        with pytest.raises(hr.ArgumentError, match="floating point; got int64"):
+        with pytest.raises(hr.ArgumentError, match="floating-point dtype; got int64"):
             hr.step(self.index, self.beams, self.logits.astype(int), beam_width=2)
 
     @pytest.mark.parametrize("kernel", KERNELS)
-    def test_beams_of_another_index_do_not_lead_outside(self, kernel):
+    def test_beams_of_another_index(self, kernel):
         require(kernel)
         backend, _, name = kernel.partition("-")
         if backend == "jax":
-            pytest.skip("JAX's arrays may be traced, so nobody looks at the states")
+            pytest.skip("states of JAX can be traced, so they are not checked")
         device_index = self.index.to(backend)
         beams = hr.step(device_index, hr.init_beams(device_index, 1), array_of(backend, self.logits[:1]), beam_width=1)
         far = hr.Beams(beams.codes, beams.scores, beams.states * 0 + 2**30, beams.parents)
-        with pytest.raises(hr.ArgumentError, match=r"state 1073741824, but level 1 of this index follows 3 nodes"):
+        with pytest.raises(hr.ArgumentError, match=r"state 1073741824, but this index has 3 nodes before level 1"):
             hr.step(device_index, far, array_of(backend, self.logits[:1]), beam_width=1, kernel=name)
 
-    def test_beams_of_odd_shapes(self):
+    def test_beams_of_inconsistent_shapes(self):
         beams = hr.Beams(self.beams.codes[:1], self.beams.scores, self.beams.states, self.beams.parents)
-        with pytest.raises(hr.ArgumentError, match=r"beams must be codes \[B, m, l\].*'codes': \[1, 1, 0\]"):
+        with pytest.raises(hr.ArgumentError, match=r"beams must have codes \[B, m, l\].*'codes': \[1, 1, 0\]"):
             hr.step(self.index, beams, self.logits, beam_width=2)
 
-    def test_what_is_no_index_and_no_beams(self):
-        with pytest.raises(hr.ArgumentError, match=r"expected an index.*got NoneType"):
+    def test_values_of_other_types(self):
+        with pytest.raises(hr.ArgumentError, match=r"expected a TrieIndex or a DeviceIndex; got NoneType"):
             hr.step(None, self.beams, self.logits, beam_width=2)  # pyright: ignore
         with pytest.raises(hr.ArgumentError, match=r"expected Beams.*got NoneType"):
             hr.step(self.index, None, self.logits, beam_width=2)  # pyright: ignore
-        with pytest.raises(hr.ArgumentError, match="returned None"):
+        with pytest.raises(hr.ArgumentError, match=r"logits must be an array \[B, m, C\]; got None"):
             hr.step(self.index, self.beams, None, beam_width=2)
 
     def test_finished_beams(self):
@@ -264,17 +264,17 @@ class TestRefused:
         with pytest.raises(hr.BackendError, match=r"backend 'torch'.*ndarray"):
             hr.step(self.index.to("torch"), self.beams, torch.zeros(2, 1, 4), beam_width=2)
 
-    def test_lists_are_not_logits(self):
+    def test_lists_as_logits(self):
         with pytest.raises(hr.BackendError, match="logits are list"):
             hr.step(self.index, self.beams, [[[0.0] * 4]] * 2, beam_width=2)
 
     def test_unknown_backend_and_device(self):
-        with pytest.raises(hr.BackendError, match="no backend 'tensorflow'; there are numpy, torch, jax"):
+        with pytest.raises(hr.BackendError, match="backend must be one of 'numpy', 'torch', 'jax'; got 'tensorflow'"):
             self.index.to("tensorflow")
         with pytest.raises(hr.BackendError, match="'cuda'"):
             self.index.to("numpy", device="cuda")
 
-    def test_devices_that_are_not_there(self):
+    def test_devices_that_do_not_exist(self):
         pytest.importorskip("torch")
         pytest.importorskip("jax")
         with pytest.raises(hr.BackendError, match="PyTorch cannot use device 'nowhere'"):
@@ -283,48 +283,48 @@ class TestRefused:
             self.index.to("jax", device="nowhere")
 
 
-def test_numba_compiles_no_more_for_torch_than_for_numpy():
-    """Arrays that may be written to and arrays that may not are two types to Numba, and take ten seconds each."""
+def test_numba_compiles_once_for_numpy_and_torch():
+    """Writable and read-only arrays are two types for Numba, and each takes ten seconds to compile."""
     require("torch-numba")
     from hedgerow.decode.kernels.numba import _continue_codes, _measure_rows, _select
 
-    kernels_ = (_continue_codes, _measure_rows, _select)
+    compiled = (_continue_codes, _measure_rows, _select)
     index, counts = four_items("auto"), []
     for kernel in ("numpy-numba", "torch-numba"):
         search(index, kernel, FakeModel(index.codebook_sizes), batch_size=2, beam_width=3)
-        counts.append([len(kernel_.signatures) for kernel_ in kernels_])
+        counts.append([len(function.signatures) for function in compiled])
     assert counts[0] == counts[1]
 
 
-def test_numba_takes_threads_where_they_pay(monkeypatch):
-    """The same beams by one thread and by two, and the caller's own number is left as it was."""
+def test_numba_uses_threads_for_large_steps(monkeypatch):
+    """One thread and two give the same beams, and the numbers of threads are restored."""
     require("numpy-numba")
     import numba
 
     from hedgerow.decode.kernels import threads
 
     index = hr.build_index(hr.Catalog(np.random.default_rng(0).integers(0, 9, (200, 3)), codebook_sizes=9))
-    model, before = FakeModel(index.codebook_sizes), numba.get_num_threads()
+    model, numba_threads = FakeModel(index.codebook_sizes), numba.get_num_threads()
     options = {"batch_size": 3, "beam_width": 6}
     alone = search(index, "numpy-numba", model, **options)
     monkeypatch.setattr(threads, "PARALLEL_FROM", 0)
     torch = pytest.importorskip("torch")
-    of_torch = torch.get_num_threads()
+    torch_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     together = search(index, "numpy-numba", model, **options)
-    kept = torch.get_num_threads()
-    torch.set_num_threads(of_torch)
-    assert kept == 1  # OpenMP is one for both, and Numba would have it changed
+    threads_after = torch.get_num_threads()
+    torch.set_num_threads(torch_threads)
+    assert threads_after == 1  # OpenMP can be shared, and Numba sets its number of threads
     np.testing.assert_array_equal(alone.scores, together.scores)
     assert (alone.codes == together.codes).all()
-    assert numba.get_num_threads() == before
+    assert numba.get_num_threads() == numba_threads
 
 
 def test_numba_with_two_threads():
-    """Tests beside each other have a thread each, so it takes a process of its own."""
+    """In its own process, because tests that run in parallel have one thread each."""
     require("numpy-numba")
-    test = f"{__file__}::{test_numba_takes_threads_where_they_pay.__name__}"
+    test = f"{__file__}::{test_numba_uses_threads_for_large_steps.__name__}"
     environment = {**os.environ, "NUMBA_NUM_THREADS": "2"}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stdout + finished.stderr

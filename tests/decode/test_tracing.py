@@ -1,4 +1,4 @@
-"""The step inside the compilers: one graph, no host synchronisation, the same answers."""
+"""The step in compilers: one graph, no synchronization with the host, equal results."""
 
 import shutil
 import warnings
@@ -38,7 +38,7 @@ def assert_same(beams, expected):
 def test_torch_compile_makes_one_graph(index, expected):
     torch = pytest.importorskip("torch")
     device_index, model = index.to("torch"), FakeModel(SIZES)
-    # Without a C++ compiler the graph is still captured, and run as it is.
+    # Without a C++ compiler the graph is captured, but not compiled.
     backend = "inductor" if shutil.which("g++") else "aot_eager"
     compiled = torch.compile(hr.step, fullgraph=True, dynamic=False, backend=backend)
     beams = hr.init_beams(device_index, 2)
@@ -80,7 +80,7 @@ def test_jax_jit_compiles_each_level_once(index, expected):
     assert traces == list(range(len(SIZES)))
 
 
-def test_whole_jax_search_in_one_program(index):
+def test_jax_jit_compiles_a_whole_search(index):
     jax = pytest.importorskip("jax")
     device_index = index.to("jax")
     tables = [np.random.default_rng(size).normal(size=size).astype(np.float32) for size in SIZES]
@@ -108,7 +108,7 @@ def test_jax_export_for_cpu_cuda_and_tpu(index, expected):
     assert_same(beams, expected)
 
 
-def test_no_warning_reaches_the_user_of_torch(index):
+def test_torch_step_gives_no_warning(index):
     torch = pytest.importorskip("torch")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

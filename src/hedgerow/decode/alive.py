@@ -9,38 +9,42 @@ from hedgerow.index.level import WORD_BITS
 
 
 def alive_on_device(index: DeviceIndex, leaves: Array) -> tuple[Array, ...]:
-    """Returns what `index.alive.alive_levels` gives, computed where the index is, and padded as it is.
+    """Words of every level, as `constraints.alive.alive_levels` computes them, in the index's sizes and on its device.
 
     Args:
         index: the trie.
-        leaves: [W] int32, the words of the leaves; where the index has a capacity, padded to it.
+        leaves: [W] int32, the words of the leaves, padded to the capacity of the index if it has one.
+
+    Returns:
+        L arrays int32: [W] over the nodes, or [P, W] over the codes of a dense level.
     """
     ops, words, levels = index._ops, leaves, []
     for level in reversed(index.levels):
-        nodes = level.codes.shape[0]
-        levels.append(words if level.allowed is None else _over_codes(ops, level, words, nodes))
+        num_nodes = level.codes.shape[0]
+        levels.append(words if level.allowed is None else _over_codes(ops, level, words, num_nodes))
         if level.child_start is not None or level.forks is not None:
-            words = _parents_alive(ops, level, words, nodes)
+            words = _any_child(ops, level, words, num_nodes)
     return tuple(reversed(levels))
 
 
-def _parents_alive(ops: Ops, level: DeviceLevel, words: Array, nodes: int) -> Array:
-    """A parent is alive where more bits are set before its last child than before its first."""
+def _any_child(ops: Ops, level: DeviceLevel, words: Array, num_nodes: int) -> Array:
+    """Words of the parents. A parent is alive if the number of bits before its children grows across them."""
     xp = ops.xp
-    bits = xp.astype(_unpacked(ops, words)[:nodes], xp.int32)
+    bits = xp.astype(_unpacked(ops, words)[:num_nodes], xp.int32)
     before = xp.cumulative_sum(bits, dtype=xp.int32, include_initial=True)
-    first, count = children(ops, level, xp.arange(level.num_parents, dtype=xp.int32, device=ops.device_of(words)))
-    return _packed(ops, ops.take(before, first + count) > ops.take(before, first))
+    parents = xp.arange(level.num_parents, dtype=xp.int32, device=ops.device_of(words))
+    start, count = children(ops, level, parents)
+    return _packed(ops, ops.take(before, start + count) > ops.take(before, start))
 
 
-def _over_codes(ops: Ops, level: DeviceLevel, words: Array, nodes: int) -> Array:
-    """The bit of the k-th node in the place of the k-th bit that is set in the bitmap."""
+def _over_codes(ops: Ops, level: DeviceLevel, words: Array, num_nodes: int) -> Array:
+    """Words [P, W] over the codes: the bit of node i goes to the position of the i-th bit set in the bitmap."""
     xp = ops.xp
     assert level.allowed is not None
-    there = _unpacked(ops, xp.reshape(level.allowed, (-1,)))
-    rank = xp.cumulative_sum(xp.astype(there, xp.int32), dtype=xp.int32) - 1
-    alive = ops.take(_unpacked(ops, words)[:nodes], xp.clip(rank, 0, nodes - 1))
-    return xp.reshape(_packed(ops, there & alive), level.allowed.shape)
+    has_node = _unpacked(ops, xp.reshape(level.allowed, (-1,)))
+    node = xp.cumulative_sum(xp.astype(has_node, xp.int32), dtype=xp.int32) - 1
+    is_alive = ops.take(_unpacked(ops, words)[:num_nodes], xp.clip(node, 0, num_nodes - 1))
+    return xp.reshape(_packed(ops, has_node & is_alive), level.allowed.shape)
 
 
 def _unpacked(ops: Ops, words: Array) -> Array:

@@ -10,16 +10,29 @@ DEAD = -1
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Beams:
-    """At most M beams for each of B requests, sorted by score, best first; a pytree in JAX and PyTorch.
+    """At most M beams for each of B requests, best score first. A pytree in JAX and PyTorch.
 
-    Dead beams fill the rows where the catalog allows fewer than M. They come last and have state -1, codes -1,
-    score -inf and parent 0.
+    If the catalog allows fewer than M beams, the remaining ones are dead. Dead beams come last. They have state -1,
+    codes -1, score -inf and parent 0.
 
     Attributes:
-        codes: [B, m, l] int32, the codes so far; of a ragged SID that has ended, each level's end code.
-        scores: [B, m] float32, the sum of their log-probabilities.
-        states: [B, m] int32, the node each beam is at (after the last level: the leaf).
-        parents: [B, m] int32, which beam of the step before each one continues, for a caller that keeps a KV cache.
+        codes: [B, m, l] int32, the codes of each beam. A ragged SID that has ended has the end code of every further
+            level.
+        scores: [B, m] float32, the sum of the log-probabilities of the codes.
+        states: [B, m] int32, the node that each beam is at; the leaf after the last level.
+        parents: [B, m] int32, the beam of the previous step that each beam continues; use it to reorder a KV cache.
+
+    Examples:
+        ```python
+        import numpy as np
+        import hedgerow as hr
+
+        index = hr.build_index(hr.Catalog([[0, 1], [2, 0]]))
+        beams = hr.step(index, hr.init_beams(index, batch_size=1), np.zeros((1, 1, 3)), beam_width=4)
+        assert beams.level == 1
+        assert beams.num_valid.tolist() == [2]
+        assert beams.codes[0, 2:].tolist() == [[-1], [-1]]
+        ```
     """
 
     codes: Any
@@ -29,16 +42,16 @@ class Beams:
 
     @property
     def level(self) -> int:
-        """l, the number of codes each beam has, which is the level that the next step decides."""
+        """Number of codes of each beam: the level l that the next step decides."""
         return self.codes.shape[-1]
 
     @property
     def num_valid(self) -> Any:
-        """[B] the number of live beams of each request."""
+        """[B] number of live beams of each request."""
         return (self.states > DEAD).sum(-1)
 
     def __repr__(self) -> str:
-        # The arrays may be a tracer's, or what a framework puts in their place; a look into them may wait.
+        # Shapes only: codes can be a tracer, and reading an array of an accelerator would wait for it.
         shape = tuple(getattr(self.codes, "shape", ()))
         if len(shape) != 3:
             return f"Beams({type(self.codes).__name__})"

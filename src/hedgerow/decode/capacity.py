@@ -1,7 +1,7 @@
-"""Capacity: room for an index to grow on a device, so that its next version has the shapes of this one.
+"""Capacity: the sizes that the arrays of an index are padded to on a device, so that later versions have equal shapes.
 
-A step is compiled for the shapes of the trie's arrays and for each level's largest branch factor. Padded to a capacity,
-every version that fits has the same ones, and the compiled step, or the captured graph, goes on with it.
+A step is compiled for the shapes of the trie's arrays and for the branch factor of each level. All versions that fit
+into a capacity have the same shapes and branch factors, so a compiled step or a captured graph runs on each of them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hedgerow._arguments import positive_number
 from hedgerow.constraints.alive import over_codes, over_nodes
 from hedgerow.errors import ArgumentError
 from hedgerow.index.build import bitmap
@@ -19,25 +20,27 @@ from hedgerow.index.fanout import as_forks, as_start
 from hedgerow.index.level import Level, words_of
 from hedgerow.index.trie import Trie
 
-# Sizes are rounded up to a power of 2 to the 1/4, so that like indexes have like capacities.
-STEPS = 4
-# Forks that a level has room for, though it has none now: a unary level may come to have some.
-FEWEST_FORKS = 64
-BEYOND = np.iinfo(np.int32).max
+# Sizes are rounded up to a power of 2**(1/4), so that similar indexes have the same capacity.
+STEPS_PER_DOUBLING = 4
+# A level without forks has room for this many, because the next version can have some.
+MIN_FORKS = 64
+# A parent that does not exist; it fills lists of forks.
+NO_PARENT = np.iinfo(np.int32).max
 
 
 @dataclass(frozen=True)
 class LevelCapacity:
-    """What one level has room for.
+    """The sizes of one level.
 
     Attributes:
-        codebook_size: C, which does not change.
-        parents: P.
-        nodes: E.
-        forks: how many nodes that are not their parent's first; None where row pointers are held in their place.
-        dense: whether a bitmap is held.
-        max_branch: K.
-        end: the code that ends a ragged SID, which does not change.
+        codebook_size: C; an index that fits has the same.
+        parents: the largest P.
+        nodes: the largest E.
+        forks: the largest number of forks (nodes that are not the first child of their parent). None if the level has
+            row pointers instead.
+        dense: whether the level has a bitmap.
+        max_branch: the largest K.
+        end: the code that ends a ragged SID, or None; an index that fits has the same.
     """
 
     codebook_size: int
@@ -49,108 +52,154 @@ class LevelCapacity:
     end: int | None
 
     def holds(self, level: Level) -> bool:
-        """Whether a level fits in."""
-        parents, nodes = level.num_parents, level.num_nodes
-        fits = parents <= self.parents and nodes <= self.nodes and level.max_branch <= self.max_branch
+        """Whether a level of an index fits."""
+        num_parents, num_nodes = level.num_parents, level.num_nodes
+        fits = num_parents <= self.parents and num_nodes <= self.nodes and level.max_branch <= self.max_branch
         same_codes = (level.codebook_size, level.end) == (self.codebook_size, self.end)
-        return fits and same_codes and (self.forks is None or nodes - parents <= self.forks)
+        return fits and same_codes and (self.forks is None or num_nodes - num_parents <= self.forks)
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """What an index has room for on a device: `index.to("jax", capacity=capacity)`.
+    """The sizes that an index is padded to on a device, for `TrieIndex.to(..., capacity=)`.
+
+    All indexes that fit have the same shapes on the device. A step that is compiled for one runs on each of them.
 
     Attributes:
-        levels: L levels.
+        levels: L entries, the sizes of each level.
+
+    Examples:
+        ```python
+        import hedgerow as hr
+
+        monday = hr.build_index(hr.Catalog([[0, 1], [2, 0]], codebook_sizes=3))
+        tuesday = hr.build_index(hr.Catalog([[0, 1], [1, 1], [2, 0]], codebook_sizes=3))
+        capacity = hr.Capacity.of(monday, headroom=1.5)
+        assert capacity.holds(tuesday)
+        shapes = [
+            [level.codes.shape for level in index.to("numpy", capacity=capacity).levels]
+            for index in (monday, tuesday)
+        ]
+        assert shapes[0] == shapes[1]
+        ```
     """
 
     levels: tuple[LevelCapacity, ...]
 
     @classmethod
     def of(cls, index: Trie, headroom: float = 1.25) -> Capacity:
-        """Returns room for `index` to grow `headroom` times, at least, in every way but two: codebooks stay as they
-        are, and a level in which nearly every parent has one child may have an eighth more nodes than parents.
+        """Compute a capacity with room for `index` and for larger versions of it.
+
+        The numbers of nodes, the branch factors, and the numbers of forks (nodes that are not the first child of their
+        parent) of levels where most parents have one child can each grow by the factor `headroom`; such a level has
+        room for at least 64 forks. Sizes are rounded up. Codebook sizes cannot change.
+
+        Args:
+            index: the version to start from.
+            headroom: the factor by which sizes can grow, 1 or more.
 
         Raises:
-            ArgumentError: `headroom` is below 1.
+            ArgumentError: `headroom` is not a finite number of at least 1.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            index = hr.build_index(hr.Catalog([[0, 1], [2, 0]]))
+            device_index = index.to("numpy", capacity=hr.Capacity.of(index, headroom=1.5))
+            assert device_index.capacity.holds(index)
+            ```
         """
-        if not headroom >= 1:
-            raise ArgumentError(f"headroom is how many times the index may grow, 1 or more; got {headroom!r}.")
-        levels, parents = [], 1
+        if positive_number(headroom, "headroom") < 1:
+            raise ArgumentError(f"headroom must be a number of at least 1; got {headroom!r}.")
+        levels, num_parents = [], 1
         for level in index.levels:
-            size, forks = level.codebook_size, None
-            most = min(size, _rounded(headroom * max(level.max_branch, 2)))
-            nodes = min(_rounded(headroom * level.num_nodes), parents * size)
-            # Not for the root: an index without items has no first child for it.
+            size, num_forks = level.codebook_size, None
+            max_branch = min(size, _rounded_up(headroom * max(level.max_branch, 2)))
+            num_nodes = min(_rounded_up(headroom * level.num_nodes), num_parents * size)
+            # Not for level 0: the root of an empty index has no first child.
             if levels and level.child_start is None:
-                forks = _rounded(max(headroom * (level.num_nodes - level.num_parents), FEWEST_FORKS))
-                nodes = parents + forks
-            levels.append(LevelCapacity(size, parents, nodes, forks, level.allowed is not None, most, level.end))
-            parents = nodes
+                num_forks = _rounded_up(max(headroom * (level.num_nodes - level.num_parents), MIN_FORKS))
+                num_nodes = num_parents + num_forks
+            dense = level.allowed is not None
+            levels.append(LevelCapacity(size, num_parents, num_nodes, num_forks, dense, max_branch, level.end))
+            num_parents = num_nodes
         return cls(tuple(levels))
 
     def holds(self, index: Trie) -> bool:
-        """Whether an index fits in."""
+        """Whether an index fits.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            index = hr.build_index(hr.Catalog([[0, 1], [2, 0]], codebook_sizes=3))
+            assert hr.Capacity.of(index).holds(index)
+            assert not hr.Capacity.of(index).holds(hr.build_index(hr.Catalog([[0, 1]], codebook_sizes=9)))
+            ```
+        """
         return len(self.levels) == index.num_levels and all(
-            mine.holds(level) for mine, level in zip(self.levels, index.levels, strict=True)
+            sizes.holds(level) for sizes, level in zip(self.levels, index.levels, strict=True)
         )
 
 
 def padded_levels(capacity: Capacity, index: Trie) -> tuple[Level, ...]:
-    """The levels of an index with arrays of the capacity's sizes.
+    """The levels of an index, with arrays of the capacity's sizes.
 
     Raises:
         ArgumentError: the index does not fit.
     """
     if not capacity.holds(index):
-        raise ArgumentError(f"{index!r} does not fit into this capacity. Make a larger one: hr.Capacity.of(index).")
-    return tuple(_padded_level(room, level) for room, level in zip(capacity.levels, index.levels, strict=True))
+        raise ArgumentError(
+            f"{index!r} does not fit into this capacity. Make a larger one: hr.Capacity.of(index, headroom=...)."
+        )
+    return tuple(_padded_level(sizes, level) for sizes, level in zip(capacity.levels, index.levels, strict=True))
 
 
 def padded_alive(capacity: Capacity, index: Trie, words: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-    """The alive bits of an index that fits, as `alive_levels` computes them, padded as its levels are."""
-    rooms = zip(capacity.levels, index.levels, words, strict=True)
-    return tuple(_padded_alive_level(room, level, own) for room, level, own in rooms)
+    """The words of L levels that `constraints.alive.alive_levels` computed, padded as the levels are."""
+    levels = zip(capacity.levels, index.levels, words, strict=True)
+    return tuple(_padded_alive_level(sizes, level, level_words) for sizes, level, level_words in levels)
 
 
 def padded_leaves(capacity: Capacity, words: np.ndarray) -> np.ndarray:
-    """The words of an index's leaves, padded to those of the last level."""
+    """The words of the leaves, padded to the size of the last level."""
     return _filled(words, words_of(capacity.levels[-1].nodes), 0)
 
 
-def _padded_level(room: LevelCapacity, level: Level) -> Level:
-    """No parent has a child among the nodes added."""
-    codes = _filled(level.codes, room.nodes, 0)
+def _padded_level(sizes: LevelCapacity, level: Level) -> Level:
+    """A level with the arrays of the capacity. No parent has a child among the nodes that are added."""
+    codes = _filled(level.codes, sizes.nodes, 0)
     start, forks, allowed = None, None, None
-    if room.forks is None:
+    if sizes.forks is None:
         start = as_start(level.child_start, level.forks, level.num_parents)
-        start = _filled(start, room.parents + 1, level.num_nodes)
+        start = _filled(start, sizes.parents + 1, level.num_nodes)
     else:
-        forks = _filled(as_forks(level.child_start, level.forks), room.forks, BEYOND)
-    if room.dense:
-        allowed = _filled_rows(bitmap(level) if level.allowed is None else level.allowed, room)
-    return Level(codes, start, forks, allowed, room.codebook_size, room.max_branch, room.end)
+        forks = _filled(as_forks(level.child_start, level.forks), sizes.forks, NO_PARENT)
+    if sizes.dense:
+        allowed = _filled_rows(bitmap(level) if level.allowed is None else level.allowed, sizes)
+    return Level(codes, start, forks, allowed, sizes.codebook_size, sizes.max_branch, sizes.end)
 
 
-def _padded_alive_level(room: LevelCapacity, level: Level, words: np.ndarray) -> np.ndarray:
-    """[ceil(E / 32)] uint32, or [P, ceil(C / 32)] where the capacity holds a bitmap."""
-    if not room.dense:
+def _padded_alive_level(sizes: LevelCapacity, level: Level, words: np.ndarray) -> np.ndarray:
+    """[ceil(E / 32)] uint32, or [P, ceil(C / 32)] if the capacity has a bitmap."""
+    if not sizes.dense:
         words = words if level.allowed is None else over_nodes(level.allowed, words)
-        return _filled(words, words_of(room.nodes), 0)
-    return _filled_rows(over_codes(bitmap(level), words, level.num_nodes) if level.allowed is None else words, room)
+        return _filled(words, words_of(sizes.nodes), 0)
+    return _filled_rows(over_codes(bitmap(level), words, level.num_nodes) if level.allowed is None else words, sizes)
 
 
-def _filled_rows(words: np.ndarray, room: LevelCapacity) -> np.ndarray:
-    padded = np.zeros((room.parents, words_of(room.codebook_size)), np.uint32)
+def _filled_rows(words: np.ndarray, sizes: LevelCapacity) -> np.ndarray:
+    padded = np.zeros((sizes.parents, words_of(sizes.codebook_size)), np.uint32)
     padded[: len(words)] = words
     return padded
 
 
-def _rounded(size: float) -> int:
-    """Returns the next size, of those that capacities have."""
+def _rounded_up(size: float) -> int:
+    """The smallest size of a capacity that is at least `size`."""
     wanted = max(1, math.ceil(size))
-    step = math.floor(math.log2(wanted) * STEPS)
-    while (rounded := math.ceil(2 ** (step / STEPS))) < wanted:
+    step = math.floor(math.log2(wanted) * STEPS_PER_DOUBLING)
+    while (rounded := math.ceil(2 ** (step / STEPS_PER_DOUBLING))) < wanted:
         step += 1
     return rounded
 

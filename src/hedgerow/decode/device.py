@@ -1,4 +1,4 @@
-"""DeviceIndex: the trie as arrays of one backend, on one device."""
+"""DeviceIndex: the trie as arrays of a backend, on a device."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from hedgerow.index.trie import Trie
 
 @dataclass(frozen=True, eq=False)
 class DeviceLevel:
-    """A `Level` of the trie as arrays of one backend; codes and words reinterpreted as signed integers for PyTorch.
+    """A `Level` of the trie as arrays of a backend.
 
     Attributes:
-        codes: [max(E, 1)], unsigned for NumPy and JAX, the same bits as signed for PyTorch.
-        child_start: [P + 1] int32, or None where unary or forked.
-        forks: [X] int32, or None where not forked.
-        allowed: [P, W] int32, or None where not dense.
+        codes: [max(E, 1)] uint8, uint16 or uint32. PyTorch holds the bits of the last two as int16 and int32.
+        child_start: [P + 1] int32, or None if the level has no row pointers.
+        forks: [X] int32, or None if the level has no forks.
+        allowed: [P, W] int32, or None if the level is not dense.
         codebook_size: C.
         max_branch: K.
-        end: the code that says that a SID has ended; None where none does.
+        end: the code that ends a ragged SID, or None.
     """
 
     codes: Array
@@ -45,18 +45,31 @@ class DeviceLevel:
 
     @property
     def num_parents(self) -> int:
-        """P: states of the beams before this level are below it, and not below 0 but where dead."""
+        """P, the number of parents; padded if the index has a capacity."""
         return count_parents(self.child_start, self.forks, len(self.codes))
 
 
 @dataclass(frozen=True, eq=False)
 class DeviceIndex:
-    """The trie on a device, ready for `step` and `beam_search`; a pytree in JAX.
+    """The trie on a device, ready for `step` and `beam_search`. `TrieIndex.to` makes one. A pytree in JAX.
 
     Attributes:
         levels: L levels.
-        device: where the arrays are, in the backend's own terms.
-        capacity: what the arrays are padded to, or None.
+        device: where the arrays are, in the terms of the backend: "cpu" for NumPy, a `torch.device`, or a JAX device
+            or sharding (None: JAX's default device).
+        capacity: the sizes that the arrays are padded to, or None.
+
+    Examples:
+        ```python
+        import numpy as np
+        import hedgerow as hr
+
+        device_index = hr.build_index(hr.Catalog([[0, 1], [2, 0]])).to("numpy")
+        assert (device_index.backend, device_index.num_levels) == ("numpy", 2)
+        beams = hr.init_beams(device_index, batch_size=1)
+        beams = hr.step(device_index, beams, np.zeros((1, 1, 3)), beam_width=2)
+        assert beams.num_valid.tolist() == [2]
+        ```
     """
 
     levels: tuple[DeviceLevel, ...]
@@ -66,33 +79,53 @@ class DeviceIndex:
 
     @property
     def backend(self) -> str:
-        """The framework of the arrays: "numpy", "torch" or "jax"."""
+        """Framework of the arrays: "numpy", "torch" or "jax"."""
         return self._ops.name
 
     @property
     def num_levels(self) -> int:
-        """L, the number of levels."""
+        """Number of levels, L."""
         return len(self.levels)
 
     def refill(self, index: Trie) -> None:
-        """Puts another index, which fits in the capacity, in the place of this one: into the same tensors of PyTorch,
-        so that a captured CUDA graph goes on with it. No search may be under way on this one; on a GPU, what was
-        launched before on the same stream ends first. PreparedConstraints are those of the other index from then on: for a
-        captured graph, `PreparedConstraints.refill`.
+        """Copy another index into the tensors of this one, so that a captured CUDA graph searches the other index.
+
+        Call it between searches. On a GPU, the copy runs after the work that was launched before on the current
+        stream. Constraints must come from the other index afterwards; see `PreparedConstraints.refill`.
+
+        Args:
+            index: an index that fits into `capacity`.
 
         Raises:
-            ArgumentError: this index has no capacity, or the other does not fit in.
-            BackendError: it is not on PyTorch.
+            ArgumentError: this index has no capacity, or the other one does not fit into it.
+            BackendError: this index is not on PyTorch.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            monday = hr.build_index(hr.Catalog([[0, 1], [2, 0]], codebook_sizes=3))
+            tuesday = hr.build_index(hr.Catalog([[0, 1], [1, 1], [2, 0]], codebook_sizes=3))
+            device_index = monday.to("torch", capacity=hr.Capacity.of(monday, headroom=1.5))
+            codes = device_index.levels[0].codes
+            device_index.refill(tuesday)
+            assert device_index.levels[0].codes is codes and codes[:3].tolist() == [0, 1, 2]
+            ```
         """
         if self.backend != "torch":
-            raise BackendError("only tensors of PyTorch are refilled; give a compiled step index.to(...).")
+            raise BackendError(
+                f"refill writes to PyTorch tensors, and this index is on the backend {self.backend!r}. Pass a new "
+                "index.to(...) to the step instead: a compiled step runs on every index of the same capacity."
+            )
         if self.capacity is None:
-            raise ArgumentError("only an index with a capacity can be refilled: index.to(..., capacity=...).")
+            raise ArgumentError(
+                "refill needs an index with a capacity: index.to('torch', capacity=hr.Capacity.of(index))."
+            )
         padded = padded_levels(self.capacity, index)
         HOSTS[self] = index
-        for mine, level in zip(self.levels, padded, strict=True):
+        for device_level, level in zip(self.levels, padded, strict=True):
             for name, array in level.arrays.items():
-                tensor = getattr(mine, name)
+                tensor = getattr(device_level, name)
                 tensor.copy_(_from_numpy(array.view(f"i{array.itemsize}") if array.itemsize > 1 else array))
 
     def __repr__(self) -> str:
@@ -100,9 +133,9 @@ class DeviceIndex:
 
 
 def to_device(index: Trie, backend: str, device: Any = None, capacity: Capacity | None = None) -> DeviceIndex:
-    """Returns `index` as arrays of `backend` on `device`: `Trie.to`."""
+    """Copy an index to a device: `TrieIndex.to`, which documents arguments and errors."""
     ops = ops_of(backend)
-    put, where = PLACERS[backend](device)
+    put, backend_device = PLACERS[backend](device)
 
     def placed(array: np.ndarray | None, dtype: type) -> Array | None:
         return None if array is None else put(array.view(dtype))
@@ -120,23 +153,23 @@ def to_device(index: Trie, backend: str, device: Any = None, capacity: Capacity 
         )
 
     levels = index.levels if capacity is None else padded_levels(capacity, index)
-    made = DeviceIndex(tuple(level_on_device(level) for level in levels), ops, where, capacity)
-    HOSTS[made] = index
-    return made
+    device_index = DeviceIndex(tuple(level_on_device(level) for level in levels), ops, backend_device, capacity)
+    HOSTS[device_index] = index
+    return device_index
 
 
 def host_of(index: DeviceIndex) -> Trie | None:
-    """Returns the index on the host that was taken to the device; None where a framework has made this copy of it."""
+    """The index on the host that was copied to the device, or None if a framework rebuilt `index` from its leaves."""
     return HOSTS.get(index)
 
 
 def placer(index: DeviceIndex) -> Callable[[np.ndarray], Array]:
-    """Returns what brings NumPy arrays to where the index is."""
+    """A function that copies NumPy arrays to the device of the index."""
     return PLACERS[index.backend](index.device)[0]
 
 
 def is_accelerated(index: DeviceIndex) -> bool:
-    """Whether the index is on one device that is not the CPU."""
+    """Whether the index is on a single device other than the CPU."""
     if index.backend == "torch":
         return index.device.type != "cpu"
     if index.backend == "numpy":
@@ -148,18 +181,22 @@ def is_accelerated(index: DeviceIndex) -> bool:
 
 
 def as_device_index(index: DeviceIndex | Trie) -> DeviceIndex:
-    """Returns `index`, or, given the index of the host, its NumPy form, which shares its memory."""
+    """The index itself, or for an index on the host its NumPy form, which shares its memory.
+
+    Raises:
+        ArgumentError: `index` is not an index.
+    """
     if isinstance(index, Trie):
         return to_device(index, "numpy")
     if not isinstance(index, DeviceIndex):
-        live = hasattr(index, "restrict") or hasattr(index, "version")
-        hint = " For a live index, pass version.index or version.to(...), and constraints=version.restrict()." * live
+        is_live = hasattr(index, "restrict") or hasattr(index, "version")
+        hint = " For a live index, pass version.index or version.to(...), and constraints=version.restrict()." * is_live
         raise ArgumentError(f"expected a TrieIndex or a DeviceIndex; got {type(index).__name__}.{hint}")
     return index
 
 
 def _code_dtype(dtype: np.dtype, ops: Ops) -> Any:
-    """PyTorch gathers uint8 but not uint16 or uint32; the step reads their bits back."""
+    """The dtype that codes have on the device. PyTorch cannot index uint16 and uint32, so it holds them as signed."""
     if ops.name == "torch" and dtype.itemsize > 1:
         return np.dtype(f"i{dtype.itemsize}")
     return dtype
@@ -167,7 +204,10 @@ def _code_dtype(dtype: np.dtype, ops: Ops) -> Any:
 
 def _numpy_placer(device: Any) -> tuple[Any, Any]:
     if device not in (None, "cpu"):
-        raise BackendError(f"NumPy arrays are on the 'cpu'; got device {device!r}. Use the backend torch or jax.")
+        raise BackendError(
+            f"the device of NumPy arrays is 'cpu'; got device {device!r}. Use index.to('torch', device=...) or "
+            "index.to('jax', device=...)."
+        )
     return np.asarray, "cpu"
 
 
@@ -176,18 +216,17 @@ def _torch_placer(device: Any) -> tuple[Any, Any]:
 
     _register_with_torch()
     try:
-        where = torch.empty(0, device="cpu" if device is None else device).device
+        torch_device = torch.empty(0, device="cpu" if device is None else device).device
     except (RuntimeError, AssertionError, TypeError) as error:
         raise BackendError(f"PyTorch cannot use device {device!r}: {error}") from None
-
-    return lambda array: _from_numpy(array).to(where), where
+    return lambda array: _from_numpy(array).to(torch_device), torch_device
 
 
 def _from_numpy(array: np.ndarray) -> Array:
     import torch
 
     with warnings.catch_warnings():
-        # The index is read-only, and only padded copies of it are written to, so PyTorch may share its memory.
+        # Tensors share the memory of the read-only index. Only padded copies of it are written to.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(array)
 
@@ -209,7 +248,7 @@ PLACERS: dict[str, Callable[[Any], tuple[Any, Any]]] = {
     "torch": _torch_placer,
     "jax": _jax_placer,
 }
-# An index of a device does not hold that of the host itself: it may be taken apart and put together by a framework.
+# Not an attribute of DeviceIndex: JAX flattens and rebuilds it, and the index on the host is not an array.
 HOSTS: WeakKeyDictionary[DeviceIndex, Trie] = WeakKeyDictionary()
 
 
@@ -232,7 +271,7 @@ def _register_with_jax() -> None:
     register(Beams, ["codes", "scores", "states", "parents"], [])
     register(DeviceLevel, [*ARRAYS], ["codebook_size", "max_branch", "end"])
     register(DeviceIndex, ["levels"], ["_ops", "device", "capacity"])
-    # So that an exported step, which takes and gives Beams, can be written to a file.
+    # An exported step takes and returns these, and jax.export writes it to a file.
     for kind in (Beams, LevelConstraints, PreparedConstraints):
         jax.export.register_pytree_node_serialization(
             kind,

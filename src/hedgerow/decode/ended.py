@@ -1,4 +1,4 @@
-"""Beams that have ended: where SIDs are ragged, one keeps its score, and goes on as END after END."""
+"""Beams whose ragged SID has ended: they keep their score and continue with the end code at every further level."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ INF = float("inf")
 
 
 def only_ends(index: DeviceIndex, beams: Beams, logits: Array) -> Array:
-    """Returns logits [B, m, C] with 0 at END and -inf elsewhere in the rows of beams that have ended.
+    """Replace the logits of beams that have ended: 0 at the end code, and -inf at all other codes.
 
-    So END, which is the one child of such a beam, has the log-probability 0, however logits are normalised. Where SIDs
-    are not ragged, and before level 2, no beam can have ended, and the logits are returned as they are.
+    The end code is the only child of such a beam, so its log-probability is 0 for every `normalize`. If SIDs are not
+    ragged, and before level 2, no beam can have ended, and the logits are returned unchanged.
+
+    Returns:
+        [B, m, C] in the dtype of the logits.
     """
-    before = index.levels[beams.level - 1].end if beams.level else None
-    if before is None:
+    previous_end = index.levels[beams.level - 1].end if beams.level else None
+    if previous_end is None:
         return logits
     xp, level = index._ops.xp, index.levels[beams.level]
     codes = xp.arange(level.codebook_size, dtype=xp.int32, device=index._ops.device_of(logits))
-    row = xp.astype(xp.where(codes == level.end, 0.0, -INF), logits.dtype)
-    return xp.where(xp.expand_dims(beams.codes[..., -1] == before, axis=-1), row, logits)
+    end_row = xp.astype(xp.where(codes == level.end, 0.0, -INF), logits.dtype)
+    has_ended = xp.expand_dims(beams.codes[..., -1] == previous_end, axis=-1)
+    return xp.where(has_ended, end_row, logits)

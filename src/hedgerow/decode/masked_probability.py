@@ -1,4 +1,4 @@
-"""masked_probability(): the probability that a step's mask removes from each beam."""
+"""masked_probability(): the probability that the mask of a step removes from each beam."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def masked_probability(
     constraints: PreparedConstraints | Sets = None,
     exclude: Exclusions = None,
 ) -> Any:
-    """Computes how much probability the mask of a step removes from each beam.
+    """Compute how much probability the mask of a step removes from each beam.
 
-    This is the probability that the model gives at this level to codes that match no item, or no item that the
-    constraints allow. It is low for a model that knows its catalog. `step` does not compute it; call it beside `step`
-    when you need it. The difference between a call with constraints and one without is what the constraints remove.
+    This is the probability that the model assigns at this level to codes that match no item, or no item that the
+    constraints allow. It is low for a model that knows its catalog. `step` does not compute it. To measure constraints
+    alone, subtract the result without constraints from the result with them.
 
     Args:
         index: the trie, on the device of `beams` and `logits`.
         beams: B requests of m beams, before level l.
         logits: [B, m, C], as for `step`.
         normalize: "codes" or "allowed": probabilities are the softmax over all C codes, before masking. None: the
-            logits are log-probabilities; their sum over the level's codes may be less than 1.
+            logits are log-probabilities; the probabilities of the level's codes can add up to less than 1.
         temperature: as for `step`.
         constraints: as for `step`.
         exclude: as for `step`.
@@ -61,11 +61,11 @@ def masked_probability(
     ops, level = index._ops, index.levels[beams.level]
     xp = ops.xp
     prepared = as_prepared(index, logits.shape[0], constraints, exclude)
-    own = None if prepared is None else prepared.levels[beams.level]
+    limits = None if prepared is None else prepared.levels[beams.level]
     log_probs = bounded(ops, only_ends(index, beams, tempered(index, logits, temperature, normalize)))
     if normalize is not None:
         log_probs = log_softmax(ops, log_probs)
-    codes, valid, _ = candidates(ops, level, beams.states, own)
+    codes, valid, _ = candidates(ops, level, beams.states, limits)
     allowed = xp.where(valid, xp.exp(ops.take_along(log_probs, codes)), 0.0)
     removed = xp.sum(xp.exp(log_probs), axis=-1) - xp.sum(allowed, axis=-1)
     return xp.where(beams.states > DEAD, xp.clip(removed, 0.0, 1.0), 0.0)

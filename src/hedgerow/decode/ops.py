@@ -1,4 +1,4 @@
-"""What the array API standard lacks, for each backend: top-k, popcount, gathers with the right index type."""
+"""Operations per backend that the array API standard lacks: top-k, popcount, gathers with the right index dtype."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from hedgerow.errors import BackendError, MissingDependencyError
 
 Array = Any
 BACKENDS = ("numpy", "torch", "jax")
-# Below this many candidates one flat top-k is the faster; measured with NumPy, PyTorch and XLA on a CPU.
+# For shorter rows one flat top-k is faster; measured with NumPy, PyTorch and XLA on a CPU.
 TWO_STAGE_FROM = 2**16
 CHUNK = 64
 
 
 @dataclass(frozen=True)
 class Ops:
-    """One backend: its array namespace, and the operations that differ between backends.
+    """The operations of one backend.
 
     Attributes:
         name: "numpy", "torch" or "jax".
         xp: the array API namespace.
-        index_dtype: the integer type that the backend indexes with.
-        flat_top_k: (x [B, n], k) -> values [B, k], positions [B, k], values descending.
-        popcount: int32 words -> the number of bits set in each.
+        index_dtype: the integer dtype that the backend indexes with.
+        flat_top_k: (x [B, n], k) -> values [B, k] in descending order, and their positions [B, k].
+        popcount: int32 words -> the number of bits set in each word.
         array_type: the class of the backend's arrays.
-        is_float: whether a dtype of the backend is a floating point type.
-        rank_rows: (ascending [B, n], values [B, k]) -> [B, k], how many entries of its row are below each value.
-        strike: (flags [B, n], positions [B, k]) -> the flags, False at the positions.
+        is_float: dtype -> whether it is a floating-point type.
+        rank_rows: (ascending [B, n], values [B, X]) -> [B, X], the number of entries of the row below each value.
+        strike: (flags [B, n], positions [B, X]) -> a copy of the flags with False at the positions.
     """
 
     name: str
@@ -46,31 +46,31 @@ class Ops:
     strike: Callable[[Array, Array], Array]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickles as the backend's name: a module cannot be."""
+        """Pickle as the name of the backend, because modules cannot be pickled."""
         return ops_of, (self.name,)
 
     def device_of(self, x: Array) -> Any:
-        """Returns where to make an array that meets `x`; JAX and NumPy find out by themselves."""
+        """The device for a new array that is combined with `x`. JAX and NumPy choose it themselves: None."""
         return x.device if self.name == "torch" else None
 
     def take(self, x: Array, positions: Array) -> Array:
-        """Returns x[positions], where `x` is [n] or [n, w] and `positions` has any shape."""
+        """Gather x[positions], where `x` is [n] or [n, W] and `positions` has any shape."""
         flat = self.xp.reshape(self.xp.astype(positions, self.index_dtype), (-1,))
         return self.xp.reshape(self.xp.take(x, flat, axis=0), (*positions.shape, *x.shape[1:]))
 
     def take_along(self, x: Array, positions: Array) -> Array:
-        """Returns, for each row of the last axis of `x` [..., n], the entries at `positions` [..., k]."""
+        """Gather from the last axis: of each row of `x` [..., n] the entries at the row of `positions` [..., k]."""
         return self.xp.take_along_axis(x, self.xp.astype(positions, self.index_dtype), axis=-1)
 
     def rank(self, ascending: Array, values: Array) -> Array:
-        """Returns, for each of `values`, how many entries of `ascending` [n] are below it, as int32."""
+        """Number of entries of `ascending` [n] below each of `values`, int32."""
         return self.xp.astype(self.xp.searchsorted(ascending, values), self.xp.int32)
 
     def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
-        """Returns the k largest of each row of `x` [B, n], descending, and their positions, exactly.
+        """Find the k largest values [B, k] of each row of `x` [B, n], in descending order, and their positions.
 
-        Long rows go in two stages: the k largest values lie in the k columns whose maxima are largest, where the row
-        is laid out as CHUNK rows. So all but k columns are read once, by a maximum, and never sorted.
+        The result is exact. A long row is laid out as a grid of CHUNK rows: its k largest values lie in the k columns
+        with the largest maxima. So a maximum reads each value once, and only k columns are sorted.
         """
         batch, n = x.shape
         columns = n // CHUNK
@@ -79,20 +79,21 @@ class Ops:
         xp = self.xp
         grid = xp.reshape(x, (batch, CHUNK, columns))
         _, best = self.flat_top_k(xp.max(grid, axis=1), k)
-        wanted = xp.broadcast_to(xp.expand_dims(best, axis=1), (batch, CHUNK, k))
-        values, at = self.flat_top_k(xp.reshape(self.take_along(grid, wanted), (batch, CHUNK * k)), k)
-        return values, at // k * columns + self.take_along(best, at % k)
+        best_columns = xp.broadcast_to(xp.expand_dims(best, axis=1), (batch, CHUNK, k))
+        values, positions = self.flat_top_k(xp.reshape(self.take_along(grid, best_columns), (batch, CHUNK * k)), k)
+        return values, positions // k * columns + self.take_along(best, positions % k)
 
 
 def ops_of(backend: str) -> Ops:
-    """Returns the operations of a backend, importing it now.
+    """Import a backend and make its operations.
 
     Raises:
-        BackendError: the backend is unknown, or not installed.
+        BackendError: there is no such backend.
+        MissingDependencyError: the backend is not installed.
     """
     makers = {"numpy": _numpy_ops, "torch": _torch_ops, "jax": _jax_ops}
     if backend not in makers:
-        raise BackendError(f"there is no backend {backend!r}; there are {', '.join(BACKENDS)}.")
+        raise BackendError(f"backend must be one of {', '.join(map(repr, BACKENDS))}; got {backend!r}.")
     try:
         return makers[backend]()
     except ModuleNotFoundError as error:
@@ -100,7 +101,7 @@ def ops_of(backend: str) -> Ops:
 
 
 def to_numpy(array: Array) -> np.ndarray:
-    """Returns an array of any backend as NumPy, on the host."""
+    """Copy an array of any backend to NumPy, on the host. A NumPy array or a tensor on the CPU shares its memory."""
     return array.detach().cpu().numpy() if hasattr(array, "detach") else np.asarray(array)
 
 
@@ -129,7 +130,7 @@ def _numpy_ops() -> Ops:
 
 
 def _is_float(dtype: Any) -> bool:
-    """Knows bfloat16 too, which NumPy itself does not."""
+    """Whether a dtype of NumPy or ml_dtypes is a floating-point type; NumPy does not recognize bfloat16 as one."""
     return "float" in np.dtype(dtype).name
 
 
@@ -139,7 +140,7 @@ def _torch_ops() -> Ops:
     import torch
 
     def popcount(words: Array) -> Array:
-        """Counts bits in halves, quarters and bytes: PyTorch has no such operation."""
+        """Count bits in pairs, then in nibbles, then in bytes: PyTorch has no popcount."""
         words = words - ((words >> 1) & 0x55555555)
         words = (words & 0x33333333) + ((words >> 2) & 0x33333333)
         words = (words + (words >> 4)) & 0x0F0F0F0F

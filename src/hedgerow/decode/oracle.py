@@ -1,4 +1,4 @@
-"""The oracle: exact beam search by enumeration. Slow, obvious, and what right means for every backend."""
+"""The oracle: exact beam search by enumeration, slow and simple. It defines the correct result of every kernel."""
 
 from __future__ import annotations
 
@@ -19,17 +19,22 @@ def oracle_step(
     *,
     level: int = 0,
     end_logit_of: Callable[[Prefix], float] | None = None,
+    temperature: float = 1.0,
 ) -> list[tuple[Prefix, float]]:
-    """Returns the best `beam_width` continuations of the live `beams` of one request, best first.
+    """Find the best `beam_width` continuations of the live beams of one request.
 
     Args:
-        sids: the SIDs of the catalog, in any order, repeated or not.
-        beams: the live beams, as (prefix, score); one shorter than `level` has ended.
-        logits_of: prefix -> the logits over the codes of the next level.
+        sids: the SIDs of the catalog, in any order; repetitions are ignored.
+        beams: the live beams, as (prefix, score). A prefix shorter than `level` has ended.
+        logits_of: maps a prefix to the logits over the codes of the next level.
         beam_width: M.
         normalize: as for `step`.
-        level: l, the level that is decided.
-        end_logit_of: where SIDs are ragged: prefix of one code or more -> the logit for ending there.
+        level: l, the level that the step decides.
+        end_logit_of: if SIDs are ragged: maps a prefix of at least one code to the logit of ending there.
+        temperature: divides all logits.
+
+    Returns:
+        (prefix, score) of each continuation, best first.
     """
     sids = set(sids)
     candidates = []
@@ -39,16 +44,18 @@ def oracle_step(
             continue
         logits: dict[Prefix, float] = {}
         for code, logit in enumerate(logits_of(prefix)):
-            logits[*prefix, code] = _bounded(logit)
+            logits[*prefix, code] = _bounded(logit / temperature)
         allowed = {sid[: level + 1] for sid in sids if len(sid) > level and sid[:level] == prefix}
         if end_logit_of is not None and prefix:
-            # To end is to stay the prefix that one is.
-            logits[prefix] = _bounded(end_logit_of(prefix))
+            # A beam that ends keeps its prefix.
+            logits[prefix] = _bounded(end_logit_of(prefix) / temperature)
             allowed |= {prefix} & sids
-        over = {"codes": logits, "allowed": allowed, None: ()}[normalize]
-        top, log_sum = _normalizer([logits[after] for after in over])
+        normalized = {"codes": logits, "allowed": allowed, None: ()}[normalize]
+        top, log_sum = _normalizer([logits[continuation] for continuation in normalized])
         candidates += [
-            (after, score + (logits[after] - top - log_sum)) for after in sorted(allowed) if logits[after] > -math.inf
+            (continuation, score + (logits[continuation] - top - log_sum))
+            for continuation in sorted(allowed)
+            if logits[continuation] > -math.inf
         ]
     return sorted(candidates, key=lambda candidate: -candidate[1])[:beam_width]
 
@@ -59,20 +66,33 @@ def oracle_search(
     num_levels: int,
     beam_width: int,
     normalize: Literal["codes", "allowed"] | None = "codes",
-    shown: Iterable[bool] | None = None,
+    allowed: Iterable[bool] | None = None,
     *,
     end_logit_of: Callable[[Prefix], float] | None = None,
+    temperature: float = 1.0,
 ) -> list[tuple[Prefix, float]]:
-    """Returns the live beams of one request after the last level, best first, as (SID, score).
+    """Search for the best SIDs of one request.
 
-    `shown`: for each of `sids`, those of the items, whether this request may be shown the item; None for all.
+    Args:
+        sids: the SIDs of the N items.
+        logits_of: as for `oracle_step`.
+        num_levels: L.
+        beam_width: M.
+        normalize: as for `step`.
+        allowed: for each of the N items, whether this request may return it. Default: all items.
+        end_logit_of: as for `oracle_step`.
+        temperature: as for `oracle_step`.
+
+    Returns:
+        (SID, score) of each live beam after the last level, best first.
     """
-    if shown is not None:
-        sids = [sid for sid, is_shown in zip(sids, shown, strict=True) if is_shown]
+    if allowed is not None:
+        sids = [sid for sid, is_allowed in zip(sids, allowed, strict=True) if is_allowed]
     sids = set(sids)
     beams: list[tuple[Prefix, float]] = [((), 0.0)]
     for level in range(num_levels):
-        beams = oracle_step(sids, beams, logits_of, beam_width, normalize, level=level, end_logit_of=end_logit_of)
+        options = {"level": level, "end_logit_of": end_logit_of, "temperature": temperature}
+        beams = oracle_step(sids, beams, logits_of, beam_width, normalize, **options)
     return beams
 
 
@@ -81,7 +101,7 @@ def _bounded(logit: float) -> float:
 
 
 def _normalizer(logits: Sequence[float]) -> tuple[float, float]:
-    """Returns the largest logit and the log of the sum of exponentials above it: apart, because one may be huge."""
+    """The largest logit, and the log of the sum of exponentials relative to it. Their sum could lose the second."""
     top = max(logits, default=-math.inf)
     if top == -math.inf:
         return 0.0, 0.0

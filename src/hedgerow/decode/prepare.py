@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from hedgerow._arguments import whole_number
+from hedgerow.constraints.cache import cache_of
 from hedgerow.constraints.exclude import dead_nodes
 from hedgerow.constraints.requests import BatchRules, Exclusions, Sets, batch_rules
-from hedgerow.constraints.sets import ConstraintSet, memory_of
+from hedgerow.constraints.sets import ConstraintSet
 from hedgerow.decode.alive import alive_on_device
 from hedgerow.decode.capacity import padded_alive, padded_leaves
 from hedgerow.decode.device import DeviceIndex, as_device_index, host_of, is_accelerated, placer
@@ -20,16 +22,17 @@ from hedgerow.index.bits import power_of_two
 from hedgerow.index.level import words_of
 from hedgerow.index.trie import Trie
 
-# Lists of dead nodes have room for this many, or two, four, ... times as many: each size compiles once.
-LEAST_EXCLUDED = 16
-NOWHERE = 2**31 - 1
+# Lists of dead nodes have this length, or twice, four times, ... as much: each length compiles once.
+MIN_DEAD_NODES = 16
+# A parent that does not exist; it fills lists of dead nodes.
+NO_PARENT = 2**31 - 1
 Put = Callable[[np.ndarray], Array]
 
 
 def prepare_constraints(
     index: DeviceIndex | Trie, batch_size: int, *, constraints: Sets = None, exclude: Exclusions = None
 ) -> PreparedConstraints | None:
-    """Prepares the constraint sets and exclusions of a batch for the steps of a search, on the index's device.
+    """Prepare the constraint sets and exclusions of a batch for the steps of a search, on the index's device.
 
     `step` and `beam_search` accept the result as `constraints=`. Prepare once per search, outside of traced code.
     Changing constraints does not trigger recompilation by `jax.jit` or `torch.compile` as long as the number of
@@ -39,85 +42,119 @@ def prepare_constraints(
     Args:
         index: the trie, on the device of the search.
         batch_size: B.
-        constraints: one set for all requests, or for each request its set or None.
+        constraints: one constraint set for all requests, or for each request its set or None.
         exclude: for each request the ids of items to exclude, or None. Ids that no item has are ignored. A SID stays
             allowed as long as one of its items in the request's set is not excluded.
 
     Returns:
-        The prepared constraints, or None if nothing was given.
+        The prepared constraints, or None if no request has a set or excludes an item.
 
     Raises:
+        ArgumentError: `batch_size` is not a positive integer, or `index` is not an index.
         ConstraintError: a set belongs to another index, the lists do not fit the batch, or ids are not of the type of
             the index's ids.
+
+    Examples:
+        ```python
+        import numpy as np
+        import hedgerow as hr
+
+        index = hr.build_index(hr.Catalog([[0, 1], [2, 0], [2, 2]], item_ids=["a", "b", "c"]))
+        prepared = hr.prepare_constraints(
+            index, batch_size=2, constraints=[index.constraint(ids=["a", "b"]), None], exclude=[None, ["c"]]
+        )
+        beams = hr.beam_search(
+            index,
+            lambda beams: np.zeros((*beams.states.shape, 3)),
+            batch_size=2,
+            beam_width=4,
+            constraints=prepared,
+        )
+        assert beams.num_valid.tolist() == [2, 2]
+        ```
     """
-    return prepared(as_device_index(index), batch_rules(_host(index), batch_size, constraints, exclude))
+    device_index = as_device_index(index)
+    whole_number(batch_size, "batch_size")
+    if isinstance(constraints, PreparedConstraints):
+        raise ConstraintError(
+            "these constraints are prepared already. Pass them to hr.step or hr.beam_search, or pass the constraint "
+            "sets that they were made from."
+        )
+    return prepared(device_index, batch_rules(_host(device_index), batch_size, constraints, exclude))
 
 
 def prepared(index: DeviceIndex, rules: BatchRules) -> PreparedConstraints | None:
-    """Prepares rules that are checked already; None if no request has a rule."""
+    """Prepare rules that are checked already. None if no request has a rule."""
     if rules.sets is None and rules.excluded is None:
         return None
-    put, levels = placer(index), len(index.levels)
-    binding, alive = ((None, None), (None,) * levels) if rules.sets is None else _stacked(index, rules, put)
-    dead: Any = [(None, None)] * levels if rules.excluded is None else _dead_lists(index, rules, put)
+    put, num_levels = placer(index), len(index.levels)
+    requests, alive = ((None, None), (None,) * num_levels) if rules.sets is None else _stacked(index, rules, put)
+    dead: Any = [(None, None)] * num_levels if rules.excluded is None else _dead_lists(index, rules, put)
     return PreparedConstraints(
-        tuple(LevelConstraints(*binding, words, *lists) for words, lists in zip(alive, dead, strict=True))
+        tuple(LevelConstraints(*requests, words, *lists) for words, lists in zip(alive, dead, strict=True))
     )
 
 
 def as_prepared(
-    index: DeviceIndex | Trie, batch_size: int, constraints: PreparedConstraints | Sets, exclude: Exclusions
+    index: DeviceIndex, batch_size: int, constraints: PreparedConstraints | Sets, exclude: Exclusions
 ) -> PreparedConstraints | None:
-    """The constraints of a batch in prepared form, whether given as such or not.
+    """Prepare the constraints of a batch, or check those that are prepared already.
 
     Raises:
-        ConstraintError: prepared constraints do not fit, or as for `prepare_constraints`.
+        ConstraintError: prepared constraints do not fit the index or the batch, or as for `prepare_constraints`.
     """
     if constraints is None and exclude is None:
         return None
     if not isinstance(constraints, PreparedConstraints):
         return prepare_constraints(index, batch_size, constraints=constraints, exclude=exclude)
     if exclude is not None:
-        raise ConstraintError("these constraints are prepared; pass exclude to hr.prepare_constraints as well.")
-    levels = as_device_index(index).levels
-    if (constraints.batch_size, len(constraints.levels)) != (batch_size, len(levels)):
+        raise ConstraintError(
+            "the constraints are prepared already, so exclude has no effect here. Pass exclude to "
+            "hr.prepare_constraints."
+        )
+    if (constraints.batch_size, len(constraints.levels)) != (batch_size, len(index.levels)):
         raise ConstraintError(
             f"the constraints are prepared for {constraints.batch_size} requests and {len(constraints.levels)} levels; "
-            f"this search has {batch_size} and {len(levels)}."
+            f"this search has {batch_size} requests and {len(index.levels)} levels. Prepare them for this search: "
+            "hr.prepare_constraints(index, batch_size, ...)."
         )
-    for level, masks in zip(levels, constraints.levels, strict=True):
+    for level, limits in zip(index.levels, constraints.levels, strict=True):
         words = (words_of(len(level.codes)),) if level.allowed is None else tuple(level.allowed.shape)
-        if masks.alive is not None and tuple(masks.alive.shape[1:]) != words:
+        if limits.alive is not None and tuple(limits.alive.shape[1:]) != words:
             raise ConstraintError(
-                "the constraints are prepared for another index; use hr.prepare_constraints with this one."
+                "the constraints are prepared for another index. Prepare them for this one: "
+                "hr.prepare_constraints(index, batch_size, ...)."
             )
     return constraints
 
 
-def _host(index: DeviceIndex | Trie) -> Trie:
-    if isinstance(index, Trie):
-        return index
+def _host(index: DeviceIndex) -> Trie:
     host = host_of(index)
     if host is None:
         raise ConstraintError(
-            "inside traced code such as jax.jit the index has no host copy; prepare the constraints outside: "
-            "hr.prepare_constraints(device_index, batch_size, constraints=..., exclude=...)."
+            "inside traced code such as jax.jit the index has no copy on the host, which constraint sets need. Prepare "
+            "the constraints outside: hr.prepare_constraints(device_index, batch_size, constraints=..., exclude=...)."
         )
     return host
 
 
 def _stacked(index: DeviceIndex, rules: BatchRules, put: Put) -> tuple[tuple[Array, Array], tuple[Array, ...]]:
-    """Which of the stacked sets binds each request, if any, and per level the words of all of them."""
+    """`rows` and `free` of `LevelConstraints`, and per level the words of all sets of the batch."""
     assert rules.sets is not None
-    # In the order of their keys, so that the same sets for other requests are the same stack.
+    # Sorted, so that the same sets in another order share one stack.
     distinct = sorted({items for items in rules.sets if items is not None}, key=lambda items: items._key)
-    # Filled up to a power of two with copies of the first.
+    # Filled up to a power of two with copies of the first set.
     stacked = distinct + distinct[:1] * (power_of_two(len(distinct)) - len(distinct))
-    place, keys = (index.backend, index.device, index.capacity), tuple(items._key for items in stacked)
-    held, words = memory_of(rules.index).stack(place, keys, lambda: _stack(index, stacked, put))
-    rows = np.asarray([0 if items is None else held.index(items._key) for items in rules.sets], np.int32)
+    keys = tuple(items._key for items in stacked)
+    stack_keys, words = cache_of(rules.index).stack(_device_key(index), keys, lambda: _stack(index, stacked, put))
+    rows = np.asarray([0 if items is None else stack_keys.index(items._key) for items in rules.sets], np.int32)
     free = np.asarray([-1 if items is None else 0 for items in rules.sets], np.int32)
     return (put(rows), put(free)), words
+
+
+def _device_key(index: DeviceIndex) -> tuple[Any, ...]:
+    """Identifies the device and the layout of words there."""
+    return index.backend, index.device, index.capacity
 
 
 def _stack(index: DeviceIndex, sets: list[ConstraintSet], put: Put) -> tuple[Array, ...]:
@@ -127,17 +164,16 @@ def _stack(index: DeviceIndex, sets: list[ConstraintSet], put: Put) -> tuple[Arr
     levels = []
     for words in zip(*placed, strict=True):
         # Levels that share their words share the stack.
-        same = tuple(map(id, words))
-        if same not in stacks:
-            stacks[same] = xp.expand_dims(words[0], axis=0) if len(words) == 1 else xp.stack(words)
-        levels.append(stacks[same])
+        identity = tuple(map(id, words))
+        if identity not in stacks:
+            stacks[identity] = xp.expand_dims(words[0], axis=0) if len(words) == 1 else xp.stack(words)
+        levels.append(stacks[identity])
     return tuple(levels)
 
 
 def _placed(index: DeviceIndex, items: ConstraintSet, put: Put) -> tuple[Array, ...]:
-    """The words of a set on a device, copied there once."""
-    alive, capacity = items._alive, index.capacity
-    key = (index.backend, index.device, capacity)
+    """The words of a set on the device of the index, copied there once."""
+    alive, capacity, key = items._alive, index.capacity, _device_key(index)
     if key not in alive.placed:
         if is_accelerated(index):
             leaves = alive.leaves if capacity is None else padded_leaves(capacity, alive.leaves)
@@ -151,18 +187,18 @@ def _placed(index: DeviceIndex, items: ConstraintSet, put: Put) -> tuple[Array, 
 
 
 def _dead_lists(index: DeviceIndex, rules: BatchRules, put: Put) -> list[tuple[Array, Array]]:
-    """Per level the parents and slots [B, X] of the nodes that exclusions leave without an item."""
+    """Per level `dead_parents` and `dead_slots` [B, X] of `LevelConstraints`."""
     assert rules.excluded is not None
     dense = [level.allowed is not None for level in index.levels]
-    room = max(LEAST_EXCLUDED, power_of_two(max(map(len, rules.excluded))))
+    length = max(MIN_DEAD_NODES, power_of_two(max(map(len, rules.excluded))))
     requests = [
         dead_nodes(rules.index, rules.set_of(request), rows, dense) for request, rows in enumerate(rules.excluded)
     ]
     levels = []
-    for nodes in zip(*requests, strict=True):
-        parents = np.full((rules.batch_size, room), NOWHERE, np.int32)
-        slots = np.zeros((rules.batch_size, room), np.int32)
-        for request, dead in enumerate(nodes):
+    for level in zip(*requests, strict=True):
+        parents = np.full((rules.batch_size, length), NO_PARENT, np.int32)
+        slots = np.zeros((rules.batch_size, length), np.int32)
+        for request, dead in enumerate(level):
             parents[request, : len(dead.parents)] = dead.parents
             slots[request, : len(dead.slots)] = dead.slots
         levels.append((put(parents), put(slots)))

@@ -1,4 +1,4 @@
-"""PreparedConstraints: the rules of a batch as arrays on a device, level by level."""
+"""PreparedConstraints: the rules of a batch as arrays on a device, per level."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ from hedgerow.errors import BackendError, ConstraintError
 
 @dataclass(frozen=True, eq=False)
 class LevelConstraints:
-    """The sets and the exclusions of a batch of B requests, at one level; a pytree in JAX and PyTorch.
+    """The constraint sets and the exclusions of B requests at one level. A pytree in JAX and PyTorch.
+
+    All attributes of sets are None if no request has a set, and those of dead nodes if no request excludes an item.
 
     Attributes:
-        rows: [B] int32, which of the batch's sets binds each request; any where none does. None where there is no set.
-        free: [B] int32, -1 (all bits set) where no set binds a request, else 0. None where there is no set.
-        alive: [R, W] int32, the alive bits of R sets over the level's nodes; [R, P, W] over its codes where the level
-            is dense. None where there is no set.
-        dead_parents: [B, X] int32, ascending, filled up with 2^31 - 1: the parents of nodes whose items are all
-            excluded. None where nothing is excluded.
-        dead_slots: [B, X] int32: such a node's code where the level is dense, else its place among the children.
+        rows: [B] int32, the position in `alive` of each request's set; any position for a request without a set.
+        free: [B] int32, -1 (all bits set) for a request without a set, otherwise 0.
+        alive: the alive bits of the distinct sets: [sets, W] int32 over the nodes of the level, or [sets, P, W] over
+            the codes of a dense level.
+        dead_parents: [B, X] int32, ascending, filled up with 2^31 - 1: the parents of the nodes whose items are all
+            excluded.
+        dead_slots: [B, X] int32: the code of each such node if the level is dense, otherwise its position among the
+            children of its parent.
     """
 
     rows: Array | None
@@ -32,69 +35,108 @@ class LevelConstraints:
 
     @property
     def arrays(self) -> tuple[Array | None, ...]:
-        """The attributes, in their order."""
+        """The attributes, in order."""
         return tuple(getattr(self, field.name) for field in fields(self))
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedConstraints:
-    """The sets and the exclusions of a batch on a device: what `constrain` gives; a pytree in JAX and PyTorch.
+    """The constraint sets and the exclusions of a batch on a device. A pytree in JAX and PyTorch.
+
+    `prepare_constraints` makes them; `step` and `beam_search` accept them as `constraints=`.
 
     Attributes:
-        levels: L of them.
+        levels: L entries.
+
+    Examples:
+        ```python
+        import hedgerow as hr
+
+        index = hr.build_index(hr.Catalog([[0, 1], [2, 0]], item_ids=["a", "b"]))
+        prepared = hr.prepare_constraints(index, batch_size=2, exclude=[["a"], None])
+        assert prepared.batch_size == 2
+        ```
     """
 
     levels: tuple[LevelConstraints, ...]
 
     @property
     def batch_size(self) -> int:
-        """B."""
+        """Number of requests, B."""
         first = self.levels[0]
         array = first.dead_parents if first.rows is None else first.rows
         assert array is not None
         return array.shape[0]
 
     def copy(self) -> PreparedConstraints:
-        """Returns the same in tensors of PyTorch of their own, which `refill` may write to.
+        """Copy the constraints to new PyTorch tensors, which `refill` can write to.
 
         Raises:
-            BackendError: these are not on PyTorch.
+            BackendError: the constraints are not on PyTorch.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            index = hr.build_index(hr.Catalog([[0, 1], [2, 0]], item_ids=["a", "b"])).to("torch")
+            prepared = hr.prepare_constraints(index, batch_size=1, exclude=[["a"]])
+            static = prepared.copy()
+            static.refill(hr.prepare_constraints(index, batch_size=1, exclude=[["b"]]))
+            ```
         """
         _check_torch(self)
-        made = PreparedConstraints(
+        copied = PreparedConstraints(
             tuple(
                 LevelConstraints(*(None if array is None else array.clone() for array in level.arrays))
                 for level in self.levels
             )
         )
-        REFILLABLE.add(made)
-        return made
+        REFILLABLE.add(copied)
+        return copied
 
     def refill(self, other: PreparedConstraints | None) -> None:
-        """Puts other constraints of the same buckets in the place of these, which are a `copy`: into the same tensors,
-        so that a captured CUDA graph goes on with them, as `DeviceIndex.refill` does with another index.
+        """Copy other constraints into the tensors of these, so that a captured CUDA graph applies the other ones.
+
+        `DeviceIndex.refill` does the same with an index.
+
+        Args:
+            other: constraints of the same sizes: as many requests, distinct sets and excluded ids, the last two
+                rounded up to a power of two, of an index of the same capacity.
 
         Raises:
-            BackendError: these are no copy; others share their memory with what the index remembers.
-            ConstraintError: the others are of other buckets, or of an index of other sizes.
+            BackendError: these constraints are not the result of `copy`. Others share memory with a cache.
+            ConstraintError: the other constraints have other sizes.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            index = hr.build_index(hr.Catalog([[0, 1], [2, 0]], item_ids=["a", "b"])).to("torch")
+            static = hr.prepare_constraints(index, batch_size=1, exclude=[["a"]]).copy()
+            static.refill(hr.prepare_constraints(index, batch_size=1, exclude=[["b"]]))
+            assert static.levels[0].dead_slots[0, 0] == 2
+            ```
         """
         if self not in REFILLABLE:
-            raise BackendError("only a copy is refilled: constraints.copy(), made before the graph is captured.")
+            raise BackendError(
+                "only a copy can be refilled. Make one before the graph is captured: prepared = prepared.copy()."
+            )
         if other is not None:
             _check_torch(other)
-        new = [] if other is None else [array for level in other.levels for array in level.arrays]
-        mine = [array for level in self.levels for array in level.arrays]
-        if list(map(_shape, mine)) != list(map(_shape, new)):
+        new_arrays = [] if other is None else [array for level in other.levels for array in level.arrays]
+        arrays = [array for level in self.levels for array in level.arrays]
+        if list(map(_shape, arrays)) != list(map(_shape, new_arrays)):
             raise ConstraintError(
-                f"these constraints have room for {_buckets(self)}; the others are {_buckets(other)}. Give as many "
-                "requests, distinct sets and excluded ids, to the next power of two, on an index of the same capacity."
+                f"these constraints have room for {_sizes(self)}; the others have {_sizes(other)}. Prepare constraints "
+                "with as many requests, distinct sets and excluded ids (each rounded up to a power of two), on an "
+                "index of the same capacity."
             )
-        for array, values in zip(mine, new, strict=True):
+        for array, values in zip(arrays, new_arrays, strict=True):
             if array is not None:
                 array.copy_(values)
 
 
-# Those whose tensors nothing else has.
+# Results of PreparedConstraints.copy: nothing else uses their tensors.
 REFILLABLE: WeakSet[PreparedConstraints] = WeakSet()
 
 
@@ -104,15 +146,18 @@ def _shape(array: Array | None) -> tuple[int, ...] | None:
 
 def _check_torch(constraints: PreparedConstraints) -> None:
     if not all(array is None or hasattr(array, "clone") for array in constraints.levels[0].arrays):
-        raise BackendError("only tensors of PyTorch are refilled; give a compiled step hr.prepare_constraints(...).")
+        raise BackendError(
+            "copy and refill need PyTorch tensors, and these constraints are on another backend. Pass new constraints "
+            "of hr.prepare_constraints(...) to the compiled step instead."
+        )
 
 
-def _buckets(constraints: PreparedConstraints | None) -> str:
-    """Returns how large constraints are, in words."""
+def _sizes(constraints: PreparedConstraints | None) -> str:
+    """The sizes of constraints, for a message."""
     if constraints is None:
-        return "none at all"
+        return "no constraints"
     first, last = constraints.levels[0], constraints.levels[-1]
-    alive = None if last.alive is None else last.alive.shape
-    sets = "no set" if alive is None else f"{alive[0]} sets of {math.prod(alive[1:]):,} words"
-    room = "no exclusion" if first.dead_slots is None else f"{first.dead_slots.shape[1]} excluded ids a request"
-    return f"{constraints.batch_size} requests, {sets} at the last level and {room}"
+    shape = None if last.alive is None else last.alive.shape
+    sets = "no set" if shape is None else f"{shape[0]} sets of {math.prod(shape[1:]):,} words"
+    exclusions = "no exclusion" if first.dead_slots is None else f"{first.dead_slots.shape[1]} excluded ids per request"
+    return f"{constraints.batch_size} requests, {sets} at the last level and {exclusions}"

@@ -18,7 +18,7 @@ from hedgerow.index.trie import Trie
 
 
 def init_beams(index: DeviceIndex | Trie, batch_size: int) -> Beams:
-    """Creates the beams before level 0: one beam per request, at the root.
+    """Create the beams before level 0: one beam per request, at the root.
 
     Args:
         index: the trie, on the device of the search.
@@ -28,7 +28,7 @@ def init_beams(index: DeviceIndex | Trie, batch_size: int) -> Beams:
         Beams [B, 1] with 0 codes.
 
     Raises:
-        ArgumentError: `batch_size` is not a positive integer.
+        ArgumentError: `batch_size` is not a positive integer, or `index` is not an index.
 
     Examples:
         ```python
@@ -62,7 +62,7 @@ def beam_search(
     constraints: PreparedConstraints | Sets = None,
     exclude: Exclusions = None,
 ) -> Beams:
-    """Searches for the best `beam_width` SIDs of each request, level by level.
+    """Search for the best `beam_width` SIDs of each request, level by level.
 
     Args:
         index: the trie. A `TrieIndex` on the host is searched with NumPy.
@@ -92,10 +92,10 @@ def beam_search(
         assert beams.num_valid.tolist() == [3]
         ```
     """
-    beams = init_beams(index, batch_size)
-    prepared = as_prepared(index, batch_size, constraints, exclude)
-    index = as_device_index(index)
+    device_index = as_device_index(index)
+    beams = init_beams(device_index, batch_size)
+    prepared = as_prepared(device_index, batch_size, constraints, exclude)
     options = {"beam_width": beam_width, "normalize": normalize, "temperature": temperature, "kernel": kernel}
-    for _ in range(index.num_levels):
-        beams = step(index, beams, logits_fn(beams), constraints=prepared, **options)
+    for _ in range(device_index.num_levels):
+        beams = step(device_index, beams, logits_fn(beams), constraints=prepared, **options)
     return beams

@@ -1,6 +1,6 @@
-"""The Triton kernels: in Triton's interpreter, which runs them without a GPU, and where they cannot run at all.
+"""The Triton kernels: in Triton's interpreter, which runs them without a GPU, and errors where they cannot run.
 
-The interpreter is chosen by the environment before Triton is imported, so its tests have a process of their own.
+An environment variable enables the interpreter before Triton is imported, so its tests run in their own process.
 """
 
 import os
@@ -15,19 +15,20 @@ import pytest
 import test_contract
 import test_ragged
 import test_step
+import test_temperature
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import FakeModel, catalogs
+from support import FakeModel, catalogs, dense_levels_of
 
 import hedgerow as hr
-from hedgerow.decode.kernels import dispatch as kernels
+from hedgerow.decode.kernels import dispatch
 from hedgerow.decode.ops import to_numpy
 
 KERNEL = "torch-triton"
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 INF = float("inf")
 SIZES = (8, 40, 300, 9)
-# Small enough that every loop of every kernel runs more than once, and all candidates are sieved.
+# Small enough that every loop of every kernel runs more than once, and every step makes a shortlist.
 SMALL = {
     "FEW": 0,
     "PEAKS": 64,
@@ -52,23 +53,23 @@ pytestmark = pytest.mark.skipif(
 
 @contextmanager
 def numbers(**changes):
-    """Runs the kernels with other block sizes and limits."""
+    """Run the kernels with other block sizes and limits."""
     from hedgerow.decode.kernels import triton
 
-    before = {name: getattr(triton, name) for name in changes}
+    original = {name: getattr(triton, name) for name in changes}
     try:
         for name, value in changes.items():
             setattr(triton, name, value)
         triton.plan_step.cache_clear()
         yield
     finally:
-        for name, value in before.items():
+        for name, value in original.items():
             setattr(triton, name, value)
         triton.plan_step.cache_clear()
 
 
 def assert_equals_array(index, *, batch_size, beam_width, normalize="codes", change=lambda logits: logits):
-    """Asserts that every step of a search equals the definition's."""
+    """Assert that every step of a search equals the array kernel."""
     import torch
 
     device_index, model = index.to("torch"), FakeModel(index.codebook_sizes)
@@ -85,7 +86,7 @@ def assert_equals_array(index, *, batch_size, beam_width, normalize="codes", cha
 
 
 def mixed_index():
-    """Levels of every representation; the last but one has a fat node."""
+    """Levels of every representation; level 2 has a node with many children."""
     rng = np.random.default_rng(0)
     sids = np.stack([rng.integers(0, size, 700) for size in SIZES], axis=1)
     sids[:150, :2] = sids[0, :2]
@@ -94,7 +95,7 @@ def mixed_index():
     return index
 
 
-class TestChosen:
+class TestSelection:
     def index(self):
         return hr.build_index(hr.Catalog([[0, 1], [1, 0]]))
 
@@ -104,44 +105,44 @@ class TestChosen:
         return hr.step(index, hr.init_beams(index, 1), logits, beam_width=1, **options)
 
     @pytest.mark.parametrize("backend", ["numpy", "jax"])
-    def test_takes_tensors_of_torch_alone(self, backend):
+    def test_needs_tensors_of_torch(self, backend):
         pytest.importorskip(backend)
         with pytest.raises(hr.BackendError, match=f"'{backend}'.*PyTorch tensors"):
             self.step(backend, kernel="triton")
 
-    def test_says_that_a_cpu_is_not_a_gpu(self, monkeypatch):
+    def test_error_on_a_cpu(self, monkeypatch):
         monkeypatch.delenv("TRITON_INTERPRET", raising=False)
         with pytest.raises(hr.BackendError, match="the index is on cpu"):
             self.step("torch", kernel="triton")
 
-    def test_says_that_triton_is_missing(self, monkeypatch):
-        monkeypatch.setattr(kernels, "HAS_TRITON", False)
+    def test_error_without_triton(self, monkeypatch):
+        monkeypatch.setattr(dispatch, "HAS_TRITON", False)
         with pytest.raises(hr.BackendError, match=r"pip install 'hedgerow\[triton\]'"):
             self.step("torch", kernel="triton")
 
-    def test_is_not_chosen_for_a_cpu(self):
+    def test_auto_does_not_choose_it_on_a_cpu(self):
         assert self.step("torch").num_valid.tolist() == [1]
 
-    def test_importing_and_stepping_elsewhere_does_not_load_triton(self):
+    def test_import_and_steps_of_numpy_do_not_load_triton(self):
         code = """
 import sys, numpy as np, hedgerow as hr
 index = hr.build_index(hr.Catalog([[0, 1], [1, 0]]))
 hr.step(index, hr.init_beams(index, 1), np.zeros((1, 1, 2)), beam_width=1)
 print("triton" in sys.modules, "torch" in sys.modules)
 """
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        assert done.stdout.split() == ["False", "False"]
+        finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert finished.stdout.split() == ["False", "False"]
 
 
-@pytest.mark.skipif(INTERPRETED, reason="this is the interpreter's process")
+@pytest.mark.skipif(INTERPRETED, reason="this is the process of the interpreter")
 def test_in_the_interpreter():
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{__file__}::TestInterpreted"]
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    done = subprocess.run(command, env=environment, cwd=Path(__file__).parents[3], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    finished = subprocess.run(command, env=environment, cwd=Path(__file__).parents[3], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stdout[-6000:] + finished.stderr[-2000:]
 
 
-@pytest.mark.skipif(INTERPRETED, reason="the script has an interpreter of its own")
+@pytest.mark.skipif(INTERPRETED, reason="the script starts its own interpreter")
 class TestGpuScript:
     SCRIPT = Path(__file__).parents[3] / "benchmarks" / "gpu.sh"
 
@@ -150,8 +151,8 @@ class TestGpuScript:
         return subprocess.run([self.SCRIPT, *options], env=variables, capture_output=True, text=True)
 
     def test_dry_run(self, tmp_path):
-        done = self.run("--dry-run", "--out", str(tmp_path))
-        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+        finished = self.run("--dry-run", "--out", str(tmp_path))
+        assert finished.returncode == 0, finished.stdout[-4000:] + finished.stderr[-2000:]
         assert {path.name for path in tmp_path.iterdir()} == {
             "steps.csv",
             "flatness.csv",
@@ -163,17 +164,17 @@ class TestGpuScript:
         for checks in ("checks.csv", "retriever-checks.csv"):
             assert ",False," not in (tmp_path / checks).read_text()
 
-    def test_says_that_there_is_no_gpu(self):
-        done = self.run(CUDA_VISIBLE_DEVICES="")
-        assert done.returncode == 2
-        assert "no CUDA device" in done.stderr
+    def test_error_without_a_gpu(self):
+        finished = self.run(CUDA_VISIBLE_DEVICES="")
+        assert finished.returncode == 2
+        assert "no CUDA device" in finished.stderr
 
 
 class TestInterpreted:
     __test__ = INTERPRETED
 
     @pytest.mark.parametrize("form", FORMS)
-    def test_equals_the_oracle_on_made_catalogs(self, form):
+    def test_equals_the_oracle_on_random_catalogs(self, form):
         @settings(max_examples=10)
         @given(
             catalog=catalogs(),
@@ -183,9 +184,9 @@ class TestInterpreted:
             dense=st.sampled_from(["auto", "all", "none"]),
         )
         def check(catalog, batch_size, beam_width, normalize, dense):
-            levels = {"auto": "auto", "all": range(catalog.num_levels), "none": ()}[dense]
+            levels = dense_levels_of(dense, catalog.num_levels)
             options = {"beam_width": beam_width, "normalize": normalize, "dense_levels": levels}
-            test_contract.assert_search_is_right(catalog, KERNEL, batch_size, **options)
+            test_contract.assert_equals_oracle(catalog, KERNEL, batch_size, **options)
 
         with numbers(**FORMS[form]):
             check()
@@ -194,15 +195,15 @@ class TestInterpreted:
     @pytest.mark.parametrize("normalize", ["codes", "allowed", None])
     def test_ragged_sids(self, form, normalize):
         with numbers(**FORMS[form]):
-            test_ragged.assert_search_is_right(test_ragged.NAMES, KERNEL, 2, 5, normalize, "auto")
-            test_ragged.assert_search_is_right(test_ragged.NAMES, KERNEL, 1, 3, normalize, ())
+            test_ragged.assert_equals_oracle(test_ragged.NAMES, KERNEL, 2, 5, normalize, "auto")
+            test_ragged.assert_equals_oracle(test_ragged.NAMES, KERNEL, 1, 3, normalize, ())
 
     @pytest.mark.parametrize("form", FORMS)
     @pytest.mark.parametrize(
         ("batch_size", "beam_width", "normalize"),
         [(1, 1, "codes"), (3, 3, "allowed"), (2, 9, None)],
     )
-    def test_equals_the_definition(self, form, batch_size, beam_width, normalize):
+    def test_equals_the_array_kernel(self, form, batch_size, beam_width, normalize):
         with numbers(**FORMS[form]):
             assert_equals_array(mixed_index(), batch_size=batch_size, beam_width=beam_width, normalize=normalize)
 
@@ -228,21 +229,21 @@ class TestInterpreted:
             edges.test_one_level(KERNEL)
             edges.test_codebooks_of_one(KERNEL)
             for normalize in ("codes", "allowed", None):
-                edges.test_no_item(KERNEL, normalize)
+                edges.test_empty_catalog(KERNEL, normalize)
 
     def test_more_beams_than_candidates(self):
         for form in ("as shipped", "sieved"):
             with numbers(**FORMS[form]):
                 catalog = hr.Catalog(np.random.default_rng(0).integers(0, 8, (100, 2)), codebook_sizes=8)
-                test_contract.assert_search_is_right(catalog, KERNEL, batch_size=1, beam_width=130)
+                test_contract.assert_equals_oracle(catalog, KERNEL, batch_size=1, beam_width=130)
 
     def test_wide_codebooks(self):
         test_contract.TestEdges().test_codebook_of_exactly_16_bits(KERNEL)
-        test_contract.TestEdges().test_wide_codebook_and_fat_node(KERNEL)
+        test_contract.TestEdges().test_wide_codebook_and_node_with_most_items(KERNEL)
 
     def test_20_levels(self):
         catalog = hr.Catalog(np.random.default_rng(2).integers(0, 2, (5, 20)), codebook_sizes=2)
-        test_contract.assert_search_is_right(catalog, KERNEL, batch_size=1, beam_width=4)
+        test_contract.assert_equals_oracle(catalog, KERNEL, batch_size=1, beam_width=4)
 
     @pytest.mark.parametrize("normalize", ["codes", "allowed", None])
     def test_bitmap_of_many_words(self, normalize):
@@ -258,8 +259,17 @@ class TestInterpreted:
         with numbers(**FORMS[form]):
             for row in rows:
                 for normalize in ("codes", "allowed", None):
-                    for dense_levels in test_step.WAYS:
+                    for dense_levels in test_step.DENSE_LEVELS:
                         test_step.test_special_logits_equal_the_oracle(KERNEL, dense_levels, normalize, row)
+
+    @pytest.mark.parametrize("form", FORMS)
+    @pytest.mark.parametrize("normalize", ["codes", "allowed"])
+    def test_temperature(self, form, normalize):
+        sids = np.random.default_rng(6).integers(0, 33, (60, 2))
+        catalog = hr.Catalog(sids, codebook_sizes=33)
+        with numbers(**FORMS[form]):
+            for temperature, dense in ((0.4, "all"), (3.0, "none")):
+                test_temperature.assert_search_equals_oracle(catalog, KERNEL, 7, temperature, normalize, dense)
 
     @pytest.mark.parametrize("form", FORMS)
     @pytest.mark.parametrize("value", [0.0, -3.4e38, 3.4e38])
@@ -291,9 +301,9 @@ class TestInterpreted:
     @pytest.mark.parametrize("form", ["as shipped", "sieved, small"])
     def test_logits_need_not_be_contiguous(self, form):
         def slice_of_a_vocabulary(logits):
-            wide = logits.new_full((*logits.shape[:2], logits.shape[2] + 11), INF)
-            wide[..., 3:-8] = logits
-            return wide[..., 3:-8]
+            vocabulary = logits.new_full((*logits.shape[:2], logits.shape[2] + 11), INF)
+            vocabulary[..., 3:-8] = logits
+            return vocabulary[..., 3:-8]
 
         def every_other(logits):
             return logits.repeat_interleave(2, -1)[..., ::2]
@@ -302,7 +312,7 @@ class TestInterpreted:
             for change in (slice_of_a_vocabulary, every_other):
                 assert_equals_array(mixed_index(), batch_size=1, beam_width=5, change=change)
 
-    def test_dead_requests_beside_live_ones(self):
+    def test_dead_and_live_requests_in_one_batch(self):
         import torch
 
         index = mixed_index()
@@ -342,7 +352,6 @@ class TestInterpreted:
 
         for level in mixed_index().to("torch").levels:
             state = torch.zeros(2, 3, dtype=torch.int32)
-            pointers = level.forks if level.child_start is None else level.child_start
             torch.library.opcheck(
                 _step,
                 (
@@ -351,9 +360,9 @@ class TestInterpreted:
                     torch.zeros(2, 3),
                     state,
                     level.codes,
-                    pointers,
+                    level.child_start,
+                    level.forks,
                     level.allowed,
-                    level.child_start is not None,
                     level.codebook_size,
                     level.max_branch,
                     4,

@@ -1,4 +1,4 @@
-"""The Triton kernels compiled ahead of time for GPUs that are not here: registers, spills and shared memory."""
+"""The Triton kernels, compiled ahead of time for several GPUs: registers, spills and shared memory."""
 
 import os
 import re
@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("triton")
 if os.environ.get("TRITON_INTERPRET") == "1":
-    pytest.skip("Triton's interpreter compiles nothing", allow_module_level=True)
+    pytest.skip("Triton's interpreter does not compile", allow_module_level=True)
 
 import triton
 from triton.backends.compiler import GPUTarget
@@ -43,9 +43,9 @@ STEPS: dict[str, dict[str, Any]] = {
     "onerec, sparse": ONEREC | ROW_POINTERS | {"max_branch": 240},
     "onerec, forked": ONEREC | UNARY | {"depth": 2, "forks": 16_000, "max_branch": 3},
 }
-# Every form of the kernels again, where sets bind requests and 1,000 items are excluded.
-BOUND = ("paper, dense", "paper, forked", "paper, fat node", "onerec, root", "onerec, sparse")
-STEPS |= {f"{name}, sets": STEPS[name] | {"sets": True, "room": 1024} for name in BOUND}
+# The same with constraint sets and 1,000 excluded items.
+CONSTRAINED = ("paper, dense", "paper, forked", "paper, fat node", "onerec, root", "onerec, sparse")
+STEPS |= {f"{name}, sets": STEPS[name] | {"sets": True, "room": 1024} for name in CONSTRAINED}
 POINTERS = dict.fromkeys(("scores", "shifts", "log_sums", "new_scores"), "*fp32") | {
     "codes": "*i16",
     "keys": "*i64",
@@ -58,7 +58,7 @@ REGISTERS = 65_536
 
 @dataclass(frozen=True)
 class Compiled:
-    """What a kernel takes of a multiprocessor."""
+    """The resources of a multiprocessor that a kernel uses."""
 
     kernel: str
     logits: str
@@ -71,24 +71,26 @@ class Compiled:
 
 
 def compiled_kernels(capability: int) -> Iterator[Compiled]:
-    """Compiles every kernel of STEPS, each form once."""
-    forms: dict[tuple, list[str]] = {}
+    """Compile every kernel of STEPS, each set of options once."""
+    kernels: dict[tuple, list[str]] = {}
     for step, shape in STEPS.items():
         for kernel, options in plan_step(**shape, normalize="codes").kernels:
             for logits in LOGITS if "logits" in kernel.arg_names else ("-",):
-                forms.setdefault((kernel, tuple(options.items()), logits), []).append(step)
-    for (kernel, options, logits), steps in forms.items():
+                kernels.setdefault((kernel, tuple(options.items()), logits), []).append(step)
+    for (kernel, options, logits), steps in kernels.items():
         yield compile_kernel(kernel, dict(options), logits, capability, "; ".join(steps))
 
 
 def compile_kernel(kernel: Any, options: Mapping[str, Any], logits: str, capability: int, steps: str = "") -> Compiled:
-    """Compiles a kernel as its launch would, with aligned tensors, and asks ptxas what it takes."""
+    """Compile a kernel as its launch would, with aligned tensors, and read its resources from the log of ptxas."""
     names = kernel.arg_names
     constants = {name: value for name, value in options.items() if name in names}
     types = dict.fromkeys(constants, "constexpr") | dict.fromkeys(NUMBERS, "i32") | POINTERS | {"logits": f"*{logits}"}
     signature = {name: types.get(name, "*i32") for name in names}
-    aligned = [at for at, name in enumerate(names) if signature[name].startswith("*") or name.endswith("_stride")]
-    source = ASTSource(kernel, signature, constants, {(at,): [["tt.divisibility", 16]] for at in aligned})
+    aligned = [
+        position for position, name in enumerate(names) if signature[name].startswith("*") or name.endswith("_stride")
+    ]
+    source = ASTSource(kernel, signature, constants, {(position,): [["tt.divisibility", 16]] for position in aligned})
     compiler_options = {name: value for name, value in options.items() if name not in names}
     compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=compiler_options)
     log = ptxas_log(compiled.asm["ptx"], capability)
@@ -107,7 +109,7 @@ def compile_kernel(kernel: Any, options: Mapping[str, Any], logits: str, capabil
 
 
 def ptxas_log(ptx: str, capability: int) -> str:
-    """Returns what the assembler that Triton ships says of a program."""
+    """The log of the assembler that Triton ships, for a program."""
     target = re.search(r"\.target (\w+)", ptx)
     assert target
     with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:

@@ -1,4 +1,4 @@
-"""Sets and exclusions in the Triton kernels, in Triton's interpreter, which needs a process of its own."""
+"""Constraints in the Triton kernels, in Triton's interpreter, which needs its own process."""
 
 import os
 import subprocess
@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shown import Request, assert_finds_what_is_shown, random_requests
-from support import catalogs
+from shown import Request, assert_finds_allowed_items, random_requests
+from support import catalogs, dense_levels_of
 
 import hedgerow as hr
 
@@ -24,12 +24,12 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.mark.skipif(INTERPRETED, reason="this is the interpreter's process")
+@pytest.mark.skipif(INTERPRETED, reason="this is the process of the interpreter")
 def test_in_the_interpreter():
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{__file__}::TestInterpreted"]
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    done = subprocess.run(command, env=environment, cwd=TESTS.parent, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    finished = subprocess.run(command, env=environment, cwd=TESTS.parent, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stdout[-6000:] + finished.stderr[-2000:]
 
 
 class TestInterpreted:
@@ -42,7 +42,7 @@ class TestInterpreted:
         with numbers(**FORMS[request.param]):
             yield
 
-    def test_equals_the_oracle_on_made_catalogs(self):
+    def test_equals_the_oracle_on_random_catalogs(self):
         @settings(max_examples=3)
         @given(
             catalog=catalogs(),
@@ -53,15 +53,15 @@ class TestInterpreted:
             seed=st.integers(0, 2**32),
         )
         def check(catalog, batch, beam_width, normalize, dense, seed):
-            levels = {"auto": "auto", "all": range(catalog.num_levels), "none": ()}[dense]
+            levels = dense_levels_of(dense, catalog.num_levels)
             requests = random_requests(np.random.default_rng(seed), catalog.num_items, batch)
-            assert_finds_what_is_shown(catalog, KERNEL, requests, beam_width, dense_levels=levels, normalize=normalize)
+            assert_finds_allowed_items(catalog, KERNEL, requests, beam_width, dense_levels=levels, normalize=normalize)
 
         check()
 
-    def test_fat_node_of_which_most_is_excluded(self):
+    def test_node_with_most_children_excluded(self):
         rng = np.random.default_rng(1)
         sids = np.stack([rng.integers(0, 3, 400), rng.integers(0, 130, 400), rng.integers(0, 40, 400)], axis=1)
         requests = [Request(None, rng.permutation(400)[:150]), Request(rng.random(400) < 0.2, np.arange(100))]
         catalog = hr.Catalog(sids, codebook_sizes=(3, 130, 40))
-        assert_finds_what_is_shown(catalog, KERNEL, requests, 8, normalize="allowed")
+        assert_finds_allowed_items(catalog, KERNEL, requests, 8, normalize="allowed")

@@ -1,1 +1,1 @@
-"""Implementations of the step: the array API definition, and kernels that equal it."""
+"""Kernels of the step: the definition over the array API standard, and compiled kernels with equal results."""

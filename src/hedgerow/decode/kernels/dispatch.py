@@ -1,4 +1,4 @@
-"""Chooses the kernel of a step; this is the only place that does."""
+"""The choice of the kernel of a step. No other module chooses kernels."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from hedgerow.errors import BackendError
 KernelName = Literal["auto", "array", "numba", "triton"]
 KERNELS = ("auto", "array", "numba", "triton")
 Kernel = Callable[[StepInput], Beams]
-# Loading the Numba kernel takes a second, and compiling it the first time half a minute. It is 4 to 8 times as fast
-# from 512 logits on, but below this number that saves only 0.1 to 0.2 ms a step.
+# Loading the Numba kernel takes a second, and compiling it once half a minute. It is 4 to 8 times as fast from 512
+# logits on, but with fewer logits than this it saves only 0.1 to 0.2 ms per step.
 NUMBA_FROM = 2**13
 # Evaluated at import, because a tracer cannot follow find_spec.
 HAS_NUMBA, HAS_TRITON = find_spec("numba") is not None, find_spec("triton") is not None
-# A request's candidates are numbered in 31 bits.
-MOST_CANDIDATES = 2**31
-# Set in a process forked after the Numba kernel was loaded: the kernel's threads do not exist there.
+# The Triton kernels number the candidates of a request in 31 bits.
+MAX_CANDIDATES = 2**31
+# Whether this process was forked after the Numba kernel was loaded: the threads of the kernel do not exist here.
 FORKED = False
 
 
@@ -39,18 +39,18 @@ if hasattr(os, "register_at_fork"):
 
 
 def kernel_for(name: KernelName, index: DeviceIndex, logits: Array) -> Kernel:
-    """The kernel that computes a step on these logits.
+    """Choose the kernel of a step.
 
     Args:
         name: "array": the definition, over the array API. "numba": a compiled kernel for arrays on a CPU. "triton":
-            compiled kernels for PyTorch tensors on a GPU. "auto": triton on a GPU if it can run; numba if it can run
-            and the step has at least 8,192 logits; otherwise array.
+            compiled kernels for PyTorch tensors on a GPU. "auto": on a GPU, triton if it can run, otherwise array; on
+            a CPU, numba if it can run and the step has at least 8,192 logits, otherwise array.
         index: the trie on its device.
         logits: [B, m, C].
 
     Raises:
         ArgumentError: there is no such kernel.
-        BackendError: a kernel requested by name cannot run here.
+        BackendError: the kernel that is named cannot run here.
     """
     check_choice(name, "kernel", KERNELS)
     if name == "array":
@@ -85,8 +85,8 @@ def _triton_obstacle(index: DeviceIndex, logits: Array) -> str | None:
         return "the package triton is not installed; install it with: pip install 'hedgerow[triton]'"
     if not _on_gpu(index) and os.environ.get("TRITON_INTERPRET") != "1":
         return f"the index is on {index.device}, and these kernels need a GPU"
-    if logits.shape[1] * logits.shape[2] >= MOST_CANDIDATES:
-        return f"a request has {logits.shape[1]} x {logits.shape[2]} logits, and these kernels support fewer than 2^31"
+    if logits.shape[1] * logits.shape[2] >= MAX_CANDIDATES:
+        return f"a request has {logits.shape[1]} x {logits.shape[2]} logits, and these kernels take fewer than 2^31"
     return None
 
 
@@ -103,12 +103,12 @@ def _numba_obstacle(index: DeviceIndex, logits: Array) -> str | None:
         if logits.requires_grad:
             return "the logits require a gradient, which this kernel does not compute; use logits.detach()"
     if FORKED:
-        return "this process was forked after the kernel had started its threads, which do not survive a fork"
+        return "this process was forked after the kernel started its threads, which do not survive a fork"
     return None if HAS_NUMBA else "the package numba is not installed"
 
 
 def on_host(index: DeviceIndex) -> bool:
-    """Whether a PyTorch index is on the CPU and the step is executed, not traced."""
+    """Whether a PyTorch index is on the CPU and the step is not being traced."""
     import torch
 
     return not torch.compiler.is_compiling() and index.device.type == "cpu"

@@ -1,6 +1,6 @@
-"""Machine instructions that Numba has no name for, as LLVM's own."""
+"""Machine instructions that Numba does not offer, as LLVM intrinsics."""
 
-# An intrinsic is typed by its arguments' Numba types and called without the context, which no checker can follow.
+# Numba types an intrinsic itself and passes the context, which type checkers cannot follow.
 # ruff: noqa: ARG001
 # pyright: basic, reportCallIssue=false
 
@@ -10,8 +10,8 @@ from numba.extending import intrinsic
 
 
 @intrinsic
-def power_of_two(_context, exponent):
-    """2**exponent, put together from its bits in 32-bit integers: Numba's own arithmetic widens to 64."""
+def exp2_of_int(_context, exponent):
+    """2**exponent as float32, assembled from its bits in 32-bit integers. Numba's own arithmetic widens to 64 bits."""
 
     def generate(_context, builder, _signature, arguments):
         biased = builder.add(arguments[0], ir.Constant(ir.IntType(32), 127))
@@ -22,7 +22,7 @@ def power_of_two(_context, exponent):
 
 @intrinsic
 def larger(_context, x, y):
-    """The larger of two floats, neither NaN, in the one form that LLVM makes a vectorised reduction of."""
+    """The larger of two floats that are not NaN, in the form that LLVM turns into a vectorized reduction."""
 
     def generate(_context, builder, _signature, arguments):
         real = ir.FloatType()
@@ -34,7 +34,7 @@ def larger(_context, x, y):
 
 @intrinsic
 def count_bits(_context, word):
-    """The number of bits set in a uint32."""
+    """Number of bits set in a uint32."""
 
     def generate(_context, builder, _signature, arguments):
         return builder.ctpop(arguments[0])
@@ -44,7 +44,7 @@ def count_bits(_context, word):
 
 @intrinsic
 def lowest_bit(_context, word):
-    """The place of the lowest bit set in a uint32."""
+    """Position of the lowest bit set in a uint32."""
 
     def generate(_context, builder, _signature, arguments):
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))

@@ -1,10 +1,10 @@
-"""The step as a Numba kernel, for NumPy arrays and PyTorch tensors of a CPU.
+"""The step as a Numba kernel, for NumPy arrays and PyTorch tensors on a CPU.
 
-Two passes. Over rows (a row is one beam of one request): the row's largest logit and normaliser, vectorised. Over
-requests: the children of each row compete for a heap of the M best. Rows come best first, so the heap fills with
-good candidates at once; a row, or on a dense level a word of 32 codes, is then skipped whole where even its largest
-logit would not enter. Loops run over each row's own children, so a fat node costs its own rows alone. Whether a child
-is in the request's set, and not excluded, is asked of those alone that would enter.
+It makes two passes. The first, over rows (a row is one beam of one request), computes the largest logit and the
+normalizer of each row, vectorized. The second, over requests, collects the M best candidates in a heap. Rows are sorted
+by score, so the heap soon holds good candidates; a row, or on a dense level a word of 32 codes, is skipped if its
+largest logit cannot enter the heap. Loops run over each row's own children, so a node with many children slows down
+only its own rows. Constraint sets and exclusions are tested only for children that would enter the heap.
 """
 
 # pyright: reportCallIssue=false
@@ -22,8 +22,8 @@ from hedgerow.decode.beams import DEAD, Beams
 from hedgerow.decode.device import DeviceLevel
 from hedgerow.decode.kernels.array import LARGEST as LARGEST_LOGIT
 from hedgerow.decode.kernels.array import StepInput, bounded
-from hedgerow.decode.kernels.instructions import count_bits, larger, lowest_bit, power_of_two
-from hedgerow.decode.kernels.threads import at_work
+from hedgerow.decode.kernels.instructions import count_bits, exp2_of_int, larger, lowest_bit
+from hedgerow.decode.kernels.threads import kernel_threads
 from hedgerow.decode.ops import to_numpy
 from hedgerow.decode.prepared import LevelConstraints
 from hedgerow.index.level import WORD_BITS
@@ -33,19 +33,19 @@ NEGATIVE_INF = np.float32(-np.inf)
 LOG2_E = np.float32(1.4426950408889634)
 LN2_HIGH = np.float32(0.693359375)
 LN2_LOW = np.float32(-2.12194440e-4)
-# Below this, exp() is less than the last bit of a sum that holds exp(0).
+# exp() of smaller numbers is less than the last bit of a sum that contains exp(0).
 SMALLEST = np.float32(-87.0)
 CODES, ALLOWED, GIVEN = 0, 1, 2
 NORMALIZERS = {"codes": CODES, "allowed": ALLOWED, None: GIVEN}
 UNARY, SPARSE, FORKED = 0, 1, 2
 NOTHING, NO_WORDS, NO_LIST = np.zeros(1, np.int32), np.zeros((1, 0), np.uint32), np.zeros((1, 0), np.int32)
-# Reductions are vectorised only where the order of additions is free; NaN is gone before they run.
+# LLVM vectorizes reductions only if it may reorder additions. NaN is replaced before they run.
 REDUCE = {"nnan", "nsz", "reassoc", "contract"}
 
 
 @njit(inline="always")
 def _bounded(logit):
-    """As the definition has it: NaN is -inf, +inf and what is beyond +-LARGEST is +-LARGEST, -inf stays."""
+    """A logit as `array.bounded` returns it: NaN as -inf, finite values and +inf clipped to +-LARGEST."""
     if logit > NEGATIVE_INF:
         return min(max(logit, -LARGEST), LARGEST)
     return NEGATIVE_INF
@@ -53,7 +53,7 @@ def _bounded(logit):
 
 @njit(inline="always")
 def _exp(x):
-    """exp of x <= 0 in float32, to the last bit or two, in operations that vectorise."""
+    """exp(x) of x <= 0 in float32, exact to the last two bits, in operations that LLVM vectorizes."""
     x = larger(x, SMALLEST)
     n = np.int32(x * LOG2_E - np.float32(0.5))
     scale = np.float32(n)
@@ -65,7 +65,7 @@ def _exp(x):
     p = p * f + np.float32(1.6666665459e-1)
     p = p * f + np.float32(5.0000001201e-1)
     p = p * f * f + f + np.float32(1.0)
-    return p * power_of_two(n)
+    return p * exp2_of_int(n)
 
 
 @njit
@@ -91,12 +91,12 @@ def _sum_exp(row, top):
 
 
 @njit
-def _rank(forks, parent):
-    """How many forks lie before a parent."""
-    low, high = 0, len(forks)
+def _rank(ascending, value):
+    """Number of entries of an ascending list below a value."""
+    low, high = 0, len(ascending)
     while low < high:
         middle = (low + high) // 2
-        if forks[middle] < parent:
+        if ascending[middle] < value:
             low = middle + 1
         else:
             high = middle
@@ -105,7 +105,7 @@ def _rank(forks, parent):
 
 @njit(inline="always")
 def children_of(kind, pointers, state):
-    """The first child of a state, and the node after its last."""
+    """The first child of a state, and the node after its last child."""
     if kind == SPARSE:
         return pointers[state], pointers[state + 1]
     if kind == FORKED:
@@ -115,7 +115,7 @@ def children_of(kind, pointers, state):
 
 @njit(inline="always")
 def _words_of(sets, request):
-    """The words of the request's set; none where nothing binds it."""
+    """Words of the request's set; empty if it has no set."""
     rows, free, alive = sets
     if len(rows) == 0 or free[request] != 0:
         return alive[0, :0]
@@ -124,18 +124,18 @@ def _words_of(sets, request):
 
 @njit(inline="always")
 def _in_set(words, dense_words, state, node, code):
-    """Whether a child is in the set of these words: over codes where the level is dense, else over nodes."""
+    """Whether a child is in the set of these words, over the codes of a dense level or the nodes of another."""
     if len(words) == 0:
         return True
-    place = np.int64(node)
+    position = np.int64(node)
     if dense_words > 0:
-        place = (np.int64(state) * dense_words) * WORD_BITS + code
-    return (words[place >> 5] >> np.uint32(place & 31)) & np.uint32(1) != 0
+        position = (np.int64(state) * dense_words) * WORD_BITS + code
+    return (words[position >> 5] >> np.uint32(position & 31)) & np.uint32(1) != 0
 
 
 @njit(inline="always")
 def _dead_children(parents, request, state):
-    """Where the dead children of a state begin and end in its request's list."""
+    """Start and stop of the dead children of a state in the list of its request."""
     if parents.shape[1] == 0:
         return np.int32(0), np.int32(0)
     return _rank(parents[request], state), _rank(parents[request], state + 1)
@@ -143,23 +143,23 @@ def _dead_children(parents, request, state):
 
 @njit(inline="always")
 def _excluded(slots, request, dead, slot):
-    first, end = dead
-    if first == end:
+    start, stop = dead
+    if start == stop:
         return False
-    at = first + _rank(slots[request, first:end], slot)
-    return at < end and slots[request, at] == slot
+    position = start + _rank(slots[request, start:stop], slot)
+    return position < stop and slots[request, position] == slot
 
 
 @njit
-def _measure_children(row, first, end, state, request, codes, dense_words, sets, dead_lists):
-    """The largest logit of the children that may follow, and the sum of exponentials above it."""
+def _measure_children(row, start, stop, state, request, codes, dense_words, sets, dead_lists):
+    """The largest logit of the allowed children, and their sum of exponentials relative to it."""
     parents, slots = dead_lists
     words, dead = _words_of(sets, request), _dead_children(parents, request, state)
     best, total = NEGATIVE_INF, np.float32(0.0)
     for summing in range(2):
-        for node in range(first, end):
+        for node in range(start, stop):
             code = codes[node]
-            slot = np.int64(code) if dense_words > 0 else np.int64(node - first)
+            slot = np.int64(code) if dense_words > 0 else np.int64(node - start)
             if not _in_set(words, dense_words, state, node, code) or _excluded(slots, request, dead, slot):
                 continue
             if summing:
@@ -171,8 +171,24 @@ def _measure_children(row, first, end, state, request, codes, dense_words, sets,
 
 @njit(parallel=True, cache=True)
 def _measure_rows(logits, scores, states, width, normalize, kind, pointers, codes, sets, dead_lists, word_tops):
-    """Returns per row the largest logit that counts, the log of the sum of exponentials above it, and the best score
-    that a child of the row can have. Fills `word_tops` [rows, W], the largest logit of every 32 codes; W may be 0.
+    """Measure each row: the logit and the log of the sum of exponentials to subtract, and the bound of its scores.
+
+    Args:
+        logits: [B * m, C] float32.
+        scores: [B * m] float32.
+        states: [B * m] int32.
+        width: m.
+        normalize: CODES, ALLOWED or GIVEN.
+        kind: UNARY, SPARSE or FORKED.
+        pointers: as in `HostLevel`.
+        codes: as in `HostLevel`.
+        sets: `rows`, `free` and `alive` [sets, words] of the batch.
+        dead_lists: `dead_parents` and `dead_slots` [B, X] of the batch.
+        word_tops: [B * m, W], filled with the largest logit of each word of 32 codes. W is 0 if the level is not dense.
+
+    Returns:
+        Three arrays [B * m]: the largest logit that counts, the log of the sum of exponentials relative to it, and the
+        best score that a child can have.
     """
     rows, size = logits.shape
     top, log_sum = np.zeros(rows, np.float32), np.zeros(rows, np.float32)
@@ -185,8 +201,8 @@ def _measure_rows(logits, scores, states, width, normalize, kind, pointers, code
         _bound_row(logits[row], bounded)
         if normalize == ALLOWED:
             state, request = states[row], row // width
-            first, end = children_of(kind, pointers, state)
-            best, total = _measure_children(bounded, first, end, state, request, codes, words, sets, dead_lists)
+            start, stop = children_of(kind, pointers, state)
+            best, total = _measure_children(bounded, start, stop, state, request, codes, words, sets, dead_lists)
         else:
             best = _largest(bounded)
             total = np.float32(1.0)
@@ -203,24 +219,24 @@ def _measure_rows(logits, scores, states, width, normalize, kind, pointers, code
 
 @njit(inline="always")
 def _sift_down(keys, nodes, rows, size):
-    """Restores the heap, least first, after its root has changed."""
-    at = 0
+    """Restore the heap, smallest key first, after its root has changed."""
+    parent = 0
     while True:
-        child = 2 * at + 1
+        child = 2 * parent + 1
         if child >= size:
             return
         if child + 1 < size and keys[child + 1] < keys[child]:
             child += 1
-        if keys[at] <= keys[child]:
+        if keys[parent] <= keys[child]:
             return
-        keys[at], keys[child] = keys[child], keys[at]
-        nodes[at], nodes[child] = nodes[child], nodes[at]
-        rows[at], rows[child] = rows[child], rows[at]
-        at = child
+        keys[parent], keys[child] = keys[child], keys[parent]
+        nodes[parent], nodes[child] = nodes[child], nodes[parent]
+        rows[parent], rows[child] = rows[child], rows[parent]
+        parent = child
 
 
 @njit(inline="always")
-def _replace_least(keys, nodes, rows, key, node, row):
+def _replace_smallest(keys, nodes, rows, key, node, row):
     keys[0], nodes[0], rows[0] = key, node, row
     _sift_down(keys, nodes, rows, len(keys))
 
@@ -229,76 +245,80 @@ def _replace_least(keys, nodes, rows, key, node, row):
 def _select(
     logits, scores, states, measures, kind, pointers, codes, allowed, sets, dead_lists, word_tops, best, nodes, parents
 ):
-    """Fills `best`, `nodes` and `parents` [B, M] with the winners of each request, best first; -inf where none is."""
+    """Fill `best`, `nodes` and `parents` [B, M] with the best candidates of each request, best first.
+
+    `best` is filled with -inf before the call and keeps it for dead beams. Other arguments as for `_measure_rows`;
+    `measures` are its results.
+    """
     batch, width = states.shape
     top, log_sum, bound = measures
     dead_parents, slots = dead_lists
     dense_words = word_tops.shape[1]
     for request in prange(batch):
-        keys, chosen, chosen_rows = best[request], nodes[request], parents[request]
+        keys, heap_nodes, heap_beams = best[request], nodes[request], parents[request]
         words = _words_of(sets, request)
-        for at in range(width):
-            row, state = request * width + at, states[request, at]
+        for beam in range(width):
+            row, state = request * width + beam, states[request, beam]
             if bound[row] <= keys[0]:
                 continue
-            score, shift, log_total = scores[request, at], top[row], log_sum[row]
-            first, end = children_of(kind, pointers, state)
+            score, shift, log_total = scores[request, beam], top[row], log_sum[row]
+            start, stop = children_of(kind, pointers, state)
             dead = _dead_children(dead_parents, request, state)
-            node = np.int64(first)
+            node = np.int64(start)
             for word in range(dense_words):
-                every = allowed[state, word]
-                bits = every
+                all_bits = allowed[state, word]
+                bits = all_bits
                 if len(words) > 0:
                     bits = words[np.int64(state) * dense_words + word]
                 if bits == 0 or score + (word_tops[row, word] - shift - log_total) <= keys[0]:
-                    node += np.int64(count_bits(every))
+                    node += np.int64(count_bits(all_bits))
                     continue
                 while bits != 0:
                     code = word * WORD_BITS + np.int64(lowest_bit(bits))
                     key = score + (_bounded(logits[row, code]) - shift - log_total)
                     if key > keys[0] and not _excluded(slots, request, dead, code):
-                        below = every & ((bits & (~bits + np.uint32(1))) - np.uint32(1))
-                        _replace_least(keys, chosen, chosen_rows, key, node + np.int64(count_bits(below)), at)
+                        below = all_bits & ((bits & (~bits + np.uint32(1))) - np.uint32(1))
+                        _replace_smallest(keys, heap_nodes, heap_beams, key, node + np.int64(count_bits(below)), beam)
                     bits &= bits - np.uint32(1)
-                node += np.int64(count_bits(every))
+                node += np.int64(count_bits(all_bits))
             if dense_words == 0:
-                for node in range(first, end):
+                for node in range(start, stop):
                     key = score + (_bounded(logits[row, codes[node]]) - shift - log_total)
                     if (
                         key > keys[0]
                         and _in_set(words, 0, state, node, 0)
-                        and not _excluded(slots, request, dead, np.int64(node - first))
+                        and not _excluded(slots, request, dead, np.int64(node - start))
                     ):
-                        _replace_least(keys, chosen, chosen_rows, key, node, at)
+                        _replace_smallest(keys, heap_nodes, heap_beams, key, node, beam)
         for size in range(len(keys) - 1, 0, -1):
             keys[0], keys[size] = keys[size], keys[0]
-            chosen[0], chosen[size] = chosen[size], chosen[0]
-            chosen_rows[0], chosen_rows[size] = chosen_rows[size], chosen_rows[0]
-            _sift_down(keys, chosen, chosen_rows, size)
+            heap_nodes[0], heap_nodes[size] = heap_nodes[size], heap_nodes[0]
+            heap_beams[0], heap_beams[size] = heap_beams[size], heap_beams[0]
+            _sift_down(keys, heap_nodes, heap_beams, size)
 
 
 @njit(cache=True)
-def _continue_codes(before, best, nodes, parents, codes, after):
-    """Fills the states (in `nodes`), the parents and the codes [B, M, l + 1] of the winners, and marks the dead."""
+def _continue_codes(history, best, nodes, parents, codes, after):
+    """Fill `after` [B, M, l + 1] with the codes of the new beams, and mark the dead ones in all arrays."""
     batch, width, depth = after.shape
     for request in range(batch):
-        for at in range(width):
-            if best[request, at] == NEGATIVE_INF:
-                nodes[request, at], parents[request, at] = DEAD, 0
-                after[request, at] = DEAD
+        for beam in range(width):
+            if best[request, beam] == NEGATIVE_INF:
+                nodes[request, beam], parents[request, beam] = DEAD, 0
+                after[request, beam] = DEAD
                 continue
-            after[request, at, : depth - 1] = before[request, parents[request, at]]
-            after[request, at, depth - 1] = codes[nodes[request, at]]
+            after[request, beam, : depth - 1] = history[request, parents[request, beam]]
+            after[request, beam, depth - 1] = codes[nodes[request, beam]]
 
 
 class HostLevel(NamedTuple):
-    """A level's arrays as the kernels take them: NumPy's, which share its memory.
+    """The arrays of a level as read-only NumPy arrays, which share its memory.
 
     Attributes:
         kind: UNARY, SPARSE or FORKED.
-        pointers: [P + 1] or [X] int32, its row pointers or its forks.
+        pointers: int32, the row pointers [P + 1] of a SPARSE level or the forks [X] of a FORKED one.
         codes: [E] uint8, uint16 or uint32.
-        allowed: [P, W] uint32; [1, 0] where the level is not dense.
+        allowed: [P, W] uint32; [1, 0] if the level is not dense.
     """
 
     kind: int
@@ -307,14 +327,14 @@ class HostLevel(NamedTuple):
     allowed: np.ndarray
 
 
-# Made once a level: at every step it would take longer than a small step itself.
+# Converted once per level: a conversion takes longer than a small step.
 HOST_LEVELS: WeakKeyDictionary[DeviceLevel, HostLevel] = WeakKeyDictionary()
 
 
 def host_level(level: DeviceLevel) -> HostLevel:
-    """Returns a level's arrays as the kernels take them."""
-    held = HOST_LEVELS.get(level)
-    if held is None:
+    """The arrays of a level on a CPU, converted on first use."""
+    arrays = HOST_LEVELS.get(level)
+    if arrays is None:
         kind, pointers = UNARY, NOTHING
         if level.child_start is not None:
             kind, pointers = SPARSE, to_numpy(level.child_start)
@@ -322,52 +342,52 @@ def host_level(level: DeviceLevel) -> HostLevel:
             kind, pointers = FORKED, to_numpy(level.forks)
         codes = to_numpy(level.codes).view(f"u{level.codes.itemsize}")
         allowed = NO_WORDS if level.allowed is None else to_numpy(level.allowed).view(np.uint32)
-        held = HOST_LEVELS[level] = HostLevel(kind, *map(_read_only, (pointers, codes, allowed)))
-    return held
+        arrays = HOST_LEVELS[level] = HostLevel(kind, *map(_read_only, (pointers, codes, allowed)))
+    return arrays
 
 
-def _constraints(bound: LevelConstraints | None) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
-    """Returns the sets and the dead lists of a batch as arrays, without an entry where there are none."""
-    if bound is None:
+def _limits(constraints: LevelConstraints | None) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+    """`sets` and `dead_lists` of `_measure_rows`; empty arrays for those that the batch does not have."""
+    if constraints is None:
         return NO_LIMITS
     rows, free, alive, parents, slots = NO_LIST[0], NO_LIST[0], NO_WORDS, NO_LIST, NO_LIST
-    if bound.rows is not None:
-        rows, free, alive = map(to_numpy, (bound.rows, bound.free, bound.alive))
+    if constraints.rows is not None:
+        rows, free, alive = map(to_numpy, (constraints.rows, constraints.free, constraints.alive))
         alive = alive.view(np.uint32).reshape(len(alive), -1)
-    if bound.dead_parents is not None:
-        parents, slots = to_numpy(bound.dead_parents), to_numpy(bound.dead_slots)
+    if constraints.dead_parents is not None:
+        parents, slots = to_numpy(constraints.dead_parents), to_numpy(constraints.dead_slots)
     return tuple(map(_read_only, (rows, free, alive))), tuple(map(_read_only, (parents, slots)))
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:
-    """Numba compiles a kernel anew for arrays that may be written to, so none that is only read may be."""
-    same = np.ascontiguousarray(array).view()
-    same.setflags(write=False)
-    return same
+    """A read-only view. Numba compiles a kernel again for arrays that are writable, so all inputs are read-only."""
+    view = np.ascontiguousarray(array).view()
+    view.setflags(write=False)
+    return view
 
 
 NO_LIMITS = tuple(map(_read_only, (NO_LIST[0], NO_LIST[0], NO_WORDS))), (_read_only(NO_LIST), _read_only(NO_LIST))
 
 
-def numba_step(given: StepInput) -> Beams:
-    """Does what `array_step` does, on NumPy arrays or on PyTorch tensors of a CPU, whose memory it shares."""
-    ops, level, beams, logits = given.ops, given.level, given.beams, given.logits
+def numba_step(inputs: StepInput) -> Beams:
+    """Compute a step on NumPy arrays, or on PyTorch tensors on a CPU, whose memory it reads in place."""
+    ops, level, beams, logits = inputs.ops, inputs.level, inputs.beams, inputs.logits
     batch, width, size = logits.shape
     if logits.dtype == ops.xp.float64:
         logits = bounded(ops, logits)
     rows = to_numpy(ops.xp.astype(logits, ops.xp.float32, copy=False)).reshape(batch * width, size)
     states = to_numpy(beams.states) if level.max_branch else np.full((batch, width), DEAD, np.int32)
-    rows, scores, states, before = map(_read_only, (rows, to_numpy(beams.scores), states, to_numpy(beams.codes)))
-    *shape, allowed = host_level(level)
-    limits = _constraints(given.constraints)
+    rows, scores, states, history = map(_read_only, (rows, to_numpy(beams.scores), states, to_numpy(beams.codes)))
+    *trie_arrays, allowed = host_level(level)
+    limits = _limits(inputs.constraints)
     word_tops = np.empty((batch * width, allowed.shape[1]), np.float32)
-    best = np.full((batch, given.beam_width), NEGATIVE_INF)
+    best = np.full((batch, inputs.beam_width), NEGATIVE_INF)
     nodes, parents = np.zeros(best.shape, np.int32), np.zeros(best.shape, np.int32)
-    with at_work(logits_to_read=rows.size):
-        numbers = (scores.ravel(), states.ravel(), width, NORMALIZERS[given.normalize])
-        measures = _measure_rows(rows, *numbers, *shape, *limits, word_tops)
-        _select(rows, scores, states, measures, *shape, allowed, *limits, word_tops, best, nodes, parents)
-    codes = np.empty((batch, given.beam_width, beams.level + 1), np.int32)
-    _continue_codes(before, best, nodes, parents, shape[-1], codes)
+    with kernel_threads(rows.size):
+        beam_arrays = (scores.ravel(), states.ravel(), width, NORMALIZERS[inputs.normalize])
+        measures = _measure_rows(rows, *beam_arrays, *trie_arrays, *limits, word_tops)
+        _select(rows, scores, states, measures, *trie_arrays, allowed, *limits, word_tops, best, nodes, parents)
+    codes = np.empty((batch, inputs.beam_width, beams.level + 1), np.int32)
+    _continue_codes(history, best, nodes, parents, trie_arrays[-1], codes)
     arrays = (codes, best, nodes, parents)
     return Beams(*(ops.xp.from_numpy(array) if ops.name == "torch" else array for array in arrays))

@@ -1,5 +1,6 @@
-"""What a batch's sets and exclusions take from the candidates of the kernels on a GPU."""
+"""Constraint sets and exclusions of a batch in the Triton kernels."""
 
+# Triton's language is typed at compile time, which type checkers cannot follow.
 # pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
 # ruff: noqa: N803
 
@@ -8,16 +9,17 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-LARGEST_INT = tl.constexpr(2**31 - 1)
-# A list of dead nodes is short, and a warp searches it by itself.
+from hedgerow.decode.kernels.triton_common import LARGEST_INT
+
+# A list of dead nodes is short: 32 pivots, one per thread of a warp, are enough.
 DEAD_PIVOTS = tl.constexpr(32)
 
 
 @triton.jit
 def ranks(ascending, length, value, STEPS: tl.constexpr, PIVOTS: tl.constexpr):
-    """How many entries of a list are below a value, and how many below the next one; int64.
+    """Number of entries of an ascending list below a value, and number up to and including it; int64.
 
-    A search that looks at PIVOTS places at once: what takes time is the chain of loads, not their number.
+    Each of STEPS steps loads PIVOTS entries at once, because the time depends on the chain of loads, not their number.
     """
     pivot = tl.arange(0, PIVOTS).to(tl.int64)
     before = value * 0
@@ -33,17 +35,17 @@ def ranks(ascending, length, value, STEPS: tl.constexpr, PIVOTS: tl.constexpr):
 
 @triton.jit
 def set_of(alive, set_rows, free, request, set_words, SETS: tl.constexpr):
-    """Where the words of a request's set begin, and the bits that are set in all of them."""
-    every = 0
+    """Address of the words of a request's set, and the bits to set in all of them: -1 without a set, otherwise 0."""
+    free_word = 0
     if SETS:
         alive += tl.load(set_rows + request).to(tl.int64) * set_words
-        every = tl.load(free + request)
-    return alive, every
+        free_word = tl.load(free + request)
+    return alive, free_word
 
 
 @triton.jit
 def dead_children(dead_parents, room, request, state, DEAD_STEPS: tl.constexpr):
-    """Where the dead children of a state begin and end in its request's list, [1] each."""
+    """Start and stop of the dead children of a state in the list of its request, [1] each."""
     before = tl.zeros([1], tl.int32)
     through = tl.zeros([1], tl.int32)
     if DEAD_STEPS > 0:
@@ -55,21 +57,21 @@ def dead_children(dead_parents, room, request, state, DEAD_STEPS: tl.constexpr):
 
 
 @triton.jit
-def shown(
-    valid, state, first, at, code, alive, free, dead_slots, before, through,
+def unmasked(
+    valid, state, first, child, code, alive, free_word, dead_slots, dead_start, dead_stop,
     SETS: tl.constexpr, BITMAP_WORDS: tl.constexpr, DEAD_STEPS: tl.constexpr,
 ):  # fmt: skip
-    """Which of the valid candidates are in the request's set, and not among the dead children of their state."""
+    """Which of the valid candidates are in the request's set, and are not among the dead children of their state."""
     if SETS:
-        place = first + at
+        bit = first + child
         if BITMAP_WORDS > 0:
             alive += tl.maximum(state, 0).to(tl.int64) * BITMAP_WORDS
-            place = code
-        word = tl.load(alive + (place >> 5), mask=valid, other=0) | free
-        valid = valid & (((word >> (place & 31)) & 1) != 0)
+            bit = code
+        word = tl.load(alive + (bit >> 5), mask=valid, other=0) | free_word
+        valid = valid & (((word >> (bit & 31)) & 1) != 0)
     if DEAD_STEPS > 0:
-        # A state has few dead children, most often none.
-        for dead in range(tl.max(through - before)):
-            struck = tl.load(dead_slots + before + dead, mask=before + dead < through, other=-1)
-            valid = valid & (code != struck) if BITMAP_WORDS > 0 else valid & (at != struck)
+        # Most states have no dead child.
+        for dead in range(tl.max(dead_stop - dead_start)):
+            slot = tl.load(dead_slots + dead_start + dead, mask=dead_start + dead < dead_stop, other=-1)
+            valid = valid & (code != slot) if BITMAP_WORDS > 0 else valid & (child != slot)
     return valid

@@ -1,4 +1,4 @@
-"""Walking the trie on a device: from codes that are known to the node they lead to, and what may follow it."""
+"""Walks of the trie on a device: from a node and a code to a child, and from a node to the codes that can follow."""
 
 from __future__ import annotations
 
@@ -12,9 +12,18 @@ from hedgerow.index.level import WORD_BITS
 
 
 def child_by_code(ops: Ops, level: DeviceLevel, states: Array, codes: Array) -> Array:
-    """Returns the child [R] int32 of each of `states` [R] by each of `codes` [R] int32; dead (-1) where there is none.
+    """Find the child of each state by a code.
 
-    A dead state has no child. Shapes depend on R and the level alone, and nothing is read back to the host.
+    Shapes depend on R and the level alone, and the host reads nothing back.
+
+    Args:
+        ops: the operations of the backend.
+        level: the level of the children.
+        states: [R] int32 nodes of the level before; -1 if dead.
+        codes: [R] int32.
+
+    Returns:
+        [R] int32; -1 if the state is dead or has no such child.
     """
     if level.max_branch == 0:
         return states * 0 + DEAD
@@ -24,58 +33,68 @@ def child_by_code(ops: Ops, level: DeviceLevel, states: Array, codes: Array) -> 
 
 
 def allowed_children(
-    ops: Ops, level: DeviceLevel, states: Array, bound: LevelConstraints | None = None
+    ops: Ops, level: DeviceLevel, states: Array, limits: LevelConstraints | None = None
 ) -> tuple[Array, Array]:
-    """Returns the codes [B, m, K] that may follow each of `states` [B, m], and which of them do, as bool [B, m, K].
+    """Codes that can follow each state.
 
-    Where a state has fewer children than others, its first stands again, as valid as it is there.
+    Args:
+        ops: the operations of the backend.
+        level: the level of the codes.
+        states: [B, m] int32 nodes of the level before; -1 if dead.
+        limits: the constraints of the batch at this level.
+
+    Returns:
+        codes, int32, and whether each of them is allowed, bool. Both are [B, m, C] if the level is dense, otherwise
+        [B, m, K]. The entries of a state with fewer than K children are filled up with copies of its first entry.
     """
-    codes, valid, there = candidates(ops, level, states, bound)
-    return codes, valid if there is None else ops.xp.where(there, valid, valid[..., :1])
+    codes, valid, is_child = candidates(ops, level, states, limits)
+    return codes, valid if is_child is None else ops.xp.where(is_child, valid, valid[..., :1])
 
 
 def candidates(
-    ops: Ops, level: DeviceLevel, states: Array, bound: LevelConstraints | None = None
+    ops: Ops, level: DeviceLevel, states: Array, limits: LevelConstraints | None = None
 ) -> tuple[Array, Array, Array | None]:
-    """Returns what `allowed_children` does, but no code is valid twice, and which places [B, m, K] have a child.
+    """Codes that can follow each state, as for `allowed_children`, but each code is valid at most once.
 
-    The places are None where the level is dense, and each code has its own.
+    Returns:
+        codes; whether each is allowed; and whether each entry is a child, bool [B, m, K], or None if the level is
+        dense.
     """
     xp = ops.xp
     if level.allowed is not None:
-        words = allowed_words(ops, level, states, bound)
+        words = allowed_words(ops, level, states, limits)
         code = xp.arange(level.codebook_size, dtype=xp.int32, device=ops.device_of(states))
-        at = xp.broadcast_to(code // WORD_BITS, (*states.shape, len(code)))
-        valid = ((ops.take_along(words, at) >> (code % WORD_BITS)) & 1) != 0
-        valid = not_excluded(ops, bound, states, valid & xp.expand_dims(states > DEAD, axis=-1))
+        word = xp.broadcast_to(code // WORD_BITS, (*states.shape, len(code)))
+        valid = ((ops.take_along(words, word) >> (code % WORD_BITS)) & 1) != 0
+        valid = not_excluded(ops, limits, states, valid & xp.expand_dims(states > DEAD, axis=-1))
         return xp.broadcast_to(code, valid.shape), valid, None
-    first, count = children(ops, level, states)
-    at = xp.arange(max(level.max_branch, 1), dtype=xp.int32, device=ops.device_of(states))
-    there = at < xp.expand_dims(count, axis=-1)
-    nodes = xp.expand_dims(first, axis=-1) + xp.where(there, at, 0)
-    valid = not_excluded(ops, bound, states, alive_nodes(ops, bound, nodes, there))
-    return codes_of(ops, level, nodes), valid, there
+    start, count = children(ops, level, states)
+    child = xp.arange(max(level.max_branch, 1), dtype=xp.int32, device=ops.device_of(states))
+    is_child = child < xp.expand_dims(count, axis=-1)
+    nodes = xp.expand_dims(start, axis=-1) + xp.where(is_child, child, 0)
+    valid = not_excluded(ops, limits, states, alive_nodes(ops, limits, nodes, is_child))
+    return codes_of(ops, level, nodes), valid, is_child
 
 
 def _by_bitmap(ops: Ops, level: DeviceLevel, states: Array, codes: Array) -> Array:
     xp = ops.xp
-    known = (codes >= 0) & (codes < level.codebook_size) & (states > DEAD)
-    parents, code = xp.where(known, states, 0), xp.where(known, codes, 0)
+    in_range = (codes >= 0) & (codes < level.codebook_size) & (states > DEAD)
+    parents, code = xp.where(in_range, states, 0), xp.where(in_range, codes, 0)
     word = ops.take_along(ops.take(level.allowed, parents), xp.expand_dims(code // WORD_BITS, axis=-1))[..., 0]
-    found = known & (((word >> (code % WORD_BITS)) & 1) != 0)
+    found = in_range & (((word >> (code % WORD_BITS)) & 1) != 0)
     return xp.where(found, ranked_children(ops, level, parents, code), DEAD)
 
 
 def _by_search(ops: Ops, level: DeviceLevel, states: Array, codes: Array) -> Array:
-    """Halves the span of a node's children, which are in the order of their codes, until one is left."""
+    """Bisect the children of each state, which are in the order of their codes."""
     xp = ops.xp
     low, count = children(ops, level, states)
     high = low + count
     last = len(level.codes) - 1
-    end = high
+    stop = high
     for _ in range(level.max_branch.bit_length()):
         middle = (low + high) // 2
         right = (low < high) & (codes_of(ops, level, xp.clip(middle, 0, last)) < codes)
         low, high = xp.where(right, middle + 1, low), xp.where(right, high, middle)
-    found = (low < end) & (codes_of(ops, level, xp.clip(low, 0, last)) == codes)
+    found = (low < stop) & (codes_of(ops, level, xp.clip(low, 0, last)) == codes)
     return xp.where(found, low, DEAD)

@@ -1,4 +1,4 @@
-"""The walk for a CPU, compiled: one row after another, so that it costs its own children and few calls."""
+"""Compiled walks of the trie on a CPU. Each row costs only its own children, and a batch costs one call."""
 
 # pyright: reportCallIssue=false
 
@@ -12,36 +12,52 @@ from hedgerow.decode.kernels.numba import children_of, host_level
 
 
 def child_by_token(level: DeviceLevel, code_of_token, tokens, states):
-    """Returns the child [R] int32 of each of `states` [R] by each of `tokens` [R]; -1 where there is none.
+    """Find the child of each state by a token.
 
-    `code_of_token` [V + 1]: the last entry is that of all tokens beyond V.
+    Args:
+        level: the level of the children.
+        code_of_token: [V + 1] the code of each token, negative if it has none. The last entry is for all tokens from
+            V on.
+        tokens: [R].
+        states: [R] int32 nodes of the level before; negative if dead.
+
+    Returns:
+        [R] int32; -1 if the state is dead or has no such child.
     """
     return _child_rows(*host_level(level)[:3], code_of_token, tokens, states)
 
 
 def write_allowed(level: DeviceLevel, token_of_code, states, scores, out):
-    """Copies from `scores` to `out` [R, V] float32 the columns of the tokens that may follow each of `states` [R]."""
+    """Copy the scores of the tokens that can follow each state.
+
+    Args:
+        level: the level of the tokens.
+        token_of_code: [C] the token of each code.
+        states: [R] int32 nodes of the level before; rows of negative states are not written.
+        scores: [R, V] float32.
+        out: [R, V] float32, written at the columns of the allowed tokens.
+    """
     _write_rows(*host_level(level)[:3], token_of_code, states, scores, out)
 
 
 @njit(cache=True, nogil=True)
 def _child_rows(kind, pointers, codes, code_of_token, tokens, states):
-    found = np.full(len(states), -1, np.int32)
+    children = np.full(len(states), -1, np.int32)
     for row in range(len(states)):
         code = code_of_token[min(tokens[row], len(code_of_token) - 1)]
         if states[row] < 0 or code < 0:
             continue
-        low, end = children_of(kind, pointers, states[row])
-        high = end
+        low, stop = children_of(kind, pointers, states[row])
+        high = stop
         while low < high:
             middle = (low + high) // 2
             if np.int64(codes[middle]) < code:
                 low = middle + 1
             else:
                 high = middle
-        if low < end and np.int64(codes[low]) == code:
-            found[row] = low
-    return found
+        if low < stop and np.int64(codes[low]) == code:
+            children[row] = low
+    return children
 
 
 @njit(cache=True, nogil=True)
@@ -49,9 +65,9 @@ def _write_rows(kind, pointers, codes, token_of_code, states, scores, out):
     for row in range(len(states)):
         if states[row] < 0:
             continue
-        first, end = children_of(kind, pointers, states[row])
+        start, stop = children_of(kind, pointers, states[row])
         read, write = scores[row], out[row]
-        for node in range(first, end):
-            # Unsigned, so that no index is looked at for a sign.
+        for node in range(start, stop):
+            # Unsigned indexes need no check for negative values.
             token = np.uintp(token_of_code[np.uintp(codes[np.uintp(node)])])
             write[token] = read[token]

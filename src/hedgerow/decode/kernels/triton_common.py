@@ -1,0 +1,64 @@
+"""Functions that the Triton kernels share: bounds of logits, keys of candidates, codes of nodes.
+
+A key is an int64. Its upper half is a candidate's score as an integer of the same order, its lower half the candidate's
+number, inverted. So keys are distinct, and the larger key is the better candidate.
+"""
+
+# Triton's language is typed at compile time, which type checkers cannot follow.
+# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
+# ruff: noqa: N803
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from hedgerow.decode.kernels.array import INF as INFINITY
+from hedgerow.decode.kernels.array import LARGEST as LARGEST_LOGIT
+
+INF = tl.constexpr(INFINITY)
+LARGEST = tl.constexpr(LARGEST_LOGIT)
+LARGEST_INT = tl.constexpr(2**31 - 1)
+LOW_BITS = tl.constexpr(2**32 - 1)
+
+
+@triton.jit
+def bounded(logits):
+    """Logits as `array.bounded` returns them: NaN as -inf, finite values and +inf clipped to +-LARGEST."""
+    wide = logits.to(tl.float32)
+    return tl.where(wide > -INF, tl.minimum(tl.maximum(wide, -LARGEST), LARGEST), -INF)
+
+
+@triton.jit
+def ordered(score):
+    """Float32 scores as int32 of the same order."""
+    bits = score.to(tl.int32, bitcast=True)
+    return bits ^ ((bits >> 31) & LARGEST_INT)
+
+
+@triton.jit
+def key_of(score, number):
+    """Keys of candidates, from their scores and their numbers in the request."""
+    return (ordered(score).to(tl.int64) << 32) | (number.to(tl.int64) ^ LOW_BITS)
+
+
+@triton.jit
+def score_of(key):
+    """Scores of keys."""
+    bits = (key >> 32).to(tl.int32)
+    return (bits ^ ((bits >> 31) & LARGEST_INT)).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def number_of(key):
+    """Numbers of keys."""
+    return ((key & LOW_BITS) ^ LOW_BITS).to(tl.int32)
+
+
+@triton.jit
+def codes_of(codes, nodes, mask, SIZE: tl.constexpr):
+    """Codes of nodes, int32. PyTorch holds 16-bit codes as signed integers."""
+    code = tl.load(codes + nodes.to(tl.int64), mask=mask, other=0).to(tl.int32)
+    if SIZE <= 65536:
+        code = code & 65535
+    return code
