@@ -121,7 +121,7 @@ class Results:
     def to_pylist(self) -> list[dict[str, Any]]:
         """Converts to a list with one dict per item: its attributes, and item_id, score and sid.
 
-        A sid is a list of codes, without padding. An attribute named score or sid is replaced.
+        A sid is a list of codes, without padding.
 
         Examples:
             ```python

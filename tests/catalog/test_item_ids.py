@@ -36,7 +36,6 @@ IDS = {
     "uuid": uuids([3, 1, 2]),
     "uuid array": pa.array([number.bytes for number in uuids([3, 1, 2])], pa.uuid()),
     "decimal": [decimal.Decimal("3.5"), decimal.Decimal("1.25"), decimal.Decimal("2")],
-    "float": [3.5, -0.25, 2.0],
     "range": range(3),
 }
 

@@ -66,9 +66,10 @@ def test_tables_and_files(tmp_path):
     pq.write_table(table, tmp_path / "items.parquet")
     (tmp_path / "items.json").write_text(json.dumps(dict(zip("dbca", SIDS, strict=True))))
     assert_is_expected(hr.Catalog.from_arrow(table, ragged=True))
-    assert_is_expected(hr.Catalog.from_arrow(pl.DataFrame(table), sid=["l0", "l1", "l2"], ragged=True))
+    levels = {"sid": ["l0", "l1", "l2"], "attributes": [], "ragged": True}
+    assert_is_expected(hr.Catalog.from_arrow(pl.DataFrame(table), **levels))
     assert_is_expected(hr.Catalog.from_parquet(tmp_path / "items.parquet", ragged=True))
-    by_level = hr.Catalog.from_parquet(tmp_path / "items.parquet", sid=["l0", "l1", "l2"], item_id="name", ragged=True)
+    by_level = hr.Catalog.from_parquet(tmp_path / "items.parquet", item_id="name", **levels)
     assert_is_expected(by_level)
     assert_is_expected(hr.Catalog.from_json(tmp_path / "items.json", ragged=True))
 

@@ -86,6 +86,12 @@ def test_limits_of_levels_and_codes():
     assert highest.sids.tolist() == [[2**31 - 1]]
 
 
+def test_accepts_a_matrix_of_numpy():
+    matrix = np.array(SIDS).view(np.matrix)
+    assert hr.Catalog(matrix).sids.tolist() == SIDS
+    assert hr.Catalog(matrix, ragged=True).sids[:, 0].tolist() == [1, 0, 1]
+
+
 @pytest.mark.parametrize("sids", [np.zeros((0, 2), int), pa.array([], pa.list_(pa.int64(), 2))])
 def test_an_empty_catalog_needs_codebook_sizes(sids):
     catalog = hr.Catalog(sids, codebook_sizes=[3, 300], item_ids=[], attributes={"name": []})
@@ -111,6 +117,11 @@ def test_an_empty_catalog_needs_codebook_sizes(sids):
         ([[1, 2], [3, "4"]], ["row 1, level 1", "'4'"]),
         ([[1, 2], [3, None]], ["row 1, level 1", "None"]),
         ([[True, False]], ["row 0, level 0", "True"]),
+        ([[True, 2], [3, 4]], ["row 0, level 0", "True"]),
+        ([[1, 2], (3, False)], ["row 1, level 1", "False"]),
+        ([[1, 2], [3, np.True_]], ["row 1, level 1", "True"]),
+        ([[1, 2], np.array([True, False])], ["row 1, level 0", "True"]),
+        (pd.Series([[1, 2], [True, 4]]).to_numpy(), ["row 1, level 0", "True"]),
         (np.array([[1, 2], [3, np.inf]]), ["row 1, level 1", "inf"]),
         (np.array([[1, 2], [3, 4.25]]), ["row 1, level 1", "4.25"]),
         (np.array([[1.0, 2.0]]), ["float64", "astype(int)"]),

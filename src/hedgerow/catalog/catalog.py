@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ITEM_ID = "item_id"
+# The names that results have of their own.
+RESERVED = (ITEM_ID, "score", "sid")
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
@@ -33,8 +35,10 @@ class Catalog:
             convert. L is 1 to 255. The codes of level l are ``0 .. codebook_sizes[l] - 1``.
         codebook_sizes: the codebook size, 1 to 2**31: one number for all levels, or one per level. Default: the
             largest code of each level, plus one.
-        item_ids: N distinct ids of one type (integers, strings, bytes, dates, UUIDs, ...). Default: the row numbers.
-        attributes: a mapping of names to columns of N values, or an Arrow table or data frame of N rows.
+        item_ids: N distinct ids of one type (integers, strings, bytes, dates, UUIDs, ...), not floats. Default: the row
+            numbers.
+        attributes: a mapping of names to columns of N values, or an Arrow table or data frame of N rows. The names
+            ``item_id``, ``score`` and ``sid`` are reserved for results.
         ragged: whether SIDs may have different lengths, from 1 to L codes. L is the length of the longest SID, or the
             number of entries of `codebook_sizes` if that is larger. A SID may be a prefix of another SID. In a matrix,
             -1 fills the entries after the end of a SID. Every level except the first gets one additional code, the
@@ -124,7 +128,8 @@ class Catalog:
             sid: the list column that holds the SIDs, or the names of L columns, one per level.
             item_id: the column of item ids. Default: the column `item_id` if it exists, otherwise the row numbers.
             codebook_sizes: as for `Catalog`.
-            attributes: the columns to keep as attributes. Default: all other columns.
+            attributes: the columns to keep as attributes. Default: all other columns, without the row labels of pandas
+                (``__index_level_0__``).
             ragged: as for `Catalog`. With one column per level, null marks the levels after the end of a SID.
 
         Raises:
@@ -152,7 +157,7 @@ class Catalog:
             names, sids = list(sid), columns.sids_of_columns(rows, list(sid), ragged=ragged)
         ids = None if item_id is None else columns.column_of(rows, item_id, "item id")
         used = {*names, item_id}
-        kept = [name for name in rows.column_names if name not in used] if attributes is None else list(attributes)
+        kept = columns.other_columns(rows, used) if attributes is None else list(attributes)
         return cls(
             sids,
             codebook_sizes=codebook_sizes,
@@ -332,7 +337,7 @@ def _checked_attributes(attributes: Any, num_items: int) -> pa.Table | None:
         return None
     from hedgerow.catalog.columns import as_table
 
-    table = as_table(attributes, num_items, reserved=ITEM_ID)
+    table = as_table(attributes, num_items, reserved=RESERVED)
     # Arrow loses the number of rows when it takes rows of a table without columns.
     return table if table.num_columns else None
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,33 +15,36 @@ import pyarrow.compute as pc
 
 from hedgerow.catalog.ragged import ENDED, as_int64
 from hedgerow.catalog.sids import MAX_CODEBOOK_SIZE, RAGGED_HINT
+from hedgerow.catalog.types import is_list, one_array, plain
 from hedgerow.errors import CatalogError
 
-ELEMENT = "element"
+# The row labels of a pandas frame that was cut, sorted or given other labels.
+ROW_LABELS = re.compile(r"__index_level_\d+__")
 
 
 def as_column(values: Any, what: str) -> pa.Array:
-    """Convert a column to one Arrow array.
+    """Convert a column to one Arrow array of a type that an index can hold: see `plain`.
 
     Args:
         values: an Arrow, NumPy, pandas or Polars column, or a sequence.
         what: the name of the column in the message.
 
     Raises:
-        CatalogError: Arrow has no type that holds the values.
+        CatalogError: Arrow has no type that holds the values, or an index cannot hold that type.
     """
     try:
-        column = values if isinstance(values, (pa.Array, pa.ChunkedArray)) else _to_arrow(values)
-        return _plain(one_array(column))
+        column = one_array(values if isinstance(values, (pa.Array, pa.ChunkedArray)) else _to_arrow(values))
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise CatalogError(
-            f"{what} cannot be converted to one Arrow column: {error}. Pass values of one type."
+            f"{what} cannot be converted to one Arrow column: {error}. Pass one value per item, all of one type."
         ) from None
+    return plain(column, what)
 
 
-def _to_arrow(values: Any) -> pa.Array | pa.ChunkedArray:
+def _to_arrow(values: Any) -> pa.Array:
     """Convert a column of another library to Arrow. The copy is independent of later changes to `values`."""
     if hasattr(values, "__arrow_c_stream__"):
+        _check_dtype(values)
         return one_array(pa.chunked_array(values)).copy_to(pa.default_cpu_memory_manager())
     if isinstance(values, (set, frozenset, Mapping)):
         raise TypeError(f"a {type(values).__name__} has no order of rows")
@@ -50,56 +53,23 @@ def _to_arrow(values: Any) -> pa.Array | pa.ChunkedArray:
         values = values.tolist()
     if isinstance(values, np.ndarray) and not values.dtype.isnative:
         values = values.astype(values.dtype.newbyteorder("="))
-    return pa.array(values if hasattr(values, "dtype") else list(values)).copy_to(pa.default_cpu_memory_manager())
+    column = pa.array(values if hasattr(values, "dtype") else list(values))
+    return one_array(column).copy_to(pa.default_cpu_memory_manager())
 
 
-def one_array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """Combine the chunks of a column into one Arrow array."""
-    if isinstance(column, pa.Array):
-        return column
-    if column.num_chunks == 1:
-        return column.chunk(0)
-    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+def _check_dtype(series: Any) -> None:
+    """Check that a Polars series does not hold Python objects, which it passes to Arrow as memory addresses."""
+    if str(getattr(series, "dtype", "")) == "Object":
+        raise TypeError("its dtype is Object; Arrow has no type for Python objects")
 
 
-def _plain(column: pa.Array) -> pa.Array:
-    """Decode dictionaries and string views, because Arrow cannot take rows of them or sort them.
-
-    The values of lists are named "element", as in Parquet, so that a saved and loaded column has the same type.
-    """
-    if isinstance(column, pa.DictionaryArray):
-        return _plain(column.dictionary).take(column.indices)
-    plain = _plain_type(column.type)
-    return column if plain.equals(column.type, check_metadata=True) else column.cast(plain)
-
-
-def _plain_type(type_: pa.DataType) -> pa.DataType:
-    if pa.types.is_string_view(type_):
-        return pa.large_string()
-    if pa.types.is_binary_view(type_):
-        return pa.large_binary()
-    if pa.types.is_struct(type_):
-        return pa.struct([_plain_field(type_.field(position)) for position in range(type_.num_fields)])
-    if pa.types.is_fixed_size_list(type_):
-        return pa.list_(_plain_field(type_.value_field).with_name(ELEMENT), type_.list_size)
-    if pa.types.is_list(type_):
-        return pa.list_(_plain_field(type_.value_field).with_name(ELEMENT))
-    if pa.types.is_large_list(type_):
-        return pa.large_list(_plain_field(type_.value_field).with_name(ELEMENT))
-    return type_
-
-
-def _plain_field(field: pa.Field) -> pa.Field:
-    return field.with_type(_plain_type(field.type))
-
-
-def as_table(columns: Any, num_items: int, *, reserved: str) -> pa.Table:
+def as_table(columns: Any, num_items: int, *, reserved: Sequence[str]) -> pa.Table:
     """Convert attributes to an Arrow table.
 
     Args:
         columns: a mapping of names to columns, an Arrow table, or a data frame.
         num_items: the expected number of rows.
-        reserved: a name that no attribute may have.
+        reserved: the names that no attribute may have.
 
     Raises:
         CatalogError: a column has another length, a name is reserved or appears twice, or Arrow cannot hold the values.
@@ -107,10 +77,10 @@ def as_table(columns: Any, num_items: int, *, reserved: str) -> pa.Table:
     table = _table_of_mapping(columns, num_items) if isinstance(columns, Mapping) else _table_of_frame(columns)
     if table.num_rows != num_items:
         raise CatalogError(f"the attributes have {table.num_rows} rows, but the catalog has {num_items} items.")
-    if reserved in table.column_names:
+    for name in set(reserved) & set(table.column_names):
         raise CatalogError(
-            f"an attribute cannot be named {reserved!r}, the name of the item id column. Rename it, or use it as the "
-            "item ids."
+            f"an attribute cannot be named {name!r}: the results of a search have {', '.join(reserved)} of their own. "
+            "Rename the column, or choose the attributes without it: attributes=[...], or --attributes."
         )
     if len(set(table.column_names)) < table.num_columns:
         raise CatalogError(f"two attributes have the same name: {sorted(table.column_names)}. Rename one.")
@@ -129,6 +99,7 @@ def _table_of_mapping(columns: Mapping[Any, Any], num_items: int) -> pa.Table:
 
 def _table_of_frame(frame: Any) -> pa.Table:
     table = from_frame(frame)
+    table = table.drop_columns([name for name in table.column_names if ROW_LABELS.fullmatch(name)])
     names = table.column_names
     arrays = [as_column(column, f"attribute {name!r}") for name, column in zip(names, table.columns, strict=True)]
     return pa.Table.from_arrays(arrays, names) if arrays else table
@@ -155,13 +126,20 @@ def from_frame(frame: Any) -> pa.Table:
             f"got {type(frame).__name__}."
         )
     try:
+        for name, dtype in zip(getattr(frame, "columns", ()), getattr(frame, "dtypes", ()), strict=False):
+            if str(dtype) == "Object":
+                raise TypeError(f"column {name!r} has the dtype Object; Arrow has no type for Python objects")
         table = pa.table(frame)
-        # Copied, as in `_to_arrow`. The row labels of a pandas frame that was cut or sorted are dropped.
-        labels = [name for name in table.column_names if re.fullmatch(r"__index_level_\d+__", name)]
+        # Copied, as in `_to_arrow`.
         batches = [batch.copy_to(pa.default_cpu_memory_manager()) for batch in table.to_batches()]
-        return pa.Table.from_batches(batches, table.schema).drop_columns(labels)
+        return pa.Table.from_batches(batches, table.schema)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise CatalogError(f"{type(frame).__name__} cannot be read as an Arrow table: {error}") from None
+
+
+def other_columns(table: pa.Table, used: Collection[str | None]) -> list[str]:
+    """The names of the columns that are not used, without the row labels of pandas."""
+    return [name for name in table.column_names if name not in used and not ROW_LABELS.fullmatch(name)]
 
 
 def column_of(table: pa.Table, name: str, what: str) -> pa.Array:
@@ -186,11 +164,6 @@ def column_of(table: pa.Table, name: str, what: str) -> pa.Array:
     return as_column(table.column(name), f"column {name!r}")
 
 
-def is_list(type_: pa.DataType) -> bool:
-    """Whether an Arrow type is one of the list types."""
-    return pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_)
-
-
 def checked_item_ids(item_ids: Any, num_items: int) -> pa.Array:
     """Convert item ids to an Arrow array of `num_items` distinct values without nulls.
 
@@ -206,6 +179,11 @@ def checked_item_ids(item_ids: Any, num_items: int) -> pa.Array:
     if pc.any(missing).as_py():
         row = pc.index(missing, True).as_py()
         raise CatalogError(f"row {row} has no item id (null or NaN); every item needs one.")
+    if pa.types.is_floating(ids.type):
+        raise CatalogError(
+            f"item ids must be exact, but item_ids are floats ({ids.type}). Pass integers or strings, for example "
+            "ids.astype('int64')."
+        )
     try:
         repeated = repeated_rows(ids)
         pc.sort_indices(sortable(ids[:1]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def as_sids(sids: Any, *, min_code: int = 0) -> np.ndarray:
         raise CatalogError(f"row {row}, level {level}: the code is masked. Remove the rows without a SID.")
     if isinstance(sids, np.ndarray) and sids.dtype == object and sids.ndim == 1:
         sids = sids.tolist()  # An array of lists, as a column of a data frame gives it.
-    matrix = sids if isinstance(sids, np.ndarray) else _as_array(sids)
+    matrix = np.asarray(sids) if isinstance(sids, np.ndarray) else _as_array(sids)
     if matrix.ndim != 2:
         hint = " For items of one code each, pass sids.reshape(-1, 1)." if matrix.ndim == 1 else ""
         raise CatalogError(f"sids must be [items, levels]; got an array of shape {matrix.shape}.{hint}")
@@ -118,8 +119,8 @@ def _as_array(sids: Any) -> np.ndarray:
     try:
         matrix = np.asarray(sids)
         # NumPy converts a row of mixed types to one type. An object array keeps the invalid code for the message.
-        mixed = isinstance(sids, Sequence) and matrix.ndim == 2 and matrix.dtype.kind not in "iu" and matrix.size
-        return np.array(sids, object) if mixed else matrix
+        is_rows = isinstance(sids, Sequence) and matrix.ndim == 2
+        return np.array(sids, object) if is_rows and (matrix.dtype.kind not in "iu" or _has_bools(sids)) else matrix
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:
         message = _ragged_row(sids)
         if message:
@@ -127,6 +128,11 @@ def _as_array(sids: Any) -> np.ndarray:
         raise CatalogError(
             f"sids must be integers [items, levels]; NumPy cannot convert {type(sids).__name__}: {error}"
         ) from None
+
+
+def _has_bools(sids: Sequence[Any]) -> bool:
+    """Whether rows of integers contain a bool, which NumPy converts to 0 or 1."""
+    return not {bool, np.bool_}.isdisjoint(map(type, chain.from_iterable(sids)))
 
 
 def _ragged_row(sids: Any) -> str | None:
