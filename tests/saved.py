@@ -20,7 +20,7 @@ CATALOG = hr.Catalog(
 
 OTHER = hr.Catalog([[1, 300, 69_999], [2, 2, 5], [1, 300, 6], [1, 300, 6]], codebook_sizes=[4, 1000, 70_000])
 
-WAYS = [(False, None), (False, False), (True, None), (True, True)]
+WAYS = [(False, None), (False, "none"), (False, "structure"), (True, None), (True, "none"), (True, "full")]
 
 
 def same_index(left: hr.TrieIndex, right: hr.TrieIndex) -> bool:

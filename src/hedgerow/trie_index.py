@@ -21,6 +21,8 @@ from hedgerow.errors import ArgumentError, ConstraintError
 from hedgerow.index import build, describe, files
 from hedgerow.index import merge as merging
 from hedgerow.index.build import DenseLevels, Progress, ignore_progress
+from hedgerow.index.files import Verify
+from hedgerow.index.locks import LOCK_TIMEOUT
 from hedgerow.index.lookup import known_rows, leaves_of
 from hedgerow.index.trie import Trie
 from hedgerow.results import OrderBy, Picking, Results, check_finished, results_of
@@ -265,14 +267,16 @@ class TrieIndex(Trie):
         """
         return to_device(self, backend, device, capacity)
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, *, lock_timeout: float = LOCK_TIMEOUT) -> None:
         """Writes the index to the folder `path`, completely or not at all. An existing index is replaced.
 
         Args:
             path: the folder.
+            lock_timeout: the seconds to wait for another process that writes to the folder. Default: 300.
 
         Raises:
-            IndexFileError: `path` contains something other than an index, or cannot be written.
+            IndexFileError: `path` contains something other than an index, cannot be written or locked, or another
+                process has written to it for longer than `lock_timeout`.
 
         Examples:
             ```python
@@ -282,7 +286,7 @@ class TrieIndex(Trie):
             assert len(hr.load_index("items.hedgerow")) == 2
             ```
         """
-        files.save_trie(self, path)
+        files.save_trie(self, path, lock_timeout=lock_timeout)
 
     def describe(self) -> str:
         """Formats a table of the levels as text: nodes, branch factors, representation and bytes.
@@ -326,17 +330,21 @@ def build_index(
     return TrieIndex._of(build.build_trie(catalog, dense_levels=dense_levels, progress=progress))
 
 
-def load_index(path: str | Path, *, mmap: bool = False, verify: bool | None = None) -> TrieIndex:
+def load_index(path: str | Path, *, mmap: bool = False, verify: Verify | None = None) -> TrieIndex:
     """Loads the index that `TrieIndex.save` wrote to the folder `path`.
 
     Args:
         path: the folder.
-        mmap: map the trie into memory and read its pages on first use, instead of reading the whole file.
-        verify: verify the checksums of the files. Default: True without `mmap`, False with it. The manifest's
-            checksum, and all names, sizes, types and shapes, are always checked.
+        mmap: map the files into memory instead of reading them. The files must not be changed in place or cut short
+            while the index is in use; `save` never does that.
+        verify: what to check, in addition to the manifest's checksum and all names, sizes, types and shapes.
+            "structure" checks that the arrays form a trie, so that no search reads outside them (0.1 s for 10M items).
+            "full" also verifies the checksums of the files. "none" checks neither; use it only for files that cannot
+            be damaged. Default: "full" without `mmap`, "structure" with it.
 
     Raises:
         IndexFileError: there is no index, or it is truncated, altered, of another program or of a newer format.
+        ArgumentError: `verify` is something else.
 
     Examples:
         ```python

@@ -2,8 +2,10 @@
 
 import json
 import shutil
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -42,7 +44,7 @@ def test_rejects_a_flipped_bit(index, folder, part, mmap):
     for position in range(0, len(whole), 3):
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 1 << position % 8]) + whole[position + 1 :])
         try:
-            loaded = hr.load_index(folder, mmap=mmap, verify=True)
+            loaded = hr.load_index(folder, mmap=mmap, verify="full")
         except hr.IndexFileError:
             continue
         # The index loads only if the JSON has the same meaning: another white space character.
@@ -58,7 +60,7 @@ def test_damaged_header_raises_only_index_file_error(folder):
         for byte in b'\xff0"}':
             path.write_bytes(whole[:position] + bytes([byte]) + whole[position + 1 :])
             try:
-                hr.load_index(folder, verify=False)
+                hr.load_index(folder, verify="none")
             except hr.IndexFileError:
                 rejected += 1
     assert rejected > len(TRIE_HEADER)
@@ -84,19 +86,19 @@ def test_damaged_header_raises_only_index_file_error(folder):
         b'{"codes.0":{"dtype":"U8","shape":[4],"data_offsets":[0]}}',
         b'{"codes.0":{"dtype":"U8","shape":[4],"data_offsets":"04"}}',
         b'{"codes.0":{"dtype":"U8","shape":[1e999],"data_offsets":[0,4]}}',
+        b'{"codes.0":{"dtype":"U8","shape":[0,%d],"data_offsets":[0,0]}}' % (2**70),
         b'{"a":' * 50_000,
         b"\xff\xfe",
     ],
 )
-@pytest.mark.parametrize("mmap", [False, True])
-def test_rejects_invalid_headers(header, mmap, tmp_path):
+def test_rejects_invalid_headers(header):
     for length in (len(header), 2**63, 2**64 - 1):
-        (tmp_path / "trie").write_bytes(length.to_bytes(8, "little") + header + b"\0\0\0\0")
+        data = np.frombuffer(length.to_bytes(8, "little") + header + b"\0\0\0\0", np.uint8)
         if length == len(header) and header == b"{}":
-            assert read_tensors(tmp_path / "trie", mmap=mmap) == {}
+            assert read_tensors(data, Path("trie")) == {}
             continue
         with pytest.raises(hr.IndexFileError, match="damaged"):
-            read_tensors(tmp_path / "trie", mmap=mmap)
+            read_tensors(data, Path("trie"))
 
 
 @pytest.mark.parametrize("part", ["trie", "items", "manifest"])
@@ -201,7 +203,7 @@ def test_rejects_an_altered_manifest_with_a_correct_checksum(folder, path, value
     del manifest["sha256"]
     canonical = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
     (folder / "manifest.json").write_text(json.dumps(manifest | {"sha256": sha256(canonical.encode())}))
-    load_error(folder, verify=True)
+    load_error(folder, verify="full")
 
 
 @pytest.mark.parametrize("part", ["trie", "items"])
@@ -209,7 +211,7 @@ def test_rejects_an_altered_manifest_with_a_correct_checksum(folder, path, value
 def test_rejects_the_files_of_another_index(folder, part, mmap, tmp_path):
     hr.build_index(OTHER).save(tmp_path / "other")
     shutil.copy(file_of(tmp_path / "other", part), file_of(folder, part))
-    assert file_of(folder, part).name in load_error(folder, mmap=mmap, verify=True)
+    assert file_of(folder, part).name in load_error(folder, mmap=mmap, verify="full")
 
 
 def test_rejects_the_manifest_of_another_index(folder, tmp_path):

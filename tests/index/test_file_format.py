@@ -1,5 +1,7 @@
 """The file format, byte for byte."""
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -125,10 +127,20 @@ def test_safetensors_library_reads_and_writes_the_same_bytes(folder):
     assert safetensors.save(tensors) == file_of(folder, "trie").read_bytes()
 
 
-def test_header_metadata_is_ignored(tmp_path):
+def test_header_metadata_is_ignored():
     header = b'{"__metadata__":{"by":"hand"},"x":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'
-    (tmp_path / "trie").write_bytes(len(header).to_bytes(8, "little") + header + b"\7")
-    assert {name: array.tolist() for name, array in read_tensors(tmp_path / "trie", mmap=False).items()} == {"x": [7]}
+    data = np.frombuffer(len(header).to_bytes(8, "little") + header + b"\7", np.uint8)
+    assert {name: array.tolist() for name, array in read_tensors(data, Path("trie")).items()} == {"x": [7]}
+
+
+def test_arrays_that_are_not_aligned_are_copied():
+    header = b'{"x":{"dtype":"U32","shape":[1],"data_offsets":[0,4]}}'
+    for padding in range(4):
+        text = header + b" " * padding
+        data = np.frombuffer(len(text).to_bytes(8, "little") + text + b"\7\0\0\0", np.uint8)
+        array = read_tensors(data, Path("trie"))["x"]
+        assert array.tolist() == [7]
+        assert array.flags.aligned
 
 
 @pytest.mark.parametrize("mmap", [False, True])
@@ -136,7 +148,8 @@ def test_header_metadata_is_ignored(tmp_path):
 def test_write_and_read_tensors(dtype, mmap, tmp_path):
     tensors = {"b": np.arange(6, dtype=dtype).reshape(2, 3).T, "a": np.zeros((0, 4), dtype), "c": np.ones(1, np.uint8)}
     write_tensors(tensors, tmp_path / "trie")
-    loaded = read_tensors(tmp_path / "trie", mmap=mmap)
+    data = np.memmap(tmp_path / "trie", np.uint8, "r") if mmap else np.fromfile(tmp_path / "trie", np.uint8)
+    loaded = read_tensors(data, tmp_path / "trie")
     assert {name: (a.dtype, a.shape, a.tolist()) for name, a in loaded.items()} == {
         name: (a.dtype, a.shape, a.tolist()) for name, a in tensors.items()
     }

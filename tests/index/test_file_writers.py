@@ -66,7 +66,7 @@ def test_reader_during_saves_sees_a_complete_index(index, folder, mmap):
     writer.start()
     loads = 0
     while not stop.is_set() or loads < 2:
-        loaded = hr.load_index(folder, mmap=mmap, verify=True)
+        loaded = hr.load_index(folder, mmap=mmap, verify="full")
         assert any(same_index(loaded, saved) for saved in indexes)
         loads += 1
     writer.join()

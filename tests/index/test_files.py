@@ -1,13 +1,15 @@
 """Save and load: round trips, and what a save replaces or refuses to replace."""
 
+import dataclasses
 import os
 import shutil
 import uuid
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
-from saved import OTHER, TRIE, WAYS, contents, file_of, same_index
+from saved import OTHER, TRIE, WAYS, contents, file_of, load_error, same_index
 from support import catalogs
 
 import hedgerow as hr
@@ -79,6 +81,67 @@ def test_loaded_index_outlives_its_files(index, folder, mmap):
     assert same_index(loaded, index)
 
 
+def overwrite(path):
+    """Write other bytes into a file in place, then cut it short."""
+    with open(path, "r+b") as file:
+        file.write(b"x" * 100)
+        file.truncate(10)
+
+
+def test_a_whole_load_does_not_depend_on_its_files(index, folder):
+    loaded = hr.load_index(folder)
+    for part in ("trie", "items"):
+        overwrite(file_of(folder, part))
+    assert same_index(loaded, index)
+
+
+def test_items_are_read_once_and_shared_by_copies(folder):
+    loaded = hr.load_index(folder)
+    table = loaded.items_table
+    assert dataclasses.replace(loaded).items_table is table
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+@pytest.mark.parametrize("name", ["manifest.json", "manifest-new", "trie-new", ".lock", f"trie-{'0' * 16}.safetensors"])
+@pytest.mark.parametrize("linked", [False, True])
+def test_save_and_load_do_not_wait_for_a_fifo(index, tmp_path, name, linked):
+    folder = tmp_path / "x"
+    folder.mkdir()
+    os.mkfifo(tmp_path / "fifo")
+    if linked:
+        (folder / name).symlink_to(tmp_path / "fifo")
+    else:
+        os.mkfifo(folder / name)
+    with pytest.raises(hr.IndexFileError, match=f"holds '{name}', which is not part of an index"):
+        index.save(folder)
+    assert "manifest.json" in load_error(folder)
+    with pytest.raises(hr.IndexFileError, match="is a file"):
+        index.save(tmp_path / "fifo")
+    load_error(tmp_path / "fifo")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+@pytest.mark.parametrize("part", ["trie", "items"])
+def test_load_does_not_wait_for_a_fifo_in_place_of_a_data_file(folder, part):
+    path = file_of(folder, part)
+    path.unlink()
+    os.mkfifo(path)
+    assert "has 0 bytes" in load_error(folder)
+
+
+def test_verify_has_three_values(folder):
+    for value in (True, False, "all", 3):
+        with pytest.raises(hr.ArgumentError, match=r"verify must be one of full, structure, none, None; got"):
+            hr.load_index(folder, verify=value)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_path_that_is_too_long(index, tmp_path):
+    for path in (tmp_path / ("x" * 300), tmp_path / "/".join(["x" * 200] * 30)):
+        assert "cannot be read: File name too long" in load_error(path)
+        with pytest.raises(hr.IndexFileError, match=r"cannot be saved to .*: File name too long"):
+            index.save(path)
+
+
 def test_arrays_are_read_only():
     index = hr.build_index(hr.Catalog([[0, 1], [0, 2], [0, 2]]))
     for array in [*index.levels[0].arrays.values(), *index.levels[1].arrays.values(), *leaf_arrays(index).values()]:
@@ -147,7 +210,8 @@ def test_save_creates_parent_folders(index, tmp_path):
 
 def test_failed_save_keeps_the_old_index(folder):
     before = contents(folder)
-    unsavable = hr.build_index(hr.Catalog([[1], [2]], attributes={"nothing": [{}, {}]}))
+    table = pa.table({"item_id": ["a", "b"], "nothing": [{}, {}]})
+    unsavable = dataclasses.replace(hr.build_index(hr.Catalog([[1], [2]])), _load_items=lambda: table)
     with pytest.raises(hr.IndexFileError, match="attributes cannot be written as Parquet"):
         unsavable.save(folder)
     assert contents(folder) == before

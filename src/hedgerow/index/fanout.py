@@ -107,17 +107,6 @@ def expected_arrays(parents: int, children: int) -> tuple[tuple | None, tuple | 
     return (np.dtype(np.int32), (parents + 1,)), None
 
 
-def is_consistent(start: np.ndarray | None, forks: np.ndarray | None, parents: int, children: int) -> bool:
-    """Whether each of `children` belongs to one of `parents`, in order, and each parent has a child."""
-    if start is not None:
-        ascending = bool((np.diff(start) >= min(1, children)).all())
-        return ascending and start[0] == 0 and start[-1] == children and len(start) == parents + 1
-    if forks is None:
-        return parents == children
-    in_range = bool(forks[0] >= 0 and forks[-1] < parents and (np.diff(forks) >= 0).all())
-    return in_range and parents + len(forks) == children
-
-
 def first_children(start: np.ndarray | None, forks: np.ndarray | None, parents: np.ndarray) -> np.ndarray:
     """The first child of each of `parents` [R]. A parent may also be P, which gives E."""
     if start is not None:

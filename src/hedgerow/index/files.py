@@ -10,36 +10,41 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import stat
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from hedgerow._arguments import check_choice
 from hedgerow.catalog.catalog import ITEM_ID
 from hedgerow.errors import ArgumentError, IndexFileError
 from hedgerow.index.fanout import count_children, expected_arrays
 from hedgerow.index.level import ARRAYS, Level, words_of
+from hedgerow.index.locks import LOCK, LOCK_TIMEOUT, locked
+from hedgerow.index.manifest import FORMAT, MANIFEST, REBUILD, manifest_bytes, read_manifest
+from hedgerow.index.structure import structure_fault
 from hedgerow.index.tensors import read_tensors, write_tensors
 from hedgerow.index.trie import Trie, leaf_arrays
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMAT = "hedgerow"
-VERSION = 1
-MANIFEST = "manifest.json"
-# The manifest of a live index, which a folder may contain instead: see live/manifest.py.
-LIVE = "current.json"
-LOCK = ".lock"
 OURS = re.compile(r"(trie|items)-([0-9a-f]{16}\.(safetensors|parquet)|new)|manifest-new|\.lock|manifest\.json")
-DATA = re.compile(r"(trie|items)-[0-9a-f]{16}\.(safetensors|parquet)")
-REBUILD = "Build and save the index again."
+VERIFY = ("full", "structure", "none")
+Verify = Literal["full", "structure", "none"]
 
 
-def save_trie(index: Trie, path: str | Path, *, write_items: Callable[[Path], None] | None = None) -> None:
+def save_trie(
+    index: Trie,
+    path: str | Path,
+    *,
+    write_items: Callable[[Path], None] | None = None,
+    lock_timeout: float = LOCK_TIMEOUT,
+) -> None:
     """Write an index to the folder `path`. `hedgerow.TrieIndex.save` documents the errors.
 
     Args:
@@ -47,11 +52,12 @@ def save_trie(index: Trie, path: str | Path, *, write_items: Callable[[Path], No
         path: the folder.
         write_items: writes the items as Parquet to a path, if they are too many for one table. Default: writes
             `index.items_table`.
+        lock_timeout: the seconds to wait for another process that writes to the folder.
     """
     folder = as_folder(path)
     try:
         claim_folder(folder)
-        with locked(folder):
+        with locked(folder, lock_timeout):
             _write(index, folder, write_items or partial(_write_items, index.items_table))
     except OSError as error:
         raise IndexFileError(f"the index cannot be saved to {folder}: {error.strerror or error}.") from error
@@ -65,7 +71,7 @@ def _write(index: Trie, folder: Path, write_items: Callable[[Path], None]) -> No
         write_tensors(_tensors(index), trie)
         write_items(items)
         files = {"trie": _sealed(trie, "trie-{}.safetensors"), "items": _sealed(items, "items-{}.parquet")}
-        replace_file(manifest, folder / MANIFEST, _manifest_bytes(index, files))
+        replace_file(manifest, folder / MANIFEST, manifest_bytes(index, files))
     finally:
         for new in (trie, items, manifest):
             new.unlink(missing_ok=True)
@@ -77,10 +83,11 @@ def _write(index: Trie, folder: Path, write_items: Callable[[Path], None]) -> No
                 os.unlink(folder / name)
 
 
-def load_trie(path: str | Path, *, mmap: bool = False, verify: bool | None = None) -> Trie:
+def load_trie(path: str | Path, *, mmap: bool = False, verify: Verify | None = None) -> Trie:
     """Load the trie in the folder `path`. `hedgerow.load_index` documents the arguments and errors."""
     folder = as_folder(path)
-    check = not mmap if verify is None else verify
+    check_choice(verify, "verify", (*VERIFY, None))
+    check = verify or ("structure" if mmap else "full")
     try:
         while True:
             stamp = stamp_of(folder / MANIFEST)
@@ -119,88 +126,11 @@ def as_folder(path: str | Path) -> Path:
     return folder
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read the manifest of the index in `folder`, and check its format and checksum.
-
-    Raises:
-        IndexFileError: as for `hedgerow.load_index`.
-    """
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise IndexFileError(_no_manifest(folder))
-    try:
-        manifest = json.loads(path.read_bytes())
-        if manifest["format"] != FORMAT:
-            raise KeyError("format")
-        version = manifest["version"]
-        if type(version) is not int or version < 1:
-            raise ValueError("version")
-        complete = version > VERSION or _is_complete(manifest)
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        raise IndexFileError(f"{path} is not the manifest of a hedgerow index, or it is damaged.") from None
-    if version > VERSION:
-        raise IndexFileError(
-            f"{folder} has format version {version}; this hedgerow reads up to {VERSION}. Upgrade hedgerow, or build "
-            "the index again."
-        )
-    if not complete or manifest.get("sha256") != digest_of(manifest):
-        raise IndexFileError(f"{path} was altered or damaged: its checksum differs. {REBUILD}")
-    return manifest
-
-
-def _no_manifest(folder: Path) -> str:
-    """The error message for a folder without a manifest."""
-    if folder.is_file():
-        return f"{folder} is a file; a saved index is a folder. Pass the folder."
-    if (folder / LIVE).is_file():
-        return _live_index(folder)
-    problem = "does not exist" if not folder.exists() else f"holds no {MANIFEST}, so it is not a saved index"
-    return f"{folder} {problem}. Write an index with index.save(path) or hedgerow build."
-
-
-def _live_index(folder: Path) -> str:
-    """The error message for a live index: names the index that it serves, if its manifest can be read."""
-    message = f"{folder} is a live index, a folder of versions, and not a saved index."
-    with suppress(OSError, ValueError, KeyError, TypeError, StopIteration):
-        state = json.loads((folder / LIVE).read_bytes())
-        served = next(entry for entry in state["versions"] if entry["number"] == state["current"])
-        removed = ", with the items that were removed since" * (served["removed"] is not None)
-        index = folder / "versions" / str(served["index"])
-        message += f" The index of version {state['current']}, which is served, is {index}{removed}."
-    return f"{message} See hr.LiveIndex.open(path).version, or hedgerow live status."
-
-
-def _is_complete(manifest: dict[str, Any]) -> bool:
-    """Whether every entry has the right type and names no file outside the folder. Raises if an entry is missing."""
-    numbers = [manifest["items"]]
-    for level in manifest["levels"]:
-        numbers += [level[name] for name in ("codebook_size", "max_branch", "nodes")]
-    files = [manifest["files"][part] for part in ("trie", "items")]
-    numbers += [entry["bytes"] for entry in files]
-    valid_names = all(DATA.fullmatch(entry["name"]) and isinstance(entry["sha256"], str) for entry in files)
-    return (
-        valid_names
-        and all(entry["bytes"] for entry in files)
-        and all(isinstance(level["dense"], bool) for level in manifest["levels"])
-        and all(type(number) is int and number >= 0 for number in numbers)
-        and manifest["levels"] != []
-        and _has_valid_ragged(manifest)
-    )
-
-
-def _has_valid_ragged(manifest: dict[str, Any]) -> bool:
-    """Whether the key `ragged` is absent, or true with room for the end codes."""
-    if "ragged" not in manifest:
-        return True
-    lower = manifest["levels"][1:]
-    return bool(manifest["ragged"] is True and lower and all(level["codebook_size"] >= 2 for level in lower))
-
-
-def _load(folder: Path, manifest: dict[str, Any], *, mmap: bool, verify: bool) -> Trie:
-    trie, items = (folder / manifest["files"][part]["name"] for part in ("trie", "items"))
-    for part, path in (("trie", trie), ("items", items)):
-        _check_file(path, manifest["files"][part], verify=verify)
-    tensors = read_tensors(trie, mmap=mmap)
+def _load(folder: Path, manifest: dict[str, Any], *, mmap: bool, verify: Verify) -> Trie:
+    paths = {part: folder / manifest["files"][part]["name"] for part in ("trie", "items")}
+    data = {part: _read(path, manifest["files"][part], mmap=mmap, verify=verify) for part, path in paths.items()}
+    trie = paths["trie"]
+    tensors = read_tensors(data["trie"], trie)
     levels = []
     parents = 1
     for number, entry in enumerate(manifest["levels"]):
@@ -211,19 +141,32 @@ def _load(folder: Path, manifest: dict[str, Any], *, mmap: bool, verify: bool) -
     matches = not tensors and (_kind(leaf_start), _kind(leaf_forks)) == expected_arrays(parents, manifest["items"])
     if not matches or count_children(leaf_start, leaf_forks, parents) != manifest["items"]:
         raise IndexFileError(f"{trie} does not contain the arrays that the manifest describes. {REBUILD}")
-    # Mapped now, so that items read later belong to this index even if a writer has replaced it.
-    data = np.memmap(items, np.uint8, "r")
-    return Trie(tuple(levels), leaf_start, leaf_forks, partial(_read_items, items, data, manifest["items"]))
+    items = _Items(paths["items"], data["items"], manifest["items"])
+    index = Trie(tuple(levels), leaf_start, leaf_forks, items)
+    if verify != "none" and (fault := structure_fault(index)):
+        raise IndexFileError(f"{trie} was altered, damaged or written incorrectly: {fault}. {REBUILD}")
+    return index
 
 
-def _check_file(path: Path, entry: dict[str, Any], *, verify: bool) -> None:
-    """Compare the size of a data file, and its checksum if `verify`, with its entry in the manifest."""
-    if (size := path.stat().st_size) != entry["bytes"]:
+def _read(path: Path, entry: dict[str, Any], *, mmap: bool, verify: Verify) -> np.ndarray:
+    """Read or map a data file, and compare its size, and with "full" its checksum, with its entry in the manifest."""
+    size = path.stat().st_size
+    # The size is checked first, because reading a FIFO would wait, and an empty file cannot be mapped.
+    data = _bytes_of(path, mmap=mmap) if size == entry["bytes"] else np.empty(0, np.uint8)
+    if len(data) != entry["bytes"]:
         raise IndexFileError(
             f"{path} has {size:,} bytes, but should have {entry['bytes']:,}: it was cut short or altered. {REBUILD}"
         )
-    if verify and digest(path) != entry["sha256"]:
+    if verify == "full" and hashlib.sha256(data).hexdigest() != entry["sha256"]:
         raise IndexFileError(f"{path} was altered or damaged: its checksum differs. {REBUILD}")
+    return data
+
+
+def _bytes_of(path: Path, *, mmap: bool) -> np.ndarray:
+    # A plain ndarray, because np.memmap runs Python code for every slice.
+    data = (np.memmap(path, np.uint8, "r") if mmap else np.fromfile(path, np.uint8)).view(np.ndarray)
+    data.setflags(write=False)
+    return data
 
 
 def _level(
@@ -251,33 +194,6 @@ def _tensors(index: Trie) -> dict[str, np.ndarray]:
     return tensors | leaf_arrays(index)
 
 
-def _manifest_bytes(index: Trie, files: dict[str, Any]) -> bytes:
-    manifest = {
-        "format": FORMAT,
-        "version": VERSION,
-        "items": index.num_items,
-        "levels": [
-            {
-                "codebook_size": level.codebook_size,
-                "dense": level.allowed is not None,
-                "max_branch": level.max_branch,
-                "nodes": level.num_nodes,
-            }
-            for level in index.levels
-        ],
-        "files": files,
-    }
-    if index.ragged:
-        manifest["ragged"] = True
-    return json.dumps(manifest | {"sha256": digest_of(manifest)}, indent=1, sort_keys=True).encode() + b"\n"
-
-
-def digest_of(manifest: dict[str, Any]) -> str:
-    """The checksum of a manifest, which is stored under its key sha256: see docs/reference/file-format.md."""
-    rest = {key: value for key, value in manifest.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
 def digest(path: Path) -> str:
     """The SHA-256 of a file."""
     with open(path, "rb") as file:
@@ -294,13 +210,22 @@ def claim_folder(folder: Path) -> None:
         raise IndexFileError(f"{folder} is a file; an index is saved as a folder. Choose another path.")
     folder.mkdir(parents=True, exist_ok=True)
     names = os.listdir(folder)
-    foreign = sorted(name for name in names if not OURS.fullmatch(name))
-    if MANIFEST in names and _is_foreign((folder / MANIFEST).read_bytes(), alone=len(names) == 1):
+    foreign = sorted(name for name in names if not OURS.fullmatch(name) or _is_special(folder / name))
+    if MANIFEST in names and not foreign and _is_foreign((folder / MANIFEST).read_bytes(), alone=len(names) == 1):
         foreign = [MANIFEST]
-    if LOCK in names and (folder / LOCK).stat().st_size:
+    if LOCK in names and not foreign and (folder / LOCK).stat().st_size:
         foreign = [LOCK]
     if foreign:
         raise IndexFileError(f"{folder} holds {foreign[0]!r}, which is not part of an index. Choose another path.")
+
+
+def _is_special(path: Path) -> bool:
+    """Whether a path is a FIFO, a socket or a device, which may block whoever opens it."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _is_foreign(manifest: bytes, *, alone: bool) -> bool:
@@ -314,22 +239,6 @@ def _is_foreign(manifest: bytes, *, alone: bool) -> bool:
     return True
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's exclusive lock, so that one process at a time writes. The lock ends with the process."""
-    # Symbolic links are not followed, and an existing file is not truncated.
-    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
-    with open(handle, "wb") as lock:
-        try:
-            import fcntl
-        except ModuleNotFoundError:
-            # Windows has no such lock: there, the callers must ensure that only one process writes to a folder.
-            yield
-            return
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def _write_items(table: pa.Table, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -340,6 +249,19 @@ def _write_items(table: pa.Table, path: Path) -> None:
             pq.write_table(table, file, compression="zstd")
     except pa.ArrowException as error:
         raise IndexFileError(f"the attributes cannot be written as Parquet: {error}") from error
+
+
+class _Items:
+    """The items of a loaded index: read from the bytes of their file on first use, which are then released."""
+
+    def __init__(self, path: Path, data: np.ndarray, num_items: int) -> None:
+        self.path, self.num_items = path, num_items
+        self.content: np.ndarray | pa.Table = data
+
+    def __call__(self) -> pa.Table:
+        if isinstance(self.content, np.ndarray):
+            self.content = _read_items(self.path, self.content, self.num_items)
+        return self.content
 
 
 def _read_items(path: Path, data: np.ndarray, num_items: int) -> pa.Table:
@@ -368,6 +290,8 @@ def _sealed(path: Path, pattern: str) -> dict[str, Any]:
 def replace_file(new: Path, path: Path, content: bytes) -> None:
     """Write `content` to the file `path` atomically, by renaming the temporary file `new` in the same folder."""
     before = stamp_of(path)
+    # Not opened, because it may be a link or a FIFO.
+    new.unlink(missing_ok=True)
     new.write_bytes(content)
     if before is not None:
         # A later modification time than that of the old file, because the new file may reuse its inode: `stamp_of`.

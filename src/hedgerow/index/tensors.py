@@ -36,20 +36,22 @@ def write_tensors(tensors: dict[str, np.ndarray], path: Path) -> None:
             file.write(np.ascontiguousarray(array, DTYPES[kind]).data)
 
 
-def read_tensors(path: Path, *, mmap: bool) -> dict[str, np.ndarray]:
-    """Read the arrays of a safetensors file as read-only views of one buffer, or of the memory-mapped file.
+def read_tensors(data: np.ndarray, path: Path) -> dict[str, np.ndarray]:
+    """The arrays in the content of a safetensors file, as read-only views. Arrays that are not aligned are copied.
+
+    Args:
+        data: the content, read or memory-mapped, uint8.
+        path: the file, for the message.
 
     Raises:
         IndexFileError: the header is not that of a safetensors file with hedgerow's dtypes.
     """
-    data = np.memmap(path, np.uint8, "r") if mmap else np.fromfile(path, np.uint8)
-    data.setflags(write=False)
     try:
         begin = 8 + int.from_bytes(data[:8].tobytes(), "little")
         header = json.loads(data[8:begin].tobytes())
         header.pop("__metadata__", None)
         return {name: _view(data[begin:], entry) for name, entry in header.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError):
         raise IndexFileError(f"{path} is not a safetensors file written by hedgerow, or it is damaged.") from None
 
 
@@ -58,5 +60,5 @@ def _view(data: np.ndarray, entry: dict[str, Any]) -> np.ndarray:
     dtype = np.dtype(DTYPES[entry["dtype"]])
     if not 0 <= start <= stop <= len(data) or stop - start != math.prod(entry["shape"]) * dtype.itemsize:
         raise ValueError("offsets")
-    # A plain ndarray, because np.memmap runs Python code for every slice.
-    return np.asarray(data[start:stop]).view(dtype).reshape(entry["shape"]).view(np.ndarray)
+    array = data[start:stop].view(dtype).reshape(entry["shape"])
+    return array if array.flags.aligned else array.copy()

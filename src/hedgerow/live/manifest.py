@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hedgerow.errors import IndexFileError
-from hedgerow.index.files import LIVE, digest_of
+from hedgerow.index.manifest import LIVE, digest_of
 
 FORMAT = "hedgerow-live"
 FORMAT_VERSION = 1

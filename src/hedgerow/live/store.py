@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from hedgerow.errors import IndexFileError, VersionError
-from hedgerow.index.files import LOCK, OURS, locked, replace_file, save_trie, stamp_of, sync
+from hedgerow.index.files import OURS, replace_file, save_trie, stamp_of, sync
+from hedgerow.index.locks import LOCK, locked
 from hedgerow.index.verify import verify_trie
 from hedgerow.live.manifest import MANIFEST, RemovedFile, State, VersionInfo, read_state
 from hedgerow.live.version import Devices, Pin, SharedCapacity, Version
@@ -138,7 +139,7 @@ class Store:
         if loaded is not None and loaded.info.index == info.index and not verify:
             index, devices = loaded.index, loaded._devices
         else:
-            index = load_index(folder, mmap=True, verify=verify)
+            index = load_index(folder, mmap=True, verify="full" if verify else "structure")
             devices = Devices(index, self.capacity)
         rows = np.zeros(0, np.int64) if info.removed is None else self._read_removed(info, info.removed)
         if info.items != index.num_items - len(rows) or (rows[-1:] >= index.num_items).any():

@@ -18,7 +18,7 @@ from hedgerow.constraints.sets import ConstraintSet
 from hedgerow.decode.beams import Beams
 from hedgerow.decode.capacity import Capacity
 from hedgerow.decode.device import DeviceIndex
-from hedgerow.index.files import LOCK
+from hedgerow.index.locks import LOCK
 from hedgerow.live.manifest import VersionInfo
 from hedgerow.results import OrderBy, Results
 from hedgerow.trie_index import TrieIndex

@@ -1,0 +1,129 @@
+"""The manifest of a saved index, which describes its trie and names its two other files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from hedgerow.errors import IndexFileError
+from hedgerow.index.trie import Trie
+
+FORMAT = "hedgerow"
+VERSION = 1
+MANIFEST = "manifest.json"
+# The manifest of a live index, which a folder may contain instead: see live/manifest.py.
+LIVE = "current.json"
+DATA = re.compile(r"(trie|items)-[0-9a-f]{16}\.(safetensors|parquet)")
+REBUILD = "Build and save the index again."
+MAX_LEVELS = 255
+MAX_CODEBOOK_SIZE = 2**31
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read the manifest of the index in `folder`, and check its format and checksum.
+
+    Raises:
+        IndexFileError: as for `hedgerow.load_index`.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise IndexFileError(_no_manifest(folder))
+    try:
+        manifest = json.loads(path.read_bytes())
+        if manifest["format"] != FORMAT:
+            raise KeyError("format")
+        version = manifest["version"]
+        if type(version) is not int or version < 1:
+            raise ValueError("version")
+        intact = version > VERSION or (_is_complete(manifest) and manifest["sha256"] == digest_of(manifest))
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        raise IndexFileError(f"{path} is not the manifest of a hedgerow index, or it is damaged.") from None
+    if version > VERSION:
+        raise IndexFileError(
+            f"{folder} has format version {version}; this hedgerow reads up to {VERSION}. Upgrade hedgerow, or build "
+            "the index again."
+        )
+    if not intact:
+        raise IndexFileError(f"{path} was altered or damaged: its checksum differs. {REBUILD}")
+    return manifest
+
+
+def _no_manifest(folder: Path) -> str:
+    """The error message for a folder without a manifest."""
+    if folder.is_file():
+        return f"{folder} is a file; a saved index is a folder. Pass the folder."
+    if (folder / LIVE).is_file():
+        return _live_index(folder)
+    problem = "does not exist" if not folder.exists() else f"holds no {MANIFEST}, so it is not a saved index"
+    return f"{folder} {problem}. Write an index with index.save(path) or hedgerow build."
+
+
+def _live_index(folder: Path) -> str:
+    """The error message for a live index: names the index that it serves, if its manifest can be read."""
+    message = f"{folder} is a live index, a folder of versions, and not a saved index."
+    with suppress(OSError, ValueError, KeyError, TypeError, StopIteration):
+        state = json.loads((folder / LIVE).read_bytes())
+        served = next(entry for entry in state["versions"] if entry["number"] == state["current"])
+        removed = ", with the items that were removed since" * (served["removed"] is not None)
+        index = folder / "versions" / str(served["index"])
+        message += f" The index of version {state['current']}, which is served, is {index}{removed}."
+    return f"{message} See hr.LiveIndex.open(path).version, or hedgerow live status."
+
+
+def _is_complete(manifest: dict[str, Any]) -> bool:
+    """Whether every entry has the right type and names no file outside the folder. Raises if an entry is missing."""
+    numbers = [manifest["items"]]
+    for level in manifest["levels"]:
+        numbers += [level[name] for name in ("codebook_size", "max_branch", "nodes")]
+    files = [manifest["files"][part] for part in ("trie", "items")]
+    numbers += [entry["bytes"] for entry in files]
+    valid_names = all(DATA.fullmatch(entry["name"]) and isinstance(entry["sha256"], str) for entry in files)
+    return (
+        valid_names
+        and all(entry["bytes"] for entry in files)
+        and all(isinstance(level["dense"], bool) for level in manifest["levels"])
+        and all(type(number) is int and number >= 0 for number in numbers)
+        and 1 <= len(manifest["levels"]) <= MAX_LEVELS
+        and all(1 <= level["codebook_size"] <= MAX_CODEBOOK_SIZE for level in manifest["levels"])
+        and _has_valid_ragged(manifest)
+    )
+
+
+def _has_valid_ragged(manifest: dict[str, Any]) -> bool:
+    """Whether the key `ragged` is absent, or true with room for the end codes."""
+    if "ragged" not in manifest:
+        return True
+    lower = manifest["levels"][1:]
+    return bool(manifest["ragged"] is True and lower and all(level["codebook_size"] >= 2 for level in lower))
+
+
+def manifest_bytes(index: Trie, files: dict[str, Any]) -> bytes:
+    """The manifest of an index, with the entries of its two data files, as JSON with its checksum."""
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "items": index.num_items,
+        "levels": [
+            {
+                "codebook_size": level.codebook_size,
+                "dense": level.allowed is not None,
+                "max_branch": level.max_branch,
+                "nodes": level.num_nodes,
+            }
+            for level in index.levels
+        ],
+        "files": files,
+    }
+    if index.ragged:
+        manifest["ragged"] = True
+    return json.dumps(manifest | {"sha256": digest_of(manifest)}, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def digest_of(manifest: dict[str, Any]) -> str:
+    """The checksum of a manifest, which is stored under its key sha256: see docs/reference/file-format.md."""
+    rest = {key: value for key, value in manifest.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
