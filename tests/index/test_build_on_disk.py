@@ -1,5 +1,9 @@
 """build_to_disk gives the same trie as build_index, within a memory limit."""
 
+import os
+import signal
+import subprocess
+import sys
 import uuid
 from pathlib import Path
 
@@ -91,3 +95,81 @@ def test_rejects_a_file_that_is_not_parquet(tmp_path):
     (tmp_path / "items.parquet").write_text("no")
     with pytest.raises(hr.CatalogError, match="cannot be read as Parquet"):
         build_to_disk(tmp_path / "items.parquet", tmp_path / "x", memory=10**9)
+
+
+STOPPED = """
+import os, signal, sys, hedgerow as hr
+from hedgerow.index.build_on_disk import build_to_disk
+def progress(what, done, total):
+    if what == "build":
+        print(os.listdir(sys.argv[2]), flush=True)
+        if sys.argv[3] == "wait":
+            sys.stdin.read()
+        os.kill(os.getpid(), getattr(signal, sys.argv[3]))
+build_to_disk(sys.argv[1], sys.argv[2] + "/x", memory=150_000, progress=progress)
+"""
+
+
+def start_build(source: Path, folder: Path, how: str) -> subprocess.Popen:
+    command = [sys.executable, "-c", STOPPED, str(source), str(folder), how]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert ".hedgerow-build-" in process.stdout.readline()
+    return process
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs signals of POSIX")
+def test_a_stopped_build_leaves_no_files_after_the_next_one(tmp_path):
+    source = write(tmp_path / "items.parquet", np.random.default_rng(6).integers(0, 50, (5000, 3)))
+    folder = tmp_path / "out"
+    folder.mkdir()
+    with start_build(source, folder, "SIGTERM") as process:
+        process.communicate()
+    assert process.returncode == -signal.SIGTERM
+    assert os.listdir(folder) == []
+    with start_build(source, folder, "SIGKILL") as process:
+        process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    (left,) = os.listdir(folder)
+    assert left.startswith(".hedgerow-build-")
+    with start_build(source, folder, "wait") as running:
+        assert left not in os.listdir(folder)
+        # The files of a build that is running stay.
+        build_to_disk(source, folder / "y", memory=150_000)
+        (in_use,) = set(os.listdir(folder)) - {"y"}
+        running.kill()
+    build_to_disk(source, folder / "y", memory=150_000)
+    assert in_use.startswith(".hedgerow-build-")
+    assert os.listdir(folder) == ["y"]
+
+
+def test_a_handler_of_sigterm_is_kept(tmp_path):
+    source = write(tmp_path / "items.parquet", np.random.default_rng(7).integers(0, 50, (500, 3)))
+    seen = []
+    handlers = []
+
+    def handler(number, frame):  # noqa: ARG001
+        seen.append(number)
+
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        progress = lambda *_: handlers.append(signal.getsignal(signal.SIGTERM))  # noqa: E731
+        build_to_disk(source, tmp_path / "x", memory=150_000, progress=progress)
+        assert set(handlers) == {handler}
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    build_to_disk(source, tmp_path / "x", memory=150_000)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_rejects_damaged_pages_and_an_output_that_cannot_be_written(tmp_path):
+    source = write(tmp_path / "items.parquet", np.random.default_rng(8).integers(0, 50, (5000, 3)))
+    (tmp_path / "file").touch()
+    with pytest.raises(hr.IndexFileError, match=r"cannot be saved to .*: (Not a directory|File exists)"):
+        build_to_disk(source, tmp_path / "file" / "x", memory=10**9)
+    data = bytearray(source.read_bytes())
+    data[4:2000] = b"\xff" * 1996
+    source.write_bytes(data)
+    with pytest.raises(hr.CatalogError, match="cannot be read as Parquet"):
+        build_to_disk(source, tmp_path / "x", memory=10**9)
+    assert sorted(os.listdir(tmp_path)) == ["file", "items.parquet"]

@@ -8,7 +8,6 @@ SID of a part shares a prefix with the last SID of the part before, the shared n
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,14 +19,16 @@ from hedgerow.catalog.catalog import ITEM_ID, Catalog
 from hedgerow.errors import CatalogError
 from hedgerow.index.build import Progress, build_trie, ignore_progress, pays_dense, with_bitmap
 from hedgerow.index.fanout import fan_out
-from hedgerow.index.files import as_folder, claim_folder, save_trie
+from hedgerow.index.files import as_folder, check_folder, index_file_errors, save_trie
 from hedgerow.index.level import Level
+from hedgerow.index.scratch import scratch_folder
 from hedgerow.index.sort import leading_bits
 from hedgerow.index.spill import Spill, check_distinct, sample_evenly
 from hedgerow.index.trie import Trie
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 # Working memory in bytes per row of a part (keys, order, flags), in addition to three copies of the row itself.
 WORK_BYTES = 96
@@ -53,7 +54,8 @@ def build_to_disk(
     """Build and save the index of a Parquet file within a memory limit.
 
     The bytes of the trie equal those of ``build_index(...).save(...)``. The items are the same rows, in other row
-    groups.
+    groups. If the process ends with SIGTERM, its temporary files are removed; if it is killed, the next build with an
+    output in the same folder removes them.
 
     Args:
         source: the Parquet file.
@@ -72,21 +74,27 @@ def build_to_disk(
     """
     reader = _Reader(Path(source).absolute(), sid, item_id, attributes, progress)
     output = as_folder(output)
-    claim_folder(output)
-    # Next to the output, so that a rename moves finished files there.
-    with tempfile.TemporaryDirectory(prefix=".hedgerow-build-", dir=output.absolute().parent) as folder:
-        scratch, rows = Path(folder), reader.part_rows(memory)
-        sizes, bounds = _plan(reader, codebook_sizes, memory)
-        with Spill(scratch, len(bounds) + 1) as spill:
-            for catalog, ids in reader.catalogs("spill", sizes):
-                part_of = np.searchsorted(bounds, leading_bits(catalog.sids, sizes), side="right")
-                spill.add(_as_table(catalog, ids), part_of)
-        levels, leaves = _build_parts(spill, sizes, scratch, reader, 4 * rows)
-        items = scratch / "items"
-        if reader.item_id is not None:
-            check_distinct(items, ITEM_ID, scratch, rows)
-        index = Trie(levels, *leaves, _not_loaded)
-        save_trie(index, output, write_items=lambda path: os.replace(items, path))
+    with index_file_errors(output):
+        check_folder(output)
+        output.absolute().parent.mkdir(parents=True, exist_ok=True)
+        # Next to the output, so that a rename moves finished files there.
+        with scratch_folder(output.absolute().parent) as scratch:
+            _build(reader, output, scratch, codebook_sizes, memory)
+
+
+def _build(reader: _Reader, output: Path, scratch: Path, codebook_sizes: Any, memory: int) -> None:
+    rows = reader.part_rows(memory)
+    sizes, bounds = _plan(reader, codebook_sizes, memory)
+    with Spill(scratch, len(bounds) + 1) as spill:
+        for catalog, ids in reader.catalogs("spill", sizes):
+            part_of = np.searchsorted(bounds, leading_bits(catalog.sids, sizes), side="right")
+            spill.add(_as_table(catalog, ids), part_of)
+    levels, leaves = _build_parts(spill, sizes, scratch, reader, 4 * rows)
+    items = scratch / "items"
+    if reader.item_id is not None:
+        check_distinct(items, ITEM_ID, scratch, rows)
+    index = Trie(levels, *leaves, _not_loaded)
+    save_trie(index, output, write_items=lambda path: os.replace(items, path))
 
 
 class _Reader:
@@ -128,7 +136,7 @@ class _Reader:
         start = 0
         with pq.ParquetFile(self.path) as file:
             columns = None if kept is None else [n for n in [*required, *kept] if n in file.schema_arrow.names]
-            for batch in file.iter_batches(BATCH, columns=columns):
+            for batch in self._batches(file, columns):
                 self.progress(what, start, self.rows)
                 try:
                     catalog = Catalog.from_arrow(pa.Table.from_batches([batch]), **options)
@@ -137,6 +145,14 @@ class _Reader:
                 stop = start + len(catalog)
                 yield catalog, catalog.item_ids if self.item_id else pa.array(np.arange(start, stop))
                 start = stop
+
+    def _batches(self, file: pq.ParquetFile, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
+        import pyarrow as pa
+
+        try:
+            yield from file.iter_batches(BATCH, columns=columns)
+        except (OSError, pa.ArrowException) as error:
+            raise CatalogError(f"{self.path} cannot be read as Parquet: {error}") from None
 
     def part_rows(self, memory: int) -> int:
         """The number of rows per part that fits the memory limit."""

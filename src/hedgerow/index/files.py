@@ -11,8 +11,8 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -55,10 +55,17 @@ def save_trie(
         lock_timeout: the seconds to wait for another process that writes to the folder.
     """
     folder = as_folder(path)
-    try:
+    with index_file_errors(folder):
         claim_folder(folder)
         with locked(folder, lock_timeout):
             _write(index, folder, write_items or partial(_write_items, index.items_table))
+
+
+@contextmanager
+def index_file_errors(folder: Path) -> Iterator[None]:
+    """Raise an OSError in the block as an IndexFileError: the index cannot be saved to `folder`."""
+    try:
+        yield
     except OSError as error:
         raise IndexFileError(f"the index cannot be saved to {folder}: {error.strerror or error}.") from error
 
@@ -201,14 +208,21 @@ def digest(path: Path) -> str:
 
 
 def claim_folder(folder: Path) -> None:
-    """Create the folder, or check that it contains only files of an index.
+    """Create the folder, or check that it contains only files of an index. The errors are those of `check_folder`."""
+    check_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def check_folder(folder: Path) -> None:
+    """Check that the folder does not exist, or contains only files of an index.
 
     Raises:
         IndexFileError: the path is a file, or the folder contains another program's file.
     """
-    if folder.exists() and not folder.is_dir():
+    if not folder.exists():
+        return
+    if not folder.is_dir():
         raise IndexFileError(f"{folder} is a file; an index is saved as a folder. Choose another path.")
-    folder.mkdir(parents=True, exist_ok=True)
     names = os.listdir(folder)
     foreign = sorted(name for name in names if not OURS.fullmatch(name) or _is_special(folder / name))
     if MANIFEST in names and not foreign and _is_foreign((folder / MANIFEST).read_bytes(), alone=len(names) == 1):
