@@ -210,7 +210,8 @@ def digest(path: Path) -> str:
 def claim_folder(folder: Path) -> None:
     """Create the folder, or check that it contains only files of an index. The errors are those of `check_folder`."""
     check_folder(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    if not folder.exists():
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def check_folder(folder: Path) -> None:
