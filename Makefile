@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 FILES := pyproject.toml constraints.txt
 
-# Two environments with the lowest versions that pyproject.toml accepts: without the extras, and with all of them.
+# Two environments with the lowest versions that pyproject.toml accepts: without PyTorch and JAX, and with all extras.
 LOWEST := .venv-lowest
 LOWEST_FILES := pyproject.toml constraints-lowest.txt
 INSTALL_LOWEST = -m pip install --quiet --disable-pip-version-check
@@ -26,7 +26,7 @@ test-wheel: .venv/.dev
 	HEDGEROW_TEST_WHEEL=1 $(BIN)/pytest tests/packaging
 
 test-lowest: $(LOWEST)/core/.installed $(LOWEST)/all/.installed
-	$(LOWEST)/core/bin/python $(TEST_LOWEST)
+	$(LOWEST)/core/bin/python $(TEST_LOWEST) --ignore tests/docs
 	$(LOWEST)/all/bin/python $(TEST_LOWEST)
 
 check: lint lint-imports docs
@@ -67,7 +67,8 @@ $(BIN)/python:
 
 $(LOWEST)/core/.installed: $(LOWEST_FILES)
 	$(PYTHON) -m venv $(LOWEST)/core
-	$(LOWEST)/core/bin/python $(INSTALL_LOWEST) -c constraints-lowest.txt -e . hypothesis pandas polars pytest pytest-xdist
+	$(LOWEST)/core/bin/python $(INSTALL_LOWEST) -c constraints-lowest.txt -e '.[sql]' faiss-cpu \
+		hypothesis pandas polars pytest pytest-xdist
 	touch $@
 
 # transformers needs a newer safetensors than hedgerow does.
