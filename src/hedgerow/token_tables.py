@@ -9,21 +9,12 @@ from typing import Any
 import numpy as np
 
 from hedgerow._arguments import is_whole
+from hedgerow.catalog.codes import KNOWN_DELIMITERS, KNOWN_PATTERNS, label_key
 from hedgerow.errors import ArgumentError
 from hedgerow.index.level import Level
 from hedgerow.index.trie import Trie
 
 NO_TOKEN = -1
-# The layouts of OneRec, of MiniOneRec and LC-Rec, and of other published models.
-KNOWN_PATTERNS = (
-    "<s_{level}_{code}>",
-    "<{level}_{code}>",
-    "<|sid_{level}_{code}|>",
-    "<sid_{level}_{code}>",
-    "<|{level}_{code}|>",
-    "[{level}_{code}]",
-)
-KNOWN_DELIMITERS = (("<|sid_begin|>", "<|sid_end|>"), ("<|sid_start|>", "<|sid_end|>"), ("<sid>", "</sid>"))
 # More codes than any vocabulary has tokens.
 MAX_CODES = 2**24
 # The number of tokens that an error lists.
@@ -253,7 +244,7 @@ def with_end(level_number: int, level: Level, table: np.ndarray, token: int) -> 
 
 def _sorted_labels(tokens: Tokens) -> list[str]:
     """The labels of the levels in their order: numbers by value."""
-    return sorted(tokens, key=lambda label: (len(label), label))
+    return sorted(tokens, key=label_key)
 
 
 def _table(tokens: Mapping[int, int], size: int) -> np.ndarray:

@@ -53,6 +53,30 @@ def test_equals_the_build_in_memory(tmp_path, name, sids):  # noqa: ARG001
     assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "items.parquet", "memory"]
 
 
+def test_folders_of_files_equal_the_build_in_memory(tmp_path):
+    rng = np.random.default_rng(5)
+    for year in (2020, 2021, 2022):
+        (tmp_path / "items" / f"year={year}").mkdir(parents=True)
+        columns = {"item_id": [f"{year}-{row}" for row in range(3000)], "price": np.arange(3000)}
+        columns = columns if year > 2020 else columns | {"name": columns["item_id"]}
+        write(tmp_path / "items" / f"year={year}" / "part.parquet", rng.integers(0, 50, (3000, 3)), **columns)
+    (tmp_path / "items" / "_SUCCESS").touch()
+    for name, source in {"folder": tmp_path / "items", "glob": tmp_path / "items" / "*" / "*.parquet"}.items():
+        build_to_disk(source, tmp_path / name, memory=150_000)
+        index, expected = verify_trie(tmp_path / name), hr.build_index(hr.Catalog.from_parquet(source))
+        assert same_trie(index, expected)
+        assert index.items_table.equals(expected.items_table)
+        assert set(index.attributes["year"].to_pylist()) == {2020, 2021, 2022}
+
+
+def test_an_error_names_the_file_of_a_folder(tmp_path):
+    (tmp_path / "items").mkdir()
+    write(tmp_path / "items" / "a.parquet", np.ones((3, 2), int))
+    write(tmp_path / "items" / "b.parquet", -np.ones((3, 2), int))
+    with pytest.raises(hr.CatalogError, match=r"b.parquet, in the batch that starts at row 3: row 0, level 0"):
+        build_to_disk(tmp_path / "items", tmp_path / "x", memory=10**9)
+
+
 def test_row_numbers_and_no_attributes(tmp_path):
     sids = np.random.default_rng(2).integers(0, 7, (5000, 4))
     source = write(tmp_path / "items.parquet", sids, price=np.arange(5000))

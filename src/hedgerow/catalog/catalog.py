@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hedgerow.catalog.codes import parsed
 from hedgerow.catalog.ragged import ENDED, EndCodes, as_ragged_sids, end_codes_of, with_ends
 from hedgerow.catalog.sids import as_sids, checked_codebook_sizes
 from hedgerow.errors import CatalogError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from hedgerow.catalog.sources import Source
 
 ITEM_ID = "item_id"
 # The names that results have of their own.
@@ -32,7 +33,8 @@ class Catalog:
 
     Args:
         sids: [N, L] integers: a NumPy array, an Arrow list column, nested sequences, or another object that NumPy can
-            convert. L is 1 to 255. The codes of level l are ``0 .. codebook_sizes[l] - 1``.
+            convert; or SIDs as text, ``"<a_2><b_6>"`` or ``"2-6"``. L is 1 to 255. The codes of level l are
+            ``0 .. codebook_sizes[l] - 1``.
         codebook_sizes: the codebook size, 1 to 2**31: one number for all levels, or one per level. Default: the
             largest code of each level, plus one.
         item_ids: N distinct ids of one type (integers, strings, bytes, dates, UUIDs, ...), not floats. Default: the row
@@ -83,7 +85,7 @@ class Catalog:
         attributes: Any = None,
         ragged: bool = False,
     ) -> None:
-        rows = _arrow_to_matrix(sids, ragged=ragged)
+        rows = _as_rows(sids, ragged=ragged)
         matrix = as_ragged_sids(rows, codebook_sizes) if ragged else as_sids(rows)
         sizes = checked_codebook_sizes(matrix, codebook_sizes, min_code=ENDED if ragged else 0)
         ends: EndCodes = (None,) * len(sizes)
@@ -95,20 +97,11 @@ class Catalog:
         ids = _checked_ids(item_ids, len(codes))
         self._set(codes, sizes, ends, ids, _checked_attributes(attributes, len(codes)))
 
-    def _set(
-        self,
-        sids: np.ndarray,
-        sizes: tuple[int, ...],
-        ends: EndCodes,
-        ids: pa.Array | None,
-        attributes: pa.Table | None,
-    ) -> None:
+    def _set(self, sids: np.ndarray, sizes: Any, ends: EndCodes, ids: pa.Array | None, table: pa.Table | None) -> None:
         sids.setflags(write=False)
-        object.__setattr__(self, "sids", sids)
-        object.__setattr__(self, "codebook_sizes", sizes)
-        object.__setattr__(self, "end_codes", ends)
-        object.__setattr__(self, "_ids", ids)
-        object.__setattr__(self, "_attributes", attributes)
+        fields = {"sids": sids, "codebook_sizes": sizes, "end_codes": ends, "_ids": ids, "_attributes": table}
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
 
     @classmethod
     def from_arrow(
@@ -125,9 +118,9 @@ class Catalog:
 
         Args:
             table: one row per item.
-            sid: the list column that holds the SIDs, or the names of L columns, one per level.
+            sid: the column that holds the SIDs as lists or text, or the names of L columns, one per level.
             item_id: the column of item ids. Default: the column `item_id` if it exists, otherwise the row numbers.
-            codebook_sizes: as for `Catalog`.
+            codebook_sizes: as for `Catalog`. Default: those that ``hedgerow semantic-ids`` stored with the column.
             attributes: the columns to keep as attributes. Default: all other columns, without the row labels of pandas
                 (``__index_level_0__``).
             ragged: as for `Catalog`. With one column per level, null marks the levels after the end of a SID.
@@ -155,6 +148,8 @@ class Catalog:
             names, sids = [sid], columns.sids_of_lists(columns.column_of(rows, sid, "SID"), sid, ragged=ragged)
         else:
             names, sids = list(sid), columns.sids_of_columns(rows, list(sid), ragged=ragged)
+        if codebook_sizes is None and isinstance(sid, str):
+            codebook_sizes = columns.codebook_sizes_of(rows.schema, sid)
         ids = None if item_id is None else columns.column_of(rows, item_id, "item id")
         used = {*names, item_id}
         kept = columns.other_columns(rows, used) if attributes is None else list(attributes)
@@ -167,15 +162,46 @@ class Catalog:
         )
 
     @classmethod
-    def from_parquet(cls, path: str | Path, **options: Any) -> Catalog:
-        """Make a catalog from a Parquet file.
+    def from_pandas(cls, frame: Any, **options: Any) -> Catalog:
+        """Make a catalog from a pandas frame; the same as `from_arrow`, with its options.
+
+        Examples:
+            ```python
+            import pandas as pd
+            import hedgerow as hr
+
+            frame = pd.DataFrame({"sid": [[3, 1], [0, 2]], "item_id": ["a", "b"]})
+            assert len(hr.Catalog.from_pandas(frame, codebook_sizes=6)) == 2
+            ```
+        """
+        return cls.from_arrow(frame, **options)
+
+    @classmethod
+    def from_polars(cls, frame: Any, **options: Any) -> Catalog:
+        """Make a catalog from a Polars frame; the same as `from_arrow`, with its options.
+
+        Examples:
+            ```python
+            import polars as pl
+            import hedgerow as hr
+
+            frame = pl.DataFrame({"sid": [[3, 1], [0, 2]], "item_id": ["a", "b"]})
+            assert len(hr.Catalog.from_polars(frame, codebook_sizes=6)) == 2
+            ```
+        """
+        return cls.from_arrow(frame, **options)
+
+    @classmethod
+    def from_parquet(cls, path: Source, **options: Any) -> Catalog:
+        """Make a catalog from Parquet files.
 
         Args:
-            path: the file.
+            path: a file, a folder, a glob pattern (``"items/*.parquet"``), a list of these, or an open binary file.
+                Names of subfolders become columns (``year=2020``); those that start with ``_`` or ``.`` are skipped.
             **options: as for `from_arrow`.
 
         Raises:
-            CatalogError: the file cannot be read, or as for `from_arrow`.
+            CatalogError: a file cannot be read, or as for `from_arrow`. The message names the file.
 
         Examples:
             ```python
@@ -187,34 +213,63 @@ class Catalog:
             assert len(hr.Catalog.from_parquet("items.parquet", codebook_sizes=6)) == 2
             ```
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        from hedgerow.catalog import readers
 
-        if "://" not in str(path) and not Path(path).exists():
-            raise CatalogError(f"{path} does not exist.")
-        try:
-            table = pq.read_table(path)
-        except (OSError, pa.ArrowException) as error:
-            raise CatalogError(f"{path} cannot be read as Parquet: {error}") from None
-        return cls.from_arrow(table, **options)
+        return readers.catalog_of(cls.from_arrow, readers.read_parquet(path), options)
+
+    @classmethod
+    def from_csv(cls, source: Source, *, text: Sequence[str] = (), **options: Any) -> Catalog:
+        """Make a catalog from CSV files, or TSV files by their names. Empty fields are null.
+
+        Columns of numbers, booleans, dates and timestamps are converted if no digit is lost: ``007`` stays text.
+
+        Args:
+            source: as for `from_parquet`.
+            text: the columns to keep as text.
+            **options: as for `from_arrow`. The SID column holds text: ``"2,6,4"``, ``2-6-4`` or ``<a_2><b_6><c_4>``.
+
+        Raises:
+            CatalogError: a file cannot be read, or as for `from_arrow`. The message names the file.
+
+        Examples:
+            ```python
+            from pathlib import Path
+            import hedgerow as hr
+
+            Path("items.csv").write_text("item_id,sid,price\\na,3-1,9.5\\nb,0-2,4.0\\n")
+            catalog = hr.Catalog.from_csv("items.csv", codebook_sizes=6)
+            assert catalog.sids.tolist() == [[3, 1], [0, 2]]
+            ```
+        """
+        from hedgerow.catalog import readers
+
+        return readers.catalog_of(cls.from_arrow, readers.read_csv(source, text), options)
 
     @classmethod
     def from_json(
         cls,
-        source: str | Path | Mapping[Any, Sequence[int]],
+        source: Source | Mapping[Any, Any],
         *,
         codebook_sizes: int | Sequence[int] | None = None,
         ragged: bool = False,
+        keys: str | None = None,
+        **options: Any,
     ) -> Catalog:
-        """Make a catalog from a mapping of item ids to codes.
+        """Make a catalog from a mapping of items and SIDs, from JSON files, or from files with one object per line.
 
         Args:
-            source: a mapping, or the path of a JSON file that contains one object.
+            source: a mapping of item ids to SIDs, or of SIDs to an item id or a list of item ids; or files, as for
+                `from_parquet`, that contain one mapping, a list of objects, or one object per line (a row, with one
+                entry per column). A SID is a list of codes or tokens, or text (``"<a_2><b_6>"``, ``"2-6"``).
             codebook_sizes: as for `Catalog`.
             ragged: as for `Catalog`.
+            keys: what the keys of a mapping are, "item" or "sid". Default: "sid" if all keys are SIDs as text, and the
+                values are not SIDs of one length.
+            **options: for rows: `sid`, `item_id` and `attributes`, as for `from_arrow`.
 
         Raises:
-            CatalogError: `source` is not such a mapping, an item id appears twice, or as for `Catalog`.
+            CatalogError: `source` is none of these, an item id appears twice, or as for `Catalog`. The message names
+                the file and the item or the line.
 
         Examples:
             ```python
@@ -222,20 +277,22 @@ class Catalog:
 
             catalog = hr.Catalog.from_json({"a": [3, 1], "b": [0, 2]}, codebook_sizes=6)
             assert catalog.sids.tolist() == [[3, 1], [0, 2]]
+            same = hr.Catalog.from_json({"<a_3><b_1>": "a", "<a_0><b_2>": ["b"]}, codebook_sizes=6)
+            assert same.item_ids.to_pylist() == ["a", "b"]
             ```
         """
-        if not isinstance(source, (str, Path, Mapping)):
-            raise CatalogError(f"expected a path or a mapping of item ids to codes; got {type(source).__name__}.")
-        items = source if isinstance(source, Mapping) else _read_json(Path(source))
-        for item, codes in items.items():
-            if not isinstance(codes, Sequence) or isinstance(codes, str):
-                raise CatalogError(f"item {item!r} must map to a list of integer codes; got {codes!r}.")
-        if not items:
-            raise CatalogError(
-                "the mapping has no items, so the number of levels is unknown. For an empty catalog, use "
-                "hr.Catalog(np.zeros((0, levels), int), codebook_sizes=...)."
-            )
-        return cls(list(items.values()), codebook_sizes=codebook_sizes, item_ids=list(items), ragged=ragged)
+        from hedgerow.catalog import readers
+        from hedgerow.catalog.mappings import rows_of_mapping
+
+        content = source if isinstance(source, Mapping) else readers.read_json(source)
+        shared = {"codebook_sizes": codebook_sizes, "ragged": ragged}
+        if not isinstance(content, Mapping):
+            return readers.catalog_of(cls.from_arrow, content, options | shared)
+        if options:
+            raise CatalogError(f"{', '.join(options)}: only for files with one object per item; got one mapping.")
+        with nullcontext() if isinstance(source, Mapping) else readers.located(readers.name_of(source)):
+            sids, ids = rows_of_mapping(content, keys, ragged=ragged)
+            return cls(sids, item_ids=ids, **shared)
 
     @property
     def num_items(self) -> int:
@@ -315,10 +372,10 @@ class Catalog:
         )
 
 
-def _arrow_to_matrix(sids: Any, *, ragged: bool) -> Any:
-    """Convert an Arrow list column to a matrix of codes; return other objects unchanged."""
+def _as_rows(sids: Any, *, ragged: bool) -> Any:
+    """Convert an Arrow column, or rows of text, to codes; return other objects unchanged."""
     if not hasattr(sids, "__arrow_c_array__") and not hasattr(sids, "__arrow_c_stream__"):
-        return sids
+        return parsed(sids, ragged=ragged)
     from hedgerow.catalog import columns
 
     return columns.sids_of_lists(columns.as_column(sids, "sids"), "sids", ragged=ragged)
@@ -340,24 +397,3 @@ def _checked_attributes(attributes: Any, num_items: int) -> pa.Table | None:
     table = as_table(attributes, num_items, reserved=RESERVED)
     # Arrow loses the number of rows when it takes rows of a table without columns.
     return table if table.num_columns else None
-
-
-def _read_json(path: Path) -> Mapping[str, Any]:
-    def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        items = dict(pairs)
-        if len(items) < len(pairs):
-            repeated = Counter(name for name, _ in pairs).most_common(1)[0][0]
-            raise CatalogError(f"{path} contains item {repeated!r} twice; item ids must be distinct.")
-        return items
-
-    try:
-        items = json.loads(path.read_text("utf-8"), object_pairs_hook=distinct)
-    except CatalogError:
-        raise
-    except (OSError, ValueError, RecursionError) as error:
-        raise CatalogError(f"{path} cannot be read as JSON: {error}") from None
-    if not isinstance(items, Mapping):
-        raise CatalogError(
-            f"{path} must contain one JSON object that maps item ids to lists of codes; got {type(items).__name__}."
-        )
-    return items

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import bisect
+import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -13,11 +15,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hedgerow.catalog.codes import TextParser, codes_of_rows, num_codes
 from hedgerow.catalog.ragged import ENDED, as_int64
 from hedgerow.catalog.sids import MAX_CODEBOOK_SIZE, RAGGED_HINT
-from hedgerow.catalog.types import is_list, one_array, plain
+from hedgerow.catalog.types import is_list, is_text, one_array, plain
 from hedgerow.errors import CatalogError
 
+# The key of the metadata of a SID column: the codebook size of each level, as JSON.
+CODEBOOK_SIZES = b"hedgerow.codebook_sizes"
 # The row labels of a pandas frame that was cut, sorted or given other labels.
 ROW_LABELS = re.compile(r"__index_level_\d+__")
 
@@ -35,10 +40,24 @@ def as_column(values: Any, what: str) -> pa.Array:
     try:
         column = one_array(values if isinstance(values, (pa.Array, pa.ChunkedArray)) else _to_arrow(values))
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        row = f"row {_failing_row(values)}: " if isinstance(values, list) else ""
         raise CatalogError(
-            f"{what} cannot be converted to one Arrow column: {error}. Pass one value per item, all of one type."
+            f"{row}{what} cannot be converted to one Arrow column: {error}. Pass one value per item, all of one type."
         ) from None
     return plain(column, what)
+
+
+def _failing_row(values: list[Any]) -> int:
+    """The first row whose value Arrow cannot add to the column of the values before it."""
+
+    def fails(stop: int) -> bool:
+        try:
+            pa.array(values[:stop])
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):
+            return True
+        return False
+
+    return bisect.bisect_left(range(len(values) + 1), True, key=fails) - 1
 
 
 def _to_arrow(values: Any) -> pa.Array:
@@ -137,6 +156,18 @@ def from_frame(frame: Any) -> pa.Table:
         raise CatalogError(f"{type(frame).__name__} cannot be read as an Arrow table: {error}") from None
 
 
+def codebook_sizes_of(schema: pa.Schema, name: str) -> tuple[int, ...] | None:
+    """The codebook sizes that `hedgerow semantic-ids` wrote to the metadata of a SID column; None without them."""
+    metadata = schema.field(name).metadata if schema.names.count(name) == 1 else None
+    sizes = (metadata or {}).get(CODEBOOK_SIZES)
+    return None if sizes is None else tuple(json.loads(sizes))
+
+
+def sid_field(name: str, type_: pa.DataType, sizes: Sequence[int]) -> pa.Field:
+    """The field of a SID column, with its codebook sizes as metadata."""
+    return pa.field(name, type_, metadata={CODEBOOK_SIZES: json.dumps(list(sizes))})
+
+
 def other_columns(table: pa.Table, used: Collection[str | None]) -> list[str]:
     """The names of the columns that are not used, without the row labels of pandas."""
     return [name for name in table.column_names if name not in used and not ROW_LABELS.fullmatch(name)]
@@ -154,14 +185,21 @@ def column_of(table: pa.Table, name: str, what: str) -> pa.Array:
         CatalogError: the column does not exist, or exists twice. The message lists the columns.
     """
     if name not in table.column_names:
-        lists = [field.name for field in table.schema if is_list(field.type)]
-        hint = f" List columns, which can hold SIDs: {', '.join(lists)}." if what == "SID" and lists else ""
+        sids = [name for name in table.column_names if what == "SID" and _can_hold_sids(table, name)]
+        hint = f" Columns that can hold SIDs: {', '.join(sids)}." if sids else ""
         raise CatalogError(
             f"there is no {what} column {name!r}; the columns are {', '.join(table.column_names)}.{hint}"
         )
     if table.column_names.count(name) > 1:
         raise CatalogError(f"there are {table.column_names.count(name)} columns {name!r}. Rename all but one.")
     return as_column(table.column(name), f"column {name!r}")
+
+
+def _can_hold_sids(table: pa.Table, name: str) -> bool:
+    """Whether a column holds lists, or text that starts with a SID."""
+    position = table.column_names.index(name)
+    column = table.column(position)
+    return is_list(column.type) or (is_text(column.type) and len(column) > 0 and num_codes(column[0].as_py()) > 0)
 
 
 def checked_item_ids(item_ids: Any, num_items: int) -> pa.Array:
@@ -244,16 +282,20 @@ def as_type(column: pa.Array | pa.ChunkedArray, field: pa.Field) -> pa.Array:
 
 
 def sids_of_columns(table: pa.Table, names: Sequence[str], *, ragged: bool = False) -> np.ndarray:
-    """SIDs [N, L] from L integer columns, one per level. If `ragged`, null becomes -1.
+    """SIDs [N, L] from L columns of integers or tokens, one per level. If `ragged`, null becomes -1.
 
     Raises:
         CatalogError: a column is missing or not of integers, or a code is null (unless `ragged`) or out of range.
     """
-    levels = []
+    levels, parser = [], TextParser()
     for level, name in enumerate(names):
         column = column_of(table, name, "SID")
+        if is_text(column.type):
+            column = _parsed_codes(column, parser, level, name)
         if not pa.types.is_integer(column.type):
-            raise CatalogError(f"level {level}: column {name!r} must hold integer codes; it holds {column.type}.")
+            raise CatalogError(
+                f"level {level}: column {name!r} must hold integer codes, or tokens; it holds {column.type}."
+            )
         if column.null_count and not ragged:
             row = pc.index(pc.is_null(column), True).as_py()
             raise CatalogError(
@@ -265,6 +307,16 @@ def sids_of_columns(table: pa.Table, names: Sequence[str], *, ragged: bool = Fal
     if not levels:
         raise CatalogError("no SID column was named; pass one list column, or one column per level.")
     return np.column_stack(levels)
+
+
+def _parsed_codes(column: pa.Array, parser: TextParser, level: int, name: str) -> pa.Array:
+    """Parse a column with the tokens or numbers of one level."""
+    encoded = column.dictionary_encode()
+    codes = []
+    for position, piece in enumerate(encoded.dictionary.to_pylist()):
+        row = pc.index(encoded.indices, position).as_py()
+        codes.append(parser.code(piece, level, f"row {row} of column {name!r}"))
+    return pa.array(codes, pa.int64()).take(encoded.indices)
 
 
 def _codes_of(column: pa.Array, level: int, name: str) -> np.ndarray:
@@ -282,27 +334,31 @@ def _codes_of(column: pa.Array, level: int, name: str) -> np.ndarray:
 
 
 def sids_of_lists(column: pa.Array, name: str, *, ragged: bool = False) -> np.ndarray:
-    """SIDs [N, L] from one list column. If `ragged`, lists may have different lengths, and -1 follows the end.
+    """SIDs [N, L] from one column. If `ragged`, SIDs may have different lengths, and -1 follows the end.
 
     Args:
-        column: the lists.
+        column: lists of integers, or SIDs as text: see `TextParser`.
         name: the name of the column in messages.
-        ragged: whether lists may have different lengths.
+        ragged: whether SIDs may have different lengths.
 
     Raises:
-        CatalogError: the column is not of lists of integers, or a row is null, holds a null or has another length.
+        CatalogError: the column does not hold SIDs, or a row is null, holds a null or has another length.
             The message names the row.
     """
-    if not is_list(column.type):
-        raise CatalogError(
-            f"column {name!r} must hold lists of codes; it holds {column.type}. "
-            "For one column per level, name all of them: sid=['sid_0', 'sid_1'], or --sid sid_0,sid_1."
-        )
-    if not pa.types.is_integer(column.type.value_type):
-        raise CatalogError(f"column {name!r} must hold lists of integers; it holds {column.type}.")
     if column.null_count:
         row = pc.index(pc.is_null(column), True).as_py()
         raise CatalogError(f"row {row}: column {name!r} is null. Remove the rows without a SID.")
+    is_tokens = is_list(column.type) and is_text(column.type.value_type)
+    if is_tokens or (is_text(column.type) and len(column) and num_codes(column[0].as_py(), lone=ragged)):
+        rows = codes_of_rows(column.to_pylist(), f"column {name!r}", ragged=ragged)
+        column = pa.array(rows, pa.list_(pa.int64()))
+    if not is_list(column.type):
+        raise CatalogError(
+            f"column {name!r} must hold lists of codes, or SIDs as text; it holds {column.type}. "
+            "For one column per level, name all of them: sid=['sid_0', 'sid_1'], or --sid sid_0,sid_1."
+        )
+    if not pa.types.is_integer(column.type.value_type):
+        raise CatalogError(f"column {name!r} must hold lists of integers, or of tokens; it holds {column.type}.")
     lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
     if len(column) == 0:
         width = column.type.list_size if pa.types.is_fixed_size_list(column.type) else 0

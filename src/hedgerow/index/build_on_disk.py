@@ -28,7 +28,8 @@ from hedgerow.index.trie import Trie
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from hedgerow.catalog.sources import Source
 
 # Working memory in bytes per row of a part (keys, order, flags), in addition to three copies of the row itself.
 WORK_BYTES = 96
@@ -41,7 +42,7 @@ ADVICE = "Raise the memory limit."
 
 
 def build_to_disk(
-    source: str | Path,
+    source: Source,
     output: str | Path,
     *,
     memory: int,
@@ -51,14 +52,14 @@ def build_to_disk(
     attributes: Sequence[str] | None = None,
     progress: Progress = ignore_progress,
 ) -> None:
-    """Build and save the index of a Parquet file within a memory limit.
+    """Build and save the index of Parquet files within a memory limit.
 
     The bytes of the trie equal those of ``build_index(...).save(...)``. The items are the same rows, in other row
     groups. If the process ends with SIGTERM, its temporary files are removed; if it is killed, the next build with an
     output in the same folder removes them.
 
     Args:
-        source: the Parquet file.
+        source: the Parquet files, as for `Catalog.from_parquet`.
         output: the folder of the index. During the build, files of up to three times the size of `source` are next to
             it.
         memory: the memory limit in bytes, in addition to what Python and its libraries use (about 200 MB).
@@ -72,7 +73,7 @@ def build_to_disk(
         CatalogError: as for `Catalog.from_parquet`, or the memory limit is too low for this catalog.
         IndexFileError: as for `TrieIndex.save`.
     """
-    reader = _Reader(Path(source).absolute(), sid, item_id, attributes, progress)
+    reader = _Reader(source, sid, item_id, attributes, progress)
     output = as_folder(output)
     with index_file_errors(output):
         check_folder(output)
@@ -98,26 +99,20 @@ def _build(reader: _Reader, output: Path, scratch: Path, codebook_sizes: Any, me
 
 
 class _Reader:
-    """Reads a Parquet file as one catalog per batch, and reports progress."""
+    """Reads Parquet files as one catalog per batch, and reports progress."""
 
     def __init__(
-        self, path: Path, sid: str | Sequence[str], item_id: str | None, attributes: Any, progress: Progress
+        self, source: Source, sid: str | Sequence[str], item_id: str | None, attributes: Any, progress: Progress
     ) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        from hedgerow.catalog.readers import parquet_files
 
-        if not path.exists():
-            raise CatalogError(f"{path} does not exist.")
-        self.path, self.sid, self.item_id, self.attributes, self.progress = path, sid, item_id, attributes, progress
-        try:
-            metadata = pq.read_metadata(path)
-        except (OSError, pa.ArrowException) as error:
-            raise CatalogError(f"{path} cannot be read as Parquet: {error}") from None
-        self.rows = metadata.num_rows
-        if item_id is None and ITEM_ID in metadata.schema.names:
+        self.files = parquet_files(source)
+        self.sid, self.item_id, self.attributes, self.progress = sid, item_id, attributes, progress
+        self.names = self.files.schema.names
+        self.rows = self.files.num_rows
+        if item_id is None and ITEM_ID in self.names:
             self.item_id = ITEM_ID
-        stored = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
-        self.row_bytes = stored / max(1, self.rows)
+        self.row_bytes = self.files.nbytes / max(1, self.rows)
 
     def catalogs(self, what: str, sizes: Any, attributes: Any = ...) -> Iterator[tuple[Catalog, pa.Array]]:
         """Iterate over the batches and their item ids, which are row numbers if no column holds ids.
@@ -128,31 +123,21 @@ class _Reader:
             attributes: the attributes to read. Default: those of the reader.
         """
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         kept = self.attributes if attributes is ... else attributes
         required = [*([self.sid] if isinstance(self.sid, str) else self.sid), *([self.item_id] if self.item_id else [])]
         options = {"sid": self.sid, "item_id": self.item_id, "codebook_sizes": sizes, "attributes": kept}
         start = 0
-        with pq.ParquetFile(self.path) as file:
-            columns = None if kept is None else [n for n in [*required, *kept] if n in file.schema_arrow.names]
-            for batch in self._batches(file, columns):
-                self.progress(what, start, self.rows)
-                try:
-                    catalog = Catalog.from_arrow(pa.Table.from_batches([batch]), **options)
-                except CatalogError as error:
-                    raise CatalogError(f"in the batch that starts at row {start:,}: {error}") from None
-                stop = start + len(catalog)
-                yield catalog, catalog.item_ids if self.item_id else pa.array(np.arange(start, stop))
-                start = stop
-
-    def _batches(self, file: pq.ParquetFile, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
-        import pyarrow as pa
-
-        try:
-            yield from file.iter_batches(BATCH, columns=columns)
-        except (OSError, pa.ArrowException) as error:
-            raise CatalogError(f"{self.path} cannot be read as Parquet: {error}") from None
+        columns = None if kept is None else {*required, *kept}
+        for name, batch in self.files.batches(BATCH, columns):
+            self.progress(what, start, self.rows)
+            try:
+                catalog = Catalog.from_arrow(batch, **options)
+            except CatalogError as error:
+                raise CatalogError(f"{name}, in the batch that starts at row {start:,}: {error}") from None
+            stop = start + len(catalog)
+            yield catalog, catalog.item_ids if self.item_id else pa.array(np.arange(start, stop))
+            start = stop
 
     def part_rows(self, memory: int) -> int:
         """The number of rows per part that fits the memory limit."""
@@ -162,7 +147,8 @@ class _Reader:
 def _plan(reader: _Reader, sizes: Any, memory: int) -> tuple[tuple[int, ...], np.ndarray]:
     """Determine the codebook sizes, and the leading bits at which each part but the first starts."""
     if reader.rows == 0:
-        raise CatalogError(f"{reader.path} has no rows. Build an empty index with hr.Catalog and hr.build_index.")
+        name = reader.files.files[0].name
+        raise CatalogError(f"{name} has no rows. Build an empty index with hr.Catalog and hr.build_index.")
     largest: np.ndarray | None = None
     samples, step = [], -(-reader.rows // SAMPLE)
     for catalog, _ in reader.catalogs("read", sizes, attributes=[]):

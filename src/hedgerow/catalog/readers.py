@@ -1,0 +1,376 @@
+"""Readers of catalog files: Parquet, CSV, JSON and JSON lines. Every road into a catalog uses them."""
+
+# pyarrow.compute creates its functions at import time, so pyright cannot see them.
+# pyright: reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow import csv
+
+from hedgerow.catalog.columns import as_column, codebook_sizes_of
+from hedgerow.catalog.sources import File, files_of
+from hedgerow.errors import CatalogError
+
+# No row of a CSV file may be longer: 64 MB.
+CSV_BLOCK = 1 << 26
+# Numbers whose text is lost by a conversion stay text: leading zeros, and integers above 2**63.
+INTEGER = r"^-?(0|[1-9][0-9]*)$"
+FLOAT = r"^(-?(0|[1-9][0-9]{0,14})|-?[0-9]+\.[0-9]*([eE][-+]?[0-9]+)?|-?[0-9]+[eE][-+]?[0-9]+|-?(nan|NaN|inf))$"
+LEADING_ZERO = r"^-?0[0-9]"
+TRUTH = r"^(true|True|TRUE|false|False|FALSE)$"
+Part = tuple[str, pa.Table]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ParquetFiles:
+    """Parquet files with one schema: columns that a file does not have are null, and types are widened.
+
+    Attributes:
+        files: the files.
+    """
+
+    files: Sequence[File]
+
+    @cached_property
+    def _metadata(self) -> list[tuple[pa.Schema, pq.FileMetaData]]:
+        found = []
+        for file in self.files:
+            with _readable(file, "Parquet"), file.opened() as opened:
+                parquet = pq.ParquetFile(opened)
+                found.append((parquet.schema_arrow, parquet.metadata))
+        return found
+
+    @property
+    def num_rows(self) -> int:
+        """The number of rows of all files."""
+        return sum(metadata.num_rows for _, metadata in self._metadata)
+
+    @property
+    def nbytes(self) -> int:
+        """The size of all columns, not compressed."""
+        return sum(m.row_group(group).total_byte_size for _, m in self._metadata for group in range(m.num_row_groups))
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The columns of all files, and those of the names of folders."""
+        schemas = [schema.remove_metadata() for schema, _ in self._metadata]
+        names = {name for schema in schemas for name in schema.names}
+        partitions = [field for field in _partition_fields(self.files) if field.name not in names]
+        if len(schemas) == 1:
+            return pa.schema([*schemas[0], *partitions])
+        for name in names:
+            sizes = {codebook_sizes_of(schema, name) for schema in schemas}
+            if len(sizes) > 1:
+                raise CatalogError(
+                    f"column {name!r} has different codebook sizes in {_names(self.files)}. Pass codebook_sizes, or "
+                    "--codebook-sizes, and read the files one by one."
+                )
+        try:
+            return pa.schema([*pa.unify_schemas(schemas, promote_options="permissive"), *partitions])
+        except pa.ArrowException as error:
+            raise CatalogError(f"the columns of {_names(self.files)} do not fit each other: {error}") from None
+
+    def tables(self) -> Iterator[Part]:
+        """Each file's name and its rows."""
+        for file in self.files:
+            with _readable(file, "Parquet"), file.opened() as opened:
+                # An open file: of a path, Arrow would make columns of the names of all folders above it.
+                table = self._fitted(pq.ParquetFile(opened).read(), file, self.schema)
+            yield file.name, table
+
+    def batches(self, size: int, columns: Collection[str] | None = None) -> Iterator[Part]:
+        """Each file's name and its rows, up to `size` rows at a time.
+
+        Args:
+            size: the number of rows.
+            columns: the columns to read. Default: all.
+        """
+        schema = pa.schema([field for field in self.schema if columns is None or field.name in columns])
+        for file in self.files:
+            with _readable(file, "Parquet"), file.opened() as opened:
+                parquet = pq.ParquetFile(opened)
+                present = [name for name in schema.names if name in parquet.schema_arrow.names]
+                for batch in parquet.iter_batches(size, columns=present):
+                    yield file.name, self._fitted(pa.Table.from_batches([batch]), file, schema)
+
+    def _fitted(self, table: pa.Table, file: File, schema: pa.Schema) -> pa.Table:
+        if len(self.files) == 1 and not file.partitions:
+            return table
+        arrays = []
+        for field in schema:
+            if field.name in table.column_names:
+                arrays.append(table.column(field.name).cast(field.type))
+            else:
+                value = pa.scalar(file.partitions.get(field.name)).cast(field.type)
+                arrays.append(pa.repeat(value, table.num_rows))
+        return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def parquet_files(source: Any) -> ParquetFiles:
+    """The Parquet files of a source: see `files_of`."""
+    return ParquetFiles(files_of(source, "parquet"))
+
+
+def read_parquet(source: Any) -> list[Part]:
+    """The Parquet files of a source, each with its name. A URI is read by Arrow."""
+    if not isinstance(source, str) or "://" not in source:
+        return list(parquet_files(source).tables())
+    try:
+        return [(source, pq.read_table(source))]
+    except (OSError, pa.ArrowException) as error:
+        raise CatalogError(f"{source} cannot be read as Parquet: {error}") from None
+
+
+def read_csv(source: Any, text: Collection[str] = ()) -> list[Part]:
+    """The CSV files of a source, each with its name.
+
+    Empty fields are null. A column becomes integers, floats, booleans, dates or timestamps if all its values are
+    written so and no digit is lost; otherwise it stays text, as "007" does.
+
+    Args:
+        source: see `files_of`.
+        text: the columns that stay text.
+
+    Raises:
+        CatalogError: a file cannot be read. The message names the file and the row.
+    """
+    parts = []
+    for file in files_of(source, "csv"):
+        with _readable(file, "CSV"):
+            table = _csv_table(_content(file), "\t" if file.suffix == ".tsv" else ",")
+        for name, value in file.partitions.items():
+            table = table.append_column(name, pa.repeat(pa.scalar(value, pa.string()), len(table)))
+        parts.append((file.name, table))
+    rows = concatenated(parts)
+    typed = [
+        column if name in text else _typed(column) for name, column in zip(rows.column_names, rows.columns, strict=True)
+    ]
+    rows, start = pa.Table.from_arrays(typed, rows.column_names), 0
+    for position, (name, table) in enumerate(parts):
+        parts[position] = name, rows.slice(start, table.num_rows)
+        start += table.num_rows
+    return parts
+
+
+def _csv_table(content: bytes, delimiter: str) -> pa.Table:
+    """The rows of a CSV file, all as text."""
+    read = csv.ReadOptions(block_size=min(CSV_BLOCK, max(1, len(content))), use_threads=False)
+    parse = csv.ParseOptions(newlines_in_values=True, delimiter=delimiter)
+    names = csv.open_csv(io.BytesIO(content), read, parse).schema.names
+    convert = csv.ConvertOptions(
+        column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
+    )
+    return csv.read_csv(io.BytesIO(content), read, parse, convert)
+
+
+def _typed(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Convert a column of text to the type that all its values have."""
+    values = column.drop_null()
+    if not len(values):
+        return column
+    candidates: list[pa.DataType] = []
+    if _all_match(values, INTEGER):
+        candidates = [pa.int64()]
+    elif _all_match(values, FLOAT) and not pc.any(pc.match_substring_regex(values, LEADING_ZERO)).as_py():
+        candidates = [pa.float64()]
+    elif _all_match(values, TRUTH):
+        candidates = [pa.bool_()]
+    elif _all_match(values, r"^[0-9]{4}-[0-9]{2}-[0-9]{2}"):
+        candidates = [pa.date32(), pa.timestamp("us"), pa.timestamp("us", "UTC")]
+    for type_ in candidates:
+        try:
+            return column.cast(type_)
+        except pa.ArrowInvalid:
+            continue
+    return column
+
+
+def _all_match(values: pa.ChunkedArray, pattern: str) -> bool:
+    return pc.all(pc.match_substring_regex(values, pattern)).as_py()
+
+
+def read_json(source: Any) -> Mapping[str, Any] | list[Part]:
+    """The JSON files of a source: one mapping, or the rows of each file with its name.
+
+    A file contains one object (a mapping), a list of objects (rows), or one object per line (rows).
+
+    Raises:
+        CatalogError: a file cannot be read, or contains something else. The message names the file and the line.
+    """
+    mapping: dict[str, Any] = {}
+    parts: list[Part] = []
+    for file in files_of(source, "json"):
+        content = _json_of(file)
+        if isinstance(content, Mapping):
+            repeated = next((item for item in content if item in mapping), None)
+            if repeated is not None:
+                raise CatalogError(f"{file.name} contains {repeated!r}, as another file does; keys must be distinct.")
+            mapping.update(content)
+        else:
+            with located(file.name):
+                parts.append((file.name, _table_of_records(content)))
+    if parts and mapping:
+        raise CatalogError("expected files of one layout; some contain one mapping, others rows.")
+    return parts or mapping
+
+
+def _json_of(file: File) -> Mapping[str, Any] | list[Any]:
+    with _readable(file, "JSON"):
+        text = _content(file).decode("utf-8-sig")
+        if file.suffix in (".jsonl", ".ndjson"):
+            return _lines(file, text)
+        try:
+            content = json.loads(text, object_pairs_hook=_distinct)
+        except json.JSONDecodeError as error:
+            if not error.msg.startswith("Extra data"):
+                raise
+            return _lines(file, text)
+    if isinstance(content, list) and content and all(isinstance(record, Mapping) for record in content):
+        return content
+    if isinstance(content, Mapping):
+        return content
+    raise CatalogError(
+        f"{file.name} must contain one JSON object that maps item ids to SIDs, a list of objects, or one object per "
+        f"line; got {type(content).__name__}."
+    )
+
+
+def _lines(file: File, text: str) -> list[Any]:
+    records = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line, object_pairs_hook=_distinct)
+        except ValueError as error:
+            raise CatalogError(f"{file.name}, line {number} cannot be read as JSON: {error}") from None
+        if not isinstance(record, Mapping):
+            raise CatalogError(
+                f'{file.name}, line {number}: expected a JSON object, as {{"item_id": ..., "sid": [...]}}; got '
+                f"{line.strip():.60}"
+            )
+        records.append(record)
+    if not records:
+        raise CatalogError(f"{file.name} contains no rows.")
+    return records
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    items = dict(pairs)
+    if len(items) < len(pairs):
+        repeated = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"an object contains {repeated!r} twice; keys and item ids must be distinct")
+    return items
+
+
+def _table_of_records(records: list[Any]) -> pa.Table:
+    names = dict.fromkeys(name for record in records for name in record)
+    arrays = [as_column([record.get(name) for record in records], f"column {name!r}") for name in names]
+    return pa.Table.from_arrays(arrays, list(names))
+
+
+def catalog_of(make: Callable[..., T], parts: Sequence[Part], options: Mapping[str, Any]) -> T:
+    """The catalog of the rows of files. An error names the file, and the row in it.
+
+    Args:
+        make: `Catalog.from_arrow`.
+        parts: the rows of each file.
+        options: the options of `make`.
+    """
+    if len(parts) == 1:
+        with located(parts[0][0]):
+            return make(parts[0][1], **options)
+    try:
+        return make(concatenated(parts), **options)
+    except CatalogError as error:
+        for file, table in parts:
+            with located(file):
+                make(table, **options)
+        raise CatalogError(f"{_place(parts, str(error))}: {error}") from None
+
+
+def _place(parts: Sequence[Part], message: str) -> str:
+    """The file of the row that a message names, which is counted over all files."""
+    match = re.search(r"\brows? (?:[0-9]+ and )?([0-9]+)", message)
+    row = int(match[1]) if match else sum(len(table) for _, table in parts)
+    start = 0
+    for name, table in parts:
+        if row < start + len(table):
+            return f"{len(parts)} files, with rows counted over all; row {row} is row {row - start} of {name}"
+        start += len(table)
+    return f"{len(parts)} files, {parts[0][0]} to {parts[-1][0]}"
+
+
+def concatenated(parts: Sequence[Part]) -> pa.Table:
+    """The rows of all parts.
+
+    Raises:
+        CatalogError: a column has types that do not fit each other.
+    """
+    try:
+        return pa.concat_tables([table for _, table in parts], promote_options="permissive")
+    except pa.ArrowException as error:
+        names = ", ".join(name for name, _ in parts[:3])
+        raise CatalogError(f"the columns of {names} do not fit each other: {error}") from None
+
+
+def _partition_fields(files: Sequence[File]) -> list[pa.Field]:
+    """The columns of the names of folders: integers if all values are, otherwise text."""
+    fields = []
+    for name in dict.fromkeys(name for file in files for name in file.partitions):
+        values = [value for file in files if (value := file.partitions.get(name)) is not None]
+        whole = bool(values) and all(re.match(INTEGER, value) for value in values)
+        fields.append(pa.field(name, pa.int64() if whole else pa.string()))
+    return fields
+
+
+def name_of(source: Any) -> str:
+    """The name of the first JSON file of a source, for messages."""
+    return files_of(source, "json")[0].name
+
+
+def _names(files: Sequence[File]) -> str:
+    return ", ".join(file.name for file in files[:3]) + ", ..." * (len(files) > 3)
+
+
+@contextmanager
+def located(name: str) -> Iterator[None]:
+    """Add the name of a file to the errors about its content."""
+    try:
+        yield
+    except CatalogError as error:
+        raise CatalogError(f"{name}: {error}") from None
+
+
+@contextmanager
+def _readable(file: File, kind: str) -> Iterator[None]:
+    try:
+        yield
+    except CatalogError:
+        raise
+    except (OSError, ValueError, RecursionError, pa.ArrowException) as error:
+        raise CatalogError(f"{file.name} cannot be read as {kind}: {error}") from None
+
+
+def _content(file: File) -> bytes:
+    """The bytes of a file, decompressed by its suffix."""
+    if isinstance(file.content, Path):
+        with pa.input_stream(str(file.content), compression="detect") as stream:
+            return stream.read()
+    content = file.content.read()
+    return content.encode() if isinstance(content, str) else content
