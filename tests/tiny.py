@@ -1,4 +1,4 @@
-"""Tiny random models of transformers, a catalog whose codes are tokens of theirs, and `generate` as the reference."""
+"""Tiny random models of transformers, a catalog whose codes are tokens of them, and references to compare with."""
 
 from __future__ import annotations
 
@@ -101,28 +101,28 @@ SHAPES: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 def new_model(name: str, *, attention: str | None = None, **changes: Any) -> Any:
-    """Returns a model of SHAPES with random weights, wide enough apart that attention matters."""
-    config, model, sizes = SHAPES[name]
-    attend = {"attn_implementation": attention} if attention else {}
+    """Create a model of SHAPES with random weights, with so much variance that attention matters."""
+    config, model_class, sizes = SHAPES[name]
+    implementation = {"attn_implementation": attention} if attention else {}
     torch.manual_seed(0)
-    made = getattr(transformers, model)(getattr(transformers, config)(**(sizes | attend | changes)))
+    model = getattr(transformers, model_class)(getattr(transformers, config)(**(sizes | implementation | changes)))
     with torch.no_grad():
-        for place, weights in made.named_parameters():
-            if weights.ndim > 1 or place.endswith("bias"):
+        for parameter, weights in model.named_parameters():
+            if weights.ndim > 1 or parameter.endswith("bias"):
                 weights.normal_(0, 0.25)
-    made.generation_config.eos_token_id, made.generation_config.pad_token_id = None, 0
-    return made.eval()
+    model.generation_config.eos_token_id, model.generation_config.pad_token_id = None, 0
+    return model.eval()
 
 
 @cache
 def model_of(name: str, attention: str | None = None) -> Any:
-    """As `new_model`, made once: not to be changed."""
+    """As `new_model`, created once. Do not change it."""
     return new_model(name, attention=attention)
 
 
 @cache
 def catalog() -> hr.Catalog:
-    """150 items of three codes, some of which share a SID."""
+    """150 items with SIDs of three codes; some items share a SID."""
     sids = np.random.default_rng(0).integers(0, CODES, (150, 3))
     sids[-10:] = sids[:10]
     return hr.Catalog(sids, codebook_sizes=CODES, item_ids=[f"item {row}" for row in range(150)])
@@ -133,14 +133,20 @@ def index() -> hr.TrieIndex:
     return hr.build_index(catalog())
 
 
+@cache
+def complete_index() -> hr.TrieIndex:
+    """The index of all combinations of codes, which constrains nothing."""
+    return hr.build_index(hr.Catalog(np.indices((CODES,) * 3).reshape(3, -1).T, codebook_sizes=CODES))
+
+
 def prompts_of(*lengths: int, seed: int = 1) -> list[list[int]]:
-    """Returns prompts of words, of these lengths."""
+    """Prompts of random words, of these lengths."""
     rng = np.random.default_rng(seed)
     return [rng.integers(1, WORDS, length).tolist() for length in lengths]
 
 
 def allowed_tokens(sids: Any, tokens: hr.TokenMap) -> dict[tuple[int, ...], list[int]]:
-    """Returns the tokens that may follow each beginning of a SID, as tokens: brute force."""
+    """The tokens that may follow each prefix of a SID, both as tokens, by brute force."""
     follow: dict[tuple[int, ...], set[int]] = {}
     for sid in tokens.encode(np.asarray(sids)).tolist():
         for level, token in enumerate(sid):
@@ -149,9 +155,9 @@ def allowed_tokens(sids: Any, tokens: hr.TokenMap) -> dict[tuple[int, ...], list
 
 
 def generate(model: Any, prompt: list[int], **options: Any) -> Any:
-    """`generate` as the issue's reference: beams without length penalty, and all of them returned."""
+    """Run `generate` as the reference: beams without length penalty, all of them returned."""
     beams = options.pop("num_beams", 1)
-    found = model.generate(
+    output = model.generate(
         torch.tensor([prompt]),
         attention_mask=torch.ones((1, len(prompt)), dtype=torch.int64),
         do_sample=False,
@@ -162,11 +168,11 @@ def generate(model: Any, prompt: list[int], **options: Any) -> Any:
         return_dict_in_generate=True,
         **options,
     )
-    return found.sequences[:, len(prompt) :].tolist(), found.sequences_scores.tolist()
+    return output.sequences[:, len(prompt) :].tolist(), output.sequences_scores.tolist()
 
 
 def generated(model: Any, prompt: list[int], beam_width: int, sids: Any, tokens: hr.TokenMap) -> dict[tuple, float]:
-    """Returns the SIDs that `generate` finds for a prompt, and their scores."""
+    """The SIDs that `generate` finds for a prompt, and their scores."""
     follow = allowed_tokens(sids, tokens)
     answers, scores = generate(
         model,
@@ -182,73 +188,102 @@ def scores_by_sid(results: hr.Results) -> dict[tuple, float]:
     return dict(zip(map(tuple, results.sids.tolist()), results.scores.tolist(), strict=True))
 
 
-def assert_same_scores(found: dict[tuple, float], expected: dict[tuple, float], tolerance: float = 1e-4) -> None:
-    assert set(found) == set(expected)
-    np.testing.assert_allclose([found[sid] for sid in expected], list(expected.values()), rtol=0, atol=tolerance)
+def assert_same_scores(scores: dict[tuple, float], expected: dict[tuple, float], tolerance: float = 1e-4) -> None:
+    assert set(scores) == set(expected)
+    np.testing.assert_allclose([scores[sid] for sid in expected], list(expected.values()), rtol=0, atol=tolerance)
 
 
 @lru_cache(10_000)
 def last_logits(model: Any, ids: tuple[int, ...]) -> torch.Tensor:
-    """Returns float64 logits [V] after token ids, by the model's own forward pass."""
+    """Float64 logits [V] after token ids, by the model's own forward pass."""
     with torch.no_grad():
         return model(torch.tensor([ids])).logits[0, -1].double()
 
 
-def log_probs(model: Any, ids: list[int], level: int, normalize: str, allowed: Any, tokens: hr.TokenMap) -> Any:
-    """Returns float64 log-probabilities of a level's codes after token ids."""
-    logits, table = last_logits(model, tuple(ids)), torch.tensor(tokens.token_ids[level])
+def log_probs(
+    model: Any,
+    ids: list[int],
+    level: int,
+    normalize: str,
+    allowed: Any,
+    tokens: hr.TokenMap,
+    *,
+    temperature: float = 1.0,
+) -> Any:
+    """Float64 log-probabilities of a level's codes after token ids."""
+    logits, table = last_logits(model, tuple(ids)) / temperature, torch.tensor(tokens.token_ids[level])
     codes = logits[table.clamp(min=0)].masked_fill(table < 0, -torch.inf)
-    over = {"vocab": logits, "codes": codes, "allowed": codes[torch.as_tensor(allowed)]}[normalize]
-    return (codes - over.logsumexp(0)).numpy()
+    counted = {"vocab": logits, "codes": codes, "allowed": codes[torch.as_tensor(allowed)]}[normalize]
+    return (codes - counted.logsumexp(0)).numpy()
 
 
 def path_scores(
-    model: Any, prompt: list[int], sid: list[int], index: hr.TrieIndex, tokens: hr.TokenMap, normalize: str
+    model: Any,
+    prompt: list[int],
+    sid: list[int],
+    index: hr.TrieIndex,
+    tokens: hr.TokenMap,
+    normalize: str,
+    *,
+    temperature: float = 1.0,
 ) -> list[float]:
-    """Returns the score of each beginning of a SID."""
+    """The score of each prefix of a SID."""
     ids = [*prompt, *tokens.encode([sid])[0].tolist()]
-    steps = (
-        log_probs(model, ids[: len(prompt) + at], at, normalize, index.allowed_codes(sid[:at]), tokens)[code]
-        for at, code in enumerate(sid)
-    )
-    return np.cumsum(list(steps)).tolist()
+    scores = []
+    for level, code in enumerate(sid):
+        rest = (level, normalize, index.allowed_codes(sid[:level]), tokens)
+        scores.append(log_probs(model, ids[: len(prompt) + level], *rest, temperature=temperature)[code])
+    return np.cumsum(scores).tolist()
 
 
 def exhaustive(
-    model: Any, prompt: list[int], index: hr.TrieIndex, tokens: hr.TokenMap, *, beam_width: int, normalize: str
+    model: Any,
+    prompt: list[int],
+    index: hr.TrieIndex,
+    tokens: hr.TokenMap,
+    *,
+    beam_width: int,
+    normalize: str,
+    temperature: float = 1.0,
 ) -> list[list[tuple[tuple[int, ...], float]]]:
-    """Returns every level's candidates with their scores, best first, of a search that keeps `beam_width` of them."""
-    return _exhaustive(model, tuple(prompt), index, tokens, beam_width, normalize)
+    """The candidates of every level with their scores, best first, of a search that keeps `beam_width` of them."""
+    return _exhaustive(model, tuple(prompt), index, tokens, beam_width, normalize, temperature)
 
 
 @lru_cache(100)
 def _exhaustive(
-    model: Any, prompt: tuple[int, ...], index: hr.TrieIndex, tokens: hr.TokenMap, beam_width: int, normalize: str
+    model: Any,
+    prompt: tuple[int, ...],
+    index: hr.TrieIndex,
+    tokens: hr.TokenMap,
+    beam_width: int,
+    normalize: str,
+    temperature: float,
 ) -> list[list[tuple[tuple[int, ...], float]]]:
     levels: list[list[tuple[tuple[int, ...], float]]] = []
     beams: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
     for level in range(index.num_levels):
         candidates = []
         for prefix, score in beams:
-            ids = [*prompt, *(int(tokens.token_ids[at][code]) for at, code in enumerate(prefix))]
+            ids = [*prompt, *(int(tokens.token_ids[number][code]) for number, code in enumerate(prefix))]
             allowed = index.allowed_codes(prefix)
-            found = log_probs(model, ids, level, normalize, allowed, tokens)
-            candidates += [((*prefix, code), score + float(found[code])) for code in allowed.tolist()]
+            steps = log_probs(model, ids, level, normalize, allowed, tokens, temperature=temperature)
+            candidates += [((*prefix, code), score + float(steps[code])) for code in allowed.tolist()]
         levels.append(sorted(candidates, key=lambda candidate: -candidate[1]))
         beams = levels[-1][:beam_width]
     return levels
 
 
 def word_tokenizer(tokens: dict[str, int]) -> PreTrainedTokenizerFast:
-    """Returns a tokenizer of whole words, which are these."""
-    made = Tokenizer(models.WordLevel(tokens, unk_token="<unk>"))
-    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
-    return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>")
+    """A tokenizer of whole words: the keys of `tokens`."""
+    words = Tokenizer(models.WordLevel(tokens, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
+    return PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>")
 
 
 @cache
 def tokenizer() -> PreTrainedTokenizerFast:
-    """Returns the tokenizer of the models: words w1 to w199, and OneRec's tokens for the codes of `TOKENS`."""
+    """The tokenizer of the models: words w1 to w199, and tokens in OneRec's layout for the codes of `TOKENS`."""
     words = {"<unk>": 0} | {f"w{word}": word for word in range(1, WORDS)}
     for level, first in zip("abc", OFFSETS, strict=True):
         words |= {f"<s_{level}_{code}>": first + code for code in range(CODES)}

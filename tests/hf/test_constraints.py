@@ -1,4 +1,4 @@
-"""Sets and exclusions in the Retriever, its explanations, and the logits processor, on the demo's films."""
+"""Constraint sets and exclusions in Retriever, its explanations, and the logits processor, on the demo's films."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def recent(retriever):
 
 
 def alone(retriever, keep) -> Retriever:
-    """A retriever over an index of the films that `keep` says, by their ids."""
+    """A retriever over an index of the films whose ids `keep` accepts."""
     catalog = load_catalog()
     index = hr.build_index(catalog.filter(np.asarray([keep(item) for item in catalog.item_ids.to_pylist()])))
     return Retriever(retriever.model, index, retriever.tokens, tokenizer=retriever.tokenizer)
@@ -37,7 +37,7 @@ def test_each_prompt_has_its_own_rules(retriever, recent):
     shown = set(recent.index.item_ids.filter(recent.mask).to_pylist())
     free = retriever.retrieve(PROMPTS, k=5)
     seen = free[2].item_ids
-    # Small batches put the prompts, which are of three lengths, into another order.
+    # Small batches process the prompts, which have three lengths, in another order.
     small = Retriever(retriever.model, retriever.index, retriever.tokens, tokenizer=retriever.tokenizer, max_tokens=1)
     within = alone(retriever, shown.__contains__).retrieve(PROMPTS[0], k=5)[0]
     unseen = alone(retriever, lambda item: item not in seen).retrieve(PROMPTS[2], k=5)[0]
@@ -119,12 +119,12 @@ class TestProcessor:
         assert index.contains(sids[1]).all()
         assert not left & {tuple(sid) for sid in sids[1].tolist()}
 
-    def test_one_set_is_for_all(self, retriever, recent):
+    def test_one_set_for_all_requests(self, retriever, recent):
         sids = self.generated(retriever, {"constraints": recent})
         mask = recent.mask
         for leaf in recent.index.find(sids.reshape(-1, 4)):
             assert mask[slice(*map(int, recent.index.rows_of(leaf)))].any()
 
-    def test_requests_must_share_the_rows(self, retriever, recent):
-        with pytest.raises(hr.ConstraintError, match="3 requests do not share evenly"):
+    def test_rows_must_be_a_multiple_of_the_requests(self, retriever, recent):
+        with pytest.raises(hr.ConstraintError, match="not a multiple of the 3 requests"):
             self.generated(retriever, {"constraints": [recent, None, None]})

@@ -1,4 +1,4 @@
-"""explain(): equal to a search that keeps every candidate of every level, and pictures of the beam."""
+"""explain() equals a search that keeps every candidate of every level."""
 
 import json
 
@@ -22,7 +22,7 @@ def retriever():
 
 
 def assert_explained(retriever: Retriever, prompt: list[int], item: str, beam_width: int, k: int) -> Explanation:
-    """Asserts that an explanation is what an exhaustive search says, figure by figure."""
+    """Assert that every number of an explanation equals that of an exhaustive search."""
     some, tokens, normalize = retriever.index, retriever.tokens, retriever.normalize
     model = retriever.model
     found = retriever.explain(prompt, item, beam_width=beam_width, k=k)
@@ -30,8 +30,9 @@ def assert_explained(retriever: Retriever, prompt: list[int], item: str, beam_wi
     row = ids.index(item)
     sid = next(sid for leaf, sid in enumerate(some.sids().tolist()) if row in range(*map(int, some.rows_of(leaf))))
     assert (found.item_id, list(found.sid), found.beam_width, found.k) == (item, sid, beam_width, k)
-    levels = exhaustive(model, prompt, some, tokens, beam_width=beam_width, normalize=normalize)
-    scores = path_scores(model, prompt, sid, some, tokens, normalize)
+    options = {"normalize": normalize, "temperature": retriever.temperature}
+    levels = exhaustive(model, prompt, some, tokens, beam_width=beam_width, **options)
+    scores = path_scores(model, prompt, sid, some, tokens, **options)
     left = None
     for at, (trace, candidates) in enumerate(zip(found.levels, levels, strict=True)):
         places = {prefix: place for place, (prefix, _) in enumerate(candidates, 1)}
@@ -59,7 +60,7 @@ def test_equals_exhaustive_search(normalize):
     for prompt in prompts_of(5, 11):
         for beam_width, k in ((3, 10), (20, 4), (300, 12)):
             items = [f"item {row}" for row in range(beam_width % 7, 150, 15)]
-            # The first and the last, and those around k and around the last beam, are where one may be off by one.
+            # Off-by-one errors would show at the first and last items, around k, and around the last beam.
             found = retriever.retrieve(prompt, beam_width=beam_width, k=None)[0].item_ids
             items += [found[0], found[-1], *found[k - 2 : k + 2]]
             candidates = exhaustive(
@@ -71,14 +72,21 @@ def test_equals_exhaustive_search(normalize):
     assert {("returned", None), ("beyond k", None), ("cut", 0), ("cut", 1), ("cut", 2)} <= set(outcomes)
 
 
-def test_on_the_plain_path():
-    with pytest.warns(UserWarning, match="plain path"):
+@pytest.mark.parametrize("normalize", ["codes", "vocab", "allowed"])
+def test_temperature(normalize):
+    retriever = Retriever(model_of("llama"), index(), TOKENS, normalize=normalize, temperature=2.5)
+    for row in range(0, 150, 30):
+        assert_explained(retriever, [4, 5, 6], f"item {row}", 5, 3)
+
+
+def test_plain_decoding():
+    with pytest.warns(UserWarning, match="decoding='plain'"):
         retriever = Retriever(model_of("bloom"), index(), TOKENS)
     for row in range(0, 150, 30):
         assert_explained(retriever, [4, 5, 6], f"item {row}", 5, 3)
 
 
-def test_on_the_films():
+def test_films():
     from hedgerow.demo.films import load_catalog, load_retriever
 
     films = hr.build_index(load_catalog())
@@ -90,7 +98,7 @@ def test_on_the_films():
     assert set(outcomes) == {"returned", "beyond k", "cut"}
 
 
-def test_in_a_catalog_of_one_item_and_of_one_level():
+def test_one_item_and_one_level():
     one = hr.build_index(hr.Catalog([[3, 4, 5]], codebook_sizes=CODES, item_ids=["only"]))
     assert assert_explained(Retriever(model_of("llama"), one, TOKENS), [5], "only", 4, 1).rank == 1
     flat = hr.build_index(hr.Catalog([[3], [7], [9], [0]], codebook_sizes=CODES, item_ids=list("abcd")))
@@ -98,16 +106,16 @@ def test_in_a_catalog_of_one_item_and_of_one_level():
     assert {assert_explained(retriever, [5], item, 2, 1).outcome for item in "abcd"} == {"returned", "beyond k", "cut"}
 
 
-def test_items_of_one_sid_come_one_after_another():
+def test_items_that_share_a_sid_have_consecutive_ranks():
     shared = hr.build_index(hr.Catalog([[1, 2, 3]] * 4 + [[1, 2, 4]], codebook_sizes=CODES, item_ids=list("abcde")))
     retriever = Retriever(model_of("llama"), shared, TOKENS)
     ranks = {item: assert_explained(retriever, [5, 6], item, 2, 3).rank for item in "abcde"}
     assert [ranks[item] for item in "abcd"] in ([1, 2, 3, 4], [2, 3, 4, 5])
-    # One SID can be as many items as there are, so that k is what cuts.
+    # One SID can have all of the items, so that k limits the results.
     assert retriever.explain([5, 6], "d", beam_width=1, k=3).outcome in ("beyond k", "cut")
 
 
-def test_an_item_that_is_not_in_the_index(retriever):
+def test_item_not_in_the_index(retriever):
     found = retriever.explain([5], "item 150")
     assert (found.outcome, found.sid, found.rank, found.level, found.levels) == ("not in the index", (), None, None, ())
     assert str(found) == "Item 'item 150' is not in the index, so no prompt can return it."
@@ -123,7 +131,7 @@ def test_item_ids_that_are_numbers():
     assert retriever.explain([5], "three").outcome == "not in the index"
 
 
-def test_where_all_scores_are_equal_it_still_agrees_with_what_was_returned():
+def test_equal_scores_agree_with_retrieve():
     model = new_model("llama")
     with torch.no_grad():
         model.lm_head.weight.zero_()
@@ -139,7 +147,7 @@ def test_where_all_scores_are_equal_it_still_agrees_with_what_was_returned():
 
 
 @pytest.mark.parametrize("normalize", ["codes", "vocab", "allowed"])
-def test_a_code_that_the_model_bans(normalize):
+def test_code_with_probability_0(normalize):
     model = new_model("phi")
     sid = catalog().sids[7]
     with torch.no_grad():
@@ -147,7 +155,7 @@ def test_a_code_that_the_model_bans(normalize):
     retriever = Retriever(model, index(), TOKENS, normalize=normalize)
     found = retriever.explain([5, 6], "item 7", beam_width=300)
     assert (found.outcome, found.level, found.rank, found.levels[1].score) == ("banned", 1, None, -np.inf)
-    assert str(found).endswith(f"the model gives its code {sid[1]} at level 1 no probability.")
+    assert str(found).endswith(f"the model gives its code {sid[1]} at level 1 probability 0.")
     assert "item 7" not in retriever.retrieve([5, 6], beam_width=300, k=None)[0].item_ids
 
 
@@ -157,18 +165,20 @@ def test_as_text_and_as_json(retriever):
     returned = retriever.explain(prompt, items[0], beam_width=20)
     assert f"was returned at rank 1, with score {returned.levels[-1].score:.3f}." in str(returned)
     beyond = retriever.explain(prompt, items[-1], beam_width=20, k=3)
-    assert f"was found at rank {len(items)}, and 3 items were asked for." in str(beyond)
+    assert f"was found at rank {len(items)}, but k=3 items were requested." in str(beyond)
     missed = next(f"item {row}" for row in range(150) if f"item {row}" not in items)
     cut = retriever.explain(prompt, missed, beam_width=20)
     assert cut.level is not None
     trace = cut.levels[cut.level]
-    assert f"left the beam at level {cut.level}: its prefix scored {trace.score:.3f}, at rank {trace.rank}" in str(cut)
-    assert f"It takes a beam_width of at least {trace.rank} at this level; deeper levels may need more." in str(cut)
+    assert f"left the beam at level {cut.level}: its prefix has score {trace.score:.3f} and rank {trace.rank}" in str(
+        cut
+    )
+    assert f"This level needs a beam_width of at least {trace.rank}; deeper levels may need more." in str(cut)
     facts = json.loads(json.dumps(cut.to_dict()))
     assert (facts["outcome"], facts["text"], facts["levels"][0]["code"]) == ("cut", str(cut), cut.sid[0])
 
 
-def test_the_beam_width_it_says_is_enough_at_that_level(retriever):
+def test_the_stated_beam_width_is_enough_at_that_level(retriever):
     for prompt in prompts_of(5, 9):
         for row in range(0, 150, 10):
             found = retriever.explain(prompt, f"item {row}", beam_width=4)

@@ -1,4 +1,4 @@
-"""The picture of a search: which beams are drawn as survivors, where names go, and the file."""
+"""plot_beams: which beams survive, the position of names, and the file."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def test_beams_by_hand():
 
 
 @pytest.mark.parametrize("beam_width", [1, 6, 300])
-def test_survivors_are_the_beginnings_of_what_was_found(retriever, beam_width):
+def test_survivors_are_prefixes_of_results(retriever, beam_width):
     history = retriever.trace([5, 6, 7], beam_width=beam_width)
     levels = levels_of(history)
     found = [tuple(sid) for sid in index().results(history[-1])[0].sids.tolist()]
@@ -63,7 +63,7 @@ def test_survivors_are_the_beginnings_of_what_was_found(retriever, beam_width):
 
 
 @pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
-def test_a_picture_is_written(retriever, tmp_path, ending):
+def test_writes_a_figure(retriever, tmp_path, ending):
     path = tmp_path / f"beams.{ending}"
     plot_beams(retriever.trace([5, 6], beam_width=6), path, title="a prompt", names=["one", "two"], sid=(1, 2, 3))
     magic = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[ending]
@@ -71,20 +71,20 @@ def test_a_picture_is_written(retriever, tmp_path, ending):
 
 
 def drawn(monkeypatch, history, tmp_path, **options):
-    """Returns the axes of a picture."""
-    kept = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: kept.append(figure.axes[0]))
+    """The axes of a figure."""
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure.axes[0]))
     plot_beams(history, tmp_path / "beams.png", **options)
-    return kept[0]
+    return figures[0]
 
 
-def test_names_stand_beside_the_beams_they_name(monkeypatch, tmp_path):
+def test_names_are_beside_their_beams(monkeypatch, tmp_path):
     axes = drawn(monkeypatch, HISTORY, tmp_path, names=["best", "as good"])
     heights = {text.get_text(): text.xy[1] for text in axes.texts}
     assert heights == {"best": 0.75, "as good": 0.25}
 
 
-def test_a_sid_is_marked_as_far_as_it_came_and_then_broken_off(monkeypatch, tmp_path):
+def test_a_sid_is_marked_up_to_the_level_where_it_left(monkeypatch, tmp_path):
     red = "#c0392b"
     axes = drawn(monkeypatch, HISTORY, tmp_path, sid=(4, 0, 7))
     marked = [line for line in axes.lines if line.get_color() == red]
@@ -108,8 +108,8 @@ def test_one_level_and_no_item(tmp_path):
     assert (tmp_path / "none.png").stat().st_size > 1000
 
 
-def test_files_that_cannot_be(tmp_path):
-    with pytest.raises(hr.ArgumentError, match=r"ends in \.png, \.svg, \.pdf; got 'beams\.gif'"):
+def test_rejects_paths(tmp_path):
+    with pytest.raises(hr.ArgumentError, match=r"must end in \.png, \.svg, \.pdf; got 'beams\.gif'"):
         plot_beams(HISTORY, tmp_path / "beams.gif")
     with pytest.raises(hr.ArgumentError, match="cannot be written"):
         plot_beams(HISTORY, tmp_path / "missing" / "beams.png")

@@ -1,4 +1,4 @@
-"""CatalogLogitsProcessor: equal to a brute-force mask on any ids, and at work inside generate()."""
+"""CatalogLogitsProcessor equals a brute-force mask for any ids, and works inside generate()."""
 
 import numpy as np
 import pytest
@@ -17,12 +17,12 @@ from tiny import CODES, TOKENS, VOCABULARY, allowed_tokens, catalog, generate, i
 from hedgerow.hf import CatalogLogitsProcessor
 
 DELIMITED = hr.TokenMap(TOKENS.token_ids, begin=(191, 192), end=(193,))
-# So that a random model begins a SID now and then.
+# So that a random model sometimes begins a SID.
 OFTEN = {(191,): 9.0, (191, 192): 15.0}
 
 
 class BruteForce:
-    """Which tokens may follow some ids, from the set of SIDs alone."""
+    """The tokens that may follow some ids, computed from the set of SIDs."""
 
     def __init__(self, sids, tokens: hr.TokenMap, vocabulary: int, *, prompt_length=None, codes_in_text=False) -> None:
         self.sids = set(map(tuple, tokens.encode(np.asarray(sids)).tolist()))
@@ -57,7 +57,7 @@ class BruteForce:
 
 
 def token_map(rng, sizes, begin: int, end: int, spare: int) -> hr.TokenMap:
-    """Returns scattered tokens for the codes, shared by the levels now and then, and delimiters that are no codes."""
+    """Scattered tokens for the codes, sometimes shared by levels, and delimiters that are not codes."""
     ids = rng.permutation(400)
     delimiters, codes = ids[: begin + end], ids[begin + end :]
     tables = [rng.permutation(codes[:300])[: size + spare] for size in sizes]
@@ -65,7 +65,7 @@ def token_map(rng, sizes, begin: int, end: int, spare: int) -> hr.TokenMap:
 
 
 def some_rows(rng, catalog, tokens: hr.TokenMap, length: int, count: int = 12) -> np.ndarray:
-    """Returns ids in which SIDs, whole and broken off, follow delimiters and words; here and there one is wrong."""
+    """Ids in which complete and incomplete SIDs follow delimiters and words; a few ids are wrong."""
     codes, rows = tokens.encode(catalog.sids), []
     for _ in range(count):
         ids: list[int] = []
@@ -73,7 +73,7 @@ def some_rows(rng, catalog, tokens: hr.TokenMap, length: int, count: int = 12) -
             sid = rng.choice(codes).tolist()
             parts = [rng.integers(0, 400, rng.integers(0, 4)).tolist(), [*tokens.begin, *sid, *tokens.end]]
             ids += parts[int(rng.random() < 0.7)]
-        # What stands last is what counts, so rows end anywhere in a SID.
+        # The last tokens decide, so rows end anywhere in a SID.
         start = int(rng.integers(0, len(ids) - length + 1))
         rows.append(ids[start : start + length])
     made = np.asarray(rows, np.int64).reshape(count, length)
@@ -126,7 +126,7 @@ def test_equals_brute_force_of_sids_alone(catalog, seed, prompt, sids, more, end
     assert torch.equal(CatalogLogitsProcessor(index, tokens, prompt_length=prompt)(ids, scores), expected)
 
 
-def test_brute_force_on_a_row_that_is_plain_to_see():
+def test_brute_force_by_hand():
     brute = BruteForce([[1, 2, 3], [1, 2, 4]], DELIMITED, VOCABULARY)
     words = set(range(200)) | {*range(220, 230), *range(250, 260), *range(280, 300)}
     assert brute([5, 191]) == words
@@ -154,7 +154,7 @@ class TestInGenerate:
     @pytest.mark.parametrize("eos", [None, 193])
     def test_text_and_sids_equal_prefix_allowed_tokens_fn(self, beams, eos):
         model, prompts = model_of("qwen3"), prompts_of(9, 4)
-        # Of different lengths, so padded on the left; one is within a SID already.
+        # Of different lengths, so padded on the left; the second ends inside a SID.
         prompts[1] += [191, 192]
         ids = torch.tensor([prompts[0], [0] * 3 + prompts[1]])
         options = {
@@ -175,7 +175,7 @@ class TestInGenerate:
         assert index().contains(DELIMITED.decode(sids)).all()
 
     @pytest.mark.parametrize("begin", [(), (191, 192)])
-    def test_sampling_names_only_sids_of_the_catalog(self, begin):
+    def test_sampling_writes_only_sids_of_the_catalog(self, begin):
         torch.manual_seed(0)
         tokens = hr.TokenMap(TOKENS.token_ids, begin)
         ids = torch.tensor([[*prompts_of(5)[0], *begin]]).repeat(20, 1)
@@ -204,7 +204,7 @@ class TestInGenerate:
         assert index().contains(TOKENS.decode(found[:, 1:].numpy())).all()
 
     @pytest.mark.parametrize(("tokens", "prompt_length"), [(DELIMITED, None), (TOKENS, 0)])
-    def test_prompts_as_embeddings_of_which_there_are_no_ids(self, tokens, prompt_length):
+    def test_prompts_as_embeddings(self, tokens, prompt_length):
         found = (
             model_of("llama")
             .generate(
@@ -240,33 +240,33 @@ class TestInGenerate:
 
 
 def sids_in(ids: list[int]) -> list[list[int]]:
-    """Returns the three tokens after each begin delimiter, where there are so many."""
+    """The three tokens after each begin delimiter that has three tokens after it."""
     begins = [at for at in range(len(ids) - 4) if ids[at : at + 2] == [191, 192]]
     return [ids[at + 2 : at + 5] for at in begins]
 
 
 class TestScores:
-    def test_the_scores_given_are_not_changed(self):
+    def test_the_input_scores_are_not_changed(self):
         scores = torch.randn(1, VOCABULARY)
         before = scores.clone()
         CatalogLogitsProcessor(index(), DELIMITED)(torch.tensor([[191, 192]]), scores)
         assert torch.equal(scores, before)
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-    def test_of_other_types(self, dtype):
+    def test_other_dtypes(self, dtype):
         scores = torch.randn(1, VOCABULARY).to(dtype)
         masked = CatalogLogitsProcessor(index(), DELIMITED)(torch.tensor([[191, 192]]), scores)
         assert masked.dtype == dtype
         assert torch.isfinite(masked).sum() == len(index().allowed_codes())
 
-    def test_wider_than_the_vocabulary_of_the_tokens(self):
+    def test_scores_wider_than_the_vocabulary(self):
         processor = CatalogLogitsProcessor(index(), DELIMITED)
         for vocabulary in (VOCABULARY, 512):
             masked = processor(torch.tensor([[5]]), torch.zeros(1, vocabulary))
             assert torch.isfinite(masked).sum() == vocabulary - 3 * CODES
 
     def test_ids_beyond_the_scores_are_text(self):
-        # Models that see images have such tokens.
+        # Models that read images have such tokens.
         scores = torch.randn(2, 281)
         masked = CatalogLogitsProcessor(index(), DELIMITED)(torch.tensor([[191, 192, 299], [191, 192, 5]]), scores)
         assert torch.equal(torch.isfinite(masked[0]), torch.isfinite(masked[1]))
@@ -274,7 +274,7 @@ class TestScores:
     @pytest.mark.parametrize("dense", [[], range(3)])
     @pytest.mark.parametrize(("tokens", "prompt_length"), [(DELIMITED, None), (TOKENS, 1)])
     def test_nothing_is_read_back_to_the_host(self, tokens, prompt_length, dense):
-        # Tensors on this device have no values, so whoever asks for one gets an error.
+        # Tensors on this device have no values, so reading one is an error.
         made = hr.build_index(catalog(), dense_levels=dense)
         processor = CatalogLogitsProcessor(made, tokens, prompt_length=prompt_length)
         for length in range(1, 6):
@@ -285,23 +285,23 @@ class TestScores:
 @pytest.mark.parametrize(
     ("tokens", "options", "expected"),
     [
-        (TOKENS, {}, "where does a SID begin"),
-        (DELIMITED, {"prompt_length": 3}, "and not both"),
-        (TOKENS, {"prompt_length": -1}, "prompt_length must be an integer from 0 on; got -1"),
+        (TOKENS, {}, "prompt_length or a token map with a begin delimiter .* neither is given"),
+        (DELIMITED, {"prompt_length": 3}, "both are given"),
+        (TOKENS, {"prompt_length": -1}, "prompt_length must be an integer from 0; got -1"),
         (TOKENS, {"prompt_length": 2.5}, "prompt_length must be an integer"),
         (hr.TokenMap.from_offsets([1, 30], CODES), {"prompt_length": 1}, "the token map has 2 levels"),
         (hr.TokenMap(TOKENS.token_ids, begin=(201,)), {}, "begin delimiter"),
         (hr.TokenMap(TOKENS.token_ids, begin=(193,), end=(193,)), {}, "begin delimiter"),
     ],
 )
-def test_what_does_not_fit_together(tokens, options, expected):
+def test_rejects_arguments_that_do_not_fit(tokens, options, expected):
     with pytest.raises(hr.ArgumentError, match=expected):
         CatalogLogitsProcessor(index(), tokens, **options)
 
 
-def test_what_does_not_fit_the_model():
+def test_rejects_inputs_that_do_not_fit():
     processor = CatalogLogitsProcessor(index(), TOKENS, prompt_length=4)
     with pytest.raises(hr.ArgumentError, match="names token 279, but the scores have 200 tokens"):
         processor(torch.zeros((1, 4), dtype=torch.int64), torch.zeros(1, 200))
-    with pytest.raises(hr.ArgumentError, match="prompt_length is 4, but the ids have 2 tokens"):
+    with pytest.raises(hr.ArgumentError, match="prompt_length is 4, but input_ids has 2 tokens"):
         processor(torch.zeros((1, 2), dtype=torch.int64), torch.zeros(1, VOCABULARY))

@@ -1,4 +1,4 @@
-"""Prompts of every kind a user may hand in, and how they are put into batches."""
+"""All kinds of prompts, and their batches."""
 
 from itertools import pairwise
 
@@ -68,12 +68,12 @@ def test_kinds_of_prompts(retriever, prompts, expected):
     assert retriever.encode(prompts) == expected
 
 
-def test_bytes_are_no_token_ids():
+def test_rejects_bytes():
     with pytest.raises(hr.ArgumentError, match="must be text"):
         as_prompts(b"hi", None)
 
 
-def test_a_tokenizers_output(retriever):
+def test_output_of_a_tokenizer(retriever):
     words = word_tokenizer({"<unk>": 0, "<pad>": 1} | {f"w{word}": word for word in range(2, 20)})
     words.pad_token = "<pad>"
     for options in ({"padding": True, "return_tensors": "pt"}, {"padding": True, "return_tensors": "np"}, {}):
@@ -107,13 +107,13 @@ def test_chats(chatting):
         ([[3], [[4]]], "prompt 1 must be text"),
     ],
 )
-def test_prompts_that_cannot_be_read(retriever, prompts, expected):
+def test_rejects_other_types(retriever, prompts, expected):
     with pytest.raises(hr.ArgumentError, match=expected):
         retriever.encode(prompts)
 
 
-def test_a_chat_that_the_tokenizer_cannot_write(retriever):
-    with pytest.raises(hr.ArgumentError, match=r"prompt 1 .* chat template"):
+def test_chat_without_a_template(retriever):
+    with pytest.raises(hr.ArgumentError, match=r"chat template cannot format prompt 1"):
         retriever.encode(["w3", [{"role": "user", "content": "w3"}]])
 
 
@@ -124,29 +124,29 @@ def test_text_without_a_tokenizer():
 
 
 @pytest.mark.parametrize("backend", [False, True])
-def test_text_of_which_the_tokenizer_makes_nothing(backend):
+def test_text_without_tokens(backend):
     words = word_tokenizer({"<unk>": 0, "w1": 1})
     words.backend_tokenizer.normalizer = normalizers.Replace("?", "")  # type: ignore[assignment]
     retriever = Retriever(model_of("llama"), index(), TOKENS, tokenizer=words.backend_tokenizer if backend else words)
     assert retriever.encode("w1 ?") == [[1]]
-    with pytest.raises(hr.ArgumentError, match="prompt 1 is empty: the tokenizer made no token of it"):
+    with pytest.raises(hr.ArgumentError, match="prompt 1 is empty: the tokenizer returned no tokens for it"):
         retriever.encode(["w1", "?"])
 
 
 @given(
     lengths=st.lists(st.integers(1, 30), max_size=20),
-    beams=st.integers(0, 40),
-    most_tokens=st.sampled_from([1, 50, 200]),
+    beam_tokens=st.integers(0, 40),
+    max_tokens=st.sampled_from([1, 50, 200]),
 )
-def test_batches_hold_every_prompt_once_and_keep_to_the_budget(lengths, beams, most_tokens):
+def test_batches_contain_every_prompt_once_within_the_limit(lengths, beam_tokens, max_tokens):
     prompts = [[1] * length for length in lengths]
-    made = list(batches(prompts, beams=beams, most_tokens=most_tokens))
+    made = list(batches(prompts, beam_tokens=beam_tokens, max_tokens=max_tokens))
     assert sorted(row for rows in made for row in rows) == list(range(len(lengths)))
     for rows in made:
-        assert len(rows) == 1 or len(rows) * (max(lengths[row] for row in rows) + beams) <= most_tokens
+        assert len(rows) == 1 or len(rows) * (max(lengths[row] for row in rows) + beam_tokens) <= max_tokens
     for rows, following in pairwise(made):
         longest = max(lengths[row] for row in rows)
-        assert (len(rows) + 1) * (longest + beams) > most_tokens, "one more would have had room"
+        assert (len(rows) + 1) * (longest + beam_tokens) > max_tokens, "one more prompt would fit"
         assert min(lengths[row] for row in rows) >= max(lengths[row] for row in following)
 
 

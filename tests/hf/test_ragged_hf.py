@@ -1,4 +1,4 @@
-"""Ragged SIDs with models of transformers: equal to generate() with an end token, to teacher forcing, to a mask."""
+"""Ragged SIDs with models of transformers equal generate() with an end token, teacher forcing, and a mask."""
 
 from functools import cache
 from itertools import pairwise
@@ -77,7 +77,7 @@ def log_probs(model, ids) -> np.ndarray:
 
 
 def oracle(normalize: str, beam_width: int) -> dict[tuple[int, ...], float]:
-    """Beam search by the oracle, over whole sequences; the end is a token like another."""
+    """Beam search by the oracle, over whole sequences; the end token is scored like a code."""
 
     def row(prefix):
         return log_probs(qwen3(), [*PROMPT, *tokens_of(prefix)])
@@ -103,7 +103,7 @@ def assert_same_scores(found, expected):
 
 
 def may_follow(sids, tables, end: int, rest: tuple[int, ...]) -> set[int] | None:
-    """Which tokens may follow the tokens of a SID that was begun, from the set of SIDs alone; None: text may."""
+    """The tokens that may follow the tokens of an incomplete SID, from the set of SIDs; None: text may."""
     written = {tuple(int(tables[at][code]) for at, code in enumerate(sid)) for sid in sids}
     allowed = {sid[len(rest)] for sid in written if len(sid) > len(rest) and sid[: len(rest)] == rest}
     return allowed | {end} if rest in written else allowed or None
@@ -120,7 +120,7 @@ def test_retriever_equals_the_oracle(normalize, decoding, beam_width):
 
 
 def generated(model, processors=None, **options) -> dict[tuple[int, ...], float]:
-    """All SIDs that generate() finds, by as many beams as there are SIDs, so that none is cut; by score."""
+    """All SIDs that generate() finds, with their scores. There are as many beams as SIDs, so that none is cut."""
     ids, decodes = torch.tensor([PROMPT]), model.config.is_encoder_decoder
     before = 1 if decodes else len(PROMPT)
 
@@ -160,7 +160,7 @@ def test_retriever_equals_generate():
 
 
 @pytest.mark.parametrize("model", [qwen3, t5])
-def test_the_processor_in_beam_search_is_the_mask_of_the_sids(model):
+def test_the_processor_in_beam_search_equals_a_mask(model):
     before = 1 if model is t5 else len(PROMPT)
     processor = CatalogLogitsProcessor(INDEX, TOKENS, prompt_length=before)
     found = generated(model(), [processor])
@@ -225,8 +225,8 @@ def test_the_processor_within_text_equals_a_mask(codes_in_text):
     assert seen >= {None, (0, False), (1, True), (1, False), (2, True), (3, True), (3, False), (4, True)}
 
 
-def test_a_model_with_more_codes_than_the_catalog():
-    """Its codes count in the softmax, and the end stands beside them; the first unused one is not taken for the end."""
+def test_model_with_more_codes_than_the_catalog():
+    """Unused codes and the end count in the softmax; the first unused code is not the end."""
     tables = tuple(np.arange(size + 3) + 10 for size in MADE.sizes)
     tokens = hr.TokenMap(tables, end=(END,))
     found = scores_of(Retriever(qwen3(), INDEX, tokens).retrieve(PROMPT, beam_width=20, k=None)[0])
@@ -244,8 +244,8 @@ def test_a_model_with_more_codes_than_the_catalog():
     assert kept[0, 30]
 
 
-def test_codes_that_are_the_vocabulary_itself():
-    """Entity names: the end token is one of the codes of every level, and no name has it."""
+def test_codes_are_the_vocabulary():
+    """Entity names: the end token is a code of every level, which no name uses."""
     names = Ragged([(7, 8), (7, 8, 9), (30,), (7, 31)], (VOCABULARY,) * 3)
     tokens = hr.TokenMap.from_offsets([0] * 3, VOCABULARY, end=END)
     index = hr.build_index(names.catalog)
@@ -261,8 +261,8 @@ def test_codes_that_are_the_vocabulary_itself():
 @pytest.mark.parametrize(
     ("tokens", "words"),
     [
-        (hr.TokenMap(TABLES), ["ragged", "one token", "end=()", "eos_token_id"]),
-        (hr.TokenMap(TABLES, end=(2, 3)), ["one token", "end=(2, 3)"]),
+        (hr.TokenMap(TABLES), ["ragged", "exactly one end token", "end=()", "eos_token_id"]),
+        (hr.TokenMap(TABLES, end=(2, 3)), ["exactly one end token", "end=(2, 3)"]),
         (hr.TokenMap(TABLES, end=(11,)), ["level 0", "token 11", "code 1"]),
         (hr.TokenMap(TABLES[:2], end=(END,)), ["4 codes", "2 levels"]),
         (
@@ -272,7 +272,7 @@ def test_codes_that_are_the_vocabulary_itself():
         (hr.TokenMap((*TABLES[:2], TABLES[2][:3], TABLES[3]), end=(END,)), ["level 2", "4"]),
     ],
 )
-def test_tokens_that_do_not_fit(tokens, words):
+def test_rejects_tokens_that_do_not_fit(tokens, words):
     for make in (
         lambda: Retriever(qwen3(), INDEX, tokens),
         lambda: CatalogLogitsProcessor(INDEX, tokens, prompt_length=5),
@@ -302,7 +302,7 @@ def test_explain():
     assert outcomes >= {("returned", True), ("cut", True), ("cut", False)}
 
 
-def test_explain_an_end_that_the_model_bans():
+def test_explain_an_end_with_probability_0():
     model = Qwen3ForCausalLM(qwen3().config)
     model.load_state_dict(qwen3().state_dict())
     model.lm_head.bias = torch.nn.Parameter(torch.zeros(VOCABULARY))
@@ -310,10 +310,10 @@ def test_explain_an_end_that_the_model_bans():
         model.lm_head.bias[END] = -torch.inf
     found = Retriever(model, INDEX, TOKENS).explain(PROMPT, 1, beam_width=20)
     assert (found.outcome, found.level) == ("banned", 2)
-    assert "gives its end at level 2 no probability" in str(found)
+    assert "gives its end at level 2 probability 0" in str(found)
 
 
-def test_a_picture_of_a_ragged_search(tmp_path):
+def test_plot_of_a_ragged_search(tmp_path):
     pytest.importorskip("matplotlib")
     from hedgerow.hf.plot import levels_of, plot_beams
 

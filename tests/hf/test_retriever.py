@@ -1,4 +1,4 @@
-"""Retriever: equal to generate() on every kind of model, and right at its edges."""
+"""Retriever: equals generate() for every kind of model, and handles edge cases."""
 
 import warnings
 
@@ -29,6 +29,7 @@ from tiny import (
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from hedgerow.constraints import requests
 from hedgerow.hf import Retriever
 from hedgerow.hf.graphs import bucket
 from hedgerow.hf.tree import Masking, TreeDecoder, TreeLayer
@@ -50,9 +51,9 @@ TREE = [
 PLAIN = ("bloom", "mamba", "gpt_neo")
 
 
-def plain_retriever(name: str, *given, **options) -> Retriever:
-    with pytest.warns(UserWarning, match="slow, plain path"):
-        return Retriever(model_of(name), *given, **options)
+def plain_retriever(name: str, *arguments, **options) -> Retriever:
+    with pytest.warns(UserWarning, match="is searched with decoding='plain', which is slow: "):
+        return Retriever(model_of(name), *arguments, **options)
 
 
 def one_by_one(retriever: Retriever, prompts: list, **options) -> list[hr.Results]:
@@ -71,7 +72,7 @@ def test_equals_generate(name, attention):
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_equals_generate_on_the_plain_path(name):
+def test_plain_decoding_equals_generate(name):
     retriever = plain_retriever(name, index(), TOKENS, normalize="vocab")
     assert retriever.decoding == "plain"
     prompts = prompts_of(9, 25, 9)
@@ -88,14 +89,48 @@ def test_equals_exhaustive_search(normalize, decoding):
     assert_same_scores(scores_by_sid(retriever.retrieve(prompt, beam_width=10, k=None)[0]), dict(expected))
 
 
-def test_a_model_whose_head_is_tied_capped_or_biased_is_seen_through():
+@pytest.mark.parametrize("normalize", ["codes", "vocab", "allowed"])
+@pytest.mark.parametrize("decoding", ["tree", "plain"])
+@pytest.mark.parametrize("temperature", [0.5, 3])
+def test_temperature_equals_dividing_the_logits(normalize, decoding, temperature):
+    model, prompts = model_of("qwen3"), prompts_of(7, 12)
+    options = {"normalize": normalize, "temperature": temperature}
+    retriever = Retriever(model, index(), TOKENS, decoding=decoding, **options)
+    assert retriever.temperature == temperature
+    for prompt, results in zip(prompts, retriever.retrieve(prompts, beam_width=10, k=None), strict=True):
+        expected = exhaustive(model, prompt, index(), TOKENS, beam_width=10, **options)[-1][:10]
+        assert_same_scores(scores_by_sid(results), dict(expected))
+
+
+@pytest.mark.parametrize("normalize", ["codes", "vocab", "allowed"])
+def test_smallest_temperature(normalize):
+    options = {"normalize": normalize, "temperature": 1e-8}
+    (prompt,) = prompts_of(6)
+    (results,) = Retriever(model_of("llama"), index(), TOKENS, **options).retrieve(prompt, beam_width=4, k=None)
+    expected = dict(exhaustive(model_of("llama"), prompt, index(), TOKENS, beam_width=4, **options)[-1][:4])
+    scores = scores_by_sid(results)
+    assert set(scores) == set(expected)
+    np.testing.assert_allclose([scores[sid] for sid in expected], list(expected.values()), rtol=1e-4, atol=1e-4 / 1e-8)
+
+
+@pytest.mark.parametrize("normalize", ["codes", "vocab", "allowed"])
+def test_temperature_counts_codes_that_only_the_model_has(normalize):
+    few = hr.build_index(hr.Catalog(catalog().sids % 7, codebook_sizes=7))
+    options = {"normalize": normalize, "temperature": 2.0}
+    (prompt,) = prompts_of(6)
+    (results,) = Retriever(model_of("llama"), few, TOKENS, **options).retrieve(prompt, beam_width=8, k=None)
+    expected = exhaustive(model_of("llama"), prompt, few, TOKENS, beam_width=8, **options)[-1][:8]
+    assert_same_scores(scores_by_sid(results), dict(expected))
+
+
+def test_head_rows_are_used_unless_logits_are_scaled_or_capped():
     assert Retriever(model_of("qwen3"), index(), TOKENS)._search.model.slices_head
     assert Retriever(model_of("phi"), index(), TOKENS)._search.model.slices_head
     assert not Retriever(model_of("gemma2"), index(), TOKENS)._search.model.slices_head
     assert not Retriever(model_of("granite"), index(), TOKENS)._search.model.slices_head
 
 
-def test_a_cap_that_the_first_codes_hardly_feel_is_seen():
+def test_detects_a_cap_that_affects_only_some_codes():
     model = new_model("gemma2", final_logit_softcapping=30.0, tie_word_embeddings=False)
     with torch.no_grad():
         model.lm_head.weight[: OFFSETS[2]] *= 1e-3
@@ -106,7 +141,7 @@ def test_a_cap_that_the_first_codes_hardly_feel_is_seen():
     assert_same_scores(scores_by_sid(results), dict(expected))
 
 
-def test_a_cap_is_seen_in_half_precision_too():
+def test_detects_a_cap_in_half_precision():
     model = new_model("gemma2", final_logit_softcapping=30.0).to(torch.bfloat16)
     assert not Retriever(model, index(), TOKENS)._search.model.slices_head
     assert Retriever(new_model("llama").to(torch.bfloat16), index(), TOKENS)._search.model.slices_head
@@ -123,15 +158,17 @@ def test_more_beams_than_the_model_has_positions(name):
         assert_same_scores(scores_by_sid(found), scores_by_sid(expected.retrieve(prompt, beam_width=70, k=None)[0]))
 
 
-def test_tree_is_refused_by_name_and_says_why():
-    with pytest.raises(hr.ArgumentError, match=r"BloomForCausalLM cannot be searched as a tree: .* decoding='plain'"):
+def test_tree_decoding_error_states_the_reason():
+    with pytest.raises(
+        hr.ArgumentError, match=r"BloomForCausalLM does not support decoding='tree': .* Use decoding='plain'"
+    ):
         Retriever(model_of("bloom"), index(), TOKENS, decoding="tree")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert Retriever(model_of("bloom"), index(), TOKENS, decoding="plain").decoding == "plain"
 
 
-def test_an_attention_without_masks_goes_the_plain_path():
+def test_rejects_attention_without_masks():
     config = new_model("llama").config
     config._attn_implementation = "flash_attention_2"
     with pytest.raises(hr.ArgumentError, match="'flash_attention_2' takes no 4-D masks"):
@@ -148,8 +185,8 @@ def test_windows_shorter_and_longer_than_the_trial(window):
         assert_same_scores(scores_by_sid(ours), scores_by_sid(theirs))
 
 
-def test_angles_that_switch_at_a_length():
-    # All of these in one call: below 32 tokens to the end, beyond from the start, and over it between two codes.
+def test_longrope_angles_switch_at_a_length():
+    # In one call: searches that stay below 32 tokens, that start above, and that cross the limit between two codes.
     model, prompts = model_of("phi3"), prompts_of(10, 45, 30, 31, 32, 33)
     retriever = Retriever(model, index(), TOKENS, normalize="vocab")
     assert retriever.decoding == "tree"
@@ -157,7 +194,7 @@ def test_angles_that_switch_at_a_length():
         assert_same_scores(scores_by_sid(results), generated(model, prompt, 8, catalog().sids, TOKENS))
     assert isinstance(retriever._search.decoder(prompts[:1], 8), TreeDecoder)
     assert not isinstance(retriever._search.decoder(prompts[:2], 8), TreeDecoder)
-    with pytest.raises(hr.ArgumentError, match="cuda_graphs cannot hold a model with 'longrope'"):
+    with pytest.raises(hr.ArgumentError, match="cuda_graphs does not support 'longrope'"):
         Retriever(model, index(), TOKENS, cuda_graphs=True)
 
 
@@ -172,7 +209,7 @@ def test_gemma_with_layers_of_one_kind(layer_type):
 
 @pytest.mark.parametrize("max_tokens", [1, 60, 100, 10_000])
 @pytest.mark.parametrize("name", ["qwen3", "gemma3"])
-def test_batches_of_any_size_give_the_same_in_the_order_of_the_prompts(name, max_tokens):
+def test_results_do_not_depend_on_the_batch_size(name, max_tokens):
     prompts = prompts_of(3, 20, 3, 11, 30, 1)
     retriever = Retriever(model_of(name), index(), TOKENS, max_tokens=max_tokens)
     done = []
@@ -208,7 +245,7 @@ def test_a_search_never_waits_for_the_device(name, attention, normalize):
     assert index().contains(history[-1].codes[1]).all()
 
 
-def test_the_guard_against_reading_back_works():
+def test_refuse_read_back_detects_reads():
     with RefuseReadBack(), pytest.raises(AssertionError, match="waits for the device"):
         torch.ones(1).item()
 
@@ -281,7 +318,7 @@ class TestFewItems:
         none = hr.build_index(hr.Catalog(np.zeros((0, 3), int), codebook_sizes=CODES))
         assert [len(found) for found in Retriever(model_of("llama"), none, TOKENS).retrieve(prompts_of(3, 4))] == [0, 0]
 
-    def test_all_items_of_a_sid_come_back_and_k_counts_items(self):
+    def test_k_counts_items_that_share_a_sid(self):
         shared = hr.build_index(hr.Catalog([[1, 2, 3]] * 4, codebook_sizes=CODES, item_ids=list("abcd")))
         retriever = Retriever(model_of("llama"), shared, TOKENS)
         (prompt,) = prompts_of(5)
@@ -289,15 +326,15 @@ class TestFewItems:
         assert retriever.retrieve(prompt, k=3)[0].item_ids == list("abc")
 
 
-class TestTokenMapsThatDiffer:
-    def test_a_catalog_of_fewer_codes_than_the_model(self):
+class TestTokenMaps:
+    def test_catalog_with_fewer_codes_than_the_model(self):
         few = hr.build_index(hr.Catalog(catalog().sids % 7, codebook_sizes=7))
         self.assert_right(few, TOKENS)
 
-    def test_a_catalog_of_more_codes_than_the_model_all_unused(self):
+    def test_catalog_with_more_unused_codes_than_the_model(self):
         self.assert_right(hr.build_index(hr.Catalog(catalog().sids, codebook_sizes=33)), TOKENS)
 
-    def test_holes_that_the_catalog_does_not_use(self):
+    def test_unused_codes_without_tokens(self):
         tables = [table.copy() for table in TOKENS.token_ids]
         tables[1][[0, 19]] = -1
         sids = catalog().sids[~np.isin(catalog().sids[:, 1], [0, 19])]
@@ -307,7 +344,7 @@ class TestTokenMapsThatDiffer:
         rng = np.random.default_rng(2)
         self.assert_right(index(), hr.TokenMap(tuple(rng.permutation(VOCABULARY)[:CODES] for _ in range(3))))
 
-    def test_holes_that_the_catalog_uses_are_named(self):
+    def test_used_codes_without_tokens_are_an_error(self):
         table = TOKENS.token_ids[1].copy()
         table[[5, 6]] = -1
         with pytest.raises(hr.ArgumentError, match=r"2 codes that the catalog uses at level 1 have no token: 5, 6\."):
@@ -316,11 +353,10 @@ class TestTokenMapsThatDiffer:
     @staticmethod
     def assert_right(some: hr.TrieIndex, tokens: hr.TokenMap) -> None:
         model, prompts = model_of("llama"), prompts_of(6, 3)
-        follow = exhaustive
         for normalize in ("codes", "vocab", "allowed"):
             found = Retriever(model, some, tokens, normalize=normalize).retrieve(prompts, beam_width=8, k=None)
             for prompt, results in zip(prompts, found, strict=True):
-                expected = follow(model, prompt, some, tokens, beam_width=8, normalize=normalize)[-1][:8]
+                expected = exhaustive(model, prompt, some, tokens, beam_width=8, normalize=normalize)[-1][:8]
                 assert_same_scores(scores_by_sid(results), dict(expected))
 
 
@@ -332,7 +368,7 @@ class TestBegin:
         assert retriever.encode([[1, 2], [1, 2, 191, 192], [191, 192]]) == [[1, 2, 191, 192]] * 2 + [[191, 192]]
         assert retriever.encode([1, 191]) == [[1, 191, 191, 192]]
 
-    def test_fixed_tokens_after_it_are_part_of_the_prompt(self):
+    def test_the_begin_delimiter_is_part_of_the_prompt(self):
         model, (prompt,) = model_of("llama"), prompts_of(5)
         delimited = Retriever(model, index(), self.tokens).retrieve(prompt)[0]
         assert_same_scores(
@@ -347,7 +383,7 @@ def retriever():
 
 
 class TestArguments:
-    def test_no_prompt_no_results(self, retriever):
+    def test_no_prompts(self, retriever):
         assert retriever.retrieve([]) == []
 
     @pytest.mark.parametrize("prompts", ["", "  ", [""], [[]], [[1], []], [torch.tensor([], dtype=torch.int64)]])
@@ -355,19 +391,21 @@ class TestArguments:
         with pytest.raises(hr.ArgumentError, match=r"prompt [01] is empty"):
             retriever.retrieve(prompts)
 
-    def test_a_prompt_that_just_fits_and_one_that_does_not(self, retriever):
+    def test_longest_prompt(self, retriever):
         assert len(retriever.retrieve(prompts_of(62))[0]) == 10
-        with pytest.raises(hr.ArgumentError, match="prompt 1 has 63 tokens, and the model takes 62 before a SID"):
+        with pytest.raises(hr.ArgumentError, match="prompt 1 has 63 tokens, but the model takes 62 before a SID"):
             retriever.retrieve(prompts_of(5, 63))
 
-    def test_absolute_positions_to_the_last(self):
+    def test_last_absolute_position(self):
         model, (prompt,) = model_of("gpt2"), prompts_of(62)
         found = Retriever(model, index(), TOKENS, normalize="vocab").retrieve([prompt, [5]], beam_width=5, k=None)[0]
         assert_same_scores(scores_by_sid(found), generated(model, prompt, 5, catalog().sids, TOKENS))
 
     @pytest.mark.parametrize("token", [-1, VOCABULARY])
     def test_ids_out_of_range(self, retriever, token):
-        with pytest.raises(hr.ArgumentError, match=rf"prompt 1 holds token {token}; the model has tokens 0 to 299"):
+        with pytest.raises(
+            hr.ArgumentError, match=rf"prompt 1 contains token {token}, but the model has tokens 0 to 299"
+        ):
             retriever.retrieve([[1, 2], [3, token]])
 
     @pytest.mark.parametrize("options", [{"beam_width": 0}, {"k": 0}, {"k": True}, {"beam_width": 2.0}])
@@ -380,6 +418,9 @@ class TestArguments:
         [
             ({"normalize": "softmax"}, "normalize must be one of codes, vocab, allowed"),
             ({"decoding": "fast"}, "decoding must be one of auto, tree, plain"),
+            ({"temperature": 0}, "temperature must be a finite number above 0; got 0"),
+            ({"temperature": 1e-9}, "temperature must be a number from 1e-08 to 1e\\+08; got 1e-09"),
+            ({"temperature": float("nan")}, "temperature must be a finite number above 0; got nan"),
             ({"max_tokens": 0}, "max_tokens must be a positive integer"),
             ({"cuda_graphs": True}, "cuda_graphs needs a model on a CUDA device"),
         ],
@@ -388,7 +429,7 @@ class TestArguments:
         with pytest.raises(hr.ArgumentError, match=expected):
             Retriever(model_of("llama"), index(), TOKENS, **options)
 
-    def test_what_does_not_fit_together(self):
+    def test_rejects_arguments_that_do_not_fit(self):
         with pytest.raises(hr.ArgumentError, match="a TokenMap\\), or a tokenizer"):
             Retriever(model_of("llama"), index())
         with pytest.raises(hr.ArgumentError, match="a TrieIndex, or the Version of a LiveIndex; got Catalog"):
@@ -402,22 +443,41 @@ class TestArguments:
         with pytest.raises(hr.ArgumentError, match="has no language model head"):
             Retriever(model_of("llama").model, index(), TOKENS)
 
-    def test_an_encoder_decoder_is_told_where_to_go(self):
-        with pytest.raises(hr.ArgumentError, match=r"encoder-decoder, .*CatalogLogitsProcessor"):
+    def test_rejects_encoder_decoder_models(self):
+        with pytest.raises(hr.ArgumentError, match=r"encoder-decoder model, .*CatalogLogitsProcessor"):
             Retriever(model_of("t5"), index(), TOKENS)
 
     def test_tokens_are_detected_in_the_tokenizer(self):
         retriever = Retriever(model_of("llama"), index(), tokenizer=tokenizer())
         assert [table.tolist() for table in retriever.tokens.token_ids] == [t.tolist() for t in TOKENS.token_ids]
 
-    def test_a_model_is_put_into_evaluation_mode(self):
+    def test_the_model_is_put_into_evaluation_mode(self):
         model = new_model("gpt2").train()
         retriever = Retriever(model, index(), TOKENS)
         first, second = (scores_by_sid(retriever.retrieve([1, 2, 3])[0]) for _ in range(2))
         assert first == second
 
 
-def test_trace_gives_the_beams_of_every_level():
+def test_model_is_the_model_that_was_given():
+    model = model_of("llama")
+    assert Retriever(model, index(), TOKENS).model is model
+
+
+def test_rules_are_checked_once_per_call(monkeypatch):
+    """Sets are checked once for all prompts, and the excluded ids of each prompt are looked up once."""
+    retriever = Retriever(model_of("llama"), index(), TOKENS, max_tokens=1)
+    checks, look_ups = [], []
+    check_sets, rows_of_ids = requests._checked_sets, vars(requests)["rows_of_ids"]
+    monkeypatch.setattr(requests, "_checked_sets", lambda *given: checks.append(given) or check_sets(*given))
+    monkeypatch.setattr(requests, "rows_of_ids", lambda *given: look_ups.append(given) or rows_of_ids(*given))
+    some = index().constraint(ids=[f"item {row}" for row in range(100)])
+    first, second = retriever.retrieve(prompts_of(4, 9), constraints=some, exclude=[["item 3"], ["item 5", "item 7"]])
+    assert (len(checks), len(look_ups)) == (1, 2)
+    assert "item 3" not in first.item_ids
+    assert not {"item 5", "item 7"} & set(second.item_ids)
+
+
+def test_trace_returns_the_beams_of_every_level():
     retriever = Retriever(model_of("llama"), index(), TOKENS)
     history = retriever.trace([5, 6, 7], beam_width=6)
     assert [beams.codes.shape for beams in history] == [(1, 6, 1), (1, 6, 2), (1, 6, 3)]

@@ -8,6 +8,10 @@ try:
     from hedgerow.hf.processor import CatalogLogitsProcessor
     from hedgerow.hf.retriever import Retriever
 except ModuleNotFoundError as error:
-    raise MissingDependencyError.of("hedgerow.hf", str(error.name), "hf") from error
+    package = str(error.name).partition(".")[0]
+    # An import error of another package is a fault, which the message about the extra would hide.
+    if package not in ("torch", "transformers"):
+        raise
+    raise MissingDependencyError.of("hedgerow.hf", package, "hf") from error
 
 __all__ = ["CatalogLogitsProcessor", "Explanation", "Retriever", "plot_beams"]

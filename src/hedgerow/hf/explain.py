@@ -28,15 +28,16 @@ from hedgerow.results import Picking, results_of
 
 @dataclass(frozen=True)
 class LevelTrace:
-    """What became of the item's prefix at one level.
+    """The prefix of the item at one level of the search.
 
     Attributes:
-        code: the item's code at this level; the level's end code where its SID has ended.
-        score: of the prefix that ends here.
-        rank: its place among the candidates of this level, from 1; None where its own prefix had left before.
-        candidates: how many there were.
-        kept: how many went on, at most `beam_width`.
-        to_beat: the score of the last that went on.
+        code: the item's code at this level; the level's end code if its SID has ended.
+        score: the score of the prefix that ends with this code.
+        rank: the rank of the prefix among the candidates of this level, from 1; None if its parent left the beam at an
+            earlier level.
+        candidates: the number of candidates.
+        kept: the number of candidates that stayed in the beam, at most `beam_width`.
+        to_beat: the score of the last candidate that stayed in the beam.
     """
 
     code: int
@@ -49,19 +50,35 @@ class LevelTrace:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why an item was returned for a prompt, or was not. As text, one sentence; `levels` has the figures.
+    """Why an item was or was not returned for a prompt. `str(explanation)` is a sentence; `levels` has the details.
 
     Attributes:
-        item_id: what was asked about.
-        outcome: "returned", "beyond k" (its SID was found, behind k others), "cut" (its prefix left the beam),
-            "banned" (the model gives one of its codes no probability at all), "not in the set" (the constraint set
-            leaves it out), "excluded" (it is among the ids not to be shown) or "not in the index".
-        sid: its codes; none where it is not in the index.
-        rank: its place among the items found, from 1; None where it was not found.
-        level: where its prefix left the beam, counted from 0; None where it did not.
-        levels: its way, level by level.
+        item_id: the id of the item.
+        outcome: "returned"; "beyond k" (its SID was found, behind k other items); "cut" (its prefix left the beam);
+            "banned" (the model gives one of its codes probability 0); "not in the set" (the constraint set does not
+            contain it); "excluded" (it is one of the excluded ids); or "not in the index".
+        sid: its codes; empty if it is not in the index.
+        rank: its rank among the items of the finished beams, from 1; None if it is not among them.
+        level: the level at which its prefix left the beam, from 0; None if it did not.
+        levels: one `LevelTrace` per level; empty if the item could not be returned for any prompt.
         beam_width: M of the search.
-        k: items asked for.
+        k: the number of items to return.
+
+    Examples:
+        ```python
+        import hedgerow as hr
+        from hedgerow.hf import Retriever
+        from transformers import Qwen3Config, Qwen3ForCausalLM
+
+        sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 2}
+        model = Qwen3ForCausalLM(Qwen3Config(vocab_size=32, num_hidden_layers=2, head_dim=16, **sizes))
+        index = hr.build_index(hr.Catalog([[0, 1], [2, 0], [2, 2]], codebook_sizes=4, item_ids=["a", "b", "c"]))
+        retriever = Retriever(model, index, hr.TokenMap.from_offsets([10, 14], codebook_sizes=4))
+
+        explanation = retriever.explain([1, 2, 3], "c", beam_width=1, k=1)
+        assert explanation.outcome in {"returned", "cut"}
+        assert [level.candidates for level in explanation.levels][0] == 2
+        ```
     """
 
     item_id: Any
@@ -74,30 +91,40 @@ class Explanation:
     k: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain values, for JSON."""
+        """Convert to plain values for JSON: the attributes, and the sentence as "text".
+
+        Examples:
+            ```python
+            from hedgerow.hf import Explanation
+
+            explanation = Explanation("a", "excluded", (0, 1), None, None, (), beam_width=50, k=10)
+            assert explanation.to_dict()["text"] == "Item 'a' is excluded, so it cannot be returned."
+            ```
+        """
         return asdict(self) | {"text": str(self)}
 
     def __str__(self) -> str:
         if self.outcome == "not in the index":
             return f"Item {self.item_id!r} is not in the index, so no prompt can return it."
         if self.outcome == "not in the set":
-            return f"Item {self.item_id!r} is not in the constraint set, so no prompt that it binds can return it."
+            return f"Item {self.item_id!r} is not in the constraint set, so this search cannot return it."
         if self.outcome == "excluded":
             return f"Item {self.item_id!r} is excluded, so it cannot be returned."
-        named = f"Item {self.item_id!r}, SID {'-'.join(map(str, self.sid))},"
+        item = f"Item {self.item_id!r}, SID {'-'.join(map(str, self.sid))},"
         if self.outcome == "returned":
-            return f"{named} was returned at rank {self.rank}, with score {self.levels[-1].score:.3f}."
+            return f"{item} was returned at rank {self.rank}, with score {self.levels[-1].score:.3f}."
         if self.outcome == "beyond k":
-            return f"{named} was found at rank {self.rank}, and {self.k} items were asked for."
+            return f"{item} was found at rank {self.rank}, but k={self.k} items were requested."
         assert self.level is not None
-        at = self.levels[self.level]
+        trace = self.levels[self.level]
         if self.outcome == "banned":
-            what = f"its code {at.code}" if self.level < len(self.sid) else "its end"
-            return f"{named} was not returned: the model gives {what} at level {self.level} no probability."
+            code = f"its code {trace.code}" if self.level < len(self.sid) else "its end"
+            return f"{item} was not returned: the model gives {code} at level {self.level} probability 0."
         return (
-            f"{named} left the beam at level {self.level}: its prefix scored {at.score:.3f}, at rank {at.rank:,} of "
-            f"{at.candidates:,} candidates, and the {at.kept} that went on scored {at.to_beat:.3f} or more. "
-            f"It takes a beam_width of at least {at.rank:,} at this level; deeper levels may need more."
+            f"{item} left the beam at level {self.level}: its prefix has score {trace.score:.3f} and rank "
+            f"{trace.rank:,} of {trace.candidates:,} candidates; the {trace.kept} candidates that were kept have score "
+            f"{trace.to_beat:.3f} or more. This level needs a beam_width of at least {trace.rank:,}; deeper levels may "
+            "need more."
         )
 
 
@@ -112,9 +139,19 @@ def explained(
     beam_width: int,
     k: int,
 ) -> Explanation:
-    """The explanation of an item for a prompt's token ids: see `Retriever.explain`.
+    """Explain an item: see `Retriever.explain`.
 
-    `removed`: bool [N], the items that were removed from a live index; None if the index is not live.
+    Args:
+        search: the model, the index and the options.
+        prompt: token ids.
+        item_id: the id of the item.
+        rules: the rules of the prompt, a batch of one.
+        removed: bool [N], the removed items of a live index; None if the index is not live.
+        beam_width: M.
+        k: the number of items to return.
+
+    Raises:
+        ArgumentError: `beam_width` or `k` is not a positive integer.
     """
     beam_width, k = whole_number(beam_width, "beam_width"), whole_number(k, "k")
     index, row = search.index, row_of_id(search.index, item_id)
@@ -122,28 +159,28 @@ def explained(
         return Explanation(item_id, "not in the index", (), None, None, (), beam_width, k)
     leaf = leaves_of(index, np.asarray([row]))
     sid = tuple(trimmed(index.sids(leaf)[0].tolist()))
-    if (why_not := _forbidden_by(rules, row)) is not None:
-        return Explanation(item_id, why_not, sid, None, None, (), beam_width, k)
+    if (outcome := _forbidden_by(rules, row)) is not None:
+        return Explanation(item_id, outcome, sid, None, None, (), beam_width, k)
     constraints = prepared(search.device_index, rules)
     codes = codes_of_leaves(index, leaf)[0].tolist()
     nodes = path_of(index, codes)
     scores = _path_scores(search, prompt, codes, nodes, constraints)
     levels, beams = _levels(search, prompt, beam_width, codes, nodes, scores, constraints)
-    found = results_of(index, beams, rules, Picking(None, None, None))[0]
-    places = np.flatnonzero(found.rows == row)
-    rank = int(places[0]) + 1 if places.size else None
-    if rank is not None:
+    results = results_of(index, beams, rules, Picking(None, None, None))[0]
+    positions = np.flatnonzero(results.rows == row)
+    if positions.size:
+        rank = int(positions[0]) + 1
         return Explanation(item_id, "returned" if rank <= k else "beyond k", sid, rank, None, levels, beam_width, k)
-    lost = (level for level, trace in enumerate(levels) if trace.rank is None or trace.rank > trace.kept)
-    left = next(lost, len(codes) - 1)
-    outcome = "cut" if np.isfinite(scores[left]) else "banned"
-    return Explanation(item_id, outcome, sid, None, left, levels, beam_width, k)
+    lost = (number for number, trace in enumerate(levels) if trace.rank is None or trace.rank > trace.kept)
+    level = next(lost, len(codes) - 1)
+    outcome = "cut" if np.isfinite(scores[level]) else "banned"
+    return Explanation(item_id, outcome, sid, None, level, levels, beam_width, k)
 
 
 def _forbidden_by(rules: BatchRules, row: int) -> str | None:
-    """The outcome if the rules of the prompt forbid an item."""
-    within = rules.set_of(0)
-    if within is not None and not bits_at(within._words, np.asarray([row]))[0]:
+    """The outcome if the rules of the prompt forbid an item, or None."""
+    items = rules.set_of(0)
+    if items is not None and not bits_at(items._words, np.asarray([row]))[0]:
         return "not in the set"
     return "excluded" if row in rules.excluded_by(0) else None
 
@@ -160,35 +197,40 @@ def path_of(index: Trie, codes: Sequence[int]) -> list[int]:
 def _path_scores(
     search: ModelSearch,
     prompt: list[int],
-    sid: Sequence[int],
+    codes: Sequence[int],
     nodes: list[int],
     constraints: PreparedConstraints | None,
 ) -> list[float]:
-    """The score of each prefix of a SID, as a search with this one beam computes it."""
+    """The score of each prefix of a SID, as computed by a search with this one beam."""
     decoder = search.decoder([prompt], 1)
     scores, total = [], 0.0
-    for level in range(len(sid)):
-        if level and sid[level - 1] == search.index.end_codes[level - 1]:
+    for level, code in enumerate(codes):
+        if level and codes[level - 1] == search.index.end_codes[level - 1]:
             # A SID that has ended keeps its score.
             scores.append(total)
             continue
-        logits, normalize = search.scores_of(decoder(_forced(search, sid[:level])), level)
-        row = logits[0, 0].double()
+        logits, normalize = search.scores_of(decoder(_single_beam(search, codes[:level])), level)
+        log_probs = logits[0, 0].double()
         if normalize is not None:
-            over = row
+            counted = log_probs
             if normalize == "allowed":
-                state = torch.tensor([[nodes[level - 1] if level else 0]], dtype=torch.int32, device=row.device)
-                own = None if constraints is None else constraints.levels[level]
-                device_index = search.device_index
-                codes, valid = allowed_children(device_index._ops, device_index.levels[level], state, own)
-                over = row[codes[0, 0][valid[0, 0]].unique().long()]
-            row = row - over.logsumexp(0)
-        total += float(row[sid[level]].nan_to_num(nan=-torch.inf, neginf=-torch.inf))
+                counted = log_probs[_allowed(search, nodes[level - 1] if level else 0, level, constraints)]
+            log_probs = log_probs - counted.logsumexp(0)
+        total += float(log_probs[code].nan_to_num(nan=-torch.inf, neginf=-torch.inf))
         scores.append(total)
     return scores
 
 
-def _forced(search: ModelSearch, codes: Sequence[int]) -> Beams:
+def _allowed(search: ModelSearch, node: int, level: int, constraints: PreparedConstraints | None) -> torch.Tensor:
+    """The codes that the index and the constraints allow after a node, without repetitions."""
+    index = search.device_index
+    state = torch.tensor([[node]], dtype=torch.int32, device=search.model.device)
+    masks = None if constraints is None else constraints.levels[level]
+    codes, valid = allowed_children(index._ops, index.levels[level], state, masks)
+    return codes[0, 0][valid[0, 0]].unique().long()
+
+
+def _single_beam(search: ModelSearch, codes: Sequence[int]) -> Beams:
     device = search.model.device
     zeros = torch.zeros((1, 1), dtype=torch.int32, device=device)
     return Beams(
@@ -200,12 +242,12 @@ def _levels(
     search: ModelSearch,
     prompt: list[int],
     beam_width: int,
-    sid: Sequence[int],
+    codes: Sequence[int],
     nodes: list[int],
     scores: list[float],
     constraints: PreparedConstraints | None,
 ) -> tuple[tuple[LevelTrace, ...], Beams]:
-    """Runs the search and ranks every candidate of every level; returns the finished beams as well."""
+    """Run the search and rank every candidate of every level. Returns the traces and the finished beams."""
     device_index = search.device_index
     decoder, beams, levels = search.decoder([prompt], beam_width), init_beams(device_index, 1), []
     for number, level in enumerate(search.index.levels):
@@ -213,18 +255,18 @@ def _levels(
         candidates = beams.states.shape[1] * max(level.max_branch, 1)
         options: dict[str, Any] = {"normalize": normalize, "constraints": constraints}
         ranked = step(device_index, beams, logits, beam_width=candidates, kernel="array", **options)
-        # The same step as in the search: it alone decides which of equal scores go on.
+        # The same step as in the search: it decides which of several equal scores are kept.
         beams = step(device_index, beams, logits, beam_width=beam_width, kernel=search.kernel, **options)
         kept, live = int(beams.num_valid[0]), int(ranked.num_valid[0])
         to_beat = float(beams.scores[0, kept - 1]) if kept else float("-inf")
         rank = _rank_of(beams, nodes[number])
         if rank is None and (rank_of_all := _rank_of(ranked, nodes[number])) is not None:
             rank = max(rank_of_all, kept + 1)
-        levels.append(LevelTrace(int(sid[number]), scores[number], rank, live, kept, to_beat))
+        levels.append(LevelTrace(int(codes[number]), scores[number], rank, live, kept, to_beat))
     return tuple(levels), beams
 
 
 def _rank_of(beams: Beams, node: int) -> int | None:
     """The rank, from 1, of the beam at a node."""
-    places = np.flatnonzero(to_numpy(beams.states)[0] == node)
-    return int(places[0]) + 1 if places.size else None
+    positions = np.flatnonzero(to_numpy(beams.states)[0] == node)
+    return int(positions[0]) + 1 if positions.size else None

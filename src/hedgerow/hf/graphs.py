@@ -1,4 +1,4 @@
-"""A whole search as one CUDA graph: every level's kernels are launched at once, and the host waits for none."""
+"""A whole search as one CUDA graph: the kernels of all levels are launched at once, without waiting for the host."""
 
 from __future__ import annotations
 
@@ -8,19 +8,30 @@ import torch
 from torch import Tensor
 
 from hedgerow.decode.beams import Beams
+from hedgerow.errors import ArgumentError
+from hedgerow.hf.model import INF
 from hedgerow.hf.prompts import Ids, padded
 from hedgerow.hf.search import ModelSearch
-from hedgerow.hf.tree import TreeDecoder
+from hedgerow.hf.tree import TreeDecoder, rope_switch
 from hedgerow.index.bits import power_of_two
 
 PROMPT_STEP = 64
-# Kernels compile, and libraries set themselves up, before anything is captured.
+# Kernels are compiled and libraries are initialized before the capture.
 WARM_UPS = 3
+# Batch size, prompt length and beam width.
+Size = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class Captured:
-    """A search of one size: its inputs, which are written to, its graph, and its outputs, which the graph writes."""
+    """A captured search of one size.
+
+    Attributes:
+        prompts: [B, T] int64, the input: token ids.
+        lengths: [B] int64, the input: tokens per prompt.
+        graph: reads the inputs and writes `history`.
+        history: the beams after every level.
+    """
 
     prompts: Tensor
     lengths: Tensor
@@ -28,7 +39,7 @@ class Captured:
     history: list[Beams]
 
     def __call__(self, prompts: Tensor, lengths: Tensor) -> list[Beams]:
-        """Runs the search for other prompts of the same size."""
+        """Run the search for other prompts of the same size."""
         self.prompts.copy_(prompts)
         self.lengths.copy_(lengths)
         self.graph.replay()
@@ -38,20 +49,46 @@ class Captured:
         ]
 
 
+def check_capture(search: ModelSearch) -> None:
+    """Check that searches can be captured in CUDA graphs.
+
+    Raises:
+        ArgumentError: they cannot.
+    """
+    if rope_switch(search.model.config) < INF:
+        raise ArgumentError("cuda_graphs does not support 'longrope', whose angles depend on the prompt's length.")
+    device, decoding = search.model.device, "plain" if search.masking is None else "tree"
+    if device.type != "cuda" or decoding != "tree":
+        raise ArgumentError(
+            f"cuda_graphs needs a model on a CUDA device and decoding='tree'; got device {device} and "
+            f"decoding={decoding!r}."
+        )
+
+
 def captured_search(
-    search: ModelSearch, known: dict[tuple[int, int, int], Captured], prompts: list[Ids], beam_width: int
+    search: ModelSearch, captured: dict[Size, Captured], prompts: list[Ids], beam_width: int
 ) -> list[Beams]:
-    """Returns what the retriever's search gives, by the graph for its size; captured now if it is the first of that size."""
+    """Run an unconstrained search by the graph of its size. The first search of a size captures the graph.
+
+    Args:
+        search: the model, the index and the options.
+        captured: the graphs so far; a new one is added to it.
+        prompts: token ids of each prompt.
+        beam_width: M.
+
+    Returns:
+        The beams after every level, as `ModelSearch.run`.
+    """
     size, length = bucket(len(prompts), max(map(len, prompts)))
     ids, lengths = padded(prompts + prompts[:1] * (size - len(prompts)), search.model.device, length=length)
     key = (size, length, beam_width)
-    if key not in known:
-        known[key] = _capture(search, ids, lengths, beam_width)
-    return [_first(beams, len(prompts)) for beams in known[key](ids, lengths)]
+    if key not in captured:
+        captured[key] = _capture(search, ids, lengths, beam_width)
+    return [_first(beams, len(prompts)) for beams in captured[key](ids, lengths)]
 
 
 def bucket(batch_size: int, length: int) -> tuple[int, int]:
-    """Returns the batch size and the prompt length that a search is padded to."""
+    """Compute the batch size and the prompt length that a search is padded to."""
     return power_of_two(batch_size), -(-length // PROMPT_STEP) * PROMPT_STEP
 
 
@@ -76,4 +113,5 @@ def _capture(search: ModelSearch, prompts: Tensor, lengths: Tensor, beam_width: 
 
 
 def _first(beams: Beams, requests: int) -> Beams:
+    """The beams of the first requests; the others are padding."""
     return Beams(beams.codes[:requests], beams.scores[:requests], beams.states[:requests], beams.parents[:requests])

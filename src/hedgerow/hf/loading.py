@@ -1,4 +1,4 @@
-"""Models and tokenizers from a folder, as `hedgerow retrieve` takes them."""
+"""Retrievers from folders and hub names, for the command line and the demo."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ def load_retriever(
     dtype: str = "float32",
     **options: Any,
 ) -> Retriever:
-    """Returns a retriever with the model and the tokenizer of a folder that `save_pretrained` wrote, or of a name.
+    """Load a model and its tokenizer, and create a retriever with them.
 
     Args:
-        source: the folder, or what else `from_pretrained` takes.
-        index: the catalog's index, or a version of a live one.
-        pattern: what its tokens of codes look like, as "<s_{level}_{code}>"; left out, they are detected.
-        end: the token that ends a SID, as text or as a number; left out, what the pattern or the layout says.
-        device: of PyTorch; left out, the CPU.
-        dtype: of the weights.
-        options: of `Retriever`.
+        source: a folder that `save_pretrained` wrote, or another source that `from_pretrained` accepts.
+        index: as for `Retriever`.
+        pattern: the form of the tokens of codes, for example "<s_{level}_{code}>". Default: detected.
+        end: the token that ends a SID, as text or as a token id. Default: that of the detected layout.
+        device: the PyTorch device. Default: the CPU.
+        dtype: the type of the weights: "float32", "bfloat16" or "float16".
+        options: further arguments of `Retriever`.
 
     Raises:
-        ArgumentError: there is no such model, or it has no such tokens, or cannot be put on the device.
+        ArgumentError: the model cannot be loaded or moved to the device, or its tokenizer has no such tokens.
     """
-    # Progress bars of loading would stand in the middle of what a command prints.
-    shown = logging.is_progress_bar_enabled()
+    # Progress bars of the loader would mix with the output of a command.
+    enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
@@ -50,10 +50,10 @@ def load_retriever(
     except ArgumentError:
         raise
     except Exception as error:
-        # Every kind of file in the folder has a reader, and errors, of its own.
+        # Each kind of file in the folder has its own reader and its own exceptions.
         raise ArgumentError(f"{source} cannot be loaded as a causal language model of transformers: {error}") from None
     finally:
-        if shown:
+        if enabled:
             logging.enable_progress_bar()
     tokens = TokenMap.detect(tokenizer) if pattern is None else TokenMap.from_tokenizer(tokenizer, pattern)
     if end is not None:
@@ -65,10 +65,10 @@ def _on_device(model: Any, device: str) -> Any:
     try:
         return model.to(device)
     except (RuntimeError, AssertionError) as error:
-        raise ArgumentError(f"the model cannot be put on device {device!r}: {error}") from None
+        raise ArgumentError(f"the model cannot be moved to device {device!r}: {error}") from None
 
 
 def _dtype(name: str) -> torch.dtype:
     if name not in DTYPES:
-        raise ArgumentError(f"dtype must be {', '.join(DTYPES[:-1])} or {DTYPES[-1]}; got {name!r}.")
+        raise ArgumentError(f"dtype must be one of {', '.join(DTYPES)}; got {name!r}.")
     return getattr(torch, name)

@@ -1,4 +1,4 @@
-"""A causal language model of transformers as the searches use it: from token ids to logits of one level's codes."""
+"""A causal language model of transformers as a search uses it: from token ids to logits of one level's codes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from hedgerow.errors import ArgumentError
-from hedgerow.tokens import NO_TOKEN, TokenMap
+from hedgerow.token_tables import NO_TOKEN
+from hedgerow.tokens import TokenMap
 
 INF = float("inf")
 
@@ -18,28 +19,29 @@ INF = float("inf")
 class CodeModel:
     """A causal language model and the tokens of its codes.
 
-    What the model says of a position is kept as features, from which the logits of any level's codes can be had: its
-    last hidden states, where the head's rows for those codes give the model's own logits (`slices_head`), else the
-    model's logits over the whole vocabulary (a model that scales or caps them).
+    The output of the model at a position is kept as features, from which the logits of any level's codes can be
+    computed. Features are the last hidden states if the head's rows for some codes give the model's own logits
+    (`slices_head`). Otherwise, for a model that scales or caps its logits, they are the logits over the whole
+    vocabulary.
 
     Attributes:
         model: `...ForCausalLM`.
         tokens: the tokens of each level's codes.
         vocabulary_size: V.
-        head: its last layer, from hidden states to logits.
-        slices_head: see above; set by a caller who has tried it.
+        head: the last layer, from hidden states to logits.
+        slices_head: see above; set by the caller after a trial (`find_slicing`).
     """
 
     def __init__(self, model: Any, tokens: TokenMap) -> None:
-        """Checks that the model is causal, and has the tokens.
+        """Check that the model is causal and has the tokens.
 
         Raises:
-            ArgumentError: an encoder-decoder or headless model, or a token beyond its vocabulary.
+            ArgumentError: the model is an encoder-decoder or has no head, or a token is not in its vocabulary.
         """
         if getattr(model.config, "is_encoder_decoder", False):
             raise ArgumentError(
-                f"{type(model).__name__} is an encoder-decoder, and Retriever takes decoder-only models; "
-                "use hedgerow.hf.CatalogLogitsProcessor with its generate()."
+                f"{type(model).__name__} is an encoder-decoder model, but Retriever needs a decoder-only model; "
+                "use hedgerow.hf.CatalogLogitsProcessor with generate()."
             )
         head = getattr(model, "get_output_embeddings", lambda: None)()
         if head is None:
@@ -50,9 +52,9 @@ class CodeModel:
         if highest >= self.vocabulary_size:
             raise ArgumentError(
                 f"the token map names token {highest}, but the model has {self.vocabulary_size:,} tokens; "
-                "model.resize_token_embeddings(len(tokenizer)) adds rows, which then must be trained."
+                "add rows with model.resize_token_embeddings(len(tokenizer)), then train them."
             )
-        # A code without a token stands for token 0, and its logit is overwritten.
+        # A code without a token uses token 0, and its logit is overwritten.
         self._ids = [torch.as_tensor(table.clip(min=0), device=self.device) for table in tokens.token_ids]
         self._rows = [_selection(ids) for ids in self._ids]
         absent = [torch.as_tensor(table == NO_TOKEN, device=self.device) for table in tokens.token_ids]
@@ -61,12 +63,12 @@ class CodeModel:
 
     @property
     def config(self) -> Any:
-        """The configuration of the language model, where the model has other parts too."""
+        """The configuration of the language model, also if the model has other parts."""
         return self.model.config.get_text_config(decoder=True)
 
     @property
     def device(self) -> torch.device:
-        """Where token ids go."""
+        """The device of token ids."""
         return self.model.get_input_embeddings().weight.device
 
     @property
@@ -75,18 +77,24 @@ class CodeModel:
         return self.head.weight.dtype
 
     def features(self, ids: Tensor, *, last: Tensor | None = None, **inputs: Any) -> Tensor:
-        """Returns the features [R, T, ...] of token ids [R, T]; those at `last` [R] alone, [R, 1, ...], if given."""
+        """Compute the features [R, T, ...] of token ids [R, T]; with `last` [R], only of these positions: [R, 1, ...].
+
+        Args:
+            ids: [R, T] int64, sequences of T tokens.
+            last: [R] int64, one position per sequence. Default: all positions.
+            inputs: further arguments of the model.
+        """
         if self.slices_head:
-            return _at(self.model.base_model(input_ids=ids, **inputs).last_hidden_state, last)
-        with self._head_sees(last):
+            return _positions(self.model.base_model(input_ids=ids, **inputs).last_hidden_state, last)
+        with self._head_on(last):
             return self.model(input_ids=ids, **inputs).logits
 
     def token_ids(self, codes: Tensor, level: int) -> Tensor:
-        """Returns the token ids of codes of a level; -1, a dead beam's, counts as code 0."""
+        """Look up the token ids of codes of one level. Code -1, of a dead beam, counts as code 0."""
         return self._ids[level][codes.long().clamp(min=0)]
 
     def code_logits(self, features: Tensor, level: int) -> Tensor:
-        """Returns float32 logits [..., C] of the codes of a level; -inf where a code has no token."""
+        """Compute the float32 logits [..., C] of one level's codes; -inf if a code has no token."""
         rows = self._rows[level]
         if self.slices_head:
             bias = None if self.head.bias is None else self.head.bias[rows]
@@ -96,12 +104,11 @@ class CodeModel:
         return self._without_absent(features.float(), level)
 
     def logits(self, features: Tensor) -> Tensor:
-        """Returns float32 logits [..., V] of the whole vocabulary."""
+        """Compute the float32 logits [..., V] of the whole vocabulary."""
         return (self.head(features) if self.slices_head else features).float()
 
-    def code_log_probs(self, features: Tensor, level: int, temperature: float = 1.0) -> Tensor:
-        """Returns float32 log-probabilities [..., C] of a level's codes over the whole vocabulary, as in `generate`."""
-        logits = self.logits(features) / temperature
+    def code_log_probs(self, logits: Tensor, level: int) -> Tensor:
+        """Compute the log-probabilities [..., C] of one level's codes from the logits [..., V] of the vocabulary."""
         log_probs = logits[..., self._rows[level]] - logits.logsumexp(-1, keepdim=True)
         return self._without_absent(log_probs, level)
 
@@ -110,23 +117,24 @@ class CodeModel:
         return logits if absent is None else logits.masked_fill(absent, -INF)
 
     @contextmanager
-    def _head_sees(self, last: Tensor | None) -> Iterator[None]:
-        """Lets the model's head compute one position a row alone: a prompt's other logits would fill the memory."""
-        hook = self.head.register_forward_pre_hook(lambda _, inputs: (_at(inputs[0], last),))
+    def _head_on(self, last: Tensor | None) -> Iterator[None]:
+        """Make the model's head compute one position per row, because logits of all positions would fill the memory."""
+        hook = self.head.register_forward_pre_hook(lambda _, inputs: (_positions(inputs[0], last),))
         try:
             yield
         finally:
             hook.remove()
 
 
-def _at(states: Tensor, last: Tensor | None) -> Tensor:
+def _positions(states: Tensor, last: Tensor | None) -> Tensor:
+    """Select one position [R, 1, ...] of each row of states [R, T, ...]; all of them if `last` is None."""
     if last is None:
         return states
     return states[torch.arange(len(last), device=states.device), last][:, None]
 
 
 def _selection(ids: Tensor) -> Tensor | slice:
-    """Returns the rows of the head for these tokens: a slice, which copies nothing, where they are neighbours."""
+    """The rows of the head for these tokens: a slice, which copies nothing, if they are consecutive."""
     first = int(ids[0])
-    neighbours = torch.arange(first, first + len(ids), device=ids.device)
-    return slice(first, first + len(ids)) if bool((ids == neighbours).all()) else ids
+    consecutive = torch.arange(first, first + len(ids), device=ids.device)
+    return slice(first, first + len(ids)) if bool((ids == consecutive).all()) else ids

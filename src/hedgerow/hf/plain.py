@@ -1,4 +1,7 @@
-"""The plain path: every beam's whole sequence, prompt and codes, each time anew. Slow, and right for any model."""
+"""The plain path: every beam's whole sequence, prompt and codes, is computed anew at every level.
+
+It is slow, and gives correct logits for any causal model.
+"""
 
 from __future__ import annotations
 
@@ -7,42 +10,43 @@ from torch import Tensor
 
 from hedgerow.decode.beams import Beams
 from hedgerow.hf.model import CodeModel
+from hedgerow.hf.prompts import Ids
 
-# Sequences of one call, in tokens, so that a long prompt with many beams does not fill the memory.
-MOST_TOKENS = 16_384
+# The maximum number of tokens in one call of the model, which limits the memory for long prompts with many beams.
+MAX_TOKENS = 16_384
 
 
 class PlainDecoder:
-    """As `TreeDecoder`, without a cache, masks, padding or position ids: rows of one length go together."""
+    """As `TreeDecoder`, without a cache, masks, padding or position ids: sequences of one length form a batch."""
 
-    def __init__(self, model: CodeModel, prompts: list[list[int]]) -> None:
-        """Prepares a search of B prompts."""
+    def __init__(self, model: CodeModel, prompts: list[Ids]) -> None:
+        """Prepare a search of B prompts."""
         self.model = model
         self.prompts = [torch.tensor(prompt, device=model.device) for prompt in prompts]
 
     def __call__(self, beams: Beams) -> Tensor:
-        """Returns the features [B, m, ...] of the last token of every beam."""
-        batch, width, level = beams.codes.shape
-        codes = [self.model.token_ids(beams.codes[..., at], at) for at in range(level)]
-        answers = torch.stack(codes, dim=-1) if codes else beams.codes.long()
-        rows = [torch.cat([self.prompts[b].expand(width, -1), answers[b]], dim=-1) for b in range(batch)]
+        """Compute the features [B, m, ...] of the last token of every beam."""
+        batch, width, num_codes = beams.codes.shape
+        code_tokens = [self.model.token_ids(beams.codes[..., level], level) for level in range(num_codes)]
+        suffixes = torch.stack(code_tokens, dim=-1) if code_tokens else beams.codes.long()
+        sequences = [torch.cat([self.prompts[b].expand(width, -1), suffixes[b]], dim=-1) for b in range(batch)]
         by_length: dict[int, list[int]] = {}
-        for request, row in enumerate(rows):
-            by_length.setdefault(row.shape[1], []).append(request)
+        for request, rows in enumerate(sequences):
+            by_length.setdefault(rows.shape[1], []).append(request)
         features: list[Tensor] = [torch.empty(0)] * batch
         for requests in by_length.values():
-            found = self._last(torch.cat([rows[request] for request in requests]))
-            for request, part in zip(requests, found.split(width), strict=True):
+            computed = self._last(torch.cat([sequences[request] for request in requests]))
+            for request, part in zip(requests, computed.split(width), strict=True):
                 features[request] = part
         return torch.stack(features)
 
     def _last(self, ids: Tensor) -> Tensor:
-        """Returns the features [R, ...] of the last token of each row of ids [R, T]."""
-        parts = ids.split(max(1, MOST_TOKENS // ids.shape[1]))
-        ends = (torch.full((len(part),), ids.shape[1] - 1, device=ids.device) for part in parts)
+        """Compute the features [R, ...] of the last token of each row of ids [R, T]."""
+        parts = ids.split(max(1, MAX_TOKENS // ids.shape[1]))
+        lasts = (torch.full((len(part),), ids.shape[1] - 1, device=ids.device) for part in parts)
         return torch.cat(
             [
                 self.model.features(part, last=last, use_cache=False)[:, 0]
-                for part, last in zip(parts, ends, strict=True)
+                for part, last in zip(parts, lasts, strict=True)
             ]
         )

@@ -1,4 +1,4 @@
-"""A picture of a search: the beam as a tree, level by level, with the prefixes that were cut."""
+"""A figure of a search: the beam as a tree, level by level, with the prefixes that were cut."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from hedgerow.decode.beams import Beams
 from hedgerow.decode.ops import to_numpy
 from hedgerow.errors import ArgumentError, MissingDependencyError
 
-LABELS = 12
-ON, OFF, MARKED = "#1f6f54", "#c9c9c9", "#c0392b"
+MAX_NAMES = 12
+SURVIVES_COLOR, CUT_COLOR, MARKED_COLOR = "#1f6f54", "#c9c9c9", "#c0392b"
 FORMATS = (".png", ".svg", ".pdf")
 
 
 @dataclass(frozen=True, eq=False)
 class LevelOfBeams:
-    """The live beams of one level of one search, in lexicographic order of their prefixes.
+    """The R live beams of one level of one search, in lexicographic order of their prefixes.
 
     Attributes:
-        codes: [R, l + 1].
+        codes: [R, l + 1], the prefixes.
         scores: [R].
-        parents: [R], places in the level before.
-        survives: bool [R], whether a finished beam comes from it.
-        heights: [R], where to draw it, 0 to 1.
-        ranks: [R], its place among the beams, best first, from 0.
+        parents: [R], positions among the live beams of the level before.
+        survives: bool [R], whether a finished beam continues it.
+        heights: [R], the vertical position, 0 to 1.
+        ranks: [R], the rank among the beams of the level, from 0.
     """
 
     codes: np.ndarray
@@ -40,19 +40,24 @@ class LevelOfBeams:
 
 
 def levels_of(history: Sequence[Beams]) -> list[LevelOfBeams]:
-    """Returns what is to be drawn of the beams of every level of one prompt's search (`Retriever.trace`)."""
+    """Lay out the beams of every level of one prompt's search (`Retriever.trace`).
+
+    Raises:
+        ArgumentError: `history` is not the beams of every level.
+    """
     if [getattr(beams, "level", None) for beams in history] != [*range(1, len(history) + 1)] or not history:
-        raise ArgumentError("expected the beams of every level of one search, as Retriever.trace returns them.")
+        raise ArgumentError("history must be the beams of every level of one search, as Retriever.trace returns them.")
     levels: list[LevelOfBeams] = []
-    places = np.zeros(1, np.int64)
+    # The position of each beam of the level before among its live beams.
+    positions = np.zeros(1, np.int64)
     for beams in history:
         codes, states = to_numpy(beams.codes)[0], to_numpy(beams.states)[0]
         live = np.flatnonzero(states >= 0)
-        # Nodes of a level are numbered in lexicographic order, so lines that follow it do not cross.
+        # Nodes of a level are numbered in lexicographic order, so lines in this order do not cross.
         ordered = live[np.argsort(states[live], kind="stable")]
-        parents = places[to_numpy(beams.parents)[0][ordered]]
-        places = np.full(len(states), -1, np.int64)
-        places[ordered] = np.arange(len(ordered))
+        parents = positions[to_numpy(beams.parents)[0][ordered]]
+        positions = np.full(len(states), -1, np.int64)
+        positions[ordered] = np.arange(len(ordered))
         heights = (np.arange(len(ordered)) + 0.5) / max(1, len(ordered))
         survives = np.ones(len(ordered), bool)
         scores = to_numpy(beams.scores)[0][ordered]
@@ -71,22 +76,40 @@ def plot_beams(
     names: Sequence[str] = (),
     sid: Sequence[int] = (),
 ) -> None:
-    """Writes the beams of one prompt's search as a tree: what survived, what was cut, and the way of one SID.
+    """Draw the beams of one prompt's search as a tree: which prefixes survived, and which were cut.
 
     Args:
         history: the beams of every level, as `Retriever.trace` returns them.
-        path: a file that ends in .png, .svg or .pdf.
-        title: above the picture.
-        names: what the finished beams name, best first; a few are written beside them.
-        sid: the codes of an item, end codes included, whose prefix is marked as far as it came.
+        path: the file to write; it ends in .png, .svg or .pdf.
+        title: the title of the figure.
+        names: the names of the items of the finished beams, best first. The first 12 are written beside the beams.
+        sid: the codes of an item, end codes included. Its prefix is marked up to the level at which it left the beam.
 
     Raises:
-        ArgumentError: the file's name has another ending, or it cannot be written.
+        ArgumentError: the file has another extension, it cannot be written, or `history` is not the beams of every
+            level.
         MissingDependencyError: matplotlib is not installed.
+
+    Examples:
+        ```python
+        from pathlib import Path
+
+        import numpy as np
+        import hedgerow as hr
+        from hedgerow.hf import plot_beams
+
+        index = hr.build_index(hr.Catalog([[0, 1], [2, 0], [2, 2]]))
+        history = [hr.init_beams(index, batch_size=1)]
+        for level in range(index.num_levels):
+            logits = np.zeros((*history[-1].states.shape, 3))
+            history.append(hr.step(index, history[-1], logits, beam_width=2))
+        plot_beams(history[1:], "beams.png", title="a search", sid=[2, 2])
+        assert Path("beams.png").stat().st_size > 0
+        ```
     """
     path = Path(path)
     if path.suffix not in FORMATS:
-        raise ArgumentError(f"a picture is written to a file that ends in {', '.join(FORMATS)}; got {path.name!r}.")
+        raise ArgumentError(f"the path of a figure must end in {', '.join(FORMATS)}; got {path.name!r}.")
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
@@ -94,52 +117,56 @@ def plot_beams(
     levels = levels_of(history)
     figure = Figure(figsize=(2.5 + 2 * len(levels), 6.5), layout="constrained")
     axes = figure.add_subplot()
-    for at, level in enumerate(levels):
-        _draw_level(axes, at, level, levels[at - 1] if at else None, sid)
+    for number, level in enumerate(levels):
+        _draw_level(axes, number, level, levels[number - 1] if number else None, sid)
     _draw_cut(axes, levels, sid)
     _write_names(axes, levels[-1], names, len(levels))
     axes.set_title(title, loc="left", wrap=True)
-    axes.set_xticks(range(len(levels) + 1), ["prompt", *(f"level {at}" for at in range(len(levels)))])
+    axes.set_xticks(range(len(levels) + 1), ["prompt", *(f"level {number}" for number in range(len(levels)))])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
     axes.set_xlim(-0.2, len(levels) + (1.1 if names else 0.2))
-    axes.legend(handles=_legend(bool(sid)), loc="lower left", frameon=False, fontsize="small")
+    axes.legend(handles=_legend(marked=bool(sid)), loc="lower left", frameon=False, fontsize="small")
     try:
         figure.savefig(path, dpi=150)
     except OSError as error:
         raise ArgumentError(f"{path} cannot be written: {error}") from None
 
 
-def _draw_level(axes: Any, at: int, level: LevelOfBeams, before: LevelOfBeams | None, sid: Sequence[int]) -> None:
+def _draw_level(axes: Any, number: int, level: LevelOfBeams, before: LevelOfBeams | None, sid: Sequence[int]) -> None:
     starts = np.full(len(level.heights), 0.5) if before is None else before.heights[level.parents]
-    on_way = np.array([tuple(codes) == tuple(sid[: at + 1]) for codes in level.codes.tolist()], bool)
+    on_path = np.array([tuple(codes) == tuple(sid[: number + 1]) for codes in level.codes.tolist()], bool)
     for row in np.argsort(level.survives, kind="stable"):
-        colour = MARKED if on_way[row] and sid else ON if level.survives[row] else OFF
-        axes.plot([at, at + 1], [starts[row], level.heights[row]], color=colour, linewidth=0.8, zorder=1)
-        axes.scatter(at + 1, level.heights[row], color=colour, s=8, zorder=2)
+        color = MARKED_COLOR if on_path[row] and sid else SURVIVES_COLOR if level.survives[row] else CUT_COLOR
+        axes.plot([number, number + 1], [starts[row], level.heights[row]], color=color, linewidth=0.8, zorder=1)
+        axes.scatter(number + 1, level.heights[row], color=color, s=8, zorder=2)
 
 
 def _draw_cut(axes: Any, levels: list[LevelOfBeams], sid: Sequence[int]) -> None:
-    """Draws a broken line to where the prefix of a SID left the beam, if it did."""
+    """Draw a dashed line to the level at which the prefix of a SID left the beam, if it did."""
     start = 0.5
-    for at, level in enumerate(levels if sid else ()):
-        place = sum(tuple(codes) < tuple(sid[: at + 1]) for codes in level.codes.tolist())
-        if place == len(level.codes) or level.codes[place].tolist() != list(sid[: at + 1]):
-            height = place / max(1, len(level.codes))
-            axes.plot([at, at + 1], [start, height], color=MARKED, linewidth=1.2, linestyle="--", zorder=3)
-            axes.scatter(at + 1, height, color=MARKED, marker="x", s=50, zorder=3)
+    for number, level in enumerate(levels if sid else ()):
+        prefix = list(sid[: number + 1])
+        row = sum(codes < prefix for codes in level.codes.tolist())
+        if row == len(level.codes) or level.codes[row].tolist() != prefix:
+            height = row / max(1, len(level.codes))
+            axes.plot(
+                [number, number + 1], [start, height], color=MARKED_COLOR, linewidth=1.2, linestyle="--", zorder=3
+            )
+            axes.scatter(number + 1, height, color=MARKED_COLOR, marker="x", s=50, zorder=3)
             return
-        start = level.heights[place]
+        start = level.heights[row]
 
 
 def _write_names(axes: Any, last: LevelOfBeams, names: Sequence[str], x: int) -> None:
     best_first = np.argsort(last.ranks)
-    for row, name in list(zip(best_first, names, strict=False))[:LABELS]:
+    for row, name in list(zip(best_first, names, strict=False))[:MAX_NAMES]:
         axes.annotate(name[:40], (x + 0.05, last.heights[row]), fontsize="x-small", va="center")
 
 
-def _legend(marked: bool) -> list[Any]:
+def _legend(*, marked: bool) -> list[Any]:
     from matplotlib.lines import Line2D
 
-    kinds = [(ON, "in a finished beam"), (OFF, "cut later")] + [(MARKED, "the item asked about")] * marked
-    return [Line2D([], [], color=colour, label=label) for colour, label in kinds]
+    kinds = [(SURVIVES_COLOR, "in a finished beam"), (CUT_COLOR, "cut later")]
+    kinds += [(MARKED_COLOR, "the given SID")] * marked
+    return [Line2D([], [], color=color, label=label) for color, label in kinds]

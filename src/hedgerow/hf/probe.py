@@ -1,6 +1,9 @@
-"""Tries a model on a few random tokens, to know which way of running it is right for it."""
+"""Trial runs of a model on a few random tokens, which find out how to run it."""
 
 from __future__ import annotations
+
+import warnings
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,23 +14,26 @@ from hedgerow.hf.model import CodeModel
 from hedgerow.hf.plain import PlainDecoder
 from hedgerow.hf.tree import Masking, TreeDecoder
 
-# How far two ways of computing one logit may lie apart, as a share of the largest logit.
+Decoding = Literal["auto", "tree", "plain"]
+DECODING = ("auto", "tree", "plain")
+# The largest difference between two ways of computing one logit, as a share of the largest logit.
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
 LOOSE = 0.05
-# What another beam may change, as a share of that: its mask hides it, so what is left is the order of sums.
+# The largest change by another beam, as a share of the tolerance. The mask hides that beam, so only the order of sums
+# can change.
 LEAK = 0.02
 # The trial of the head makes its logits so much larger that a cap on them shows, however small they are.
 LOUDER = 64
 PROMPTS = (5, 8)
 WIDTH = 3
-# Which beam each comes from, at levels 1 and 2.
+# The parent of each beam, at levels 1 and 2.
 PARENTS = ((0, 0, 0), (1, 0, 2))
-# A window no longer than this is tried whole; of a longer one, the configuration is believed.
-LONGEST_WINDOW = 256
+# The trial covers a window up to this length. For a longer one, it relies on the configuration.
+MAX_WINDOW = 256
 
 
 def find_slicing(model: CodeModel) -> bool:
-    """Returns whether the head's rows for some codes give the model's own logits of them."""
+    """Whether the head's rows for some codes give the model's own logits of these codes."""
     ids = _random_ids(model, (1, PROMPTS[-1]))
     last = torch.tensor([PROMPTS[-1] - 1], device=model.device)
     model.slices_head = True
@@ -49,25 +55,48 @@ def _all_logits(model: CodeModel, features: Tensor) -> Tensor:
     return torch.cat([model.logits(features), *levels], dim=-1)
 
 
-def find_masking(model: CodeModel) -> Masking:
-    """Returns how the model takes the masks of a tree of beams.
+def choose_masking(model: CodeModel, decoding: Decoding) -> Masking | None:
+    """Choose how a `Retriever` computes beams: the masks of a tree, or None for "plain".
 
     Raises:
-        ArgumentError: it does not, or gives other logits than for the plain sequences; it says what was found.
+        ArgumentError: `decoding` is "tree", and the model does not support it.
+    """
+    if decoding == "plain":
+        return None
+    try:
+        return find_masking(model)
+    except ArgumentError as error:
+        name = type(model.model).__name__
+        if decoding == "tree":
+            raise ArgumentError(f"{name} does not support decoding='tree': {error} Use decoding='plain'.") from None
+        # Level 3 is the caller of Retriever().
+        warnings.warn(f"{name} is searched with decoding='plain', which is slow: {error}", stacklevel=3)
+        return None
+
+
+def find_masking(model: CodeModel) -> Masking:
+    """Find the form in which the model takes the masks of a tree of beams.
+
+    Raises:
+        ArgumentError: the model does not take such masks, or its logits differ from those of the plain sequences. The
+            message is a predicate about "it", the model.
     """
     masking = Masking.of(model.config)
-    extra = masking.window if masking.window <= LONGEST_WINDOW else 0
+    extra = masking.window if masking.window <= MAX_WINDOW else 0
     lengths = [length + extra for length in PROMPTS]
     prompts = _random_ids(model, (len(lengths), max(lengths)))
-    ends = torch.tensor(lengths, device=model.device)
+    prompt_lengths = torch.tensor(lengths, device=model.device)
     plain = PlainDecoder(model, [row[:length].tolist() for row, length in zip(prompts, lengths, strict=True)])
     try:
         tree, other = (
-            TreeDecoder(model, masking, ids, ends, WIDTH) for ids in (prompts, _other_padding(prompts, ends))
+            TreeDecoder(model, masking, ids, prompt_lengths, WIDTH)
+            for ids in (prompts, _other_padding(prompts, prompt_lengths))
         )
-        for beams, beside in zip(_searches(model, len(lengths)), _searches(model, len(lengths), last=1), strict=True):
-            found = tree(beams)
-            difference, leak = _difference(found, plain(beams)), _difference(_kept(other(beside)), _kept(found))
+        searches = zip(_searches(model, len(lengths)), _searches(model, len(lengths), shift=1), strict=True)
+        for beams, shifted in searches:
+            features = tree(beams)
+            difference = _difference(features, plain(beams))
+            leak = _difference(_unchanged(other(shifted)), _unchanged(features))
             if difference > _tolerance(model) or leak > _tolerance(model) * LEAK:
                 raise ArgumentError(
                     f"its logits in a tree of beams differ from the plain ones by {difference:.1e} of the largest, and "
@@ -76,36 +105,37 @@ def find_masking(model: CodeModel) -> Masking:
     except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError, NotImplementedError) as error:
         if isinstance(error, ArgumentError):
             raise
-        raise ArgumentError(f"it cannot run with 4-D masks and position ids: {type(error).__name__}: {error}") from None
+        message = f"it cannot run with 4-D masks and position ids: {type(error).__name__}: {error}".rstrip(".")
+        raise ArgumentError(f"{message}.") from None
     return masking
 
 
-def _searches(model: CodeModel, batch: int, *, last: int = 0) -> list[Beams]:
-    """Returns random beams of levels 0 to 2; of the last, which no other comes from, `last` changes the codes."""
+def _searches(model: CodeModel, batch: int, *, shift: int = 0) -> list[Beams]:
+    """Random beams of levels 0 to 2. `shift` changes the codes of the last beam, which no other beam continues."""
     generator = torch.Generator().manual_seed(7)
     codes = torch.zeros((batch, 1, 0), dtype=torch.int64)
     parents = torch.zeros((batch, 1), dtype=torch.int64)
-    found = [(codes, parents)]
+    levels = [(codes, parents)]
     for size in model.tokens.codebook_sizes[: min(len(PARENTS), model.tokens.num_levels - 1)]:
-        parents = torch.tensor(PARENTS[len(found) - 1]).expand(batch, WIDTH)
+        parents = torch.tensor(PARENTS[len(levels) - 1]).expand(batch, WIDTH)
         new = torch.randint(size, (batch, WIDTH, 1), generator=generator)
-        new[:, -1] = (new[:, -1] + last) % size
+        new[:, -1] = (new[:, -1] + shift) % size
         codes = torch.cat([codes.gather(1, parents[..., None].expand(-1, -1, codes.shape[-1])), new], dim=-1)
-        found.append((codes, parents))
-    return [_beams(codes.to(model.device), parents.to(model.device)) for codes, parents in found]
+        levels.append((codes, parents))
+    return [_beams(codes.to(model.device), parents.to(model.device)) for codes, parents in levels]
 
 
 def _beams(codes: Tensor, parents: Tensor) -> Beams:
     return Beams(codes.int(), torch.zeros_like(parents).float(), parents.int(), parents.int())
 
 
-def _other_padding(prompts: Tensor, ends: Tensor) -> Tensor:
-    padding = torch.arange(prompts.shape[1], device=prompts.device) >= ends[:, None]
+def _other_padding(prompts: Tensor, lengths: Tensor) -> Tensor:
+    padding = torch.arange(prompts.shape[1], device=prompts.device) >= lengths[:, None]
     return prompts.masked_fill(padding, 0)
 
 
-def _kept(features: Tensor) -> Tensor:
-    """Leaves out the beam that was changed."""
+def _unchanged(features: Tensor) -> Tensor:
+    """Features without those of the last beam, which `shift` changes."""
     return features if features.shape[1] == 1 else features[:, :-1]
 
 
@@ -119,7 +149,7 @@ def _tolerance(model: CodeModel) -> float:
 
 
 def _difference(some: Tensor, others: Tensor) -> float:
-    """Returns the largest difference as a share of the largest number."""
+    """The largest difference, as a share of the largest absolute value of `others`."""
     finite = torch.isfinite(others)
     if not bool(finite.any()):
         return float("inf")

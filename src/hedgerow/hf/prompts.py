@@ -1,4 +1,4 @@
-"""Prompts: text, chats or token ids → lists of ids, and batches of them."""
+"""Prompts: text, chats or token ids → lists of token ids, and batches of them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ Ids = list[int]
 
 
 def as_prompts(prompts: Any, tokenizer: Any) -> list[Ids]:
-    """Returns the token ids of prompts, one or several: text, chats (lists of messages), ids, or a tokenizer's output.
+    """Convert prompts to token ids.
+
+    Args:
+        prompts: one or several of: text, chats (lists of messages), token ids. Or the output of a tokenizer.
+        tokenizer: for text and chats; None if there is none.
 
     Raises:
-        ArgumentError: a prompt is empty or of another kind, or is text and there is no tokenizer.
+        ArgumentError: a prompt is empty or of another type, or needs a tokenizer and there is none.
     """
     if isinstance(prompts, Mapping) and "input_ids" in prompts:
         return _unpadded(prompts)
@@ -31,68 +35,87 @@ def as_prompts(prompts: Any, tokenizer: Any) -> list[Ids]:
     return [_ids_of(row, prompt, tokenizer) for row, prompt in enumerate(prompts)]
 
 
-def checked(prompts: list[Ids], *, begin: Sequence[int], vocabulary_size: int, longest: int | None) -> list[Ids]:
-    """Returns the prompts, each ended by the begin delimiter.
+def checked(
+    prompts: list[Ids], *, begin: Sequence[int], vocabulary_size: int, max_length: int | None, num_codes: int = 0
+) -> list[Ids]:
+    """Add the begin delimiter to prompts that lack it, and check the result.
+
+    Args:
+        prompts: token ids of each prompt.
+        begin: the begin delimiter.
+        vocabulary_size: V.
+        max_length: the maximum number of tokens before a SID; None if there is no limit.
+        num_codes: the number of tokens at the end of each prompt that are codes. The delimiter goes before them.
 
     Raises:
-        ArgumentError: an id that the model does not have, or a prompt that is longer than it takes.
+        ArgumentError: a token is not in the vocabulary, or a prompt is too long, or has too few tokens for the codes.
     """
-    begun = [prompt if begin and prompt[-len(begin) :] == list(begin) else [*prompt, *begin] for prompt in prompts]
-    for row, prompt in enumerate(begun):
-        unknown = [token for token in prompt if not 0 <= token < vocabulary_size]
+    begun = []
+    for row, prompt in enumerate(prompts):
+        text, codes = prompt[: len(prompt) - num_codes], prompt[len(prompt) - num_codes :]
+        text = text if begin and text[-len(begin) :] == list(begin) else [*text, *begin]
+        if len(prompt) < num_codes or not text:
+            raise ArgumentError(
+                f"prompt {row} has {len(prompt)} tokens; level {num_codes} needs a prompt that is followed by the "
+                f"tokens of {num_codes} codes."
+            )
+        unknown = [token for token in (*text, *codes) if not 0 <= token < vocabulary_size]
         if unknown:
             raise ArgumentError(
-                f"prompt {row} holds token {unknown[0]}; the model has tokens 0 to {vocabulary_size - 1}."
+                f"prompt {row} contains token {unknown[0]}, but the model has tokens 0 to {vocabulary_size - 1}."
             )
-        if longest is not None and len(prompt) > longest:
+        if max_length is not None and len(text) > max_length:
             raise ArgumentError(
-                f"prompt {row} has {len(prompt):,} tokens, and the model takes {longest:,} before a SID "
+                f"prompt {row} has {len(text):,} tokens, but the model takes {max_length:,} before a SID "
                 "(max_position_embeddings of its configuration); shorten it."
             )
+        begun.append([*text, *codes])
     return begun
 
 
-def batches(prompts: list[Ids], *, beams: int, most_tokens: int) -> Iterator[list[int]]:
-    """Yields the rows of prompts that go together, alike in length, so that each batch keeps to a number of tokens.
+def batches(prompts: list[Ids], *, beam_tokens: int, max_tokens: int) -> Iterator[list[int]]:
+    """Group the rows of prompts of similar length into batches of a limited number of tokens.
 
     Args:
-        prompts: token ids of each.
-        beams: tokens that a request adds to its prompt.
-        most_tokens: of a batch, padding and beams counted; a single prompt may have more.
+        prompts: token ids of each prompt.
+        beam_tokens: the number of tokens that the beams of a request add to its prompt.
+        max_tokens: the maximum size of a batch, counting padding and beams. A batch of a single prompt may be larger.
     """
     rows = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))
     start = 0
     while start < len(rows):
-        size = max(1, most_tokens // (len(prompts[rows[start]]) + beams))
+        size = max(1, max_tokens // (len(prompts[rows[start]]) + beam_tokens))
         yield rows[start : start + size]
         start += size
 
 
 def padded(prompts: list[Ids], device: torch.device, *, length: int | None = None) -> tuple[Tensor, Tensor]:
-    """Returns prompts [B, P], padded on the right with token 0, and their lengths [B]."""
-    ends = [len(prompt) for prompt in prompts]
-    ids = torch.zeros((len(prompts), length or max(ends)), dtype=torch.int64)
+    """Put prompts on a device: ids [B, T] int64, padded on the right with token 0, and lengths [B] int64."""
+    lengths = [len(prompt) for prompt in prompts]
+    ids = torch.zeros((len(prompts), length or max(lengths)), dtype=torch.int64)
     for row, prompt in zip(ids, prompts, strict=True):
         row[: len(prompt)] = torch.tensor(prompt)
-    return ids.to(device), torch.tensor(ends, device=device)
+    return ids.to(device), torch.tensor(lengths, device=device)
 
 
 def _unpadded(encoded: Mapping[str, Any]) -> list[Ids]:
-    rows, mask = _listed(encoded["input_ids"]), encoded.get("attention_mask")
-    masks = None if mask is None else _listed(mask)
+    rows, mask = _as_list(encoded["input_ids"]), encoded.get("attention_mask")
+    masks = None if mask is None else _as_list(mask)
     if _is_ids(rows):
         rows, masks = [rows], None if masks is None else [masks]
     if masks is not None:
-        if [len(_listed(ids)) for ids in rows] != [len(_listed(mask)) for mask in masks]:
-            raise ArgumentError("input_ids and attention_mask are not of one shape; give what one tokenizer call gave.")
+        if [len(_as_list(ids)) for ids in rows] != [len(_as_list(mask)) for mask in masks]:
+            raise ArgumentError(
+                "input_ids and attention_mask have different shapes; pass both from the same call of the tokenizer."
+            )
         rows = [
-            [token for token, kept in zip(_listed(ids), _listed(mask), strict=True) if kept]
+            [token for token, visible in zip(_as_list(ids), _as_list(mask), strict=True) if visible]
             for ids, mask in zip(rows, masks, strict=True)
         ]
     return [_ids_of(row, ids, None) for row, ids in enumerate(rows)]
 
 
-def _listed(values: Any) -> list[Any]:
+def _as_list(values: Any) -> list[Any]:
     return values.tolist() if isinstance(values, np.ndarray | Tensor) else list(values)
 
 
@@ -140,7 +163,7 @@ def _unreadable(row: int, prompt: Any) -> str:
 def _encoded(row: int, prompt: Any, tokenizer: Any) -> Ids:
     if tokenizer is None:
         raise ArgumentError(
-            f"prompt {row} is text, and there is no tokenizer: Retriever(..., tokenizer=...), or give ids."
+            f"prompt {row} is text, and there is no tokenizer; pass Retriever(..., tokenizer=...), or token ids."
         )
     if not isinstance(prompt, str):
         ids = _templated(row, prompt, tokenizer)
@@ -150,7 +173,7 @@ def _encoded(row: int, prompt: Any, tokenizer: Any) -> Ids:
     else:
         ids = list(tokenizer(prompt)["input_ids"])
     if not ids:
-        raise ArgumentError(f"prompt {row} is empty: the tokenizer made no token of it.")
+        raise ArgumentError(f"prompt {row} is empty: the tokenizer returned no tokens for it.")
     return ids
 
 
@@ -158,8 +181,6 @@ def _templated(row: int, chat: Any, tokenizer: Any) -> Ids:
     try:
         encoded = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=True)
     except Exception as error:
-        # A template is a program, which may refuse a chat with any error.
-        raise ArgumentError(
-            f"prompt {row} is a chat that the tokenizer's chat template cannot write: {error}"
-        ) from None
+        # A template is a program, which can raise any exception.
+        raise ArgumentError(f"the tokenizer's chat template cannot format prompt {row}, a chat: {error}") from None
     return list(encoded["input_ids"])

@@ -1,4 +1,4 @@
-"""The kinds of index that a model is searched on: a `TrieIndex`, a `Version` or a `LiveIndex`."""
+"""The kinds of index that a model searches: a `TrieIndex`, a `Version` or a `LiveIndex`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ Searched = TrieIndex | Version | LiveIndex
 
 
 def trie_of(index: Searched) -> tuple[TrieIndex, Version | None]:
-    """The index to search and, if it is live, the version that tells which of its items were removed.
+    """Find the index to search and, if it is live, the version that lists the removed items.
 
     Raises:
-        ArgumentError: `index` is none of these.
+        ArgumentError: `index` is of another type.
     """
     if isinstance(index, LiveIndex):
         index = index.refresh()
     if isinstance(index, Version):
         return index.index, index
     if not isinstance(index, TrieIndex):
-        raise ArgumentError(f"expected a TrieIndex, or the Version of a LiveIndex; got {type(index).__name__}.")
+        given = type(index).__name__
+        raise ArgumentError(f"index must be a LiveIndex, a TrieIndex, or the Version of a LiveIndex; got {given}.")
     return index, None
