@@ -1,4 +1,4 @@
-"""`hedgerow filter` and `hedgerow inspect --where`, as they are called."""
+"""`hedgerow filter` and `hedgerow inspect --where`."""
 
 import json
 
@@ -38,7 +38,7 @@ def path(tmp_path, catalog):
 
 
 class TestFilter:
-    def test_gives_the_bytes_of_a_build_of_the_filtered_catalog(self, path, catalog, tmp_path):
+    def test_equals_a_build_of_the_filtered_catalog(self, path, catalog, tmp_path):
         shown = run("filter", path, "year >= 2000", "-o", tmp_path / "recent.hedgerow")
         many = int((YEARS >= 2000).sum())
         assert f"{many} of 200 items" in shown
@@ -46,20 +46,20 @@ class TestFilter:
         assert_same_files(tmp_path / "recent.hedgerow", tmp_path / "built.hedgerow")
         run("verify", tmp_path / "recent.hedgerow")
 
-    def test_json_and_an_index_in_its_own_place(self, path, catalog, tmp_path):
+    def test_json_and_replacing_the_index_itself(self, path, catalog, tmp_path):
         facts = json.loads(run("filter", path, "year = 1995", "-o", path, "--json"))
         assert (facts["path"], facts["items"], facts["of"]) == (str(path), int((YEARS == 1995).sum()), 200)
         hr.build_index(catalog.filter(YEARS == 1995)).save(tmp_path / "built.hedgerow")
         assert_same_files(path, tmp_path / "built.hedgerow")
 
-    def test_an_empty_one_is_refused_unless_it_is_meant(self, path, tmp_path):
-        run("filter", path, "year > 3000", "-o", tmp_path / "none", fails="true of none of the 200 items")
+    def test_rejects_an_empty_index_unless_allowed(self, path, tmp_path):
+        run("filter", path, "year > 3000", "-o", tmp_path / "none", fails="true for none of the 200 items")
         assert not (tmp_path / "none").exists()
         run("filter", path, "year > 3000", "-o", tmp_path / "none", "--allow-empty")
         assert hr.load_index(tmp_path / "none").num_items == 0
         run("filter", tmp_path / "none", "item_id = 't1'", "-o", tmp_path / "x", "--allow-empty")
 
-    def test_what_is_no_rule_leaves_nothing(self, path, tmp_path):
+    def test_an_invalid_rule_writes_nothing(self, path, tmp_path):
         run("filter", path, "colour = 'red'", "-o", tmp_path / "none", fails="The columns are item_id (string), year")
         assert not (tmp_path / "none").exists()
 
@@ -72,7 +72,7 @@ def assert_same_files(one, other):
 
 
 class TestInspect:
-    def test_json_has_what_the_sets_have(self, path):
+    def test_json_has_the_numbers_of_the_sets(self, path):
         index = hr.load_index(path)
         rules = ["year >= 2000", "year > 3000"]
         found = json.loads(run("inspect", path, "--where", rules[0], "--where", rules[1], "--json"))["rules"]
@@ -91,5 +91,5 @@ class TestInspect:
         assert share in shown
         assert "rules" not in run("inspect", path)
 
-    def test_what_is_no_rule_is_told(self, path):
-        run("inspect", path, "--where", "year", fails="must say true or false of each item")
+    def test_an_invalid_rule(self, path):
+        run("inspect", path, "--where", "year", fails="must be true or false for each item")

@@ -1,4 +1,4 @@
-"""`hedgerow diff` and `hedgerow live`, as they are called."""
+"""`hedgerow diff` and `hedgerow live`."""
 
 import json
 
@@ -30,14 +30,14 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_verbs_of_a_live_index(folder):
+def test_commands_of_a_live_index(folder):
     path = folder / "items.live"
     assert "serves Version(1" in run("live", "init", path, folder / "items.hedgerow")
     run("live", "add", path, folder / "new.parquet")
     run("live", "update", path, folder / "more.parquet")
     assert "removed=2" in run("live", "remove", path, 7, 9)
     assert items_of(hr.LiveIndex.open(path).version) == {8: [1, 1], 10: [5, 5]}
-    assert "served" in run("live", "status", path)
+    assert "current" in run("live", "status", path)
     run("live", "rollback", path, "--to", 2)
     status = json.loads(run("live", "status", path, "--json"))
     assert status["current"] == 2
@@ -51,7 +51,7 @@ def refused(*words):
     return str(runner.invoke(app, [str(word) for word in words]).exception)
 
 
-def test_a_live_index_where_a_saved_one_is_wanted(folder):
+def test_a_live_index_instead_of_a_saved_one(folder):
     path = folder / "items.live"
     run("live", "init", path, folder / "items.hedgerow")
     for words in (("inspect", path), ("diff", path, folder / "items.hedgerow"), ("verify", path)):
@@ -67,19 +67,19 @@ def test_a_live_index_where_a_saved_one_is_wanted(folder):
 
 
 def test_the_column_of_ids(folder):
-    """It may have another name: the one column that is neither the SID nor an attribute; or it must be said."""
+    """It can be the one column that is neither the SID nor an attribute; otherwise it must be named."""
     path = folder / "items.live"
     run("live", "init", path, folder / "items.hedgerow")
     pq.write_table(pa.table({"sku": [10], "sid": [[5, 5]]}), folder / "sku.parquet")
     run("live", "add", path, folder / "sku.parquet")
     assert items_of(hr.LiveIndex.open(path).version)[10] == [5, 5]
     pq.write_table(pa.table({"sku": [11], "year": [3], "sid": [[5, 4]]}), folder / "year.parquet")
-    assert "say which one has the item ids: --item-id NAME. Its columns are sku, year, sid." in refused(
+    assert "name the column of item ids with --item-id NAME. Its columns are sku, year, sid." in refused(
         "live", "add", path, folder / "year.parquet"
     )
 
 
-def test_times_are_whole_in_a_narrow_terminal(folder):
+def test_times_are_not_cut_in_a_narrow_terminal(folder):
     run("live", "init", folder / "items.live", folder / "items.hedgerow")
     created = hr.LiveIndex.open(folder / "items.live").version.info.created
     assert created[:19].replace("T", " ") in run("live", "status", folder / "items.live")

@@ -1,4 +1,4 @@
-"""The command line, as `main` runs it; once in a process of its own."""
+"""The command line as `main` runs it, and once in a separate process."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ SIDS = [[3, 1], [0, 2], [3, 1], [2, 0]]
 
 
 def run(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess:
-    """Does what a process would, in this one: loading hedgerow takes longer than most verbs."""
+    """Run a command in this process, because importing hedgerow takes longer than most commands."""
     command, stdout, stderr = ["hedgerow", *map(str, words)], StringIO(), StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(stdout), redirect_stderr(stderr):
         patch.setattr(sys, "argv", command)
@@ -55,7 +55,7 @@ def test_build_inspect_verify(films, tmp_path):
     assert json.loads(run("verify", index, "--json").stdout)["valid"] is True
 
     shown = run("inspect", index)
-    assert "2 items share 1 SIDs" in shown.stdout
+    assert "2 items share 1 SIDs; at most 2 items have the same SID" in shown.stdout
     assert "representation" in shown.stdout
     assert run("verify", index).stdout.startswith("valid")
 
@@ -107,7 +107,7 @@ def test_bad_input_is_one_line_and_exit_code_1(films, words, expected):
     assert sorted(path.name for path in films.parent.iterdir()) == ["films.parquet"]
 
 
-def test_verify_says_in_json_what_is_wrong(tmp_path):
+def test_verify_prints_errors_as_json(tmp_path):
     done = run("verify", tmp_path / "missing", "--json")
     assert done.returncode == 1
     facts = json.loads(done.stdout)
@@ -120,14 +120,14 @@ def test_version_and_module():
     assert done.stdout == f"hedgerow {hr.__version__}\n"
 
 
-def test_a_process_ends_with_the_exit_code(tmp_path):
+def test_exit_code_of_a_process(tmp_path):
     command = [sys.executable, "-m", "hedgerow", "inspect", str(tmp_path / "none")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("hedgerow: ")
 
 
-def test_build_says_what_it_took_for_granted(films, tmp_path):
+def test_build_states_its_defaults(films, tmp_path):
     done = run("build", films, "-o", tmp_path / "x")
     assert "item ids: row numbers; name a column with --item-id" in done.stdout
     assert "codebook sizes: 4, 3 (the largest code of each level + 1" in done.stdout
@@ -142,7 +142,7 @@ def test_build_within_memory(films, tmp_path):
     assert run("build", films.with_suffix(".json"), "-o", tmp_path / "y", "--memory", "1MB").returncode == 2
 
 
-def test_a_damaged_index_is_named(films, tmp_path):
+def test_verify_a_damaged_index(films, tmp_path):
     index = tmp_path / "x.hedgerow"
     assert run("build", films, "-o", index).returncode == 0
     trie = next(index.glob("trie-*"))

@@ -1,4 +1,4 @@
-"""`hedgerow retrieve` and `hedgerow explain`: on the films, and on a model and an index from folders."""
+"""`hedgerow retrieve` and `hedgerow explain` with the films demo, and with a model and an index from folders."""
 
 import json
 import re
@@ -10,7 +10,7 @@ import pytest
 
 import hedgerow as hr
 from hedgerow.cli.main import main
-from hedgerow.cli.retrieve import _check_model
+from hedgerow.cli.search import check_model
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -31,7 +31,7 @@ ATTRIBUTES = {
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    """Returns a folder with a model, its tokenizer and an index, and a retriever of the same."""
+    """A folder with a model, its tokenizer and an index, and a retriever with the same."""
     folder = tmp_path_factory.mktemp("shop")
     things = hr.Catalog(
         catalog().sids, codebook_sizes=CODES, item_ids=[f"t{row}" for row in range(150)], attributes=ATTRIBUTES
@@ -46,7 +46,7 @@ def shop(tmp_path_factory):
 
 @pytest.fixture
 def call(monkeypatch, capsys, shop):
-    """Runs a command line as `hedgerow` does, on the shop; returns the exit code, stdout and stderr."""
+    """Run a command line with the shop; returns the exit code, stdout and stderr."""
 
     def run(*words, on_shop=True):
         folders = ["--model", shop[0] / "model", "--index", shop[0] / "things.hedgerow"] if on_shop else []
@@ -70,7 +70,7 @@ class TestRetrieve:
         assert answer["prompt"] == "Recommend me a western"
         assert sum("western" in film["genres"] for film in answer["items"]) >= 4
 
-    def test_json_is_a_line_a_prompt_and_equals_the_retriever(self, call, shop):
+    def test_json_has_one_line_per_prompt(self, call, shop):
         code, stdout, stderr = call("retrieve", "-p", "w5 w6", "-p", "w9", "--beam-width", "7", "-k", "4", "--json")
         assert (code, stderr) == (0, "")
         for answer, results in zip(lines_of(stdout), shop[1].retrieve(["w5 w6", "w9"], beam_width=7, k=4), strict=True):
@@ -90,7 +90,7 @@ class TestRetrieve:
             title = item["title"].split()
             assert row.split() == [str(rank), item["item_id"], *title, "a,", "b", maker, f"{item['score']:.2f}"]
 
-    def test_columns_left_out_are_the_first_four_and_none_is_none(self, call):
+    def test_default_columns_and_no_columns(self, call):
         assert call("retrieve", "-p", "w5")[1].splitlines()[1].split() == [
             "item_id", "title", "year", "kinds", "maker", "score",
         ]  # fmt: skip
@@ -114,9 +114,11 @@ class TestRetrieve:
 
     def test_options_reach_the_retriever(self, call, shop):
         retriever = shop[1]
-        for normalize in ("vocab", "allowed"):
-            expected = Retriever(retriever.model.model, retriever.index, TOKENS, normalize=normalize).retrieve([5, 6])
-            _, stdout, _ = call("retrieve", "-p", "w5 w6", "--normalize", normalize, "--json")
+        for normalize, temperature in (("vocab", 1.0), ("allowed", 1.0), ("codes", 3.0)):
+            options = {"normalize": normalize, "temperature": temperature}
+            expected = Retriever(retriever.model, retriever.index, TOKENS, **options).retrieve([5, 6])
+            words = ("--normalize", normalize, "--temperature", temperature)
+            _, stdout, _ = call("retrieve", "-p", "w5 w6", *words, "--json")
             scores = [item["score"] for item in lines_of(stdout)[0]["items"]]
             assert scores == pytest.approx(expected[0].scores.tolist(), abs=1e-5)
         code, _, stderr = call("retrieve", "-p", "w5", "--tokens", "<{level}_{code}>")
@@ -126,7 +128,7 @@ class TestRetrieve:
 
 
 class TestRules:
-    """--where, --exclude and --end, and what the lines of a file have of their own."""
+    """--where, --exclude and --end, and the rules of single requests."""
 
     def test_reach_the_retriever(self, call, shop):
         pytest.importorskip("duckdb")
@@ -140,7 +142,7 @@ class TestRules:
         for item, outcome in (("t3", "not in the set"), ("t121", "excluded"), (expected.item_ids[0], "returned")):
             assert json.loads(call("explain", *words, "--item", item, "--json")[1])["outcome"] == outcome
 
-    def test_lines_have_their_own_besides(self, call, shop, tmp_path):
+    def test_rules_of_single_requests(self, call, shop, tmp_path):
         pytest.importorskip("duckdb")
         path = tmp_path / "prompts.jsonl"
         lines = ['"w5"', '{"prompt": "w5", "where": "year < 1960"}', '{"prompt": "w5", "exclude": ["t110"]}']
@@ -163,24 +165,24 @@ class TestRules:
         [
             ('{"prompt": "w5", "where": "colour = 1"}', "'colour = 1' cannot be used"),
             ('{"prompt": "w5", "where": 3}', "expected an SQL expression"),
-            ('{"prompt": "w5", "exclude": "t1"}', "request 0: \"exclude\" is a list of item ids; got 't1'"),
-            ('{"prompt": "w5", "exclude": [1]}', "must be item ids of the type of this index, string"),
+            ('{"prompt": "w5", "exclude": "t1"}', "request 0: \"exclude\" must be a list of item ids; got 't1'"),
+            ('{"prompt": "w5", "exclude": [1]}', "item ids of this index, of type string"),
         ],
     )
-    def test_what_is_wrong_with_them_is_one_line(self, call, tmp_path, line, expected):
+    def test_invalid_rules_are_one_line(self, call, tmp_path, line, expected):
         pytest.importorskip("duckdb")
         (tmp_path / "prompts.jsonl").write_text(line)
         assert_refused(call("retrieve", "--input", tmp_path / "prompts.jsonl"), expected)
 
-    def test_ids_that_are_numbers_and_sids_that_end(self, call, shop, tmp_path):
-        """SIDs of up to three codes, whose end is a token of the tokenizer."""
+    def test_integer_ids_and_ragged_sids(self, call, shop, tmp_path):
+        """SIDs of one to three codes, with an end token of the tokenizer."""
         rng = np.random.default_rng(0)
         sids = [rng.integers(0, CODES, 1 + row % 3).tolist() for row in range(60)]
         index = hr.build_index(hr.Catalog(sids, codebook_sizes=CODES, item_ids=np.arange(60), ragged=True))
         index.save(tmp_path / "ragged.hedgerow")
         folders = ("--model", shop[0] / "model", "--index", tmp_path / "ragged.hedgerow")
         tokens = hr.TokenMap(TOKENS.token_ids, end=(7,))
-        expected = Retriever(shop[1].model.model, index, tokens).retrieve([[5, 6]], exclude=[[3, 4]])[0]
+        expected = Retriever(shop[1].model, index, tokens).retrieve([[5, 6]], exclude=[[3, 4]])[0]
         assert len({len(item["sid"]) for item in expected.to_pylist()}) > 1
         for end in ("7", tokenizer().convert_ids_to_tokens(7)):
             words = ("retrieve", "-p", "w5 w6", "--end", end, "--exclude", "3,4", "--json", *folders)
@@ -188,7 +190,10 @@ class TestRules:
             assert [item["item_id"] for item in lines_of(stdout)[0]["items"]] == expected.item_ids, stderr
         words = ("retrieve", "-p", "w5 w6", *folders)
         assert_refused(call(*words, "--end", "nothing", on_shop=False), "end: 'nothing' is not a token")
-        assert_refused(call(*words, "--end", "7", "--exclude", "x", on_shop=False), "type of this index, int64")
+        assert_refused(
+            call(*words, "--end", "7", "--exclude", "x", on_shop=False),
+            "--exclude must be item ids of this index, of type int64; got 'x'",
+        )
 
 
 class TestExplain:
@@ -205,6 +210,18 @@ class TestExplain:
             facts = json.loads(call(*words, "--json")[1])
             assert (facts["outcome"], facts["rank"], facts["text"]) == (expected.outcome, expected.rank, str(expected))
 
+    def test_options_reach_the_retriever(self, call, shop):
+        options = {"normalize": "allowed", "temperature": 2.5}
+        retriever = Retriever(shop[1].model, shop[1].index, TOKENS, **options)
+        expected = retriever.explain([5, 6], "t3", beam_width=5, k=2)
+        words = ("--item", "t3", "--beam-width", "5", "-k", "2", "--normalize", "allowed", "--temperature", "2.5")
+        facts = json.loads(call("explain", "-p", "w5 w6", *words, "--json")[1])
+        scores = [level["score"] for level in facts["levels"]]
+        assert scores == pytest.approx([level.score for level in expected.levels], abs=1e-5)
+        assert scores != pytest.approx(
+            [level.score for level in shop[1].explain([5, 6], "t3", beam_width=5).levels], abs=1e-5
+        )
+
     def test_the_example_of_its_help_runs(self, call):
         example = re.search(
             "Example: hedgerow (explain .*)", " ".join(call("explain", "--help", on_shop=False)[1].split())
@@ -218,29 +235,29 @@ class TestExplain:
     def test_items_by_an_attribute_and_by_id(self, call, name, item):
         assert json.loads(call("explain", "-p", "w5", "--item", name, "--json")[1])["item_id"] == item
 
-    def test_an_item_that_is_not_there(self, call):
+    def test_an_item_that_does_not_exist(self, call):
         refused = call("explain", "-p", "w5", "--item", "t1500")
-        assert_refused(refused, "item 't1500' is not in the index, so no prompt can return it. Ids like it are t")
+        assert_refused(refused, "item 't1500' is not in the index, so no prompt can return it. Similar ids: t")
         assert_refused(call("explain", "-p", "w5", "--item", "?"), "no prompt can return it.\n")
 
-    def test_a_title_in_place_of_an_id(self, call):
+    def test_a_title_instead_of_an_id(self, call):
         refused = call("explain", "-p", "w5", "--item", "Thing [7]")
-        assert_refused(refused, "Its title, perhaps: --item 'title=Thing [7]', or the id 't7'.")
+        assert_refused(refused, "An item has this title: pass --item 'title=Thing [7]', or the id 't7'.")
 
     @pytest.mark.parametrize(
         ("item", "expected"),
         [
             ("title=Nothing", "0 items have title 'Nothing'."),
-            ("year=1910", "2 items have year '1910': 't21', 't20'. Give one of these ids."),
+            ("year=1910", "2 items have year '1910': 't21', 't20'. Pass one of these ids."),
             ("maker=someone", "75 items have maker 'someone': "),
             ("year=long ago", "0 items have year 'long ago'."),
             ("kinds=a", "kinds"),
         ],
     )
-    def test_an_attribute_that_names_no_one_item(self, call, item, expected):
+    def test_an_attribute_of_no_item_or_several(self, call, item, expected):
         assert_refused(call("explain", "-p", "w5", "--item", item), expected)
 
-    def test_a_picture(self, call, tmp_path):
+    def test_plot(self, call, tmp_path):
         pytest.importorskip("matplotlib")
         path = tmp_path / "beams.png"
         code, stdout, stderr = call("explain", "-p", "w5", "--plot", path)
@@ -252,17 +269,17 @@ class TestExplain:
         assert json.loads(stdout)["item_id"] == "t3"
         assert path.exists()
 
-    def test_a_picture_without_matplotlib_is_refused_before_anything_is_loaded(self, call, monkeypatch):
-        monkeypatch.setattr("hedgerow.cli.retrieve.find_spec", lambda _: None)
+    def test_plot_without_matplotlib_fails_before_loading(self, call, monkeypatch):
+        monkeypatch.setattr("hedgerow.cli.explain.find_spec", lambda _: None)
         words = ("explain", "-p", "w5", "--plot", "x.png", "--model", "none", "--index", "none")
-        assert_refused(
-            call(*words, on_shop=False), "--plot needs matplotlib; install it with: pip install 'hedgerow[plot]'"
-        )
+        refused = call(*words, on_shop=False)
+        assert_refused(refused, "--plot needs the package matplotlib, which is not installed. Install it with: pip ")
+        assert_refused(refused, "pip install 'hedgerow[plot]'")
 
-    def test_a_picture_that_cannot_be_written(self, call, tmp_path):
+    def test_plot_that_cannot_be_written(self, call, tmp_path):
         pytest.importorskip("matplotlib")
         assert_refused(call("explain", "-p", "w5", "--plot", tmp_path / "no" / "beams.png"), "cannot be written")
-        assert_refused(call("explain", "-p", "w5", "--plot", "beams.gif"), "ends in .png, .svg, .pdf")
+        assert_refused(call("explain", "-p", "w5", "--plot", "beams.gif"), "must end in .png, .svg, .pdf")
 
 
 def assert_refused(called: tuple[int, str, str], expected: str) -> None:
@@ -273,14 +290,14 @@ def assert_refused(called: tuple[int, str, str], expected: str) -> None:
     assert expected in stderr
 
 
-def test_a_live_index_is_searched_as_it_is_served(call, shop, tmp_path):
+def test_searches_the_current_version_of_a_live_index(call, shop, tmp_path):
     best = shop[1].retrieve("w5 w6", k=1)[0].item_ids[0]
     live = hr.LiveIndex.create(tmp_path / "things.live", shop[1].index)
     live.remove([best])
     words = ("-p", "w5 w6", "--model", shop[0] / "model", "--index", live.path)
     _, stdout, stderr = call("retrieve", *words, "--json", on_shop=False)
     found = [item["item_id"] for item in lines_of(stdout)[0]["items"]]
-    assert found == Retriever(shop[1].model.model, live, TOKENS).retrieve([[5, 6]])[0].item_ids, stderr
+    assert found == Retriever(shop[1].model, live, TOKENS).retrieve([[5, 6]])[0].item_ids, stderr
     assert best not in found
     assert "not in the index" in call("explain", *words, "--item", best, on_shop=False)[1]
 
@@ -290,11 +307,12 @@ class TestBadInput:
         ("words", "expected"),
         [
             (["-p", " "], "prompt 0 is empty"),
-            (["-p", " ".join(["w5"] * 63)], "the model takes 62 before a SID"),
+            (["-p", " ".join(["w5"] * 63)], "but the model takes 62 before a SID"),
             (["-p", "w5", "--columns", "title,colour"], "no attribute 'colour'; the attributes are title, year,"),
             (["-p", "w5", "--columns", "colour", "--json"], "no attribute 'colour'"),
             (["-p", "w5", "--normalize", "softmax"], "normalize must be one of codes, vocab, allowed"),
-            (["-p", "w5", "--dtype", "int8"], "dtype must be float32, bfloat16 or float16; got 'int8'"),
+            (["-p", "w5", "--temperature", "0"], "temperature must be a finite number above 0; got 0.0"),
+            (["-p", "w5", "--dtype", "int8"], "dtype must be one of float32, bfloat16, float16; got 'int8'"),
             (["-p", "w5", "--dtype", "float8_e5m2"], "dtype must be"),
             (["-p", "w5", "--device", "warp"], "'warp'"),
             (["--input", "missing.jsonl"], "missing.jsonl cannot be read"),
@@ -304,27 +322,27 @@ class TestBadInput:
         assert_refused(call("retrieve", *words), expected)
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason="there is such a device")
-    def test_a_device_that_is_not_there(self, call):
+    def test_a_device_that_does_not_exist(self, call):
         assert_refused(call("retrieve", "-p", "w5", "--device", "cuda"), "'cuda'")
 
     @pytest.mark.parametrize(
         ("content", "expected"),
         [
-            ("", "holds no prompt"),
-            ("\n \n", "holds no prompt"),
+            ("", "contains no prompt"),
+            ("\n \n", "contains no prompt"),
             ('"w5"\n{"prompt": ', "line 2 is not JSON"),
-            ('{"text": "w5", "k": 3}', "line 1 has no prompt; it has text, k."),
-            ("{}", "line 1 has no prompt; it has nothing."),
+            ('{"text": "w5", "k": 3}', 'line 1 has no "prompt"; it has text, k.'),
+            ("{}", 'line 1 has no "prompt"; it has nothing.'),
             ('"w5"\n""', "prompt 1 is empty"),
-            ("[5, 900]", "prompt 0 holds token 900"),
-            ("[5, -1]", "prompt 0 holds token -1"),
+            ("[5, 900]", "prompt 0 contains token 900"),
+            ("[5, -1]", "prompt 0 contains token -1"),
             ('"w5"\nnull', "line 2"),
             ("5", "line 1"),
             ("5\n6", "line 1"),
             ("true", "line 1"),
             ('{"prompt": {"role": "user"}}\n{"prompt": {"role": "user"}}', "line 1"),
             ("[1.5]", "prompt 0 must be text"),
-            ('[{"role": "user", "content": "w5"}]', "prompt 0 is a chat"),
+            ('[{"role": "user", "content": "w5"}]', "cannot format prompt 0, a chat"),
         ],
     )
     def test_in_a_file_of_prompts(self, call, tmp_path, content, expected):
@@ -352,7 +370,7 @@ class TestBadInput:
         assert (code, stdout) == (2, "")
         assert "Usage: " in stderr
 
-    def test_folders_that_hold_nothing_or_something_else(self, call, shop, tmp_path, monkeypatch):
+    def test_other_folders_and_files(self, call, shop, tmp_path, monkeypatch):
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
         things = shop[0] / "things.hedgerow"
         asked = ("retrieve", "-p", "w5", "--index")
@@ -361,7 +379,7 @@ class TestBadInput:
         monkeypatch.chdir(tmp_path.parent)
         for absent in (tmp_path / "no" / "model", "nodir", f"{tmp_path.name}/model", "./a/b", tmp_path / "file"):
             assert_refused(call(*asked, things, "--model", absent, on_shop=False), f"--model {absent} ")
-        _check_model("owner/name.of-1")
+        check_model("owner/name.of-1")
         missing = ("--model", shop[0] / "model")
         assert_refused(call(*asked, tmp_path / "none", *missing, on_shop=False), "does not exist")
         damaged = tmp_path / "damaged"

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import hedgerow as hr
-from hedgerow.cli import common, semantic_ids
+from hedgerow.cli import common, embeddings
 from hedgerow.cli.main import app
 
 RNG = np.random.default_rng(0)
@@ -19,7 +19,7 @@ SMALL = ["--levels", "2", "--codebook-sizes", "4"]
 
 
 def run(*words):
-    """A command as the user sees it: its exit code, and one line about what went wrong."""
+    """Run a command as a user sees it: an exit code, and an error of one line."""
     done = CliRunner().invoke(app, ["semantic-ids", *map(str, words)])
     if done.exception is not None and not isinstance(done.exception, (SystemExit, hr.HedgerowError)):
         raise done.exception
@@ -142,11 +142,11 @@ def test_texts_by_the_packaged_model():
         (["items.txt", "-o", "a.parquet"], "ends in .parquet, .csv or .npy; got '.txt'"),
         (["bad.parquet", "-o", "a.parquet"], "cannot be read"),
         (["bad.npy", "-o", "a.parquet"], "cannot be read as a NumPy array"),
-        (["items.parquet", "-o", "a.csv"], "its name ends in .parquet"),
-        (["items.parquet", "-o", "items.parquet"], "is there already. Choose another path, or give --overwrite"),
+        (["items.parquet", "-o", "a.csv"], "its name must end in .parquet"),
+        (["items.parquet", "-o", "items.parquet"], "exists already. Choose another path, or pass --overwrite"),
         (["items.parquet", "-o", "none/a.parquet"], "there is no folder none"),
-        (["items.parquet", "-o", "a.parquet", "--quantizer", "bad.npy"], "is there already"),
-        (["items.parquet", "-o", "a.parquet", "--quantizer", "a.parquet"], "a file of its own"),
+        (["items.parquet", "-o", "a.parquet", "--quantizer", "bad.npy"], "exists already"),
+        (["items.parquet", "-o", "a.parquet", "--quantizer", "a.parquet"], "need different files"),
         (["items.parquet", "-o", "a.parquet", "--quantizer", "bad.npy", "--overwrite"], "so it is not replaced"),
         (["items.parquet", "-o", "a.parquet", "--embeddings", "vector"], "no input column 'vector'"),
         (["items.parquet", "-o", "a.parquet", "--embeddings", "title"], "column of lists of numbers; it holds string"),
@@ -175,7 +175,7 @@ def test_texts_by_the_packaged_model():
         ),
         (["items.parquet", "-o", "a.parquet", "--with-quantizer", "none"], "none does not exist"),
         (["items.parquet", "-o", "a.parquet", "--with-quantizer", "items.parquet"], "is not a quantizer"),
-        (["items.npy", "-o", "a.parquet", "--category", "kind"], "a .npy file has none"),
+        (["items.npy", "-o", "a.parquet", "--category", "kind"], "a .npy file has no columns"),
     ],
 )
 def test_bad_input_leaves_nothing_behind(tmp_path, words, expected):
@@ -203,7 +203,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("items")
-def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
+def test_a_full_disk_keeps_existing_files(tmp_path, monkeypatch):
     words = ("items.parquet", "-o", "a.parquet", *SMALL, "--quantizer", "q.safetensors", "--overwrite")
     assert run(*words).exit_code == 0
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -220,7 +220,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("items")
 @pytest.mark.parametrize("option", ["-o", "--quantizer", "--with-quantizer", "--taken", ""])
-def test_names_that_are_too_long(option):
+def test_file_names_that_are_too_long(option):
     long = "x" * 300 + ".parquet"
     words = {"-o": "a.parquet", option: long}
     source = words.pop("", "items.parquet")
@@ -263,7 +263,7 @@ def test_help_has_an_example():
 
 
 def texts_seen(monkeypatch):
-    """The texts that are embedded, by something quick."""
+    """Replace the embedding of texts with a fast function; returns the list of the texts."""
     seen = []
 
     def embed(texts, **_):
@@ -274,7 +274,7 @@ def texts_seen(monkeypatch):
     return seen
 
 
-def test_a_csv_keeps_its_text(tmp_path, monkeypatch):
+def test_csv_columns_keep_their_text(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     seen = texts_seen(monkeypatch)
     head = "isbn,year,price,rating,title,kind,none\n"
@@ -292,9 +292,9 @@ def test_a_csv_keeps_its_text(tmp_path, monkeypatch):
     assert found["none"] == [None, None, None]
 
 
-def test_a_csv_may_have_newlines_within_quotes(tmp_path, monkeypatch):
+def test_csv_with_newlines_within_quotes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(semantic_ids, "CSV_BLOCK", 1 << 10)
+    monkeypatch.setattr(embeddings, "CSV_BLOCK", 1 << 10)
     seen = texts_seen(monkeypatch)
     titles = [f"film\n{row}\n\nagain" for row in range(500)]
     (tmp_path / "a.csv").write_text("id,title\n" + "".join(f'{row},"{title}"\n' for row, title in enumerate(titles)))
@@ -304,7 +304,7 @@ def test_a_csv_may_have_newlines_within_quotes(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("items")
-def test_text_that_is_no_utf8():
+def test_text_that_is_not_utf8():
     bad = pa.array([b"good", b"\xff\xfe"]).view(pa.string())
     pq.write_table(pa.table({"title": bad}), "bad.parquet")
     with open("bad.csv", "wb") as file:
@@ -316,7 +316,7 @@ def test_text_that_is_no_utf8():
 
 
 @pytest.mark.usefixtures("items")
-def test_two_columns_of_one_name(items):
+def test_two_columns_with_the_same_name(items):
     column = items["embedding"]
     pq.write_table(
         pa.Table.from_arrays([column, column, items["title"]], ["embedding", "embedding", "title"]), "two.parquet"

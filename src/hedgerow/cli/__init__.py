@@ -1,1 +1,1 @@
-"""The command line: one module per verb or group of verbs, and what they share."""
+"""The command line: one module per command or group of commands, and the code that they share."""

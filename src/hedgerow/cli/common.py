@@ -1,19 +1,22 @@
-"""Options, output and conversions that the verbs share."""
+"""Options, output and parsers that the commands share."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
-import hedgerow as hr
-from hedgerow.errors import ArgumentError, CatalogError, ConstraintError
+from hedgerow.errors import ArgumentError, CatalogError
 from hedgerow.index.build import Progress, ignore_progress
 
 out = Console()
@@ -28,16 +31,31 @@ Sid = Annotated[
     str,
     typer.Option(metavar="COLUMNS", help="The column of lists that holds the SIDs, or one column per level: a,b,c."),
 ]
-Where = Annotated[
-    str | None, typer.Option("--where", metavar="SQL", help="Return only items for which this is true: 'year >= 2000'.")
-]
-Exclude = Annotated[
-    str | None, typer.Option("--exclude", metavar="IDS", help="Exclude the items with these ids: id,id.")
-]
+
+
+def shared_options(options_class: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorate a command whose first parameter is a dataclass: the fields become options, after the command's own.
+
+    Args:
+        options_class: the dataclass; its fields have annotations for Typer.
+    """
+    fields = inspect.signature(options_class, eval_str=True).parameters
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def wrapped(**values: Any) -> None:
+            command(options_class(**{name: values.pop(name) for name in fields}), **values)
+
+        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+        # Typer reads the options from the signature.
+        vars(wrapped)["__signature__"] = inspect.Signature([*own, *fields.values()])
+        return wrapped
+
+    return decorate
 
 
 def print_json(facts: Any, *, indent: int | None = 2) -> None:
-    """Prints valid JSON: NaN and infinities become null; values without a JSON form, such as dates, become text."""
+    """Print valid JSON: NaN and infinities become null; values without a JSON form, for example dates, become text."""
     print(json.dumps(_finite(facts), indent=indent, ensure_ascii=False, allow_nan=False, default=str))
 
 
@@ -49,10 +67,29 @@ def _finite(facts: Any) -> Any:
     return None if isinstance(facts, float) and not math.isfinite(facts) else facts
 
 
+def print_path(path: Path, text: str) -> None:
+    """Print a path and, after a colon, text that may have markup."""
+    out.print(f"[bold]{escape(str(path))}[/]: {text}", soft_wrap=True)
+
+
+def new_table(title: str | None, *headings: str, numbers: tuple[str, ...] = ()) -> Table:
+    """Create a table.
+
+    Args:
+        title: the title, above the left edge. None: no title.
+        headings: the headings of the columns.
+        numbers: the headings of columns of numbers, which are aligned on the right.
+    """
+    table = Table(title=title and escape(title), title_justify="left", title_style="bold", box=None, padding=(0, 1))
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading in numbers else "left", overflow="fold")
+    return table
+
+
 @contextmanager
-def progress_bar(wanted: bool) -> Iterator[Progress]:
+def progress_bar(*, enabled: bool) -> Iterator[Progress]:
     """A progress bar on stderr that is removed at the end; none if stderr is not a terminal."""
-    if not (wanted and err.is_terminal):
+    if not (enabled and err.is_terminal):
         yield ignore_progress
         return
     from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -64,8 +101,17 @@ def progress_bar(wanted: bool) -> Iterator[Progress]:
         yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
 
 
+def names_of(text: str) -> list[str]:
+    """Parse names separated by commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def whole_numbers(text: str, option: str) -> list[int]:
-    """Parses integers separated by commas."""
+    """Parse integers separated by commas.
+
+    Raises:
+        BadParameter: the text is something else; the message names `option`.
+    """
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
@@ -74,24 +120,19 @@ def whole_numbers(text: str, option: str) -> list[int]:
 
 
 def parsed_sizes(text: str | None) -> int | list[int] | None:
-    """Parses --codebook-sizes: one size for all levels, or one size per level."""
+    """Parse --codebook-sizes: one size for all levels, or one size per level."""
     sizes = None if text is None else whole_numbers(text, "--codebook-sizes")
     return sizes[0] if sizes is not None and len(sizes) == 1 else sizes
 
 
-def names_of(text: str) -> list[str]:
-    """Parses names separated by commas."""
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
 def sid_columns(text: str) -> str | list[str]:
-    """Parses --sid: one column of lists, or one column per level."""
+    """Parse --sid: one column of lists, or one column per level."""
     names = [name.strip() for name in text.split(",")]
     return names[0] if len(names) == 1 else names
 
 
 def read_npy(path: Path) -> Any:
-    """Reads the array of a .npy file.
+    """Read the array of a .npy file.
 
     Raises:
         CatalogError: the file cannot be read.
@@ -101,56 +142,18 @@ def read_npy(path: Path) -> Any:
     try:
         return np.load(path, allow_pickle=False)
     except Exception as error:
-        # NumPy parses the header as Python, so damage can raise any exception.
+        # NumPy parses the header as Python, so a damaged file can raise any exception.
         raise CatalogError(f"{path} cannot be read as a NumPy array: {error}") from None
 
 
-def rules_of_requests(
-    index: hr.TrieIndex, requests: Sequence[dict[str, Any]], where: str | None, exclude: str | None
-) -> dict[str, Any]:
-    """The arguments `constraints` and `exclude` of a retriever: the rules of all requests and of each one.
-
-    Args:
-        index: the index that is searched.
-        requests: each may have "where", an SQL expression, and "exclude", a list of item ids.
-        where: an SQL expression for all requests.
-        exclude: item ids for all requests, separated by commas.
+def check_attributes(names: list[str], existing: list[str]) -> None:
+    """Check that attributes exist.
 
     Raises:
-        ArgumentError: "exclude" of a request is not a list.
-        ConstraintError: an expression is invalid, or an id is not of the type of the index's ids.
+        ArgumentError: an attribute does not exist.
     """
-    for number, request in enumerate(requests):
-        if not isinstance(request.get("exclude") or [], list):
-            raise ArgumentError(f'request {number}: "exclude" must be a list of item ids; got {request["exclude"]!r}.')
-    shared = [] if exclude is None else _ids(index, exclude)
-    return {
-        "constraints": [_set_of(index, where, request.get("where")) for request in requests],
-        "exclude": [shared + (request.get("exclude") or []) for request in requests],
-    }
-
-
-def _set_of(index: hr.TrieIndex, shared: str | None, own: Any) -> hr.ConstraintSet | None:
-    sets = [index.where(rule) for rule in (shared, own) if rule is not None]
-    return sets[0] & sets[1] if len(sets) == 2 else next(iter(sets), None)
-
-
-def _ids(index: hr.TrieIndex, text: str) -> list[Any]:
-    """Parses ids separated by commas, as the type of the index's ids.
-
-    Raises:
-        ConstraintError: they are not of that type.
-    """
-    import pyarrow as pa
-
-    try:
-        return pa.array(names_of(text), pa.string()).cast(index.item_ids.type).to_pylist()
-    except pa.ArrowException as error:
-        raise ConstraintError(
-            f"--exclude must be item ids of the type of this index, {index.item_ids.type}; {error}"
-        ) from None
-
-
-def requests_progress(progress: Progress, what: str) -> Callable[[int, int], None]:
-    """Adapts a progress bar to callbacks of (done, total)."""
-    return lambda done, total: progress(what, done, total)
+    unknown = [name for name in names if name not in existing]
+    if unknown:
+        raise ArgumentError(
+            f"there is no attribute {unknown[0]!r}; the attributes are {', '.join(existing) or 'none'}."
+        )

@@ -10,66 +10,64 @@ from rich.markup import escape
 from rich.table import Table
 
 import hedgerow as hr
-from hedgerow.cli.common import AsJson, IndexOutput, IndexPath, out, print_json
+from hedgerow.cli.common import AsJson, IndexOutput, IndexPath, new_table, print_json, print_path
 from hedgerow.errors import ConstraintError
 
 
 def filter_index(
     index: IndexPath,
-    where: Annotated[str, typer.Argument(metavar="SQL", help="Which items stay: 'year >= 2000'.", show_default=False)],
+    where: Annotated[str, typer.Argument(metavar="SQL", help="The items to keep: 'year >= 2000'.", show_default=False)],
+    *,
     output: IndexOutput,
     allow_empty: Annotated[
         bool, typer.Option("--allow-empty", help="Write the index even if it has no items.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Save the index of the items of which an SQL expression is true: what a build of the filtered catalog gives."""
+    """Save the index of the items for which an SQL expression is true, as if built from the filtered catalog."""
     whole = hr.load_index(index)
-    chosen = whole.where(where)
-    if chosen.num_items == 0 and not allow_empty:
+    items = whole.where(where)
+    if items.num_items == 0 and not allow_empty:
         raise ConstraintError(
-            f"{where!r} is true of none of the {whole.num_items:,} items, and nothing was written. "
-            "If that is meant: --allow-empty."
+            f"{where!r} is true for none of the {whole.num_items:,} items, so nothing was written. To write an empty "
+            "index, pass --allow-empty."
         )
-    left = whole.filter(chosen.mask)
-    left.save(output)
+    filtered = whole.filter(items.mask)
+    filtered.save(output)
     if as_json:
-        facts = {"path": str(output), "of": whole.num_items, "nbytes": left.nbytes}
-        print_json(_facts(chosen) | facts)
+        facts = {"path": str(output), "of": whole.num_items, "nbytes": filtered.nbytes}
+        print_json(_facts(items) | facts)
         return
-    share = f"{left.num_items:,} of {whole.num_items:,} items"
-    out.print(f"[bold]{escape(str(output))}[/]: {share}, {escape(repr(left))}", soft_wrap=True)
+    print_path(output, f"{filtered.num_items:,} of {whole.num_items:,} items, {escape(repr(filtered))}")
 
 
 def facts_of_rules(index: hr.TrieIndex, rules: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns for each SQL expression what its set has: items, SIDs, share, alive nodes by level, bytes.
+    """The numbers of the constraint set of each SQL expression: items, SIDs, share, nodes per level, bytes.
 
     Raises:
-        ConstraintError: one of them is not an expression that is true or false of each item.
+        ConstraintError: an expression is invalid or not boolean.
     """
     return [_facts(index.where(rule)) for rule in rules]
 
 
 def rules_table(index: hr.TrieIndex, rules: Sequence[str]) -> Table:
-    """Returns `facts_of_rules` as a rich table."""
-    table = Table(title="rules", title_justify="left", title_style="bold")
-    table.add_column("where", overflow="fold")
-    for heading in ("items", "share", "SIDs", "alive nodes by level", "bytes"):
-        table.add_column(heading, justify="right")
-    for fact in facts_of_rules(index, rules):
-        nodes = ", ".join(f"{count:,}" for count in fact["nodes_per_level"])
-        share = "-" if fact["share"] is None else f"{100 * fact['share']:.1f} %"
-        numbers = (f"{fact['items']:,}", share, f"{fact['sids']:,}", nodes, f"{fact['nbytes']:,}")
-        table.add_row(escape(fact["where"]), *numbers)
+    """`facts_of_rules` as a table."""
+    numbers = ("items", "share", "SIDs", "nodes per level", "bytes")
+    table = new_table("rules", "where", *numbers, numbers=numbers)
+    for facts in facts_of_rules(index, rules):
+        share = "-" if facts["share"] is None else f"{100 * facts['share']:.1f} %"
+        nodes = ", ".join(f"{count:,}" for count in facts["nodes_per_level"])
+        cells = (f"{facts['items']:,}", share, f"{facts['sids']:,}", nodes, f"{facts['nbytes']:,}")
+        table.add_row(escape(facts["where"]), *cells)
     return table
 
 
 def _facts(items: hr.ConstraintSet) -> dict[str, Any]:
-    whole = items.index.num_items
+    num_items = items.index.num_items
     return {
         "where": items.name,
         "items": items.num_items,
-        "share": items.num_items / whole if whole else None,
+        "share": items.num_items / num_items if num_items else None,
         "sids": items.num_sids,
         "nodes_per_level": list(items.nodes_per_level),
         "nbytes": items.nbytes,

@@ -13,63 +13,69 @@ import typer
 from rich.markup import escape
 
 import hedgerow as hr
-from hedgerow.cli.common import AsJson, err, out, parsed_sizes, print_json, progress_bar, read_npy
-from hedgerow.errors import ArgumentError, CatalogError
+from hedgerow.cli.common import AsJson, out, parsed_sizes, print_json, print_path, progress_bar
+from hedgerow.cli.embeddings import column_named, embeddings_of, read_table
+from hedgerow.errors import ArgumentError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from hedgerow.semantic.report import SidReport
 
-EXAMPLE = "hedgerow semantic-ids items.parquet -o sids.parquet --text title --quantizer items.safetensors"
-EMBEDDING = "embedding"
-# No row of a CSV file may be longer: 64 MB.
-CSV_BLOCK = 1 << 26
 
 Source = Annotated[
-    Path,
-    typer.Argument(metavar="INPUT", help="Parquet, CSV, or .npy embeddings [N, D].", show_default=False),
+    Path, typer.Argument(metavar="INPUT", help="Parquet, CSV, or .npy embeddings [N, D].", show_default=False)
 ]
 Output = Annotated[
-    Path, typer.Option("--output", "-o", help="Parquet: the columns of INPUT, and sid.", show_default=False)
+    Path,
+    typer.Option("--output", "-o", help="A Parquet file: the columns of INPUT, and the SIDs.", show_default=False),
 ]
-Embeddings = Annotated[
-    str | None, typer.Option(metavar="COLUMN", help="The column of embeddings; left out, embedding.")
-]
+Embeddings = Annotated[str | None, typer.Option(metavar="COLUMN", help="The column of embeddings. Default: embedding.")]
 Text = Annotated[
     list[str] | None,
-    typer.Option(metavar="COLUMN", help="Embed this column of text; several are joined. In place of --embeddings."),
+    typer.Option(metavar="COLUMN", help="Embed this column of text instead; repeat to join several columns."),
 ]
 Model = Annotated[
     str | None,
-    typer.Option(help="For --text: a sentence-transformers folder or hub name; left out, all-MiniLM-L6-v2, offline."),
+    typer.Option(
+        metavar="NAME",
+        help="For --text: a sentence-transformers folder or hub name. Default: all-MiniLM-L6-v2, offline.",
+    ),
 ]
-Levels = Annotated[int | None, typer.Option(min=1, max=255, help="Codes of a SID; left out, 4.")]
+Levels = Annotated[int | None, typer.Option(metavar="L", min=1, max=255, help="Codes per SID. Default: 4.")]
 CodebookSizes = Annotated[str | None, typer.Option(metavar="SIZES", help="256, or per level 256,256,64. Default: 256.")]
-Method = Annotated[str | None, typer.Option(help="residual (as left out), product or opq.")]
+Method = Annotated[str | None, typer.Option(metavar="NAME", help="residual, product or opq. Default: residual.")]
 Deduplicate = Annotated[bool, typer.Option("--deduplicate", help="Add a last code, so that no two items share a SID.")]
 DeduplicationCodes = Annotated[
-    int | None, typer.Option(min=1, help="The codebook size of that last level; implies --deduplicate.")
+    int | None, typer.Option(metavar="C", min=1, help="The codebook size of that last level; implies --deduplicate.")
 ]
-Seed = Annotated[int | None, typer.Option(min=0, help="Of the training; left out, 0.")]
-SaveTo = Annotated[
-    Path | None, typer.Option("--quantizer", metavar="FILE", help="Save what was trained: a safetensors file.")
+Seed = Annotated[int | None, typer.Option(metavar="N", min=0, help="The seed of the training. Default: 0.")]
+SaveQuantizer = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Save the trained quantizer: a safetensors file.")
 ]
-LoadFrom = Annotated[
-    Path | None, typer.Option("--with-quantizer", metavar="FILE", help="Train nothing: encode new items with this one.")
+LoadQuantizer = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Encode new items with this saved quantizer; train nothing.")
 ]
 Taken = Annotated[
     Path | None,
-    typer.Option(metavar="INDEX|PARQUET", help="The SIDs that are taken, which new items are separated from."),
+    typer.Option(
+        metavar="PATH",
+        help="The existing SIDs, in an index or a Parquet file, which new items must not get (deduplication).",
+    ),
 ]
-Category = Annotated[str | None, typer.Option(metavar="COLUMN", help="Report how pure prefixes are against this.")]
-Sid = Annotated[str, typer.Option(metavar="COLUMN", help="What the column of SIDs is called, in --taken too.")]
-Drop = Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="Leave this column out of the output.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")]
+Category = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="Report how well prefixes separate these categories.")
+]
+SidName = Annotated[str, typer.Option(metavar="COLUMN", help="The name of the SID column, also in --taken.")]
+Drop = Annotated[
+    list[str] | None, typer.Option(metavar="COLUMN", help="Omit this column from the output; repeat for several.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 
 
 def semantic_ids(
     source: Source,
+    *,
     output: Output,
     embeddings: Embeddings = None,
     text: Text = None,
@@ -80,74 +86,76 @@ def semantic_ids(
     deduplicate: Deduplicate = False,
     deduplication_codes: DeduplicationCodes = None,
     seed: Seed = None,
-    quantizer: SaveTo = None,
-    with_quantizer: LoadFrom = None,
+    quantizer: SaveQuantizer = None,
+    with_quantizer: LoadQuantizer = None,
     taken: Taken = None,
     category: Category = None,
-    sid: Sid = "sid",
+    sid: SidName = "sid",
     drop: Drop = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make Semantic IDs of items from their embeddings or texts, or encode new items as the first ones were."""
-    given = {"levels": levels, "codebook_sizes": parsed_sizes(codebook_sizes), "method": method, "seed": seed}
-    options = {name: value for name, value in given.items() if value is not None}
+    """Create Semantic IDs of items from embeddings or texts, or encode new items with a saved quantizer."""
+    settings = {"levels": levels, "codebook_sizes": parsed_sizes(codebook_sizes), "method": method, "seed": seed}
+    options = {name: value for name, value in settings.items() if value is not None}
     if deduplicate or deduplication_codes is not None:
         options |= {"deduplicate": True, "deduplication_codes": deduplication_codes}
-    _check_usage(with_quantizer, options, quantizer, taken, text, embeddings, model)
+    _check_quantizer_usage(with_quantizer, options, quantizer, taken)
+    _check_text_usage(text, embeddings, model)
     started = time.perf_counter()
-    with _named():
-        _check_free(output, quantizer, overwrite)
-        table = _read(source, text)
-        kept = _kept(table, drop, sid)
-        categories = None if category is None else _column(table, category)
-        others = None if taken is None else _taken(taken, sid)
+    with _file_errors():
+        _check_outputs(output, quantizer, overwrite=overwrite)
+        table = read_table(source, text)
+        output_table = _output_table(table, drop, sid)
+        categories = None if category is None else column_named(table, category)
+        taken_sids = None if taken is None else _taken_sids(taken, sid)
         trained = None if with_quantizer is None else hr.Quantizer.load(with_quantizer)
-    vectors = _vectors(source, table, embeddings, text, model)
-    with progress_bar(not as_json) as progress:
+    vectors = embeddings_of(source, table, embeddings, text, model)
+    with progress_bar(enabled=not as_json) as progress:
         if trained is None:
-            found = hr.semantic_ids(vectors, **options, progress=progress)
+            ids = hr.semantic_ids(vectors, **options, progress=progress)
         else:
-            found = trained.assign(vectors, taken=others)
+            ids = trained.assign(vectors, taken=taken_sids)
         progress("report", 0, 1)
-        report = found.report(categories)
-        _write(found, kept, sid, output, quantizer)
+        report = ids.report(categories)
+        _write(ids, output_table, sid, output, quantizer)
     seconds = time.perf_counter() - started
     if as_json:
         facts = {"path": str(output), "quantizer": None if quantizer is None else str(quantizer), "seconds": seconds}
-        facts |= {"codebook_sizes": found.codebook_sizes, "method": found.quantizer.method}
+        facts |= {"codebook_sizes": ids.codebook_sizes, "method": ids.quantizer.method}
         print_json(report.to_dict() | facts)
         return
-    alone = trained is not None and trained.deduplication_codes is not None and taken is None
-    _print(found, report, output, sid, seconds, alone)
+    _print_report(ids, report, output, sid, seconds)
+    if trained is not None and trained.deduplication_codes is not None and taken is None:
+        message = "Only the SIDs of these items differ from one another; --taken names the SIDs of other items."
+        out.print(message, soft_wrap=True)
 
 
-def _check_usage(
-    with_quantizer: Path | None,
-    options: dict[str, Any],
-    quantizer: Path | None,
-    taken: Path | None,
-    text: list[str] | None,
-    embeddings: str | None,
-    model: str | None,
+def _check_quantizer_usage(
+    with_quantizer: Path | None, options: dict[str, Any], quantizer: Path | None, taken: Path | None
 ) -> None:
+    """Check that options of the training are not combined with a trained quantizer."""
     if with_quantizer is not None and (options or quantizer is not None):
         raise typer.BadParameter(
-            "a saved quantizer has its levels, codebooks, method and separation: omit --levels, --codebook-sizes, "
+            "a saved quantizer has fixed levels, codebooks, method and deduplication: omit --levels, --codebook-sizes, "
             "--method, --seed, --deduplicate, --deduplication-codes and --quantizer",
             param_hint="--with-quantizer",
         )
     if taken is not None and with_quantizer is None:
-        raise typer.BadParameter("goes with --with-quantizer: SIDs made anew have nothing taken", param_hint="--taken")
+        raise typer.BadParameter("needs --with-quantizer: a new quantizer has no existing SIDs", param_hint="--taken")
+
+
+def _check_text_usage(text: list[str] | None, embeddings: str | None, model: str | None) -> None:
+    """Check that --text, --embeddings and --model fit each other."""
     if text and embeddings is not None:
-        raise typer.BadParameter("takes the place of --embeddings; give one of them", param_hint="--text")
+        raise typer.BadParameter("cannot be combined with --embeddings", param_hint="--text")
     if model is not None and not text:
-        raise typer.BadParameter("goes with --text, which it embeds", param_hint="--model")
+        raise typer.BadParameter("needs --text: the model embeds these columns", param_hint="--model")
 
 
 @contextmanager
-def _named() -> Iterator[None]:
-    """Makes errors of files one line: a name that is too long, a folder that may not be read."""
+def _file_errors() -> Iterator[None]:
+    """Convert errors of the file system to one line: a name that is too long, a folder without permission."""
     try:
         yield
     except OSError as error:
@@ -156,177 +164,76 @@ def _named() -> Iterator[None]:
         raise ArgumentError(f"{error.filename} cannot be read or written: {error.strerror}.") from None
 
 
-def _check_free(output: Path, quantizer: Path | None, overwrite: bool) -> None:
-    """Checks, before any work is done, that the files can be written."""
+def _check_outputs(output: Path, quantizer: Path | None, *, overwrite: bool) -> None:
+    """Check that the files can be written, before any work is done.
+
+    Raises:
+        ArgumentError: a file cannot be written.
+        QuantizerFileError: --quantizer names a file that is not a quantizer.
+    """
     if output.suffix != ".parquet":
-        raise ArgumentError(f"{output}: the output is Parquet, and its name ends in .parquet.")
+        raise ArgumentError(f"{output}: the output is a Parquet file, so its name must end in .parquet.")
     if quantizer is not None and quantizer.resolve() == output.resolve():
-        raise ArgumentError(f"{output}: the quantizer needs a file of its own.")
+        raise ArgumentError(f"{output}: the output and the quantizer need different files.")
     for path in filter(None, (output, quantizer)):
+        folder = path.resolve().parent
         if path.is_dir():
-            raise ArgumentError(f"{path} is a folder; give the path of a file.")
+            raise ArgumentError(f"{path} is a folder; pass the path of a file.")
         if path.exists() and not overwrite:
-            raise ArgumentError(f"{path} is there already. Choose another path, or give --overwrite.")
-        if not path.resolve().parent.is_dir():
-            raise ArgumentError(f"{path}: there is no folder {path.parent}. Make it first.")
-        if not os.access(path.resolve().parent, os.W_OK):
-            raise ArgumentError(f"{path} cannot be written: the folder {path.parent} may not be. Choose another one.")
+            raise ArgumentError(f"{path} exists already. Choose another path, or pass --overwrite.")
+        if not folder.is_dir():
+            raise ArgumentError(f"{path} cannot be written: there is no folder {path.parent}. Create it first.")
+        if not os.access(folder, os.W_OK):
+            raise ArgumentError(f"{path} cannot be written: no permission for folder {path.parent}. Choose another.")
     if quantizer is not None:
         from hedgerow.semantic.files import check_replaceable
 
         check_replaceable(quantizer)
 
 
-def _read(source: Path, text: list[str] | None = None) -> pa.Table | None:
-    """Returns the rows of INPUT; None for .npy, which has no columns. Columns of `text` stay text."""
-    if not source.is_file():
-        raise CatalogError(f"{source} {'is a folder' if source.is_dir() else 'does not exist'}.")
-    if source.suffix == ".npy":
-        return None
-    import pyarrow as pa
+def _output_table(table: pa.Table | None, drop: list[str] | None, sid: str) -> pa.Table | None:
+    """The columns of INPUT that are written to the output.
 
-    try:
-        if source.suffix == ".parquet":
-            import pyarrow.parquet as pq
-
-            # An open file: of a path, Arrow would make columns of folders that are called "year=2020".
-            with open(source, "rb") as file:
-                # Unlike read_table, whatever the columns are called: two of them may have one name.
-                return pq.ParquetFile(file).read()
-        if source.suffix == ".csv":
-            return _read_csv(source, text or [])
-    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
-        raise CatalogError(f"{source} cannot be read: {error}") from None
-    raise CatalogError(f"{source}: expected a file that ends in .parquet, .csv or .npy; got {source.suffix!r}.")
-
-
-def _read_csv(source: Path, text: list[str]) -> pa.Table:
-    """Returns a CSV file as text, and columns as numbers where nothing of the text is lost; what is empty is null."""
-    import pyarrow as pa
-    from pyarrow import csv
-
-    read, parse = csv.ReadOptions(block_size=CSV_BLOCK), csv.ParseOptions(newlines_in_values=True)
-    with csv.open_csv(source, read, parse) as opened:
-        names = opened.schema.names
-    convert = csv.ConvertOptions(
-        column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
-    )
-    table = csv.read_csv(source, read, parse, convert)
-    columns = [
-        column if name in text else _as_numbers(column)
-        for name, column in zip(table.column_names, table.columns, strict=True)
-    ]
-    return pa.Table.from_arrays(columns, names=table.column_names)
-
-
-def _as_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Returns a column of text as integers or floats, where each of them is written as it stands there."""
-    import pyarrow as pa
-
-    for type_ in (pa.int64(), pa.float64()) if column.null_count < len(column) else ():
-        try:
-            numbers = column.cast(type_)
-        except pa.ArrowInvalid:
-            continue
-        if numbers.cast(pa.string()).equals(column):
-            return numbers
-    return column
-
-
-def _kept(table: pa.Table | None, drop: list[str] | None, sid: str) -> pa.Table | None:
+    Raises:
+        ArgumentError: a column of INPUT has the name of the SID column.
+        CatalogError: a column of `drop` does not exist.
+    """
     for name in drop or ():
-        _column(table, name)
-    kept = None if table is None else table.drop_columns(drop or [])
-    if kept is not None and sid in kept.column_names:
-        raise ArgumentError(f"INPUT has a column {sid!r}. Name another one with --sid, or leave it out: --drop {sid}.")
-    return kept
+        column_named(table, name)
+    output_table = None if table is None else table.drop_columns(drop or [])
+    if output_table is not None and sid in output_table.column_names:
+        raise ArgumentError(f"INPUT has a column {sid!r}. Choose another name with --sid, or remove it: --drop {sid}.")
+    return output_table
 
 
-def _column(table: pa.Table | None, name: str) -> pa.Array:
-    from hedgerow.catalog.columns import column_of
-
-    if table is None:
-        raise ArgumentError(f"there is no column {name!r}: a .npy file has none.")
-    return column_of(table, name, "input")
-
-
-def _vectors(source: Path, table: pa.Table | None, embeddings: str | None, text: list[str] | None, model: Any) -> Any:
-    """Returns the embeddings as they are in INPUT, or of its texts."""
-    if text:
-        return hr.embed_texts(_texts(table, text), model=model, progress=err.is_terminal)
-    if table is not None:
-        if embeddings is None and EMBEDDING not in table.column_names:
-            raise ArgumentError(
-                f"INPUT has no column {EMBEDDING!r}; its columns are {', '.join(table.column_names)}. Name one with "
-                "--embeddings, or columns of text with --text."
-            )
-        return _column(table, EMBEDDING if embeddings is None else embeddings)
-    if embeddings is not None:
-        raise ArgumentError(f"there is no column {embeddings!r}: a .npy file has none.")
-    return read_npy(source)
-
-
-def _texts(table: pa.Table | None, names: list[str]) -> list[str]:
-    """Returns the text of each row: its columns joined, those that are null left out."""
-    columns = [_words(_column(table, name), name) for name in names]
-    texts = []
-    for row, parts in enumerate(zip(*columns, strict=True)):
-        there = [part for part in parts if part]
-        if not there:
-            raise ArgumentError(f"row {row} has no text in {', '.join(names)}; drop such rows, or name more columns.")
-        texts.append(". ".join(there))
-    return texts
-
-
-def _words(column: pa.Array, name: str) -> list[str | None]:
-    """Returns a column as text: strings, numbers, or lists of them."""
-    import pyarrow as pa
-
-    from hedgerow.catalog.columns import is_list
-
-    kind = column.type.value_type if is_list(column.type) else column.type
-    if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        raise ArgumentError(f"column {name!r} must hold text to be embedded; it holds {column.type}.")
-    _checked_text(column, name)
-    if is_list(column.type):
-        return [None if row is None else ", ".join(str(v) for v in row if v is not None) for row in column.to_pylist()]
-    return column.cast(pa.string()).to_pylist()
-
-
-def _checked_text(column: pa.Array, name: str) -> None:
-    """Checks that strings are UTF-8, which Parquet files of other programs may not hold to."""
-    import pyarrow as pa
-
-    try:
-        column.validate(full=True)
-    except pa.ArrowInvalid as error:
-        raise ArgumentError(f"column {name!r} holds text that is not UTF-8: {error}. Convert it to UTF-8.") from None
-
-
-def _taken(path: Path, sid: str) -> Any:
-    """Returns the SIDs of an index or of a Parquet file."""
+def _taken_sids(path: Path, sid: str) -> Any:
+    """The SIDs of a saved index or of a Parquet file."""
     if path.suffix != ".parquet":
         return hr.load_index(path, mmap=True)
     from hedgerow.catalog.columns import sids_of_lists
 
-    return sids_of_lists(_column(_read(path), sid), sid)
+    return sids_of_lists(column_named(read_table(path), sid), sid)
 
 
-def _write(found: hr.SemanticIds, kept: pa.Table | None, sid: str, output: Path, quantizer: Path | None) -> None:
-    """Writes the rows, and what was trained: both or neither."""
+def _write(ids: hr.SemanticIds, output_table: pa.Table | None, sid: str, output: Path, quantizer: Path | None) -> None:
+    """Write the rows and the quantizer: both or neither.
+
+    Raises:
+        ArgumentError: a file cannot be written.
+    """
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     from hedgerow.semantic.files import content_of, write_whole
 
-    starts = np.arange(len(found) + 1) * found.sids.shape[1]
-    column = pa.LargeListArray.from_arrays(pa.array(starts), pa.array(found.sids.reshape(-1)))
+    starts = np.arange(len(ids) + 1) * ids.sids.shape[1]
+    column = pa.LargeListArray.from_arrays(pa.array(starts), pa.array(ids.sids.reshape(-1)))
     column = column.cast(pa.list_(pa.int32())) if starts[-1] < 2**31 else column
-    rows = pa.table({sid: column}) if kept is None else kept.append_column(sid, column)
+    rows = pa.table({sid: column}) if output_table is None else output_table.append_column(sid, column)
     files = {output: lambda file: pq.write_table(rows, file, compression="zstd")}
     if quantizer is not None:
-        content = content_of(found.quantizer)
+        content = content_of(ids.quantizer)
         files[quantizer] = lambda file: file.write(content)
     try:
         write_whole(files)
@@ -335,12 +242,10 @@ def _write(found: hr.SemanticIds, kept: pa.Table | None, sid: str, output: Path,
         raise ArgumentError(f"{names} cannot be written: {getattr(error, 'strerror', None) or error}.") from None
 
 
-def _print(found: hr.SemanticIds, report: SidReport, output: Path, sid: str, seconds: float, alone: bool) -> None:
+def _print_report(ids: hr.SemanticIds, report: SidReport, output: Path, sid: str, seconds: float) -> None:
     out.print(report.table())
     out.print(report.collisions(), soft_wrap=True, highlight=False)
-    out.print(f"[bold]{escape(str(output))}[/]: {report.items:,} items, {report.sids:,} SIDs", soft_wrap=True)
-    if alone:
-        out.print("They are separated from one another alone; --taken names the SIDs of other items.", soft_wrap=True)
-    sizes = ",".join(map(str, found.codebook_sizes))
+    print_path(output, f"{report.items:,} items, {report.sids:,} SIDs")
+    sizes = ",".join(map(str, ids.codebook_sizes))
     command = f"hedgerow build {output} -o {output.with_suffix('.hedgerow')} --sid {sid} --codebook-sizes {sizes}"
-    out.print(f"[dim]{seconds:.1f} s. Then: {escape(command)}[/]", soft_wrap=True, highlight=False)
+    out.print(f"[dim]{seconds:.1f} s. Next: {escape(command)}[/]", soft_wrap=True, highlight=False)

@@ -1,0 +1,36 @@
+"""`hedgerow demo`."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Annotated
+
+import typer
+
+from hedgerow.cli.common import AsJson, err, out, print_json
+
+
+def demo(
+    *,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option("--prompt", "-p", metavar="TEXT", help="A prompt; repeat the option for several prompts."),
+    ] = None,
+    since: Annotated[
+        int, typer.Option(metavar="YEAR", help="The year of the rule `since`: films of this year or later.")
+    ] = 2000,
+    beam_width: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="Number of beams per search.")] = 50,
+    k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="Number of films to show per rule.")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Run a small language model that recommends films: unconstrained, and under four rules in one batch."""
+    from hedgerow.demo.run import run_demo
+    from hedgerow.demo.show import show_demo
+
+    status = nullcontext() if as_json else err.status("loading 17,472 films and the model, then searching ...")
+    with status:
+        report = run_demo(prompt or None, since=since, beam_width=beam_width, k=k)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        show_demo(report, out)

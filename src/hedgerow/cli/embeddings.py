@@ -1,0 +1,169 @@
+"""The input of `hedgerow semantic-ids`: tables, embeddings and texts from files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hedgerow as hr
+from hedgerow.cli.common import err, read_npy
+from hedgerow.errors import ArgumentError, CatalogError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+EMBEDDING = "embedding"
+# The maximum size of one row of a CSV file: 64 MB.
+CSV_BLOCK = 1 << 26
+
+
+def read_table(source: Path, text_columns: list[str] | None = None) -> pa.Table | None:
+    """Read the rows of a file.
+
+    Args:
+        source: a Parquet, CSV or .npy file.
+        text_columns: columns of a CSV file to keep as text.
+
+    Returns:
+        The table; None for .npy, which has no columns.
+
+    Raises:
+        CatalogError: the file does not exist, cannot be read, or has another extension.
+    """
+    if not source.is_file():
+        raise CatalogError(f"{source} {'is a folder' if source.is_dir() else 'does not exist'}.")
+    if source.suffix == ".npy":
+        return None
+    import pyarrow as pa
+
+    try:
+        if source.suffix == ".parquet":
+            import pyarrow.parquet as pq
+
+            # Given a path, Arrow would create columns from folder names such as "year=2020".
+            with open(source, "rb") as file:
+                # Unlike read_table, ParquetFile accepts two columns with the same name.
+                return pq.ParquetFile(file).read()
+        if source.suffix == ".csv":
+            return _read_csv(source, text_columns or [])
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
+        raise CatalogError(f"{source} cannot be read: {error}") from None
+    raise CatalogError(f"{source}: expected a file that ends in .parquet, .csv or .npy; got {source.suffix!r}.")
+
+
+def column_named(table: pa.Table | None, name: str) -> pa.Array:
+    """A column of INPUT.
+
+    Raises:
+        ArgumentError: the input is a .npy file.
+        CatalogError: the column does not exist, or exists twice.
+    """
+    from hedgerow.catalog.columns import column_of
+
+    if table is None:
+        raise ArgumentError(f"there is no column {name!r}: a .npy file has no columns.")
+    return column_of(table, name, "input")
+
+
+def embeddings_of(
+    source: Path, table: pa.Table | None, column: str | None, text_columns: list[str] | None, model: str | None
+) -> Any:
+    """The embeddings [N, D] in INPUT, or those of its texts.
+
+    Args:
+        source: the file.
+        table: its rows, as `read_table` returns them.
+        column: the column of embeddings. Default: "embedding".
+        text_columns: the columns of text to embed instead.
+        model: the model that embeds texts, as for `hedgerow.embed_texts`.
+
+    Raises:
+        ArgumentError: a column does not exist or does not hold text.
+        CatalogError: the array cannot be read.
+    """
+    if text_columns:
+        return hr.embed_texts(_texts(table, text_columns), model=model, progress=err.is_terminal)
+    if table is None:
+        if column is not None:
+            raise ArgumentError(f"there is no column {column!r}: a .npy file has no columns.")
+        return read_npy(source)
+    if column is None and EMBEDDING not in table.column_names:
+        raise ArgumentError(
+            f"INPUT has no column {EMBEDDING!r}; its columns are {', '.join(table.column_names)}. Name the column of "
+            "embeddings with --embeddings, or columns of text with --text."
+        )
+    return column_named(table, EMBEDDING if column is None else column)
+
+
+def _read_csv(source: Path, text_columns: list[str]) -> pa.Table:
+    """Read a CSV file: columns are numbers if that loses no character of the text; empty cells are null."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    read, parse = csv.ReadOptions(block_size=CSV_BLOCK), csv.ParseOptions(newlines_in_values=True)
+    with csv.open_csv(source, read, parse) as reader:
+        names = reader.schema.names
+    convert = csv.ConvertOptions(
+        column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
+    )
+    table = csv.read_csv(source, read, parse, convert)
+    columns = [
+        column if name in text_columns else _as_numbers(column)
+        for name, column in zip(table.column_names, table.columns, strict=True)
+    ]
+    return pa.Table.from_arrays(columns, names=table.column_names)
+
+
+def _as_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Convert a column of text to integers or floats if each number formats to the same text."""
+    import pyarrow as pa
+
+    for type_ in (pa.int64(), pa.float64()) if column.null_count < len(column) else ():
+        try:
+            numbers = column.cast(type_)
+        except pa.ArrowInvalid:
+            continue
+        if numbers.cast(pa.string()).equals(column):
+            return numbers
+    return column
+
+
+def _texts(table: pa.Table | None, names: list[str]) -> list[str]:
+    """The text of each row: the texts of its columns that are not null, joined.
+
+    Raises:
+        ArgumentError: a row has no text.
+    """
+    columns = [_column_texts(column_named(table, name), name) for name in names]
+    texts = []
+    for row, cells in enumerate(zip(*columns, strict=True)):
+        parts = [cell for cell in cells if cell]
+        if not parts:
+            raise ArgumentError(f"row {row} has no text in {', '.join(names)}; remove such rows, or add columns.")
+        texts.append(". ".join(parts))
+    return texts
+
+
+def _column_texts(column: pa.Array, name: str) -> list[str | None]:
+    """The texts of a column of strings, numbers, or lists of them."""
+    import pyarrow as pa
+
+    from hedgerow.catalog.columns import is_list
+
+    kind = column.type.value_type if is_list(column.type) else column.type
+    if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        raise ArgumentError(f"column {name!r} must hold text, numbers or lists of them; it holds {column.type}.")
+    _check_text(column, name)
+    if is_list(column.type):
+        return [None if row is None else ", ".join(str(v) for v in row if v is not None) for row in column.to_pylist()]
+    return column.cast(pa.string()).to_pylist()
+
+
+def _check_text(column: pa.Array, name: str) -> None:
+    """Check that strings are UTF-8, because other programs can write Parquet files with other bytes."""
+    import pyarrow as pa
+
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise ArgumentError(f"column {name!r} holds text that is not UTF-8: {error}. Convert it to UTF-8.") from None

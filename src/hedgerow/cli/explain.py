@@ -1,0 +1,131 @@
+"""`hedgerow explain`: why an item was or was not returned for a prompt."""
+
+from __future__ import annotations
+
+import shlex
+from difflib import get_close_matches
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+import hedgerow as hr
+from hedgerow.cli.common import err, new_table, out, print_json, shared_options
+from hedgerow.cli.search import SearchOptions, text_of
+from hedgerow.errors import ArgumentError, MissingDependencyError
+from hedgerow.index.lookup import row_of_id
+
+if TYPE_CHECKING:
+    from hedgerow.hf import Explanation
+
+# The number of similar ids that a message lists, and the number of ids that are compared.
+MAX_SIMILAR, MAX_COMPARED = 3, 100_000
+# The number of ids that a message lists if several items match.
+MAX_MATCHES = 5
+
+
+@shared_options(SearchOptions)
+def explain(
+    search: SearchOptions,
+    *,
+    prompt: Annotated[str, typer.Option("--prompt", "-p", metavar="TEXT", help="The prompt.", show_default=False)],
+    item: Annotated[
+        str | None,
+        typer.Option(metavar="ITEM", help="The item: its id, or an attribute that only this item has: title=Alien."),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the beam as a tree: .png, .svg or .pdf.")
+    ] = None,
+) -> None:
+    """Explain why an item was or was not returned: where its prefix left the beam, and which score it had to beat."""
+    if item is None and plot is None:
+        raise typer.BadParameter("pass an item, a file for a figure, or both", param_hint="--item, --plot")
+    if plot is not None and find_spec("matplotlib") is None:
+        raise MissingDependencyError.of("--plot", "matplotlib", "plot")
+    opened = search.open_index()
+    item_id = None if item is None else item_named(opened if isinstance(opened, hr.TrieIndex) else opened.index, item)
+    retriever = search.open_retriever(opened, num_prompts=1)
+    rules = search.rules(retriever.index, [{}])
+    explanation = None
+    if item is not None:
+        explanation = retriever.explain(prompt, item_id, beam_width=search.beam_width, k=search.k, **rules)
+        if search.as_json:
+            print_json(explanation.to_dict())
+        else:
+            out.print(escape(str(explanation)), soft_wrap=True)
+            if explanation.levels:
+                out.print(_levels_table(explanation))
+    if plot is not None:
+        from hedgerow.hf.plot import plot_beams
+
+        history = retriever.trace(prompt, beam_width=search.beam_width, **rules)
+        codes = [level.code for level in explanation.levels] if explanation else ()
+        plot_beams(history, plot, title=prompt, names=_beam_names(retriever.index, history[-1]), sid=codes)
+        err.print(f"wrote {escape(str(plot))}")
+
+
+def item_named(index: hr.TrieIndex, text: str) -> Any:
+    """Find the id of the item that --item names: an id, or "column=value".
+
+    Raises:
+        ArgumentError: no item or several items have that id or value. The message suggests others.
+    """
+    from hedgerow.catalog.columns import rows_equal
+
+    column, _, value = text.partition("=")
+    if column not in index.attributes.column_names or not value:
+        row = row_of_id(index, text)
+        if row is None:
+            raise ArgumentError(
+                f"item {text!r} is not in the index, so no prompt can return it.{_suggestion(index, text)}"
+            )
+        return index.item_ids[row].as_py()
+    ids = [index.item_ids[row].as_py() for row in rows_equal(index.attributes.column(column), value)]
+    if len(ids) == 1:
+        return ids[0]
+    listed = ", ".join(map(repr, ids[:MAX_MATCHES])) + (" ..." if len(ids) > MAX_MATCHES else "")
+    advice = f": {listed}. Pass one of these ids" if ids else ""
+    raise ArgumentError(f"{len(ids)} items have {column} {value!r}{advice}.")
+
+
+def _suggestion(index: hr.TrieIndex, text: str) -> str:
+    """For an id that no item has: the items with an attribute of that value, or similar ids."""
+    from hedgerow.catalog.columns import rows_equal
+
+    for column in index.attributes.column_names:
+        rows = rows_equal(index.attributes.column(column), text)
+        if rows:
+            ids = ", ".join(repr(index.item_ids[row].as_py()) for row in rows[:MAX_SIMILAR])
+            return f" An item has this {column}: pass --item {shlex.quote(f'{column}={text}')}, or the id {ids}."
+    ids = (str(item_id) for item_id in index.item_ids.slice(0, MAX_COMPARED).to_pylist())
+    similar = get_close_matches(text, ids, MAX_SIMILAR)
+    return f" Similar ids: {', '.join(similar)}." if similar else ""
+
+
+def _levels_table(explanation: Explanation) -> Table:
+    headings = ("level", "code", "score", "rank", "candidates", "kept", "to beat")
+    table = new_table(None, *headings, numbers=headings)
+    for number, level in enumerate(explanation.levels):
+        cells = (
+            str(level.code),
+            f"{level.score:.3f}",
+            "-" if level.rank is None else f"{level.rank:,}",
+            f"{level.candidates:,}",
+            str(level.kept),
+            f"{level.to_beat:.3f}",
+        )
+        table.add_row(str(number), *cells, style="red" if number == explanation.level else None)
+    return table
+
+
+def _beam_names(index: hr.TrieIndex, beams: hr.Beams) -> list[str]:
+    """The name of each finished beam: the first attribute of its first item, or the id of that item."""
+    results = index.results(beams)[0]
+    column = next(iter(results.attributes.column_names), "item_id")
+    names: dict[tuple[int, ...], str] = {}
+    for item in results:
+        names.setdefault(tuple(item["sid"]), text_of(item[column]))
+    return list(names.values())

@@ -1,0 +1,89 @@
+"""`hedgerow inspect` and `hedgerow verify`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+import hedgerow as hr
+from hedgerow.cli.common import AsJson, IndexPath, out, print_json, progress_bar
+from hedgerow.cli.filter import facts_of_rules, rules_table
+from hedgerow.errors import HedgerowError
+
+
+def inspect(
+    path: IndexPath,
+    *,
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", metavar="SQL", help="Also show the items that match; repeat for several rules."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the levels, columns and size of an index, and how many items match SQL rules."""
+    import pyarrow.parquet as pq
+
+    from hedgerow.index.describe import KINDS, level_table
+    from hedgerow.index.manifest import read_manifest
+    from hedgerow.index.trie import bytes_as_text
+
+    index = hr.load_index(path, mmap=True)
+    manifest = read_manifest(path)
+    columns = {field.name: str(field.type) for field in pq.read_schema(path / manifest["files"]["items"]["name"])}
+    file_bytes = {part: entry["bytes"] for part, entry in manifest["files"].items()}
+    if as_json:
+        rules = {"rules": facts_of_rules(index, where)} if where else {}
+        details = {"version": manifest["version"], "columns": columns, "file_bytes": file_bytes}
+        print_json(facts_of_index(index) | details | rules)
+        return
+    out.print(level_table(index))
+    out.print(f"[dim]{KINDS}[/]", highlight=False)
+    print_collisions(index)
+    named = ", ".join(f"{escape(name)} [dim]({escape(kind)})[/]" for name, kind in columns.items())
+    out.print(f"columns: {named}", highlight=False)
+    sizes = ", ".join(f"{part} {bytes_as_text(size)}" for part, size in file_bytes.items())
+    out.print(f"on disk: {sizes} [dim](format {manifest['version']})[/]")
+    if where:
+        out.print(rules_table(index, where))
+
+
+def verify(path: IndexPath, *, as_json: AsJson = False) -> None:
+    """Check every checksum, array and SID of an index."""
+    from hedgerow.index.verify import verify_trie
+
+    try:
+        with progress_bar(enabled=not as_json) as progress:
+            index = hr.TrieIndex._of(verify_trie(path, progress=progress))
+    except HedgerowError as error:
+        if as_json:
+            print_json({"valid": False, "error": str(error)})
+        raise
+    if as_json:
+        print_json(facts_of_index(index) | {"valid": True})
+    else:
+        out.print(
+            f"[green]valid[/]: {escape(repr(index))}; all checksums, arrays and SIDs are correct.", soft_wrap=True
+        )
+
+
+def facts_of_index(index: hr.TrieIndex) -> dict[str, Any]:
+    """The numbers of an index, for JSON."""
+    from hedgerow.index.describe import level_facts
+
+    return {
+        "items": index.num_items,
+        "sids": index.num_sids,
+        "nbytes": index.nbytes,
+        "levels": level_facts(index),
+    }
+
+
+def print_collisions(index: hr.TrieIndex) -> None:
+    """Print how many items share a SID."""
+    items, sids, most = index.collisions()
+    if items:
+        out.print(f"collisions: {items:,} items share {sids:,} SIDs; at most {most:,} items have the same SID")
+    else:
+        out.print("collisions: none; every item has its own SID")

@@ -1,0 +1,173 @@
+"""What `hedgerow retrieve` and `hedgerow explain` share: options, the retriever, the rules, and the text of items."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import hedgerow as hr
+from hedgerow.cli.common import AsJson, err, names_of
+from hedgerow.errors import ArgumentError, ConstraintError
+from hedgerow.index.manifest import LIVE
+
+if TYPE_CHECKING:
+    from hedgerow.hf import Retriever
+
+# From this number of prompts on, loading a compiled kernel saves time.
+MANY_PROMPTS = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    """The options of a search. Each field is an option of the command line."""
+
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR", help="A causal model: a folder or a hub name. Default: the model of the films demo."
+        ),
+    ] = None
+    index: Annotated[
+        Path | None,
+        typer.Option(metavar="INDEX", help="A saved index or a live index. Default: the films of the demo."),
+    ] = None
+    beam_width: Annotated[int, typer.Option(metavar="N", min=1, help="Number of beams per prompt.")] = 50
+    k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="Number of items per prompt.")] = 10
+    normalize: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="The codes over which probabilities are normalized: codes, vocab or allowed."
+        ),
+    ] = "codes"
+    temperature: Annotated[float, typer.Option(metavar="T", help="Divides the logits before they are normalized.")] = (
+        1.0
+    )
+    where: Annotated[
+        str | None, typer.Option(metavar="SQL", help="Return only items for which this is true: 'year >= 2000'.")
+    ] = None
+    exclude: Annotated[str | None, typer.Option(metavar="IDS", help="Exclude the items with these ids: id,id.")] = None
+    tokens: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATTERN", help="The tokens of codes, for example '<s_{level}_{code}>'. Default: detected."
+        ),
+    ] = None
+    end: Annotated[
+        str | None, typer.Option(metavar="TOKEN", help="The token that ends a ragged SID, as text or as an id.")
+    ] = None
+    device: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The PyTorch device: cpu, cuda, ... Default: cpu.")
+    ] = None
+    dtype: Annotated[
+        str, typer.Option(metavar="NAME", help="The type of the weights: float32, bfloat16 or float16.")
+    ] = "float32"
+    as_json: AsJson = False
+
+    def open_index(self) -> hr.TrieIndex | hr.Version:
+        """Open the index, or the current version of a live index.
+
+        Raises:
+            ArgumentError: the model does not exist, which is checked first because it takes no time.
+            HedgerowError: the index cannot be loaded.
+        """
+        if (self.model is None) != (self.index is None):
+            raise typer.BadParameter("pass both, or neither for the films demo", param_hint="--model, --index")
+        if self.model is not None:
+            check_model(self.model)
+        if self.index is None:
+            from hedgerow.demo.films import load_catalog
+
+            return hr.build_index(load_catalog())
+        return hr.LiveIndex.open(self.index).version if (self.index / LIVE).is_file() else hr.load_index(self.index)
+
+    def open_retriever(self, index: hr.TrieIndex | hr.Version, *, num_prompts: int) -> Retriever:
+        """Load the model, and create the retriever. Errors as for `hedgerow.hf.loading.load_retriever`."""
+        with err.status("loading the model ..."):
+            from hedgerow.demo.films import DATA
+            from hedgerow.hf.loading import load_retriever
+
+            options: dict[str, Any] = {"normalize": self.normalize, "temperature": self.temperature}
+            return load_retriever(
+                self.model or DATA,
+                index,
+                pattern=self.tokens,
+                end=self.end,
+                device=self.device,
+                dtype=self.dtype,
+                # For a few prompts, loading a compiled kernel takes longer than it saves.
+                kernel="array" if num_prompts < MANY_PROMPTS else "auto",
+                **options,
+            )
+
+    def rules(self, index: hr.TrieIndex, requests: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """The arguments `constraints` and `exclude` of a retriever: --where, --exclude, and the rules of each request.
+
+        Args:
+            index: the index that is searched.
+            requests: each may have "where", an SQL expression, and "exclude", a list of item ids.
+
+        Raises:
+            ArgumentError: "exclude" of a request is not a list.
+            ConstraintError: an expression is invalid, or an id is not of the type of the index's ids.
+        """
+        for number, request in enumerate(requests):
+            if not isinstance(request.get("exclude") or [], list):
+                raise ArgumentError(
+                    f'request {number}: "exclude" must be a list of item ids; got {request["exclude"]!r}.'
+                )
+        excluded = [] if self.exclude is None else _ids(index, self.exclude)
+        return {
+            "constraints": [_set_of(index, self.where, request.get("where")) for request in requests],
+            "exclude": [excluded + (request.get("exclude") or []) for request in requests],
+        }
+
+
+def check_model(model: str) -> None:
+    """Check that a model is a folder or has the form of a hub name, because asking a hub takes a minute.
+
+    Raises:
+        ArgumentError: it is neither.
+    """
+    path = Path(model).expanduser()
+    is_hub_name = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", model)
+    if path.is_dir() or (is_hub_name and not path.parent.is_dir()):
+        return
+    problem = "is a file" if path.is_file() else "does not exist"
+    raise ArgumentError(
+        f"--model {model} {problem}; pass the folder that model.save_pretrained and tokenizer.save_pretrained wrote, "
+        "or the name of a model on a hub: owner/name."
+    )
+
+
+def text_of(value: Any) -> str:
+    """Format an item id or an attribute of an item."""
+    if value is None:
+        return "unknown"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _set_of(index: hr.TrieIndex, shared: str | None, own: Any) -> hr.ConstraintSet | None:
+    """The set of the items for which all given expressions are true; None if there is no expression."""
+    sets = [index.where(rule) for rule in (shared, own) if rule is not None]
+    return sets[0] & sets[1] if len(sets) == 2 else next(iter(sets), None)
+
+
+def _ids(index: hr.TrieIndex, text: str) -> list[Any]:
+    """Parse ids separated by commas, as the type of the index's ids.
+
+    Raises:
+        ConstraintError: they are not of that type.
+    """
+    import pyarrow as pa
+
+    try:
+        return pa.array(names_of(text), pa.string()).cast(index.item_ids.type).to_pylist()
+    except pa.ArrowException as error:
+        raise ConstraintError(
+            f"--exclude must be item ids of this index, of type {index.item_ids.type}; got {text!r}: {error}"
+        ) from None
