@@ -1,1 +1,1 @@
-"""The demo: a small language model that recommends real films. Data and weights ship beside this file."""
+"""The demo: a small language model that recommends films. Its data and weights are in the folder `data`."""

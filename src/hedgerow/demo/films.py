@@ -1,4 +1,4 @@
-"""The films, and the model that was trained to name them (examples/films says how)."""
+"""The films, and the model that was trained on them (see examples/films)."""
 
 from __future__ import annotations
 
@@ -14,17 +14,21 @@ DATA = Path(__file__).parent / "data"
 
 
 def load_catalog() -> hr.Catalog:
-    """Returns the 17,472 films: SIDs of 4 levels x 256 codes, titles, years, genres, directors and more."""
+    """Load the 17,472 films: SIDs of 4 levels with 256 codes each, titles, years, genres, directors and more."""
     return hr.Catalog.from_parquet(DATA / "films.parquet", sid="sid", item_id="item_id", codebook_sizes=256)
 
 
 def load_retriever(index: hr.TrieIndex, **options: Any) -> Retriever:
-    """Returns a retriever of films: a Qwen3-architecture model of a few million parameters, with OneRec's token layout.
+    """Load the model, a Qwen3 architecture with 3.9 M parameters and the token layout of OneRec.
+
+    Args:
+        index: an index of films.
+        options: as for `hedgerow.hf.Retriever`.
 
     Raises:
-        MissingDependencyError: the packages of the demo extra are not installed.
+        MissingDependencyError: the packages of the extra `demo` are not installed.
     """
     from hedgerow.hf.loading import load_retriever
 
-    # For a few small searches, loading a kernel takes longer than it saves.
-    return load_retriever(DATA, index, kernel="array", **options)
+    # For a few small searches, loading a compiled kernel takes longer than it saves.
+    return load_retriever(DATA, index, **({"kernel": "array"} | options))
