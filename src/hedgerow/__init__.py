@@ -1,4 +1,4 @@
-"""Constrained decoding for generative retrieval: a language model that can only name items that exist."""
+"""Constrained decoding for generative retrieval: a language model that can only generate items that exist."""
 
 from hedgerow import metrics
 from hedgerow._version import __version__ as __version__

@@ -1,4 +1,4 @@
-"""`python -m hedgerow`: the command line."""
+"""`python -m hedgerow` runs the command line."""
 
 from hedgerow.cli.main import main
 
