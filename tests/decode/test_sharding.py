@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-PROGRAM = """
+SETUP = """
 from functools import partial
 
 import jax, numpy as np
@@ -15,12 +15,14 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 DEVICES, BATCH, WIDTH, SIZES = 8, 16, 20, (4, 64, 300)
 assert len(jax.devices()) == DEVICES
-mesh = jax.make_mesh((DEVICES,), ("batch",), axis_types=(AxisType.Auto,))
-whole, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("batch"))
-
 rng = np.random.default_rng(0)
 sids = np.stack([rng.integers(0, size, 2000) for size in SIZES], axis=1)
 index = hr.build_index(hr.Catalog(sids, codebook_sizes=SIZES))
+"""
+
+AUTO = """
+mesh = jax.make_mesh((DEVICES,), ("batch",), axis_types=(AxisType.Auto,))
+whole, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("batch"))
 device_index = index.to("jax", device=whole)
 step = partial(hr.step, beam_width=WIDTH)
 jitted = jax.jit(step, in_shardings=(whole, split, split), out_shardings=split)
@@ -44,11 +46,39 @@ for level, size in enumerate(SIZES):
 print("equal on", DEVICES)
 """
 
+EXPLICIT = """
+mesh = jax.make_mesh((DEVICES,), ("batch",), axis_types=(AxisType.Explicit,))
+constraint = index.constraint(rng.random(2000) < 0.5)
+options = {"constraints": [constraint, None] * (BATCH // 2), "exclude": [[1, 2], None] * (BATCH // 2)}
+step = jax.jit(hr.step, static_argnames="beam_width")
 
-def test_requests_on_eight_devices():
+
+def split(array):
+    return jax.device_put(array, NamedSharding(mesh, PartitionSpec("batch", *[None] * (array.ndim - 1))))
+
+
+device_index = index.to("jax")
+for prepared, host in (
+    (None, None),
+    (hr.prepare_constraints(device_index, BATCH, **options), hr.prepare_constraints(index, BATCH, **options)),
+):
+    beams, expected = jax.tree.map(split, hr.init_beams(device_index, BATCH)), hr.init_beams(index, BATCH)
+    with jax.set_mesh(mesh):
+        for size in SIZES:
+            logits = rng.normal(size=(BATCH, beams.states.shape[1], size)).astype(np.float32)
+            beams = step(device_index, beams, split(logits), beam_width=WIDTH, constraints=prepared)
+            expected = hr.step(index, expected, logits, beam_width=WIDTH, constraints=host)
+            assert beams.codes.sharding.spec[0] == "batch"
+            assert (np.asarray(beams.codes) == expected.codes).all()
+print("equal on", DEVICES)
+"""
+
+
+@pytest.mark.parametrize("program", [AUTO, EXPLICIT], ids=["auto", "explicit"])
+def test_requests_on_eight_devices(program):
     pytest.importorskip("jax")
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
     finished = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=os.environ | flags, check=False
+        [sys.executable, "-c", SETUP + program], capture_output=True, text=True, env=os.environ | flags, check=False
     )
     assert finished.stdout.strip() == "equal on 8", finished.stderr

@@ -47,6 +47,33 @@ def test_torch_compile_makes_one_graph(index, expected):
     assert_same(beams, expected)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_torch_compile_of_batches_of_any_size(index):
+    torch = pytest.importorskip("torch")
+    device_index, graphs = index.to("torch"), []
+
+    def search(logits):
+        beams = hr.init_beams(device_index, logits[0].shape[0])
+        for level_logits in logits:
+            beams = hr.step(device_index, beams, level_logits, beam_width=WIDTH)
+        return beams
+
+    def backend(module, _):
+        graphs.append(module)
+        return module.forward
+
+    compiled = torch.compile(search, backend=backend, dynamic=True, fullgraph=True)
+    generator = torch.Generator().manual_seed(0)
+    # PyTorch ties sizes that are equal in the first call, so the first batch size is no size of the index.
+    for batch_size in (7, 3, 5, 11):
+        logits = [
+            torch.randn(batch_size, WIDTH if level else 1, size, generator=generator)
+            for level, size in enumerate(SIZES)
+        ]
+        assert torch.equal(compiled(logits).codes, search(logits).codes)
+    assert len(graphs) == 1
+
+
 def test_torch_export(index, expected):
     torch = pytest.importorskip("torch")
     device_index, model = index.to("torch"), FakeModel(SIZES)
@@ -93,6 +120,23 @@ def test_jax_jit_compiles_a_whole_search(index):
 
     expected = hr.beam_search(index, lambda beams: np.asarray(logits_fn(beams)), batch_size=2, beam_width=WIDTH)
     np.testing.assert_allclose(to_numpy(jax.jit(search)(device_index).scores), expected.scores, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dense_levels", [(), range(len(SIZES))])
+def test_jax_without_rank_promotion(dense_levels):
+    jax = pytest.importorskip("jax")
+    rng = np.random.default_rng(0)
+    catalog = hr.Catalog(np.stack([rng.integers(0, size, 300) for size in SIZES], axis=1), codebook_sizes=SIZES)
+    index, model = hr.build_index(catalog, dense_levels=dense_levels), FakeModel(SIZES)
+    constraint = index.constraint(rng.random(300) < 0.5)
+    options = {"batch_size": 2, "beam_width": WIDTH, "constraints": [constraint, None], "exclude": [[1, 2], None]}
+    expected = hr.beam_search(index, model, **options)
+    device_index = index.to("jax")
+    with jax.numpy_rank_promotion("raise"):
+        beams = hr.beam_search(device_index, lambda beams: jax.numpy.asarray(model(beams)), **options)
+        logits = jax.numpy.zeros((2, 1, SIZES[0]))
+        hr.masked_probability(device_index, hr.init_beams(device_index, 2), logits, constraints=[constraint, None])
+    assert_same(beams, expected)
 
 
 def test_jax_export_for_cpu_cuda_and_tpu(index, expected):

@@ -32,7 +32,7 @@ def _any_child(ops: Ops, level: DeviceLevel, words: Array, num_nodes: int) -> Ar
     xp = ops.xp
     bits = xp.astype(_unpacked(ops, words)[:num_nodes], xp.int32)
     before = xp.cumulative_sum(bits, dtype=xp.int32, include_initial=True)
-    parents = xp.arange(level.num_parents, dtype=xp.int32, device=ops.device_of(words))
+    parents = ops.arange(level.num_parents, words)
     start, count = children(ops, level, parents)
     return _packed(ops, ops.take(before, start + count) > ops.take(before, start))
 
@@ -43,13 +43,13 @@ def _over_codes(ops: Ops, level: DeviceLevel, words: Array, num_nodes: int) -> A
     assert level.allowed is not None
     has_node = _unpacked(ops, xp.reshape(level.allowed, (-1,)))
     node = xp.cumulative_sum(xp.astype(has_node, xp.int32), dtype=xp.int32) - 1
-    is_alive = ops.take(_unpacked(ops, words)[:num_nodes], xp.clip(node, 0, num_nodes - 1))
+    is_alive = ops.take(_unpacked(ops, words)[:num_nodes], ops.clip(node, 0, num_nodes - 1))
     return xp.reshape(_packed(ops, has_node & is_alive), level.allowed.shape)
 
 
 def _unpacked(ops: Ops, words: Array) -> Array:
     xp = ops.xp
-    bit = xp.arange(WORD_BITS, dtype=xp.int32, device=ops.device_of(words))
+    bit = ops.arange(WORD_BITS, words, ndim=2)
     return xp.reshape((xp.expand_dims(words, axis=-1) >> bit) & 1, (-1,)) != 0
 
 
@@ -58,6 +58,6 @@ def _packed(ops: Ops, bits: Array) -> Array:
     missing = -bits.shape[0] % WORD_BITS
     if missing:
         bits = xp.concat([bits, xp.zeros((missing,), dtype=xp.bool, device=ops.device_of(bits))])
-    bit = xp.arange(WORD_BITS, dtype=xp.int32, device=ops.device_of(bits))
+    bit = ops.arange(WORD_BITS, bits, ndim=2)
     rows = xp.astype(xp.reshape(bits, (-1, WORD_BITS)), xp.int32) << bit
     return xp.sum(rows, axis=-1, dtype=xp.int32)

@@ -22,7 +22,7 @@ def only_ends(index: DeviceIndex, beams: Beams, logits: Array) -> Array:
     if previous_end is None:
         return logits
     xp, level = index._ops.xp, index.levels[beams.level]
-    codes = xp.arange(level.codebook_size, dtype=xp.int32, device=index._ops.device_of(logits))
+    codes = index._ops.arange(level.codebook_size, logits, ndim=3)
     end_row = xp.astype(xp.where(codes == level.end, 0.0, -INF), logits.dtype)
     has_ended = xp.expand_dims(beams.codes[..., -1] == previous_end, axis=-1)
     return xp.where(has_ended, end_row, logits)

@@ -68,4 +68,4 @@ def masked_probability(
     codes, valid, _ = candidates(ops, level, beams.states, limits)
     allowed = xp.where(valid, xp.exp(ops.take_along(log_probs, codes)), 0.0)
     removed = xp.sum(xp.exp(log_probs), axis=-1) - xp.sum(allowed, axis=-1)
-    return xp.where(beams.states > DEAD, xp.clip(removed, 0.0, 1.0), 0.0)
+    return xp.where(beams.states > DEAD, ops.clip(removed, 0.0, 1.0), 0.0)

@@ -27,12 +27,15 @@ class Ops:
         name: "numpy", "torch" or "jax".
         xp: the array API namespace.
         index_dtype: the integer dtype that the backend indexes with.
-        flat_top_k: (x [B, n], k) -> values [B, k] in descending order, and their positions [B, k].
+        flat_top_k: (x [B, n], k) -> values [B, k] in descending order, and their positions [B, k]. Equal values come in
+            the order of their positions.
         popcount: int32 words -> the number of bits set in each word.
         array_type: the class of the backend's arrays.
         is_float: dtype -> whether it is a floating-point type.
         rank_rows: (ascending [B, n], values [B, X]) -> [B, X], the number of entries of the row below each value.
         strike: (flags [B, n], positions [B, X]) -> a copy of the flags with False at the positions.
+        clip: (x, lowest, highest) -> x clipped. PyTorch cannot trace that of array-api-compat with dynamic shapes.
+        gather: (x, positions, axis) -> take_along_axis, for arrays whose shapes differ at most along the axis.
     """
 
     name: str
@@ -44,6 +47,8 @@ class Ops:
     is_float: Callable[[Any], bool]
     rank_rows: Callable[[Array, Array], Array]
     strike: Callable[[Array, Array], Array]
+    clip: Callable[[Array, float, float], Array]
+    gather: Callable[[Array, Array, int], Array]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the name of the backend, because modules cannot be pickled."""
@@ -53,6 +58,14 @@ class Ops:
         """The device for a new array that is combined with `x`. JAX and NumPy choose it themselves: None."""
         return x.device if self.name == "torch" else None
 
+    def arange(self, count: int, like: Array, ndim: int = 1) -> Array:
+        """The integers 0 to count - 1 as int32 [1, ..., 1, count] with `ndim` axes, on the device of `like`.
+
+        With the number of axes of the arrays that it is combined with, JAX need not promote its rank.
+        """
+        integers = self.xp.arange(count, dtype=self.xp.int32, device=self.device_of(like))
+        return self.xp.reshape(integers, (1,) * (ndim - 1) + (count,))
+
     def take(self, x: Array, positions: Array) -> Array:
         """Gather x[positions], where `x` is [n] or [n, W] and `positions` has any shape."""
         flat = self.xp.reshape(self.xp.astype(positions, self.index_dtype), (-1,))
@@ -60,7 +73,13 @@ class Ops:
 
     def take_along(self, x: Array, positions: Array) -> Array:
         """Gather from the last axis: of each row of `x` [..., n] the entries at the row of `positions` [..., k]."""
-        return self.xp.take_along_axis(x, self.xp.astype(positions, self.index_dtype), axis=-1)
+        return self.gather(x, self.xp.astype(positions, self.index_dtype), -1)
+
+    def take_rows(self, x: Array, rows: Array) -> Array:
+        """Gather rows: of each matrix of `x` [B, n, W] the rows at `rows` [B, k], as [B, k, W]."""
+        batch, n, width = x.shape
+        offset = self.xp.expand_dims(self.arange(batch, x), axis=-1) * n
+        return self.take(self.xp.reshape(x, (batch * n, width)), rows + offset)
 
     def rank(self, ascending: Array, values: Array) -> Array:
         """Number of entries of `ascending` [n] below each of `values`, int32."""
@@ -69,19 +88,20 @@ class Ops:
     def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
         """Find the k largest values [B, k] of each row of `x` [B, n], in descending order, and their positions.
 
-        The result is exact. A long row is laid out as a grid of CHUNK rows: its k largest values lie in the k columns
-        with the largest maxima. So a maximum reads each value once, and only k columns are sorted.
+        The result is exact, and equal values come in the order of their positions. A long row is divided into blocks
+        of CHUNK neighbours: its k first values lie in the k blocks that are first by their maxima. So a maximum reads
+        each value once, and only k blocks are sorted.
         """
         batch, n = x.shape
-        columns = n // CHUNK
-        if n < TWO_STAGE_FROM or n % CHUNK or columns < 2 * k:
+        blocks = n // CHUNK
+        if n < TWO_STAGE_FROM or n % CHUNK or blocks < 2 * k:
             return self.flat_top_k(x, k)
         xp = self.xp
-        grid = xp.reshape(x, (batch, CHUNK, columns))
-        _, best = self.flat_top_k(xp.max(grid, axis=1), k)
-        best_columns = xp.broadcast_to(xp.expand_dims(best, axis=1), (batch, CHUNK, k))
-        values, positions = self.flat_top_k(xp.reshape(self.take_along(grid, best_columns), (batch, CHUNK * k)), k)
-        return values, positions // k * columns + self.take_along(best, positions % k)
+        grid = xp.reshape(x, (batch, blocks, CHUNK))
+        _, best = self.flat_top_k(xp.max(grid, axis=2), k)
+        best = xp.sort(best, axis=-1)
+        values, positions = self.flat_top_k(xp.reshape(self.take_rows(grid, best), (batch, k * CHUNK)), k)
+        return values, self.take_along(best, positions // CHUNK) * CHUNK + positions % CHUNK
 
 
 def ops_of(backend: str) -> Ops:
@@ -110,10 +130,12 @@ def _numpy_ops() -> Ops:
     import array_api_compat.numpy as xp
 
     def top_k(x: Array, k: int) -> tuple[Array, Array]:
-        part = np.argpartition(x, -k, axis=-1)[:, -k:] if k < x.shape[1] else np.broadcast_to(np.arange(k), x.shape)
-        values = np.take_along_axis(x, part, axis=-1)
-        best_first = np.argsort(-values, axis=-1, kind="stable")
-        return np.take_along_axis(values, best_first, axis=-1), np.take_along_axis(part, best_first, axis=-1)
+        positions = np.empty((len(x), k), np.int64)
+        smallest = np.partition(x, -k, axis=-1)[:, -k] if x.size else np.zeros(len(x), x.dtype)
+        for row, values in enumerate(x):
+            (reaching,) = np.nonzero(values >= smallest[row])
+            positions[row] = reaching[np.argsort(-values[reaching], kind="stable")[:k]]
+        return np.take_along_axis(x, positions, axis=-1), positions
 
     def popcount(words: Array) -> Array:
         return np.bitwise_count(words.view(np.uint32))
@@ -126,7 +148,19 @@ def _numpy_ops() -> Ops:
         np.put_along_axis(struck, positions, False, axis=-1)
         return struck
 
-    return Ops("numpy", xp, np.int64, top_k, popcount, np.ndarray, _is_float, rank_rows, strike)
+    return Ops(
+        name="numpy",
+        xp=xp,
+        index_dtype=np.int64,
+        flat_top_k=top_k,
+        popcount=popcount,
+        array_type=np.ndarray,
+        is_float=_is_float,
+        rank_rows=rank_rows,
+        strike=strike,
+        clip=np.clip,
+        gather=np.take_along_axis,
+    )
 
 
 def _is_float(dtype: Any) -> bool:
@@ -147,16 +181,38 @@ def _torch_ops() -> Ops:
         return (words * 0x01010101) >> 24
 
     def top_k(x: Array, k: int) -> tuple[Array, Array]:
-        values, positions = torch.topk(x, k)
-        return values, positions
+        # torch.topk is not stable, so it gets one distinct integer per entry: the value in the upper half, the inverted
+        # position in the lower half. Adding 0.0 makes -0.0 equal to 0.0.
+        bits = (x + 0.0).view(torch.int32)
+        ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+        last = x.shape[1] - 1
+        keys = (ordered.long() << 32) | torch.arange(last, -1, -1, device=x.device)
+        positions = last - (torch.topk(keys, k).values & 0xFFFFFFFF)
+        return x.gather(1, positions), positions
 
     def is_float(dtype: Any) -> bool:
         return dtype.is_floating_point
 
+    def gather(x: Array, positions: Array, axis: int) -> Array:
+        # Not take_along_dim, whose broadcasting fixes the batch size of a trace.
+        return torch.gather(x, axis, positions)
+
     def strike(flags: Array, positions: Array) -> Array:
         return flags.scatter(1, positions.long(), False)
 
-    return Ops("torch", xp, torch.int64, top_k, popcount, torch.Tensor, is_float, torch.searchsorted, strike)
+    return Ops(
+        name="torch",
+        xp=xp,
+        index_dtype=torch.int64,
+        flat_top_k=top_k,
+        popcount=popcount,
+        array_type=torch.Tensor,
+        is_float=is_float,
+        rank_rows=torch.searchsorted,
+        strike=strike,
+        clip=torch.clamp,
+        gather=gather,
+    )
 
 
 @cache
@@ -173,4 +229,16 @@ def _jax_ops() -> Ops:
         return flags.at[rows, positions].set(False)
 
     rank_rows = jax.vmap(xp.searchsorted)
-    return Ops("jax", xp, xp.int32, top_k, jax.lax.population_count, jax.Array, _is_float, rank_rows, strike)
+    return Ops(
+        name="jax",
+        xp=xp,
+        index_dtype=xp.int32,
+        flat_top_k=top_k,
+        popcount=jax.lax.population_count,
+        array_type=jax.Array,
+        is_float=_is_float,
+        rank_rows=rank_rows,
+        strike=strike,
+        clip=xp.clip,
+        gather=xp.take_along_axis,
+    )

@@ -57,7 +57,8 @@ def oracle_step(
             for continuation in sorted(allowed)
             if logits[continuation] > -math.inf
         ]
-    return sorted(candidates, key=lambda candidate: -candidate[1])[:beam_width]
+    # Equal scores come in the order of SIDs; a SID that has ended follows those that it is a prefix of.
+    return sorted(candidates, key=lambda candidate: (-candidate[1], (*candidate[0], math.inf)))[:beam_width]
 
 
 def oracle_search(

@@ -30,7 +30,7 @@ class IdLookup:
 
         column = sortable(one_array(item_ids))
         order = pc.sort_indices(column)  # pyright: ignore[reportAttributeAccessIssue]
-        self.ids, self.rows = column.take(order), order.to_numpy(zero_copy_only=False)
+        self.ids, self.rows = column.take(order), order.to_numpy(zero_copy_only=False).astype(np.int64)
 
     def rows_of(self, wanted: pa.Array) -> np.ndarray:
         """Row [R] int64 of each id of `wanted` [R], or -1 if no item has it."""
@@ -46,7 +46,7 @@ class IdLookup:
             low, high = np.where(right, middle + 1, low), np.where(right, high, middle)
         nearest = np.minimum(low, len(self.ids) - 1)
         equal = pc.equal(self.ids.take(nearest), wanted)  # pyright: ignore[reportAttributeAccessIssue]
-        return np.where(equal.to_numpy(zero_copy_only=False), self.rows[nearest], -1).astype(np.int64)
+        return np.where(equal.to_numpy(zero_copy_only=False), self.rows[nearest], -1)
 
 
 def lookup_of(index: Trie) -> IdLookup:

@@ -16,6 +16,7 @@ import test_contract
 import test_ragged
 import test_step
 import test_temperature
+import test_ties
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import FakeModel, catalogs, dense_levels_of
@@ -38,6 +39,7 @@ SMALL = {
     "PIVOTS": 4,
     "TILE": 64,
     "PROGRAMS": 6,
+    "WIDTH_BLOCK": 4,
 }
 FORMS = {
     "as shipped": {},
@@ -270,6 +272,22 @@ class TestInterpreted:
         with numbers(**FORMS[form]):
             for temperature, dense in ((0.4, "all"), (3.0, "none")):
                 test_temperature.assert_search_equals_oracle(catalog, KERNEL, 7, temperature, normalize, dense)
+
+    @pytest.mark.parametrize("form", FORMS)
+    def test_order_of_equal_scores(self, form):
+        @settings(max_examples=8)
+        @given(
+            catalog=catalogs(),
+            beam_width=st.sampled_from([1, 5, 17]),
+            dense=st.sampled_from(["all", "none"]),
+            highest=st.sampled_from([0, 1]),
+        )
+        def check(catalog, beam_width, dense, highest):
+            test_ties.assert_equals_oracle(catalog, KERNEL, beam_width, dense=dense, highest=highest)
+
+        with numbers(**FORMS[form]):
+            check()
+            test_ties.test_a_sid_follows_the_sids_that_continue_it(KERNEL)
 
     @pytest.mark.parametrize("form", FORMS)
     @pytest.mark.parametrize("value", [0.0, -3.4e38, 3.4e38])

@@ -56,17 +56,17 @@ def _gather_step(inputs: StepInput) -> Beams:
     xp = ops.xp
     start, count = children(ops, level, beams.states)
     branch = max(level.max_branch, 1)
-    child = xp.arange(branch, dtype=xp.int32, device=ops.device_of(logits))
+    child = ops.arange(branch, logits, ndim=3)
     valid = child < xp.expand_dims(count, axis=-1)
     nodes = xp.expand_dims(start, axis=-1) + xp.where(valid, child, 0)
     alive = alive_nodes(ops, inputs.constraints, nodes, valid)
     valid = not_excluded(ops, inputs.constraints, beams.states, alive)
     codes = codes_of(ops, level, nodes)
     scores = _scores(inputs, ops.take_along(logits, codes), valid)
-    best, positions, live = _best(ops, scores, inputs.beam_width)
-    states = ops.take_along(_flat(ops, nodes), positions)
-    codes = ops.take_along(_flat(ops, codes), positions)
-    return _continued(ops, beams, best, live, positions // branch, states, codes)
+    best, parents, child, live = _best(ops, beams, scores, inputs.beam_width)
+    positions = parents * branch + child
+    states, codes = ops.take_along(_flat(ops, nodes), positions), ops.take_along(_flat(ops, codes), positions)
+    return _continued(ops, beams, best, live, parents, states, codes)
 
 
 def _scan_step(inputs: StepInput) -> Beams:
@@ -75,13 +75,13 @@ def _scan_step(inputs: StepInput) -> Beams:
     xp = ops.xp
     size = level.codebook_size
     words = allowed_words(ops, level, beams.states, inputs.constraints)
-    bit = xp.arange(WORD_BITS, dtype=xp.int32, device=ops.device_of(logits))
+    bit = ops.arange(WORD_BITS, logits, ndim=4)
     bits = (xp.expand_dims(words, axis=-1) >> bit) & 1
     shape = (*words.shape[:-1], words.shape[-1] * WORD_BITS)
     valid = (xp.reshape(bits, shape)[..., :size] != 0) & xp.expand_dims(beams.states > DEAD, axis=-1)
     valid = not_excluded(ops, inputs.constraints, beams.states, valid)
-    best, positions, live = _best(ops, _scores(inputs, logits, valid), inputs.beam_width)
-    parents, codes = positions // size, xp.astype(positions % size, xp.int32)
+    best, parents, codes, live = _best(ops, beams, _scores(inputs, logits, valid), inputs.beam_width)
+    codes = xp.astype(codes, xp.int32)
     states = ranked_children(ops, level, ops.take_along(beams.states, parents), codes)
     return _continued(ops, beams, best, live, parents, states, codes)
 
@@ -108,9 +108,9 @@ def ranked_children(ops: Ops, level: DeviceLevel, states: Array, codes: Array) -
     xp = ops.xp
     states = xp.where(states > DEAD, states, 0)
     words = ops.take(level.allowed, states)
-    word = xp.arange(words.shape[-1], dtype=xp.int32, device=ops.device_of(words))
+    word = ops.arange(words.shape[-1], words, ndim=words.ndim)
     # The number of bits of each word below the code: 32 for earlier words, 0 for later ones.
-    below = xp.clip(xp.expand_dims(codes, axis=-1) - word * WORD_BITS, 0, WORD_BITS)
+    below = ops.clip(xp.expand_dims(codes, axis=-1) - word * WORD_BITS, 0, WORD_BITS)
     # A shift by 32 is not defined, so 32 bits are handled separately.
     low_bits = xp.where(below == WORD_BITS, -1, (1 << (below % WORD_BITS)) - 1)
     rank = xp.sum(xp.astype(ops.popcount(words & low_bits), xp.int32), axis=-1, dtype=xp.int32)
@@ -152,7 +152,7 @@ def clipped(ops: Ops, logits: Array, limit: float) -> Array:
     """Float32 or float64 logits: finite ones clipped to +-limit, +inf as the limit, NaN as -inf."""
     xp = ops.xp
     wide = logits if logits.dtype == xp.float64 else xp.astype(logits, xp.float32, copy=False)
-    return xp.where(wide > -INF, xp.clip(wide, -limit, limit), -INF)
+    return xp.where(wide > -INF, ops.clip(wide, -limit, limit), -INF)
 
 
 def log_softmax(ops: Ops, logits: Array) -> Array:
@@ -169,20 +169,30 @@ def _minus_normalizer(ops: Ops, logits: Array, over: Array) -> Array:
     return logits - top - xp.log(xp.where(total > 0, total, 1.0))
 
 
-def _best(ops: Ops, scores: Array, beam_width: int) -> tuple[Array, Array, Array]:
-    """The best M candidates of each request: scores, positions in the flat candidates and whether they are live.
+def _best(ops: Ops, beams: Beams, scores: Array, beam_width: int) -> tuple[Array, Array, Array, Array]:
+    """The best M candidates of each request: scores, parents, positions among the parent's, and whether they are live.
 
-    All three are [B, M]; the position of a dead beam is 0.
+    All are [B, M]. Equal scores come in the order of their SIDs, which is the order of their nodes: first that of the
+    states, then that of a state's candidates. The parent and the position of a dead beam are 0.
     """
     xp = ops.xp
+    batch, width, span = scores.shape
+    order = None
+    if width > 1:
+        order = xp.argsort(beams.states, axis=-1)
+        scores = ops.take_rows(scores, order)
     flat = _flat(ops, scores)
-    missing = beam_width - flat.shape[-1]
+    missing = beam_width - width * span
     if missing > 0:
-        fill = xp.full((flat.shape[0], missing), -INF, dtype=xp.float32, device=ops.device_of(scores))
+        fill = xp.full((batch, missing), -INF, dtype=xp.float32, device=ops.device_of(scores))
         flat = xp.concat([flat, fill], axis=-1)
     best, positions = ops.top_k(flat, beam_width)
     live = best > -INF
-    return best, xp.where(live, positions, 0), live
+    positions = xp.where(live, positions, 0)
+    parents = positions // span
+    if order is not None:
+        parents = xp.where(live, ops.take_along(order, parents), 0)
+    return best, parents, positions % span, live
 
 
 def _continued(
@@ -191,9 +201,12 @@ def _continued(
     """The beams [B, M] that continue `beams` from `parents` by `codes`."""
     xp = ops.xp
     batch, width, level = *live.shape, beams.level
-    rows = xp.broadcast_to(xp.expand_dims(parents, axis=-1), (batch, width, level))
-    history = xp.take_along_axis(beams.codes, xp.astype(rows, ops.index_dtype), axis=1)
-    codes = xp.concat([history, xp.expand_dims(xp.astype(codes, xp.int32), axis=-1)], axis=-1)
+    codes = xp.expand_dims(xp.astype(codes, xp.int32), axis=-1)
+    # XLA of jaxlib 0.11 crashes on a concatenation with an empty array, so not at level 0.
+    if level:
+        rows = xp.broadcast_to(xp.expand_dims(parents, axis=-1), (batch, width, level))
+        history = ops.gather(beams.codes, xp.astype(rows, ops.index_dtype), 1)
+        codes = xp.concat([history, codes], axis=-1)
     return Beams(
         codes=xp.where(xp.expand_dims(live, axis=-1), codes, DEAD),
         scores=scores,

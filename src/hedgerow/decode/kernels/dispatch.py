@@ -53,6 +53,10 @@ def kernel_for(name: KernelName, index: DeviceIndex, logits: Array) -> Kernel:
         BackendError: the kernel that is named cannot run here.
     """
     check_choice(name, "kernel", KERNELS)
+    if index.backend == "jax" and name in ("auto", "array"):
+        from hedgerow.decode.kernels.jax_mesh import sharded_array_step
+
+        return sharded_array_step
     if name == "array":
         return array_step
     if name == "triton" or (name == "auto" and _on_gpu(index)):

@@ -218,16 +218,22 @@ def _measure_rows(logits, scores, states, width, normalize, kind, pointers, code
 
 
 @njit(inline="always")
+def _precedes(key, node, other_key, other_node):
+    """Whether one candidate is better than another. Equal scores come in the order of SIDs, which is that of nodes."""
+    return key > other_key or (key == other_key and node < other_node)
+
+
+@njit(inline="always")
 def _sift_down(keys, nodes, rows, size):
-    """Restore the heap, smallest key first, after its root has changed."""
+    """Restore the heap, whose root is the worst candidate, after the root has changed."""
     parent = 0
     while True:
         child = 2 * parent + 1
         if child >= size:
             return
-        if child + 1 < size and keys[child + 1] < keys[child]:
+        if child + 1 < size and _precedes(keys[child], nodes[child], keys[child + 1], nodes[child + 1]):
             child += 1
-        if keys[parent] <= keys[child]:
+        if _precedes(keys[child], nodes[child], keys[parent], nodes[parent]):
             return
         keys[parent], keys[child] = keys[child], keys[parent]
         nodes[parent], nodes[child] = nodes[child], nodes[parent]
@@ -236,7 +242,7 @@ def _sift_down(keys, nodes, rows, size):
 
 
 @njit(inline="always")
-def _replace_smallest(keys, nodes, rows, key, node, row):
+def _replace_worst(keys, nodes, rows, key, node, row):
     keys[0], nodes[0], rows[0] = key, node, row
     _sift_down(keys, nodes, rows, len(keys))
 
@@ -259,7 +265,8 @@ def _select(
         words = _words_of(sets, request)
         for beam in range(width):
             row, state = request * width + beam, states[request, beam]
-            if bound[row] <= keys[0]:
+            # A row, or a word, whose best score equals the worst of the heap can still win by its nodes.
+            if bound[row] < keys[0] or bound[row] == NEGATIVE_INF:
                 continue
             score, shift, log_total = scores[request, beam], top[row], log_sum[row]
             start, stop = children_of(kind, pointers, state)
@@ -270,26 +277,30 @@ def _select(
                 bits = all_bits
                 if len(words) > 0:
                     bits = words[np.int64(state) * dense_words + word]
-                if bits == 0 or score + (word_tops[row, word] - shift - log_total) <= keys[0]:
+                best_of_word = score + (word_tops[row, word] - shift - log_total)
+                if bits == 0 or best_of_word < keys[0] or best_of_word == NEGATIVE_INF:
                     node += np.int64(count_bits(all_bits))
                     continue
                 while bits != 0:
                     code = word * WORD_BITS + np.int64(lowest_bit(bits))
                     key = score + (_bounded(logits[row, code]) - shift - log_total)
-                    if key > keys[0] and not _excluded(slots, request, dead, code):
+                    if key >= keys[0]:
                         below = all_bits & ((bits & (~bits + np.uint32(1))) - np.uint32(1))
-                        _replace_smallest(keys, heap_nodes, heap_beams, key, node + np.int64(count_bits(below)), beam)
+                        child = node + np.int64(count_bits(below))
+                        wins = _precedes(key, child, keys[0], heap_nodes[0])
+                        if wins and not _excluded(slots, request, dead, code):
+                            _replace_worst(keys, heap_nodes, heap_beams, key, child, beam)
                     bits &= bits - np.uint32(1)
                 node += np.int64(count_bits(all_bits))
             if dense_words == 0:
                 for node in range(start, stop):
                     key = score + (_bounded(logits[row, codes[node]]) - shift - log_total)
                     if (
-                        key > keys[0]
+                        _precedes(key, node, keys[0], heap_nodes[0])
                         and _in_set(words, 0, state, node, 0)
                         and not _excluded(slots, request, dead, np.int64(node - start))
                     ):
-                        _replace_smallest(keys, heap_nodes, heap_beams, key, node, beam)
+                        _replace_worst(keys, heap_nodes, heap_beams, key, node, beam)
         for size in range(len(keys) - 1, 0, -1):
             keys[0], keys[size] = keys[size], keys[0]
             heap_nodes[0], heap_nodes[size] = heap_nodes[size], heap_nodes[0]

@@ -31,6 +31,8 @@ PEAKS = 4096
 # Sizes of blocks that a program loads at once: logits, candidates, and children of a shortlist, which take the most
 # registers.
 ROW_BLOCK, BLOCK, SIEVED_CHILDREN = 8192, 2048, 1024
+# Beams whose states are compared at once.
+WIDTH_BLOCK = 1024
 # The children of a level with a wider bitmap are gathered, not scanned.
 MAX_WORDS = 256
 # Entries that one step of a search in row pointers or forks loads.
@@ -114,6 +116,7 @@ def plan_step(
     if not few:
         programs = min(programs, max(PROGRAMS // batch, -(-beam_width // OWN)))
     trie = {"SIZE": codebook_size, "SCAN": scan, "WORDS": words}
+    width_block = {"WIDTH_BLOCK": min(power_of_two(width), WIDTH_BLOCK)}
     children = {"NORMALIZE": normalize, "SPARSE": sparse, "FORK_STEPS": _search_steps(forks, PIVOTS), "PIVOTS": PIVOTS}
     limits = {"SETS": sets, "BITMAP_WORDS": words if dense else 0, "DEAD_STEPS": _search_steps(room, DEAD_PIVOTS.value)}
     children |= limits
@@ -123,14 +126,16 @@ def plan_step(
     rows_at_once = min(max(SIEVED_CHILDREN // sieved, 1), power_of_two(width))
     if few:
         sizes = {"SIZE": codebook_size, "ROW_BLOCK": row_block, "CHILD_BLOCK": child_block}
-        rows = children | sizes | _compile_options(max(row_block, child_block))
+        rows = children | sizes | width_block | _compile_options(max(row_block, child_block))
     else:
         sizes = {"ROW_BLOCK": row_block, "BLOCK": block, "GROUPS": groups}
-        rows = children | trie | sizes | _compile_options(max(row_block, block))
+        rows = children | trie | sizes | width_block | _compile_options(max(row_block, block))
     sizes = {"ROWS": rows_at_once, "BLOCK": sieved, "GROUPS": groups, "PEAKS": peaks}
     sieve = trie | limits | sizes | _compile_options(max(sieved, SIEVED_CHILDREN) if sets or room else BLOCK)
-    if sets or room:
-        rows, sieve = rows | _register_limit(rows), sieve | _register_limit(sieve)
+    if sets or room or not few:
+        # The one row per request of the first level never needs all multiprocessors.
+        resident = 1 if width == 1 else 2
+        rows, sieve = rows | _register_limit(rows, resident), sieve | _register_limit(sieve, resident)
     sizes = {"WORD_BLOCK": min(power_of_two(words), 64), "DEPTH_BLOCK": power_of_two(depth) if depth else 0}
     place = trie | sizes | {"COUNTED": not few, "OWN": OWN, "TILE": TILE} | _compile_options(OWN * TILE // 4)
     return Plan(few, span, capacity, programs, rows, sieve, place)
@@ -272,14 +277,17 @@ def _scratch(plan: Plan, batch: int, width: int, device: torch.device) -> dict[s
         return torch.empty(shape, dtype=dtype, device=device)
 
     firsts, keys = empty(batch, width), empty(batch, plan.capacity, dtype=torch.int64)
+    order = empty(batch, width)
     if plan.few:
-        return {"firsts": firsts, "keys": keys, "sizes": firsts}
+        return {"firsts": firsts, "keys": keys, "sizes": firsts, "order": order}
     shifts, log_sums = empty(2, batch, width, dtype=torch.float32)
     peaks = empty(batch, width, plan.rows["GROUPS"])
     counts, sizes = empty(batch, width), empty(batch)
     dead_firsts, dead_ends = empty(2, batch, width) if plan.rows["DEAD_STEPS"] else (counts, counts)
     scratch = {"firsts": firsts, "counts": counts, "shifts": shifts, "log_sums": log_sums}
     scratch |= {"dead_firsts": dead_firsts, "dead_ends": dead_ends}
+    numbers, places = empty(batch, width, plan.rows["GROUPS"]), empty(batch, width)
+    scratch |= {"numbers": numbers, "order": order, "places": places}
     return {**scratch, "peaks": peaks, "sizes": sizes, "keys": keys}
 
 
@@ -296,9 +304,9 @@ def _search_steps(entries: int, pivots: int) -> int:
     return steps
 
 
-def _register_limit(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options that give each program half of the registers, so that ptxas does not spill to use fewer."""
-    return {"maxnreg": min(REGISTERS // (2 * WARP * options["num_warps"]), MAX_REGISTERS)}
+def _register_limit(options: Mapping[str, Any], resident: int) -> dict[str, Any]:
+    """Options that divide the registers among `resident` programs, so that ptxas does not spill to use fewer."""
+    return {"maxnreg": min(REGISTERS // (resident * WARP * options["num_warps"]), MAX_REGISTERS)}
 
 
 def _compile_options(block: int) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 A candidate is a child of a live beam, and has a key (see `triton_common`). A step with few candidates per request takes
 two kernels, `list_children` and `place`; a step with many takes three, `measure_rows`, `shortlist` and `place`.
 `triton.py` chooses the kernels and the sizes of their blocks.
+
+Candidates are numbered in the order of the states of their beams. So of equal scores, the smaller SID is better.
 """
 
 # Triton's language is typed at compile time, which type checkers cannot follow.
@@ -36,6 +38,19 @@ def _observe(top, total, logits):
 def _normalizer(top, total):
     """The two terms that normalization subtracts from a logit: the largest logit, and the log of the sum."""
     return tl.where(top > -INF, top, 0.0), tl.log(tl.where(total > 0, total, 1.0))
+
+
+@triton.jit
+def _place_of_state(states, row, width, state, WIDTH_BLOCK: tl.constexpr):
+    """The place of a beam among the beams of its request, in the order of their states."""
+    own = row % width
+    place = tl.full([], 0, tl.int32)
+    for start in range(0, width, WIDTH_BLOCK):
+        beam = start + tl.arange(0, WIDTH_BLOCK)
+        other = tl.load(states + (row - own) + beam, mask=beam < width, other=LARGEST_INT)
+        before = (other < state) | ((other == state) & (beam < own))
+        place += tl.sum((before & (beam < width)).to(tl.int32))
+    return place
 
 
 @triton.jit
@@ -96,13 +111,16 @@ def _candidates(
 
 @triton.jit(do_not_specialize=["num_pointers", "width", "max_branch", "set_words", "room"])
 def list_children(
-    logits, batch_stride, beam_stride, states, scores, codes, pointers, num_pointers, firsts, keys, width, max_branch,
-    alive, set_rows, free, set_words, dead_parents, dead_slots, room,
+    logits, batch_stride, beam_stride, states, scores, codes, pointers, num_pointers, firsts, keys, order, width,
+    max_branch, alive, set_rows, free, set_words, dead_parents, dead_slots, room,
     SETS: tl.constexpr, BITMAP_WORDS: tl.constexpr, DEAD_STEPS: tl.constexpr,
     NORMALIZE: tl.constexpr, SPARSE: tl.constexpr, FORK_STEPS: tl.constexpr, PIVOTS: tl.constexpr,
-    SIZE: tl.constexpr, ROW_BLOCK: tl.constexpr, CHILD_BLOCK: tl.constexpr,
+    SIZE: tl.constexpr, ROW_BLOCK: tl.constexpr, CHILD_BLOCK: tl.constexpr, WIDTH_BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One program per row: fill `firsts` [B, m], and `keys` [B, m * K] with all children of the row."""
+    """One program per row: fill `firsts` [B, m], and `keys` [B, m * K] with all children of the row.
+
+    Also fills `order` [B, m]: the beams of each request in the order of their states.
+    """
     row = tl.program_id(0).to(tl.int64)
     logits = _row(logits, row, width, batch_stride, beam_stride)
     if NORMALIZE == "codes":
@@ -128,25 +146,28 @@ def list_children(
         top, total = _observe(top, total, tl.where(valid, child_logits, -INF))
     shift, log_sum = _normalizer(top, total)
     child_scores = tl.where(valid, score + (child_logits - shift - log_sum), -INF)
-    number = (row % width) * max_branch + child
+    beam_place = _place_of_state(states, row, width, state, WIDTH_BLOCK)
+    tl.store(order + row - row % width + beam_place, (row % width).to(tl.int32))
+    number = beam_place * max_branch + child
     tl.store(keys + row * max_branch + child, key_of(child_scores, number), mask=child < max_branch)
     tl.store(firsts + row, first)
 
 
-@triton.jit(do_not_specialize=["num_pointers", "width", "max_branch", "set_words", "room"])
+@triton.jit(do_not_specialize=["num_pointers", "width", "span", "max_branch", "set_words", "room"])
 def measure_rows(
     logits, batch_stride, beam_stride, states, scores, codes, pointers, num_pointers, allowed,
-    firsts, counts, shifts, log_sums, peaks, sizes, width, max_branch,
+    firsts, counts, shifts, log_sums, peaks, numbers, sizes, order, places, width, span, max_branch,
     alive, set_rows, free, set_words, dead_parents, dead_slots, room, dead_firsts, dead_ends,
     SETS: tl.constexpr, BITMAP_WORDS: tl.constexpr, DEAD_STEPS: tl.constexpr,
     NORMALIZE: tl.constexpr, SPARSE: tl.constexpr, FORK_STEPS: tl.constexpr, PIVOTS: tl.constexpr,
     SCAN: tl.constexpr, SIZE: tl.constexpr, WORDS: tl.constexpr,
-    ROW_BLOCK: tl.constexpr, BLOCK: tl.constexpr, GROUPS: tl.constexpr,
+    ROW_BLOCK: tl.constexpr, BLOCK: tl.constexpr, GROUPS: tl.constexpr, WIDTH_BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One program per row: its children, its normalizer, and `peaks` [B, m, GROUPS].
+    """One program per row: its children, its normalizer, and `peaks` and `numbers` [B, m, GROUPS].
 
     The candidates of a row are divided into GROUPS groups in turn. The peak of a group is its best score, as an ordered
-    integer. The best M candidates of a request lie in the M groups with the best peaks.
+    integer, and its number is that of the first candidate with this score. The best M candidates of a request lie in
+    the M groups with the best peaks (of equal peaks, the smallest numbers).
     """
     row = tl.program_id(0).to(tl.int64)
     logits = _row(logits, row, width, batch_stride, beam_stride)
@@ -183,7 +204,26 @@ def measure_rows(
     shift, log_sum = _normalizer(top, total)
     # Rounding keeps the order, so the best logit of a group gives exactly its best score.
     best = tl.max(tl.reshape(best, (BLOCK // GROUPS, GROUPS)), axis=0)
-    tl.store(peaks + row * GROUPS + tl.arange(0, GROUPS), ordered(score + (best - shift - log_sum)))
+    peak = score + (best - shift - log_sum)
+    lane_peak = tl.reshape(tl.broadcast_to(peak[None, :], (BLOCK // GROUPS, GROUPS)), (BLOCK,))
+    earliest = tl.full([BLOCK], LARGEST_INT, tl.int32)
+    # Different logits may give equal scores, so the first candidate is found by its score.
+    for start in range(0, stop, BLOCK):
+        child = start + tl.arange(0, BLOCK)
+        child_logits, code, valid = _candidates(child, logits, codes, allowed, state, first, count, SCAN, SIZE, WORDS)
+        valid = unmasked(
+            valid, state, first, child, code, alive, free_word, dead_slots + request * room, dead_start, dead_stop,
+            SETS, BITMAP_WORDS, DEAD_STEPS,
+        )  # fmt: skip
+        reaches = valid & (score + (child_logits - shift - log_sum) >= lane_peak)
+        earliest = tl.minimum(earliest, tl.where(reaches, child, LARGEST_INT))
+    earliest = tl.min(tl.reshape(earliest, (BLOCK // GROUPS, GROUPS)), axis=0)
+    place = _place_of_state(states, row, width, state, WIDTH_BLOCK)
+    group = row * GROUPS + tl.arange(0, GROUPS)
+    tl.store(peaks + group, ordered(peak))
+    tl.store(numbers + group, tl.where(earliest < LARGEST_INT, place * span + earliest, LARGEST_INT))
+    tl.store(order + row - row % width + place, (row % width).to(tl.int32))
+    tl.store(places + row, place)
     tl.store(firsts + row, first)
     tl.store(counts + row, count)
     tl.store(shifts + row, shift)
@@ -195,7 +235,7 @@ def measure_rows(
 def _threshold(peaks, wanted):
     """A threshold that `wanted` peaks reach, or more if peaks are equal. If fewer peaks are live, all of them reach it.
 
-    Bisection, which stops at the first threshold that exactly `wanted` peaks reach.
+    Also returns how many reach it. Bisection, which stops at the first threshold that exactly `wanted` peaks reach.
     """
     dead = ordered(tl.full([], -INF, tl.float32))
     low = tl.min(tl.where(peaks > dead, peaks, LARGEST_INT)).to(tl.int64)
@@ -210,23 +250,26 @@ def _threshold(peaks, wanted):
         low = tl.where(enough, middle, low)
         reached = tl.where(enough, count, reached)
         high = tl.where(enough, high, middle - 1)
-    return low.to(tl.int32)
+    return low.to(tl.int32), reached
 
 
 @triton.jit
-def _chosen(own, peaks, group, earlier_groups, least, ties_wanted, ROWS: tl.constexpr, GROUPS: tl.constexpr):
-    """Which groups of some rows are among the best: all above `least`, and the first `ties_wanted` equal to it."""
-    # Loaded again, because keeping them would take registers.
-    earlier = tl.load(peaks + group, mask=group < earlier_groups, other=-LARGEST_INT)
-    tied = tl.reshape((own == least).to(tl.int32), (ROWS * GROUPS,))
-    tie = tl.reshape(tl.sum((earlier == least).to(tl.int32)) + tl.cumsum(tied, 0), (ROWS, GROUPS))
-    return (own > least) | ((own == least) & (tie <= ties_wanted))
+def _smallest(numbers, wanted):
+    """The smallest threshold that at least `wanted` of the numbers do not exceed, by bisection."""
+    low = tl.full([], 0, tl.int64)
+    high = tl.full([], 0, tl.int64) + LARGEST_INT
+    while low < high:
+        middle = (low + high) >> 1
+        enough = tl.sum((numbers <= middle).to(tl.int32)) >= wanted
+        high = tl.where(enough, middle, high)
+        low = tl.where(enough, low, middle + 1)
+    return low.to(tl.int32)
 
 
 @triton.jit(do_not_specialize=["width", "span", "beam_width", "capacity", "set_words", "room"])
 def shortlist(
-    logits, batch_stride, beam_stride, states, scores, codes, allowed, firsts, counts, shifts, log_sums, peaks, sizes,
-    keys, width, span, beam_width, capacity,
+    logits, batch_stride, beam_stride, states, scores, codes, allowed, firsts, counts, shifts, log_sums, peaks, numbers,
+    sizes, places, keys, width, span, beam_width, capacity,
     alive, set_rows, free, set_words, dead_slots, room, dead_firsts, dead_ends,
     SETS: tl.constexpr, BITMAP_WORDS: tl.constexpr, DEAD_STEPS: tl.constexpr,
     SCAN: tl.constexpr, SIZE: tl.constexpr, WORDS: tl.constexpr,
@@ -235,21 +278,27 @@ def shortlist(
     """A few programs per request, each for some rows, ROWS at a time: append candidates that can win to `keys`.
 
     `keys` is [B, capacity]. The new beams lie in the `beam_width` groups with the best peaks (of equal peaks, the
-    first), and their scores reach the smallest of these peaks.
+    smallest numbers), and their scores reach the smallest of these peaks.
     """
     request = tl.program_id(0).to(tl.int64)
     peaks += request * width * GROUPS
+    numbers += request * width * GROUPS
     group = tl.arange(0, PEAKS)
     all_peaks = tl.load(peaks + group, mask=group < width * GROUPS, other=-LARGEST_INT)
-    least = _threshold(all_peaks, beam_width)
-    ties_wanted = beam_width - tl.sum((all_peaks > least).to(tl.int32))
+    least, reached = _threshold(all_peaks, beam_width)
+    last_number = tl.full([], 0, tl.int32) + LARGEST_INT
+    if reached > beam_width:
+        number = tl.load(numbers + group, mask=group < width * GROUPS, other=LARGEST_INT)
+        ties_wanted = beam_width - tl.sum((all_peaks > least).to(tl.int32))
+        last_number = _smallest(tl.where(all_peaks == least, number, LARGEST_INT), ties_wanted)
     alive, free_word = set_of(alive, set_rows, free, request, set_words, SETS)
     for start_beam in range(tl.program_id(1) * ROWS, width, tl.num_programs(1) * ROWS):
         beam = start_beam + tl.arange(0, ROWS)[:, None]
         inside = beam < width
         own = tl.load(peaks + beam * GROUPS + tl.arange(0, GROUPS)[None, :], mask=inside, other=-LARGEST_INT)
         if tl.max(own) >= least:
-            chosen = _chosen(own, peaks, group, start_beam * GROUPS, least, ties_wanted, ROWS, GROUPS)
+            number = tl.load(numbers + beam * GROUPS + tl.arange(0, GROUPS)[None, :], mask=inside, other=LARGEST_INT)
+            chosen = (own > least) | ((own == least) & (number <= last_number))
             chosen = tl.broadcast_to(chosen.to(tl.int32)[:, None, :], (ROWS, BLOCK // GROUPS, GROUPS))
             chosen = tl.reshape(chosen, (ROWS, BLOCK)) > 0
             row = request * width + beam
@@ -259,6 +308,7 @@ def shortlist(
             count = tl.load(counts + row, mask=inside, other=0)
             shift = tl.load(shifts + row, mask=inside, other=0.0)
             log_sum = tl.load(log_sums + row, mask=inside, other=0.0)
+            beam_place = tl.load(places + row, mask=inside, other=0)
             own_logits = _row(logits, tl.where(inside, row, 0), width, batch_stride, beam_stride)
             dead_start = 0
             dead_stop = 0
@@ -279,5 +329,5 @@ def shortlist(
                 kept = valid & chosen & (child_scores > -INF) & (ordered(child_scores) >= least)
                 ordinal = tl.reshape(tl.cumsum(tl.reshape(kept.to(tl.int32), (ROWS * BLOCK,)), 0), (ROWS, BLOCK))
                 base = tl.atomic_add(sizes + request, tl.max(ordinal))
-                key = key_of(child_scores, beam * span + child)
+                key = key_of(child_scores, beam_place * span + child)
                 tl.store(keys + request * capacity + base + ordinal - 1, key, mask=kept)

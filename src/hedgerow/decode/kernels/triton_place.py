@@ -60,7 +60,7 @@ def _rank(keys, size, own_keys, beam_width, TILE: tl.constexpr):
 
 @triton.jit(do_not_specialize=["capacity", "width", "span", "beam_width", "depth"])
 def place(
-    keys, sizes, capacity, firsts, states, codes, allowed, history,
+    keys, sizes, capacity, firsts, states, codes, allowed, history, order,
     new_codes, new_scores, new_states, new_parents, width, span, beam_width, depth,
     COUNTED: tl.constexpr, SCAN: tl.constexpr, SIZE: tl.constexpr, WORDS: tl.constexpr, WORD_BLOCK: tl.constexpr,
     DEPTH_BLOCK: tl.constexpr, OWN: tl.constexpr, TILE: tl.constexpr,
@@ -78,8 +78,9 @@ def place(
         score = tl.where(listed, score_of(own_keys), -INF)
         live = score > -INF
         number = number_of(own_keys)
-        parent = tl.where(live, number // span, 0)
-        child = number - parent * span
+        beam_place = tl.where(live, number // span, 0)
+        child = number - beam_place * span
+        parent = tl.load(order + request * width + beam_place, mask=live, other=0)
         # All loads start before the ranks are known, so that none has to be waited for afterwards.
         parent_row = request * width + parent
         node = tl.load(firsts + parent_row, mask=live, other=0)

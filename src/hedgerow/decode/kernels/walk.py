@@ -63,13 +63,13 @@ def candidates(
     xp = ops.xp
     if level.allowed is not None:
         words = allowed_words(ops, level, states, limits)
-        code = xp.arange(level.codebook_size, dtype=xp.int32, device=ops.device_of(states))
-        word = xp.broadcast_to(code // WORD_BITS, (*states.shape, len(code)))
+        code = ops.arange(level.codebook_size, states, ndim=3)
+        word = xp.broadcast_to(code // WORD_BITS, (*states.shape, level.codebook_size))
         valid = ((ops.take_along(words, word) >> (code % WORD_BITS)) & 1) != 0
         valid = not_excluded(ops, limits, states, valid & xp.expand_dims(states > DEAD, axis=-1))
         return xp.broadcast_to(code, valid.shape), valid, None
     start, count = children(ops, level, states)
-    child = xp.arange(max(level.max_branch, 1), dtype=xp.int32, device=ops.device_of(states))
+    child = ops.arange(max(level.max_branch, 1), states, ndim=3)
     is_child = child < xp.expand_dims(count, axis=-1)
     nodes = xp.expand_dims(start, axis=-1) + xp.where(is_child, child, 0)
     valid = not_excluded(ops, limits, states, alive_nodes(ops, limits, nodes, is_child))
@@ -94,7 +94,7 @@ def _by_search(ops: Ops, level: DeviceLevel, states: Array, codes: Array) -> Arr
     stop = high
     for _ in range(level.max_branch.bit_length()):
         middle = (low + high) // 2
-        right = (low < high) & (codes_of(ops, level, xp.clip(middle, 0, last)) < codes)
+        right = (low < high) & (codes_of(ops, level, ops.clip(middle, 0, last)) < codes)
         low, high = xp.where(right, middle + 1, low), xp.where(right, high, middle)
-    found = (low < stop) & (codes_of(ops, level, xp.clip(low, 0, last)) == codes)
+    found = (low < stop) & (codes_of(ops, level, ops.clip(low, 0, last)) == codes)
     return xp.where(found, low, DEAD)
