@@ -148,7 +148,7 @@ def _column_texts(column: pa.Array, name: str) -> list[str | None]:
     """The texts of a column of strings, numbers, or lists of them."""
     import pyarrow as pa
 
-    from hedgerow.catalog.columns import is_list
+    from hedgerow.catalog.types import is_list
 
     kind = column.type.value_type if is_list(column.type) else column.type
     if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):

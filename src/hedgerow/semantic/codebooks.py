@@ -11,6 +11,7 @@ from hedgerow._arguments import check_choice, whole_number
 from hedgerow.catalog.sids import MAX_CODEBOOK_SIZE, MAX_LEVELS
 from hedgerow.errors import ArgumentError
 from hedgerow.semantic.nearest import nearest
+from hedgerow.semantic.statistics import TrainingStatistics
 from hedgerow.semantic.vectors import LARGEST, as_array, as_embeddings
 
 METHODS = ("residual", "product", "opq")
@@ -30,6 +31,7 @@ class Codebooks:
     codebook_sizes: tuple[int, ...]
     rotation: np.ndarray | None = None
     deduplication_codes: int | None = None
+    training: TrainingStatistics | None = None
 
     def __post_init__(self) -> None:
         check_choice(self.method, "method", METHODS)

@@ -17,6 +17,7 @@ import numpy as np
 from hedgerow.errors import ArgumentError, QuantizerFileError
 from hedgerow.index.files import sync
 from hedgerow.semantic.codebooks import Codebooks
+from hedgerow.semantic.statistics import TrainingStatistics, as_facts
 
 FORMAT = "hedgerow-quantizer"
 VERSION = 1
@@ -67,6 +68,7 @@ def content_of(quantizer: Codebooks) -> bytes:
         "method": quantizer.method,
         "codebook_sizes": list(quantizer.codebook_sizes),
         "separate_codes": quantizer.deduplication_codes,
+        **as_facts(quantizer.training),
     }
     return save(tensors, {KEY: json.dumps(facts | {"sha256": _digest(facts, tensors)}, sort_keys=True)})
 
@@ -105,8 +107,10 @@ def _codebooks_of(file: Path, facts: dict[str, Any], tensors: dict[str, np.ndarr
     rotation = tensors.pop("rotation", None)
     codebooks = tuple(tensors[name] for name in sorted(tensors))
     try:
-        return Codebooks(facts["method"], codebooks, tuple(facts["codebook_sizes"]), rotation, facts["separate_codes"])
-    except (ArgumentError, KeyError, TypeError) as error:
+        sizes, training = tuple(facts["codebook_sizes"]), facts.get("training")
+        statistics = None if training is None else TrainingStatistics(**training)
+        return Codebooks(facts["method"], codebooks, sizes, rotation, facts["separate_codes"], statistics)
+    except (ArgumentError, KeyError, TypeError, ValueError) as error:
         raise QuantizerFileError(f"{file} does not contain a valid quantizer: {error}") from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from hedgerow._arguments import check_choice, whole_number
 from hedgerow.catalog.sids import MAX_CODEBOOK_SIZE, MAX_LEVELS
 from hedgerow.errors import ArgumentError
 from hedgerow.index.build import Progress, ignore_progress
+from hedgerow.semantic.check import statistics_of
 from hedgerow.semantic.codebooks import METHODS
 from hedgerow.semantic.collisions import default_size, free_last_codes
 from hedgerow.semantic.quantizer import Quantizer, SemanticIds, assigned
@@ -79,7 +81,8 @@ def semantic_ids(
             "there are no embeddings to train on; got 0 rows. To encode without training, load a Quantizer."
         )
     options = {"method": method, "seed": seed, "iterations": iterations, "progress": progress}
-    quantizer = Quantizer._of(train_codebooks(vectors, sizes, **options))
+    codebooks = train_codebooks(vectors, sizes, **options)
+    quantizer = Quantizer._of(replace(codebooks, training=statistics_of(codebooks, vectors)))
     progress("encode", len(sizes), len(sizes))
     codes = quantizer.encode(vectors)
     if not deduplicate:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from hedgerow.errors import ArgumentError
 from hedgerow.semantic import files
+from hedgerow.semantic.check import check_embeddings
 from hedgerow.semantic.codebooks import Codebooks
 from hedgerow.semantic.collisions import check_size, free_last_codes
 from hedgerow.semantic.report import SidReport, report_of
@@ -30,6 +31,8 @@ class Quantizer(Codebooks):
         rotation: float32 [D, D], orthonormal, for "opq"; otherwise None.
         deduplication_codes: the codebook size of an additional last level, which distinguishes items with the same L
             codes; None if there is no such level.
+        training: the number of items, lengths and errors of the training; None if they are unknown. `assign` warns if
+            new embeddings differ.
 
     Raises:
         ArgumentError: an argument is invalid, or the arguments do not fit each other.
@@ -47,8 +50,7 @@ class Quantizer(Codebooks):
 
     @classmethod
     def _of(cls, codebooks: Codebooks) -> Quantizer:
-        sizes, rotation = codebooks.codebook_sizes, codebooks.rotation
-        return cls(codebooks.method, codebooks.codebooks, sizes, rotation, codebooks.deduplication_codes)
+        return cls(**{field.name: getattr(codebooks, field.name) for field in fields(codebooks)})
 
     def assign(self, embeddings: Any, *, taken: Any = None) -> SemanticIds:
         """Assigns SIDs to new items without training.
@@ -64,6 +66,10 @@ class Quantizer(Codebooks):
         Raises:
             ArgumentError: as for `encode`; or `taken` does not fit; or no free code is left for an item.
 
+        Warns:
+            UserWarning: the embeddings differ from those of the training, in length or because the codebooks do not
+                fit them: they come from another model, or are normalized in another way.
+
         Examples:
             ```python
             import numpy as np
@@ -77,6 +83,7 @@ class Quantizer(Codebooks):
         """
         vectors = as_embeddings(embeddings, dim=self.dim)
         others = None if taken is None else _taken_sids(self, taken)
+        check_embeddings(self, vectors)
         codes = self.encode(vectors)
         last = None if self.deduplication_codes is None else free_last_codes(codes, others)
         return assigned(self, vectors, codes, last)

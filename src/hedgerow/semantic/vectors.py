@@ -77,7 +77,8 @@ def _matrix_of_column(values: Any) -> np.ndarray:
     """An Arrow column of lists of equal length as a matrix."""
     import pyarrow as pa
 
-    from hedgerow.catalog.columns import as_column, is_list
+    from hedgerow.catalog.columns import as_column
+    from hedgerow.catalog.types import is_list
 
     column = as_column(values, "embeddings")
     if not is_list(column.type):
