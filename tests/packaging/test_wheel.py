@@ -41,8 +41,8 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of the sdist, and of the wheel that is built from the sdist."""
     folder = tmp_path_factory.mktemp("dist")
     # From a copy: setuptools adds files that a stale src/*.egg-info lists.
-    left_out = shutil.ignore_patterns(".*", "*.egg-info", "__pycache__", "build", "benchmarks", "experiments")
-    shutil.copytree(ROOT, folder / "checkout", ignore=left_out)
+    skipped = shutil.ignore_patterns(".*", "*.egg-info", "__pycache__", "build")
+    shutil.copytree(ROOT, folder / "checkout", ignore=skipped)
     run(sys.executable, "-m", "build", "--outdir", folder, folder / "checkout", cwd=folder)
     return folder
 
