@@ -79,6 +79,33 @@ def test_the_column_of_ids(folder):
     )
 
 
+def test_ragged_items_are_added_and_replaced(folder):
+    first = {"rope": [4], "rope bag": [4, 1], "lamp": [0, 2, 5]}
+    catalog = hr.Catalog(list(first.values()), codebook_sizes=6, item_ids=list(first), ragged=True)
+    hr.build_index(catalog).save(folder / "ragged.hedgerow")
+    run("live", "init", folder / "ragged.live", folder / "ragged.hedgerow")
+    more = {"kite": [3], "red kite": [3, 1], "big red kite": [3, 1, 2]}
+    pq.write_table(pa.table({"item_id": list(more), "sid": list(more.values())}), folder / "kites.parquet")
+    run("live", "add", folder / "ragged.live", folder / "kites.parquet")
+    pq.write_table(pa.table({"item_id": ["kite", "rope"], "sid": [[5, 1], [4, 4]]}), folder / "two.parquet")
+    run("live", "update", folder / "ragged.live", folder / "two.parquet")
+    index = hr.LiveIndex.open(folder / "ragged.live").version.index
+    expected = first | more | {"kite": [5, 1], "rope": [4, 4]}
+    sids = index.sids_of(list(expected)).tolist()
+    assert [[code for code in sid if code >= 0] for sid in sids] == list(expected.values())
+    assert index.codebook_sizes == (6, 7, 7)
+
+
+def test_items_from_csv_and_json_lines(folder):
+    path = folder / "items.live"
+    run("live", "init", path, folder / "items.hedgerow")
+    (folder / "new.csv").write_text("item_id,sid,note\n10,5-5,x\n")
+    run("live", "add", path, folder / "new.csv", "--attributes", "")
+    (folder / "more.jsonl").write_text('{"sku": 10, "sid": ["<a_1>", "<b_2>"]}\n{"sku": 11, "sid": ["<a_0>", "<b_3>"]}')
+    run("live", "update", path, folder / "more.jsonl")
+    assert items_of(hr.LiveIndex.open(path).version) == {7: [0, 1], 8: [2, 3], 9: [2, 4], 10: [1, 2], 11: [0, 3]}
+
+
 def test_times_are_not_cut_in_a_narrow_terminal(folder):
     run("live", "init", folder / "items.live", folder / "items.hedgerow")
     created = hr.LiveIndex.open(folder / "items.live").version.info.created

@@ -78,11 +78,61 @@ def test_sources(tmp_path):
         assert index.attributes.column_names == []
 
 
+def test_files_of_the_field(tmp_path):
+    rows = [("a", "3-1"), ("b", "0-2"), ("c", "3-1"), ("d", "2-0")]
+    tokens = {item: [f"<a_{sid[0]}>", f"<b_{sid[2]}>"] for item, sid in rows}
+    (tmp_path / "tokens.json").write_text(json.dumps(tokens))
+    (tmp_path / "by_sid.json").write_text(
+        json.dumps({"<a_3><b_1>": ["a", "c"], "<a_0><b_2>": "b", "<a_2><b_0>": ["d"]})
+    )
+    (tmp_path / "items.csv").write_text("\ufeffitem_id,codes\n" + "".join(f"{item},{sid}\n" for item, sid in rows))
+    lines = [json.dumps({"item_id": item, "sid": sid}) for item, sid in tokens.items()]
+    (tmp_path / "items.jsonl").write_text("\n".join(lines))
+    (tmp_path / "spark").mkdir()
+    (tmp_path / "spark" / "_SUCCESS").touch()
+    for part, item in enumerate(tokens):
+        rows_of_part = pa.table({"item_id": [item], "sid": [tokens[item]]})
+        pq.write_table(rows_of_part, tmp_path / "spark" / f"part-{part}.parquet")
+    for words in (
+        ["tokens.json"],
+        ["by_sid.json"],
+        ["items.csv", "--sid", "codes"],
+        ["items.jsonl"],
+        ["spark"],
+        ["spark/part-*.parquet"],
+        ["spark/part-0.parquet", "spark/part-1.parquet", "spark/part-[23].parquet"],
+        ["spark", "--memory", "100MB"],
+    ):
+        done = run("build", *words, "-o", "x", "--codebook-sizes", "4", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        index = hr.load_index(tmp_path / "x")
+        assert dict(zip(index.item_ids.to_pylist(), index.sids_of(index.item_ids).tolist(), strict=True)) == {
+            "a": [3, 1],
+            "b": [0, 2],
+            "c": [3, 1],
+            "d": [2, 0],
+        }
+        assert index.codebook_sizes == (4, 4)
+
+
+def test_an_error_of_build_names_the_file_and_the_row(tmp_path):
+    (tmp_path / "items.csv").write_text("item_id,codes\na,3-1\nb,x\n")
+    said = run("build", "items.csv", "-o", "x", cwd=tmp_path).stderr
+    assert "items.csv: there is no SID column 'sid'" in said
+    assert "can hold SIDs: codes" in said
+    said = run("build", "items.csv", "-o", "x", "--sid", "codes", cwd=tmp_path).stderr
+    assert "items.csv: row 1 of column 'codes': expected a list of integer codes, tokens" in said
+    (tmp_path / "items.json").write_text('{"a": [1]}')
+    said = run("build", "items.json", "-o", "x", "--item-id", "id", cwd=tmp_path).stderr
+    assert "item_id: only for files with one object per item" in said
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
         (["build", "missing.parquet", "-o", "x"], "missing.parquet does not exist"),
-        (["build", "films.csv", "-o", "x"], "ends in .parquet, .json or .npy; got '.csv'"),
+        (["build", "films.csv", "-o", "x"], "films.csv does not exist"),
+        (["build", "films.parquet", "films.npy", "-o", "x"], "expected files of one kind"),
         (
             ["build", "films.parquet", "-o", "x", "--sid", "codes"],
             "no SID column 'codes'; the columns are name, sid, year",

@@ -293,9 +293,7 @@ def sids_of_columns(table: pa.Table, names: Sequence[str], *, ragged: bool = Fal
         if is_text(column.type):
             column = _parsed_codes(column, parser, level, name)
         if not pa.types.is_integer(column.type):
-            raise CatalogError(
-                f"level {level}: column {name!r} must hold integer codes, or tokens; it holds {column.type}."
-            )
+            raise CatalogError(f"level {level}: column {name!r} must hold integer codes; it holds {column.type}.")
         if column.null_count and not ragged:
             row = pc.index(pc.is_null(column), True).as_py()
             raise CatalogError(
@@ -354,11 +352,11 @@ def sids_of_lists(column: pa.Array, name: str, *, ragged: bool = False) -> np.nd
         column = pa.array(rows, pa.list_(pa.int64()))
     if not is_list(column.type):
         raise CatalogError(
-            f"column {name!r} must hold lists of codes, or SIDs as text; it holds {column.type}. "
-            "For one column per level, name all of them: sid=['sid_0', 'sid_1'], or --sid sid_0,sid_1."
+            f"column {name!r} must hold lists of codes; it holds {column.type}. Text such as 2-6-4 or <a_2><b_6> is a "
+            "SID, too. For one column per level, name all of them: sid=['sid_0', 'sid_1'], or --sid sid_0,sid_1."
         )
     if not pa.types.is_integer(column.type.value_type):
-        raise CatalogError(f"column {name!r} must hold lists of integers, or of tokens; it holds {column.type}.")
+        raise CatalogError(f"column {name!r} must hold lists of integers; it holds {column.type}.")
     lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
     if len(column) == 0:
         width = column.type.list_size if pa.types.is_fixed_size_list(column.type) else 0

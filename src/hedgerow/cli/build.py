@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 
 import hedgerow as hr
+from hedgerow.cli.catalogs import FILES, read_catalog, stored_codebook_sizes
 from hedgerow.cli.common import (
     AsJson,
     IndexOutput,
@@ -21,7 +22,6 @@ from hedgerow.cli.common import (
     print_json,
     print_path,
     progress_bar,
-    read_npy,
     sid_columns,
     whole_numbers,
 )
@@ -31,27 +31,34 @@ DENSE_LEVELS = {"auto": "auto", "none": []}
 
 
 def build(
-    source: Annotated[
-        Path, typer.Argument(metavar="ITEMS", help="Parquet, JSON (item -> codes) or .npy [N, L].", show_default=False)
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="ITEMS", help=f"{FILES}; or .npy [N, L].", show_default=False)
     ],
     *,
     output: IndexOutput,
     sid: Sid = "sid",
     item_id: Annotated[
         str | None,
-        typer.Option(metavar="COLUMN", help="Parquet: the column of item ids. Default: item_id, or row numbers."),
+        typer.Option(metavar="COLUMN", help="The column of item ids. Default: item_id, or row numbers."),
     ] = None,
     codebook_sizes: Annotated[
-        str | None, typer.Option(metavar="SIZES", help="256, or per level 256,256,64. Default: the largest code + 1.")
+        str | None,
+        typer.Option(
+            metavar="SIZES",
+            help="256, or per level 256,256,64. Default: those that semantic-ids stored, or the largest code + 1.",
+        ),
     ] = None,
     attributes: Annotated[
-        str | None, typer.Option(metavar="COLUMNS", help="Parquet: the attributes to keep, a,b,c or ''. Default: all.")
+        str | None, typer.Option(metavar="COLUMNS", help="The attributes to keep, a,b,c or ''. Default: all.")
     ] = None,
     dense_levels: Annotated[
         str, typer.Option(metavar="LEVELS", help="The levels to store as bitmaps: auto, none, or 0,1.")
     ] = "auto",
     memory: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Parquet: build on disk within this memory: 500MB or 4GB.")
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="Build on disk within this memory: 500MB or 4GB. Parquet only, without --ragged."
+        ),
     ] = None,
     ragged: Annotated[
         bool, typer.Option("--ragged", help="SIDs may have different lengths; -1 or null marks the end of a SID.")
@@ -67,46 +74,53 @@ def build(
         "codebook_sizes": parsed_sizes(codebook_sizes),
         "attributes": None if attributes is None else names_of(attributes),
     }
+    stored = None if codebook_sizes is not None else stored_codebook_sizes(sources, options["sid"])
+    if stored is not None:
+        options["codebook_sizes"] = stored
     if memory is not None:
-        _check_memory(source, dense_levels, ragged=ragged)
+        _check_memory(sources, dense_levels, ragged=ragged)
         limit = _bytes(memory)
-        index, seconds = _build_on_disk(source, output, limit, options, quiet=as_json)
+        index, seconds = _build_on_disk(sources, output, limit, options, quiet=as_json)
     else:
-        index, seconds = _build(source, output, options, dense, ragged=ragged, quiet=as_json)
+        index, seconds = _build(sources, output, options, dense, ragged=ragged, quiet=as_json)
     if as_json:
         print_json(facts_of_index(index) | {"path": str(output), "seconds": seconds})
         return
-    _print_built(index, output, seconds, inferred=codebook_sizes is None)
+    inferred = "the largest code of each level + 1; a model with more codes needs --codebook-sizes"
+    origin = "" if codebook_sizes is not None else inferred if stored is None else "stored with the SIDs"
+    _print_built(index, output, seconds, origin)
 
 
-def _check_memory(source: Path, dense_levels: str, *, ragged: bool) -> None:
+def _check_memory(sources: list[Path], dense_levels: str, *, ragged: bool) -> None:
     """Check the options that --memory excludes."""
+    from hedgerow.catalog.sources import kind_of
+
     if ragged:
         raise typer.BadParameter("ragged SIDs cannot be built on disk; omit --memory", param_hint="--ragged")
-    if source.suffix != ".parquet" or dense_levels != "auto":
-        raise typer.BadParameter("needs a Parquet file and --dense-levels auto", param_hint="--memory")
+    if kind_of(sources) != "parquet" or dense_levels != "auto":
+        raise typer.BadParameter("needs Parquet files and --dense-levels auto", param_hint="--memory")
 
 
 def _build_on_disk(
-    source: Path, output: Path, limit: int, options: dict[str, Any], *, quiet: bool
+    sources: list[Path], output: Path, limit: int, options: dict[str, Any], *, quiet: bool
 ) -> tuple[hr.TrieIndex, dict[str, float]]:
     """Build within `limit` bytes of memory. Returns the saved index, and the time in seconds."""
     from hedgerow.index.build_on_disk import build_to_disk
 
     started = time.perf_counter()
     with progress_bar(enabled=not quiet) as progress:
-        build_to_disk(source, output, memory=limit, progress=progress, **options)
+        build_to_disk([str(path) for path in sources], output, memory=limit, progress=progress, **options)
     return hr.load_index(output, mmap=True), {"build": time.perf_counter() - started}
 
 
 def _build(
-    source: Path, output: Path, options: dict[str, Any], dense: Any, *, ragged: bool, quiet: bool
+    sources: list[Path], output: Path, options: dict[str, Any], dense: Any, *, ragged: bool, quiet: bool
 ) -> tuple[hr.TrieIndex, dict[str, float]]:
     """Build in memory. Returns the index, and the time of each part in seconds."""
     started = time.perf_counter()
     with progress_bar(enabled=not quiet) as progress:
         progress("read", 0, 1)
-        catalog = _read_catalog(source, options, ragged=ragged)
+        catalog = read_catalog(sources, options, ragged=ragged)
         read = time.perf_counter()
         index = hr.build_index(catalog, dense_levels=dense, progress=progress)
         built = time.perf_counter()
@@ -116,19 +130,6 @@ def _build(
     if not (catalog.has_item_ids or quiet):
         out.print("item ids: row numbers; name a column with --item-id", soft_wrap=True)
     return index, seconds
-
-
-def _read_catalog(source: Path, options: dict[str, Any], *, ragged: bool) -> hr.Catalog:
-    if source.suffix == ".parquet":
-        return hr.Catalog.from_parquet(source, **options, ragged=ragged)
-    if options["item_id"] or options["attributes"] is not None:
-        raise typer.BadParameter(f"needs a Parquet file; got {source.name}", param_hint="--item-id, --attributes")
-    sizes = options["codebook_sizes"]
-    if source.suffix == ".json":
-        return hr.Catalog.from_json(source, codebook_sizes=sizes, ragged=ragged)
-    if source.suffix == ".npy":
-        return hr.Catalog(read_npy(source), codebook_sizes=sizes, ragged=ragged)
-    raise hr.CatalogError(f"{source}: expected a file that ends in .parquet, .json or .npy; got {source.suffix!r}.")
 
 
 def _bytes(text: str) -> int:
@@ -142,13 +143,12 @@ def _bytes(text: str) -> int:
         raise typer.BadParameter(message, param_hint="--memory") from None
 
 
-def _print_built(index: hr.TrieIndex, output: Path, seconds: dict[str, float], *, inferred: bool) -> None:
+def _print_built(index: hr.TrieIndex, output: Path, seconds: dict[str, float], origin: str) -> None:
     from hedgerow.index.describe import size_of
 
     print_path(output, escape(repr(index)))
     sizes = ", ".join(size_of(level.codebook_size, level.end) for level in index.levels)
-    rule = " (the largest code of each level + 1; a model with more codes needs --codebook-sizes)" if inferred else ""
-    out.print(f"codebook sizes: {sizes}{rule}", soft_wrap=True)
+    out.print(f"codebook sizes: {sizes}" + f" ({origin})" * bool(origin), soft_wrap=True)
     print_collisions(index)
     times = ", ".join(f"{part} {spent:.2f} s" for part, spent in seconds.items())
     out.print(f"[dim]{times}. Next: hedgerow inspect {escape(str(output))}[/]", soft_wrap=True)

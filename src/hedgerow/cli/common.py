@@ -29,7 +29,7 @@ IndexOutput = Annotated[
 ]
 Sid = Annotated[
     str,
-    typer.Option(metavar="COLUMNS", help="The column of lists that holds the SIDs, or one column per level: a,b,c."),
+    typer.Option(metavar="COLUMNS", help="The column of SIDs (lists or text), or one column per level: a,b,c."),
 ]
 
 

@@ -10,22 +10,23 @@ import typer
 from rich.markup import escape
 
 import hedgerow as hr
-from hedgerow.cli.common import AsJson, IndexPath, Sid, new_table, out, print_json, sid_columns
+from hedgerow.cli.catalogs import Items, id_column, read_catalog
+from hedgerow.cli.common import AsJson, IndexPath, Sid, names_of, new_table, out, print_json, sid_columns
 
 live = typer.Typer(
     no_args_is_help=True, help="Manage a live index: a folder of versions, one of which is the current one."
 )
 
 LivePath = Annotated[Path, typer.Argument(metavar="LIVE", help="A live index: a folder.", show_default=False)]
-Items = Annotated[
-    Path, typer.Argument(metavar="ITEMS", help="A Parquet file with SIDs and item ids.", show_default=False)
-]
 IdColumn = Annotated[
     str | None,
     typer.Option(
         metavar="COLUMN",
         help="The column of item ids. Default: item_id, or the one column that is neither the SID nor an attribute.",
     ),
+]
+Attributes = Annotated[
+    str | None, typer.Option(metavar="COLUMNS", help="The attributes to keep, a,b,c or ''. Default: all other columns.")
 ]
 Allow = Annotated[
     list[str] | None,
@@ -79,18 +80,32 @@ def init(path: LivePath, index: IndexPath) -> None:
 
 
 @live.command(epilog="Example: hedgerow live add items.live new.parquet")
-def add(path: LivePath, items: Items, sid: Sid = "sid", item_id: IdColumn = None, allow: Allow = None) -> None:
+def add(
+    path: LivePath,
+    items: Items,
+    sid: Sid = "sid",
+    item_id: IdColumn = None,
+    attributes: Attributes = None,
+    allow: Allow = None,
+) -> None:
     """Add items with new ids, as a new version."""
     live_index = hr.LiveIndex.open(path)
-    live_index.add(_catalog(live_index, items, sid, item_id), allow=allow or ())
+    live_index.add(_catalog(live_index, items, sid, item_id, attributes), allow=allow or ())
     _print_current(live_index)
 
 
 @live.command(epilog="Example: hedgerow live update items.live changed.parquet")
-def update(path: LivePath, items: Items, sid: Sid = "sid", item_id: IdColumn = None, allow: Allow = None) -> None:
+def update(
+    path: LivePath,
+    items: Items,
+    sid: Sid = "sid",
+    item_id: IdColumn = None,
+    attributes: Attributes = None,
+    allow: Allow = None,
+) -> None:
     """Add items, and replace items whose ids exist, as a new version."""
     live_index = hr.LiveIndex.open(path)
-    live_index.update(_catalog(live_index, items, sid, item_id), allow=allow or ())
+    live_index.update(_catalog(live_index, items, sid, item_id, attributes), allow=allow or ())
     _print_current(live_index)
 
 
@@ -148,33 +163,18 @@ def status(path: LivePath, *, as_json: AsJson = False) -> None:
     out.print(table)
 
 
-def _catalog(live_index: hr.LiveIndex, path: Path, sid: str, item_id: str | None) -> hr.Catalog:
-    columns = sid_columns(sid)
-    if item_id is None and path.is_file():
-        item_id = _id_column(live_index.version.index, path, [columns] if isinstance(columns, str) else columns)
-    return hr.Catalog.from_parquet(path, sid=columns, item_id=item_id)
-
-
-def _id_column(index: hr.TrieIndex, path: Path, sids: list[str]) -> str | None:
-    """Find the column of item ids; None if the file cannot be read.
-
-    Raises:
-        CatalogError: several columns may hold the ids.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        columns = pq.read_schema(path).names
-    except (OSError, pa.ArrowException):
-        return None
-    candidates = [name for name in columns if name not in (*sids, *index.attributes.column_names)]
-    if "item_id" in columns or len(candidates) == 1:
-        return "item_id" if "item_id" in columns else candidates[0]
-    raise hr.CatalogError(
-        f"{path} has no column item_id; name the column of item ids with --item-id NAME. Its columns are "
-        f"{', '.join(columns)}."
-    )
+def _catalog(
+    live_index: hr.LiveIndex, paths: list[Path], sid: str, item_id: str | None, attributes: str | None
+) -> hr.Catalog:
+    """Read items; ragged SIDs if the live index has them."""
+    index, columns = live_index.version.index, sid_columns(sid)
+    options = {
+        "sid": columns,
+        "item_id": item_id or id_column(index, paths, [columns] if isinstance(columns, str) else columns),
+        "codebook_sizes": None,
+        "attributes": None if attributes is None else names_of(attributes),
+    }
+    return read_catalog(paths, options, ragged=index.ragged)
 
 
 def _print_current(live_index: hr.LiveIndex) -> None:

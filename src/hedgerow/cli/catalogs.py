@@ -1,0 +1,91 @@
+"""Catalogs from the files that commands name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import hedgerow as hr
+from hedgerow.cli.common import read_npy
+from hedgerow.errors import CatalogError
+
+FILES = "Parquet, CSV, JSON (items to SIDs, or rows) or JSON lines; a folder, or a quoted pattern 'items/*.parquet'"
+Items = Annotated[
+    list[Path],
+    typer.Argument(metavar="ITEMS", help=f"Files with SIDs and item ids: {FILES}.", show_default=False),
+]
+
+
+def read_catalog(paths: Sequence[Path], options: Mapping[str, Any], *, ragged: bool) -> hr.Catalog:
+    """Read a catalog.
+
+    Args:
+        paths: files of one kind, folders or patterns.
+        options: sid, item_id, codebook_sizes and attributes, as for `Catalog.from_arrow`.
+        ragged: as for `Catalog`.
+
+    Raises:
+        BadParameter: a .npy file with options for columns.
+        CatalogError: the files cannot be read, or do not contain a catalog.
+    """
+    from hedgerow.catalog.sources import kind_of
+
+    kind, files = kind_of(paths), [str(path) for path in paths]
+    if kind == "parquet":
+        return hr.Catalog.from_parquet(files, **options, ragged=ragged)
+    if kind == "csv":
+        return hr.Catalog.from_csv(files, **options, ragged=ragged)
+    shared = {"codebook_sizes": options["codebook_sizes"], "ragged": ragged}
+    columns = {name: options[name] for name in ("item_id", "attributes") if options[name] is not None}
+    if kind == "json":
+        # A mapping has no columns, so options that equal the default are not passed.
+        named = columns if options["sid"] == "sid" else columns | {"sid": options["sid"]}
+        return hr.Catalog.from_json(files, **named, **shared)
+    if columns or len(paths) > 1:
+        raise typer.BadParameter("a .npy file is one array without columns", param_hint="--item-id, --attributes")
+    return hr.Catalog(read_npy(paths[0]), **shared)
+
+
+def columns_of(paths: Sequence[Path]) -> list[str]:
+    """The names of the columns of files; none of a mapping."""
+    from hedgerow.catalog import readers
+    from hedgerow.catalog.sources import kind_of
+
+    kind, files = kind_of(paths), [str(path) for path in paths]
+    if kind == "parquet":
+        return readers.parquet_files(files).schema.names
+    parts = readers.read_csv(files) if kind == "csv" else readers.read_json(files) if kind == "json" else []
+    return [] if isinstance(parts, Mapping) else readers.concatenated(parts).column_names if parts else []
+
+
+def stored_codebook_sizes(paths: Sequence[Path], sid: str | Sequence[str]) -> list[int] | None:
+    """The codebook sizes that `hedgerow semantic-ids` stored with the SIDs; None without them."""
+    from hedgerow.catalog.columns import codebook_sizes_of
+    from hedgerow.catalog.readers import parquet_files
+    from hedgerow.catalog.sources import kind_of
+
+    if not isinstance(sid, str) or kind_of(paths) != "parquet":
+        return None
+    sizes = codebook_sizes_of(parquet_files([str(path) for path in paths]).schema, sid)
+    return None if sizes is None else list(sizes)
+
+
+def id_column(index: hr.TrieIndex, paths: Sequence[Path], sids: Sequence[str]) -> str | None:
+    """Find the column of item ids; None if the files have no columns.
+
+    Raises:
+        CatalogError: several columns may hold the ids.
+    """
+    columns = columns_of(paths)
+    candidates = [name for name in columns if name not in (*sids, *index.attributes.column_names)]
+    if "item_id" in columns or not columns:
+        return None
+    if len(candidates) == 1:
+        return candidates[0]
+    raise CatalogError(
+        f"{', '.join(map(str, paths))} has no column item_id; name the column of item ids with --item-id NAME. Its "
+        f"columns are {', '.join(columns)}."
+    )
