@@ -12,6 +12,7 @@ from hedgerow._arguments import check_choice, whole_number
 from hedgerow.catalog.sids import MAX_CODEBOOK_SIZE, MAX_LEVELS
 from hedgerow.errors import ArgumentError
 from hedgerow.index.build import Progress, ignore_progress
+from hedgerow.semantic.assignment import ON_COLLISION, check_items_per_sid, checked_policy, sids_of_codes
 from hedgerow.semantic.check import statistics_of
 from hedgerow.semantic.codebooks import METHODS
 from hedgerow.semantic.collisions import default_size, free_last_codes
@@ -28,6 +29,8 @@ def semantic_ids(
     method: str = "residual",
     deduplicate: bool = False,
     deduplication_codes: int | None = None,
+    on_collision: str | None = None,
+    items_per_sid: int = 1,
     seed: int = 0,
     iterations: int = 25,
     progress: Progress = ignore_progress,
@@ -41,9 +44,13 @@ def semantic_ids(
             codes, only that many codes are used.
         method: "residual", "product" or "opq": see `Quantizer`.
         deduplicate: add a last code, so that no two items share a SID. Items with the same L codes get the last codes
-            0, 1, ... in the order of the rows.
+            0, 1, ... in the order of the rows. The same as on_collision="separate".
         deduplication_codes: the codebook size of that last level; implies `deduplicate`. New items need free codes.
             Default: a power of two, at least 16 and at least twice the number of codes in use.
+        on_collision: for items with the same L codes. "separate": as for `deduplicate`. "nearest": the first items of
+            a SID keep it; others get the nearest code of the last level with room for an item, so that SIDs have L
+            codes. "keep": the items share the SID. Default: "separate" with `deduplicate`, otherwise "keep".
+        items_per_sid: the maximum number of items of a SID, for "nearest".
         seed: the seed. The same embeddings and seed give the same SIDs, on any number of threads.
         iterations: the number of k-means iterations.
         progress: called as ``progress(what, done, total)``.
@@ -68,8 +75,12 @@ def semantic_ids(
     check_choice(method, "method", METHODS)
     seed = whole_number(seed, "seed", 0, 2**63 - 1)
     iterations = whole_number(iterations, "iterations", 1, 10_000)
+    check_choice(on_collision, "on_collision", ON_COLLISION)
+    if on_collision not in (None, "separate") and (deduplicate or deduplication_codes is not None):
+        raise ArgumentError(f"deduplicate is on_collision='separate', and cannot be combined with {on_collision!r}.")
+    check_items_per_sid(on_collision, items_per_sid)
+    deduplicate = deduplicate or deduplication_codes is not None or on_collision == "separate"
     if deduplication_codes is not None:
-        deduplicate = True
         deduplication_codes = whole_number(deduplication_codes, "deduplication_codes", 1, MAX_CODEBOOK_SIZE)
     if len(sizes) == MAX_LEVELS and deduplicate:
         raise ArgumentError(
@@ -85,10 +96,10 @@ def semantic_ids(
     quantizer = Quantizer._of(replace(codebooks, training=statistics_of(codebooks, vectors)))
     progress("encode", len(sizes), len(sizes))
     codes = quantizer.encode(vectors)
-    if not deduplicate:
-        return assigned(quantizer, vectors, codes, None)
-    last = free_last_codes(codes)
-    return assigned(quantizer.deduplicating(deduplication_codes or default_size(last)), vectors, codes, last)
+    if deduplicate:
+        quantizer = quantizer.deduplicating(deduplication_codes or default_size(free_last_codes(codes)))
+    policy = checked_policy(quantizer, on_collision, items_per_sid)
+    return assigned(quantizer, vectors, sids_of_codes(quantizer, vectors, codes, policy, items_per_sid=items_per_sid))
 
 
 def _sizes(levels: int | None, codebook_sizes: int | Sequence[int]) -> tuple[int, ...]:

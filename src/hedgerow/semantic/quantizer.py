@@ -10,11 +10,11 @@ import numpy as np
 
 from hedgerow.errors import ArgumentError
 from hedgerow.semantic import files
+from hedgerow.semantic.assignment import checked_policy, checked_sids, kept_sids, sids_of_codes
 from hedgerow.semantic.check import check_embeddings
 from hedgerow.semantic.codebooks import Codebooks
-from hedgerow.semantic.collisions import check_size, free_last_codes
 from hedgerow.semantic.report import SidReport, report_of
-from hedgerow.semantic.vectors import as_array, as_embeddings
+from hedgerow.semantic.vectors import as_embeddings
 
 
 class Quantizer(Codebooks):
@@ -52,19 +52,34 @@ class Quantizer(Codebooks):
     def _of(cls, codebooks: Codebooks) -> Quantizer:
         return cls(**{field.name: getattr(codebooks, field.name) for field in fields(codebooks)})
 
-    def assign(self, embeddings: Any, *, taken: Any = None) -> SemanticIds:
-        """Assigns SIDs to new items without training.
-
-        With deduplication, new items get the smallest free deduplication codes.
+    def assign(
+        self,
+        embeddings: Any,
+        *,
+        taken: Any = None,
+        ids: Any = None,
+        keep: Any = None,
+        on_collision: str | None = None,
+        items_per_sid: int = 1,
+    ) -> SemanticIds:
+        """Assigns SIDs to items without training. Items that are published already keep their SIDs.
 
         Args:
             embeddings: [R, D] numbers.
-            taken: the SIDs of existing items, from which those of the new items must differ: [items, L + 1] integers,
-                or an index, a catalog or `SemanticIds`. Default: none; the new SIDs are distinct among themselves.
-                Only with deduplication.
+            taken: the SIDs of existing items, from which those of the new items must differ: [items, L] integers (with
+                the deduplication code, if there is one), or an index, a catalog or `SemanticIds`. Default: none; the
+                new SIDs are distinct among themselves.
+            ids: the ids of the R items, for `keep`.
+            keep: an index or a catalog of published items. Those of the R items that it contains, by id, keep their
+                SIDs. The other items are new: all its SIDs are taken.
+            on_collision: for items with the same codes. "separate": the smallest free deduplication code. "nearest":
+                the nearest code of the last level with room for an item. "keep": the items share the SID. Default:
+                "separate" if the quantizer has deduplication codes, otherwise "keep".
+            items_per_sid: the maximum number of items of a SID, for "nearest".
 
         Raises:
-            ArgumentError: as for `encode`; or `taken` does not fit; or no free code is left for an item.
+            ArgumentError: as for `encode`; or an argument does not fit; or no free code is left for an item.
+            CatalogError: `ids` are not distinct ids of the type of the ids of `keep`.
 
         Warns:
             UserWarning: the embeddings differ from those of the training, in length or because the codebooks do not
@@ -79,14 +94,34 @@ class Quantizer(Codebooks):
             first = hr.semantic_ids(embeddings[:90], levels=2, codebook_sizes=4, deduplicate=True)
             new = first.quantizer.assign(embeddings[90:], taken=first)
             assert len(np.unique(np.concatenate([first.sids, new.sids]), axis=0)) == 100
+
+            published = hr.Catalog(first.sids, codebook_sizes=first.codebook_sizes, item_ids=range(90))
+            every = first.quantizer.assign(embeddings, ids=range(100), keep=published)
+            assert (every.sids[:90] == first.sids).all()
             ```
         """
         vectors = as_embeddings(embeddings, dim=self.dim)
-        others = None if taken is None else _taken_sids(self, taken)
+        policy = checked_policy(self, on_collision, items_per_sid)
+        if taken is not None and policy == "keep":
+            raise ArgumentError(
+                "taken= needs a quantizer with deduplication codes, and this one has none. Omit taken=, use "
+                "quantizer.deduplicating(codes), or on_collision='nearest'."
+            )
+        others = [] if taken is None else [checked_sids(self, taken, "taken")]
+        found, published = np.zeros(len(vectors), bool), None
+        if ids is not None or keep is not None:
+            found, published, every = kept_sids(self, ids, keep, len(vectors))
+            others.append(every)
         check_embeddings(self, vectors)
-        codes = self.encode(vectors)
-        last = None if self.deduplication_codes is None else free_last_codes(codes, others)
-        return assigned(self, vectors, codes, last)
+        new = vectors if published is None else vectors[~found]
+        existing = np.concatenate(others) if others else None
+        options = {"taken": existing, "items_per_sid": items_per_sid, "rows": np.flatnonzero(~found)}
+        sids = sids_of_codes(self, new, self.encode(new), policy, **options)
+        if published is not None:
+            every_sid = np.empty((len(vectors), sids.shape[1]), np.int32)
+            every_sid[found], every_sid[~found] = published, sids
+            sids = every_sid
+        return assigned(self, vectors, sids)
 
     def deduplicating(self, codes: int | None) -> Quantizer:
         """Returns a copy with another number of deduplication codes.
@@ -205,47 +240,8 @@ class SemanticIds:
         return f"SemanticIds(items={len(self):,}, codebook_sizes={list(self.codebook_sizes)}, {self.quantizer!r})"
 
 
-def assigned(quantizer: Quantizer, vectors: np.ndarray, codes: np.ndarray, last: np.ndarray | None) -> SemanticIds:
-    """The Semantic IDs of codes [N, L] and, with deduplication, of the last codes [N].
-
-    Raises:
-        ArgumentError: a last code is not one of the quantizer's deduplication codes.
-    """
-    sids, sizes = codes, quantizer.codebook_sizes
-    if last is not None and quantizer.deduplication_codes is not None:
-        check_size(codes, last, quantizer.deduplication_codes)
-        sids, sizes = np.column_stack([codes, last.astype(np.int32)]), (*sizes, quantizer.deduplication_codes)
+def assigned(quantizer: Quantizer, vectors: np.ndarray, sids: np.ndarray) -> SemanticIds:
+    """The Semantic IDs [N, L], or [N, L + 1] with deduplication codes."""
+    last = () if quantizer.deduplication_codes is None else (quantizer.deduplication_codes,)
     sids.setflags(write=False)
-    return SemanticIds(sids, sizes, quantizer, vectors)
-
-
-def _taken_sids(quantizer: Quantizer, taken: Any) -> np.ndarray:
-    """The SIDs of an index, a catalog, `SemanticIds` or an array, as int64 [items, L + 1]."""
-    if quantizer.deduplication_codes is None:
-        raise ArgumentError(
-            "taken= needs a quantizer with deduplication codes, and this one has none. Omit taken=, or use "
-            "quantizer.deduplicating(codes)."
-        )
-    sizes = (*quantizer.codebook_sizes, quantizer.deduplication_codes)
-    taken_sizes = tuple(getattr(taken, "codebook_sizes", sizes))
-    sids = getattr(taken, "sids", taken)
-    matrix = as_array(sids() if callable(sids) else sids, "taken")
-    if matrix.ndim != 2 or matrix.shape[1] != len(sizes) or matrix.dtype.kind not in "iu":
-        raise ArgumentError(
-            f"taken must be SIDs of {len(sizes)} codes, including the deduplication code: integers [items, "
-            f"{len(sizes)}]; got {matrix.dtype} of shape {matrix.shape}."
-        )
-    if taken_sizes != sizes:
-        raise ArgumentError(
-            f"taken has codebook_sizes {list(taken_sizes)}, but SIDs of this quantizer have {list(sizes)}. Pass SIDs "
-            "that this quantizer assigned; if taken is a catalog or an index, build it with these codebook_sizes."
-        )
-    wide = matrix.astype(np.int64)
-    outside = (wide < 0) | (wide >= np.asarray(sizes))
-    if outside.any():
-        row, level = np.argwhere(outside)[0].tolist()
-        raise ArgumentError(
-            f"taken, row {row}, level {level}: code {wide[row, level]} is not one of the quantizer's {sizes[level]:,}. "
-            "Pass SIDs that this quantizer assigned."
-        )
-    return wide
+    return SemanticIds(sids, (*quantizer.codebook_sizes, *last), quantizer, vectors)
