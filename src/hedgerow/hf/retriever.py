@@ -152,7 +152,7 @@ class Retriever:
         caps: Mapping[str, int] | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Results]:
-        """Retrieves the best items for each prompt: one `Results` per prompt, in the order of the prompts.
+        """Retrieve the best items for each prompt: one `Results` per prompt, in the order of the prompts.
 
         Args:
             prompts: one or several prompts: text, chats (lists of messages), token ids, or the output of a tokenizer.
@@ -197,7 +197,7 @@ class Retriever:
         return [results[row] for row in range(len(ids))]
 
     def encode(self, prompts: Any) -> list[Ids]:
-        """Converts prompts to the token ids that the model reads, begin delimiter included.
+        """Convert prompts to the token ids that the model reads, begin delimiter included.
 
         Args:
             prompts: as for `retrieve`.
@@ -220,7 +220,7 @@ class Retriever:
     def trace(
         self, prompt: Any, *, beam_width: int = 50, constraints: Sets = None, exclude: Exclusions = None
     ) -> list[Beams]:
-        """Runs the search of one prompt and returns the beams [1, M] after every level.
+        """Run the search of one prompt and returns the beams [1, M] after every level.
 
         Args:
             prompt: one prompt, as for `retrieve`.
@@ -254,7 +254,7 @@ class Retriever:
         constraints: Sets = None,
         exclude: Exclusions = None,
     ) -> Explanation:
-        """Explains why an item was or was not returned for a prompt: where its prefix left the beam, and at what score.
+        """Explain why an item was or was not returned for a prompt: where its prefix left the beam, and at what score.
 
         Args:
             prompt: one prompt, as for `retrieve`.
@@ -287,7 +287,7 @@ class Retriever:
     # Not torch.inference_mode, here and below: callers may change the tensors in place.
     @torch.no_grad()
     def free_search(self, prompts: Any, *, beam_width: int = 50) -> tuple[Tensor, Tensor]:
-        """Runs an unconstrained beam search over all codes of each level, to compare with `retrieve`.
+        """Run an unconstrained beam search over all codes of each level, to compare with `retrieve`.
 
         Scores are normalized as for `retrieve`, with `temperature` and `normalize`; "allowed" equals "codes" here.
 
@@ -325,7 +325,7 @@ class Retriever:
         return sids, scores
 
     def logits_fn(self, prompts: Any, *, beam_width: int) -> Callable[[Beams], Tensor]:
-        """Creates the function that computes the model's logits for beams, for a search loop of your own.
+        """Create the function that computes the model's logits for beams, for a search loop of your own.
 
         Pass it to `hedgerow.beam_search` as it is, or call it between calls of `hedgerow.step` and change the logits.
         It must get the beams of each level in turn. The beams of `init_beams` start a new search.
@@ -364,7 +364,7 @@ class Retriever:
 
     @torch.no_grad()
     def code_logits(self, prompts: Any, level: int) -> Tensor:
-        """Computes the model's logits for the codes of one level after each prompt, before the temperature.
+        """Compute the model's logits for the codes of one level after each prompt, before the temperature.
 
         Args:
             prompts: B prompts, as for `retrieve`, each followed by the tokens of the codes of the levels before
