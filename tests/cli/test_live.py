@@ -129,3 +129,18 @@ def test_diff(folder):
     shown = run(*words)
     assert "items added" in shown
     assert "sparse → unary" in shown or "dense" in shown
+
+
+def test_live_verify_names_the_damaged_versions(folder):
+    run("live", "init", folder / "x.live", folder / "items.hedgerow")
+    run("live", "add", folder / "x.live", folder / "new.parquet")
+    assert "valid: all versions" in run("live", "verify", folder / "x.live")
+    assert json.loads(run("live", "verify", folder / "x.live", "--json")) == {"valid": True, "damaged": {}}
+    trie = next((folder / "x.live" / "versions" / "2").glob("trie-*"))
+    trie.write_bytes(trie.read_bytes()[:-1])
+    done = runner.invoke(app, ["live", "verify", str(folder / "x.live")])
+    assert isinstance(done.exception, hr.IndexFileError)
+    assert "has damaged versions: 2." in str(done.exception)
+    assert "version 2: " in done.output
+    done = runner.invoke(app, ["live", "verify", str(folder / "x.live"), "--json"])
+    assert list(json.loads(done.stdout)["damaged"]) == ["2"]

@@ -69,7 +69,7 @@ def test_removed_items_are_not_returned(live, path):
     assert version.num_items == 2
     assert version.index is old.index
     # The index was not written again.
-    assert set(files(path)) - set(before) == {"versions/2/.lock", "versions/2/removed.npy"}
+    assert set(files(path)) - set(before) == {f"versions/2/{name}" for name in (".lock", "removed.npy", "version.json")}
     assert item_ids_of(live.remove(["c"])) == [["b"]] * 2
     assert live.update().removed.tolist() == [False]
     assert item_ids_of(live.version) == [["b"]] * 2

@@ -4,6 +4,8 @@ Every result must be correct for its version. Takes a few seconds; set HEDGEROW_
 """
 
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -117,3 +119,50 @@ def test_every_result_is_correct_for_its_version(headroom, tmp_path):
     print(f"{len(found):,} results on {len(versions):,} of {len(writer.expected):,} versions")
     assert len(versions) > 3
     assert items_of(hr.LiveIndex.open(path).version) == writer.expected[live.version.number]
+
+
+WRITER = """
+import sys, numpy as np, hedgerow as hr
+live, rng = hr.LiveIndex.open(sys.argv[1]), np.random.default_rng(int(sys.argv[2]))
+print("ready", flush=True)
+while True:
+    ids = live.version.index.item_ids.to_numpy()[~live.version.removed]
+    new = int(ids.max()) + 1
+    kind = rng.integers(5)
+    catalog = hr.Catalog(rng.integers(0, 16, (5, 3)), codebook_sizes=(16, 32, 64), item_ids=np.arange(new, new + 5))
+    if kind == 0:
+        live.add(catalog)
+    elif kind == 1:
+        live.update(catalog, removed=ids[:5])
+    elif kind == 2:
+        live.remove(ids[:2])
+    elif kind == 3:
+        live.rollback(int(rng.choice([info.number for info in live.versions()])))
+    else:
+        live.prune(keep=3)
+"""
+
+
+def test_killed_writers_leave_complete_versions(tmp_path):
+    """A writer is killed at a random moment, again and again; every version that is kept is correct."""
+    pytest.importorskip("fcntl")
+    rng = np.random.default_rng(2)
+    path = tmp_path / "soak.live"
+    sids = np.stack([rng.integers(0, size, 500) for size in SIZES], axis=1)
+    hr.LiveIndex.create(path, hr.build_index(hr.Catalog(sids, codebook_sizes=SIZES, item_ids=np.arange(500))))
+    until, rounds = time.monotonic() + SECONDS, 0
+    while rounds == 0 or time.monotonic() < until:
+        command = [sys.executable, "-c", WRITER, str(path), str(rounds)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == b"ready\n"
+            time.sleep(rng.random())
+            assert writer.poll() is None
+            writer.kill()
+        live = hr.LiveIndex.open(path)
+        assert live.verify() == {}
+        assert live.version.number in [info.number for info in live.versions()]
+        rounds += 1
+    live = hr.LiveIndex.open(path)
+    live.remove(live.version.index.item_ids[np.flatnonzero(~live.version.removed)[0] :][:1])
+    assert sorted(os.listdir(path)) == [".lock", "current.json", "versions"]

@@ -146,6 +146,23 @@ def prune(
     out.print(f"removed: {', '.join(map(str, deleted)) or 'none'}")
 
 
+@live.command(epilog="Example: hedgerow live verify items.live")
+def verify(path: LivePath, *, as_json: AsJson = False) -> None:
+    """Check every checksum, array and SID of all versions."""
+    from hedgerow.live.store import Store
+
+    # Not hr.LiveIndex.open, which fails if the current version is damaged.
+    faults = Store(path.expanduser()).faults()
+    if as_json:
+        print_json({"valid": not faults, "damaged": faults})
+    for number, fault in faults.items() if not as_json else ():
+        out.print(f"version {number}: {escape(fault)}", soft_wrap=True)
+    if faults:
+        raise hr.IndexFileError(f"{path} has damaged versions: {', '.join(map(str, faults))}.")
+    if not as_json:
+        out.print(f"[green]valid[/]: all versions of {escape(str(path))} are correct.", soft_wrap=True)
+
+
 @live.command(epilog="Example: hedgerow live status items.live")
 def status(path: LivePath, *, as_json: AsJson = False) -> None:
     """List the versions, and show which is the current one."""

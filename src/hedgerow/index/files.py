@@ -164,7 +164,7 @@ def _read(path: Path, entry: dict[str, Any], *, mmap: bool, verify: Verify) -> n
         raise IndexFileError(
             f"{path} has {size:,} bytes, but should have {entry['bytes']:,}: it was cut short or altered. {REBUILD}"
         )
-    if verify == "full" and hashlib.sha256(data).hexdigest() != entry["sha256"]:
+    if verify == "full" and hashlib.sha256(data.data).hexdigest() != entry["sha256"]:
         raise IndexFileError(f"{path} was altered or damaged: its checksum differs. {REBUILD}")
     return data
 

@@ -11,9 +11,11 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Real
 from pathlib import Path
+from typing import Any
 
-from hedgerow.errors import IndexFileError
+from hedgerow.errors import ArgumentError, IndexFileError
 
 LOCK = ".lock"
 # Seconds that a writer waits for another writer, and a reader for a writer that checks whether a version is in use.
@@ -23,13 +25,31 @@ LONGEST_PAUSE = 0.1
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 
 
+class LockedError(IndexFileError):
+    """Another process holds the lock of a folder."""
+
+
+def check_timeout(lock_timeout: Any) -> float:
+    """Check a time limit for locks.
+
+    Raises:
+        ArgumentError: it is not a number of seconds, at least 0.
+    """
+    if isinstance(lock_timeout, bool) or not isinstance(lock_timeout, Real) or not float(lock_timeout) >= 0:
+        raise ArgumentError(f"lock_timeout must be a number of seconds, at least 0; got {lock_timeout!r}.")
+    return float(lock_timeout)
+
+
 @contextmanager
 def locked(folder: Path, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
     """Hold the folder's exclusive lock, so that one process at a time writes. The lock ends with the process.
 
     Raises:
-        IndexFileError: another process held the lock for `timeout` seconds, or the file system has no locks.
+        LockedError: another process held the lock for `timeout` seconds.
+        IndexFileError: the file system has no locks.
+        ArgumentError: `timeout` is not a number of seconds.
     """
+    timeout = check_timeout(timeout)
     # Symbolic links are not followed, an existing file is not changed, and a FIFO does not block.
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     handle = os.open(folder / LOCK, flags, 0o644)
@@ -52,7 +72,7 @@ def _wait_for(handle: int, folder: Path, timeout: float) -> None:
             "no file locks. Write to a local folder and copy it there, or mount the file system with flock. Reading "
             "needs no lock."
         ) from error
-    raise IndexFileError(
+    raise LockedError(
         f"another process holds the lock {folder / LOCK} and did not release it within {timeout:g} seconds. Find that "
         "process, for example with fuser or lsof, or wait longer with lock_timeout=."
     )

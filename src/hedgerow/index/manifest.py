@@ -65,12 +65,11 @@ def _no_manifest(folder: Path) -> str:
 def _live_index(folder: Path) -> str:
     """The error message for a live index: names the index that it serves, if its manifest can be read."""
     message = f"{folder} is a live index, a folder of versions, and not a saved index."
-    with suppress(OSError, ValueError, KeyError, TypeError, StopIteration):
-        state = json.loads((folder / LIVE).read_bytes())
-        served = next(entry for entry in state["versions"] if entry["number"] == state["current"])
-        removed = ", with the items that were removed since" * (served["removed"] is not None)
-        index = folder / "versions" / str(served["index"])
-        message += f" The index of version {state['current']}, which is served, is {index}{removed}."
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        current = json.loads((folder / LIVE).read_bytes())["current"]
+        removed = ", with the items that were removed since" * (current["removed"] is not None)
+        index = folder / "versions" / str(current["index"])
+        message += f" The index of version {current['number']}, which is served, is {index}{removed}."
     return f"{message} See hr.LiveIndex.open(path).version, or hedgerow live status."
 
 

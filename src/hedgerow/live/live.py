@@ -9,10 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hedgerow._arguments import whole_number
+from hedgerow._arguments import check_choice, whole_number
 from hedgerow.catalog.catalog import Catalog
-from hedgerow.errors import ArgumentError, IndexFileError, VersionError
-from hedgerow.index.files import as_folder
+from hedgerow.errors import ArgumentError
+from hedgerow.index.files import VERIFY, Verify, as_folder
+from hedgerow.index.locks import LOCK_TIMEOUT, LockedError, check_timeout
 from hedgerow.live.manifest import State, VersionInfo
 from hedgerow.live.served import Prepare, Served, do_nothing
 from hedgerow.live.store import Store
@@ -34,9 +35,12 @@ class LiveIndex:
         prepare: a function that is called with a version before it is served, for example to copy it to a device.
         headroom: the factor by which the index can grow before a step on a device is compiled again; see `Capacity.of`.
             Default: None, arrays on devices are not padded.
+        verify: what to check when a version is loaded, as for `load_index`. Its checksums were verified when it was
+            published.
+        lock_timeout: the seconds that a change waits for another writer. Default: 300.
 
     Raises:
-        ArgumentError: `max_shrink` or `headroom` is out of range.
+        ArgumentError: `max_shrink`, `headroom`, `verify` or `lock_timeout` is out of range.
         IndexFileError: there is no live index, or it is damaged.
 
     Examples:
@@ -58,12 +62,15 @@ class LiveIndex:
         max_shrink: float = 0.5,
         prepare: Prepare = do_nothing,
         headroom: float | None = None,
+        verify: Verify = "structure",
+        lock_timeout: float = LOCK_TIMEOUT,
     ) -> None:
         if not 0 <= max_shrink <= 1:
             raise ArgumentError(f"max_shrink must be a share from 0 to 1; got {max_shrink!r}.")
         if headroom is not None and not headroom >= 1:
             raise ArgumentError(f"headroom must be a factor of at least 1, or None; got {headroom!r}.")
-        self._store = Store(as_folder(path), headroom)
+        check_choice(verify, "verify", VERIFY)
+        self._store = Store(as_folder(path), headroom, verify, check_timeout(lock_timeout))
         self._max_shrink = max_shrink
         self._served = Served(self._store, prepare)
 
@@ -88,21 +95,8 @@ class LiveIndex:
             assert live.version.number == 1
             ```
         """
-        store = Store(as_folder(path))
-        try:
-            store.claim()
-        except OSError as error:
-            raise IndexFileError(f"{store.path} cannot be written: {error.strerror or error}.") from error
-        with store.locked():
-            store.claim()
-            store.clean(None)
-            try:
-                store.write_index(1, index)
-                info = VersionInfo(1, 1, None, None, index.num_items, now())
-                store.switch(State(1, 2, (info,)))
-            except BaseException:
-                store.remove(1)
-                raise
+        timeout = check_timeout(options.get("lock_timeout", LOCK_TIMEOUT))
+        Store(as_folder(path), lock_timeout=timeout).create(index, now())
         return cls(path, **options)
 
     @classmethod
@@ -158,10 +152,10 @@ class LiveIndex:
         return self._served.refresh()
 
     def versions(self) -> tuple[VersionInfo, ...]:
-        """Reads the entries of all versions that are kept from the manifest, by ascending number.
+        """Reads the entries of all versions that are kept, by ascending number.
 
         Raises:
-            IndexFileError: the manifest is missing or damaged.
+            IndexFileError: the manifest or an entry is missing or damaged.
 
         Examples:
             ```python
@@ -172,7 +166,7 @@ class LiveIndex:
             assert [(info.number, info.items) for info in live.versions()] == [(1, 2), (2, 1)]
             ```
         """
-        return self._store.read().versions
+        return self._store.infos(self._store.read())
 
     def add(self, catalog: Catalog, *, allow: Collection[str] = ()) -> Version:
         """Writes and serves a version with more items, whose ids are new.
@@ -210,8 +204,10 @@ class LiveIndex:
         Raises:
             ArgumentError: `removed` or `allow` is not a list.
             CatalogError: as for `merge`.
-            VersionError: the version is refused. It is deleted, and the previous version is still served.
-            IndexFileError: the version cannot be written. The previous version is still served.
+            VersionError: the version is refused, or the current version is damaged. The new version is deleted, and
+                the previous version is still served.
+            IndexFileError: the version cannot be written, or another process has written for longer than
+                `lock_timeout`. The previous version is still served.
 
         Examples:
             ```python
@@ -319,26 +315,14 @@ class LiveIndex:
             whole_number(to, "to")
         with self._store.locked():
             state = self._store.read()
-            number = state.served.parent if to is None else to
-            info = state.find(number)
-            if number is None:
-                raise VersionError(f"version {state.current} has no version before it to roll back to.")
-            if info is None:
-                kept = ", ".join(str(version.number) for version in state.versions)
-                raise VersionError(f"there is no version {number} to roll back to; the versions kept are {kept}.")
-            try:
-                version = self._store.load(info, verify=True)
-            except (IndexFileError, OSError) as error:
-                raise VersionError(
-                    f"version {number} was refused, and version {state.current} is still served: {error}"
-                ) from error
-            return self._served.switch(replace(state, current=info.number), version)
+            version = self._store.load_earlier(state, to)
+            return self._served.switch(replace(state, current=version.info), version)
 
     def prune(self, keep: int = 3) -> list[int]:
-        """Deletes old versions.
+        """Deletes old versions, without waiting.
 
         The current version, versions that a process uses, and versions whose index another kept version uses, are not
-        deleted.
+        deleted. If another process is writing, none is.
 
         Args:
             keep: the number of latest versions to keep, at least 0.
@@ -360,32 +344,46 @@ class LiveIndex:
             ```
         """
         keep = whole_number(keep, "keep", least=0)
-        with self._store.locked():
-            state = self._store.read()
-            latest = {version.number for version in state.versions[max(0, len(state.versions) - keep) :]}
-            in_use = {version.number for version in state.versions if self._store.pinned(version.number)}
-            usable = latest | in_use | {state.current}
-            needed = usable | {version.index for version in state.versions if version.number in usable}
-            pruned = replace(state, versions=tuple(info for info in state.versions if info.number in needed))
-            if pruned != state:
-                self._store.switch(pruned)
-            self._store.clean(pruned)
-        return [version.number for version in state.versions if version.number not in needed]
+        try:
+            with self._store.locked(timeout=0):
+                return self._store.prune(keep)
+        except LockedError:
+            return []
+
+    def verify(self) -> dict[int, str]:
+        """Checks all files of all versions, as `hedgerow verify` does for an index.
+
+        Returns:
+            The number of each damaged version, and what is wrong with it; empty if all versions are correct.
+
+        Raises:
+            IndexFileError: the manifest is missing or damaged.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            live = hr.LiveIndex.create("items.live", hr.build_index(hr.Catalog([[0, 1], [2, 0]])))
+            assert live.verify() == {}
+            ```
+        """
+        return self._store.faults()
 
     def _write(self, allow: Collection[str], write: Callable[[Update], VersionInfo]) -> Version:
         """Writes the next version and serves it. If that fails, the files of the version are deleted."""
         with self._store.locked():
             state = self._store.read()
-            self._store.clean(state)
+            self._store.clean(state.next)
             current = self.refresh()
-            if current.number != state.current:
-                current = self._store.load(state.served)
+            if current.info != state.current:
+                current = self._store.load(state.current)
             try:
                 info = write(Update(self._store, current, state.next, self._max_shrink, allow))
+                self._store.write_entry(info)
                 version = self._store.load(info, current)
-                return self._served.switch(State(info.number, info.number + 1, (*state.versions, info)), version)
+                return self._served.switch(State(info, info.number + 1), version)
             except BaseException:
-                if self._store.read().find(state.next) is None:
+                if self._store.read().next == state.next:
                     self._store.remove(state.next)
                 raise
 

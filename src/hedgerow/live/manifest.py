@@ -1,4 +1,8 @@
-"""The manifest of a live index: its versions, and the current one. docs/reference/file-format.md specifies it."""
+"""The manifest of a live index, which contains the current version, and the entries of all versions.
+
+The entry of a version is in its own folder, so that a change of the live index does not depend on how many versions
+there are. docs/reference/file-format.md specifies both files.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from hedgerow._arguments import is_whole
 from hedgerow.errors import IndexFileError
 from hedgerow.index.manifest import LIVE, digest_of
 
 FORMAT = "hedgerow-live"
+ENTRY_FORMAT = "hedgerow-live-version"
 FORMAT_VERSION = 1
 MANIFEST = LIVE
+ENTRY = "version.json"
+RESTORE = "Restore it from a copy."
 
 
 @dataclass(frozen=True)
@@ -25,7 +33,7 @@ class RemovedFile:
 
 @dataclass(frozen=True)
 class VersionInfo:
-    """The entry of one version in the manifest.
+    """The entry of one version.
 
     Attributes:
         number: the number of the version, at least 1. Numbers are not reused.
@@ -43,36 +51,26 @@ class VersionInfo:
     items: int
     created: str
 
+    def to_bytes(self) -> bytes:
+        """The file of the entry."""
+        return _sealed(ENTRY_FORMAT, asdict(self))
+
 
 @dataclass(frozen=True)
 class State:
     """The content of the manifest.
 
     Attributes:
-        current: the number of the version that is served.
+        current: the version that is served.
         next: the number of the next version.
-        versions: the versions that are kept, by ascending number.
     """
 
-    current: int
+    current: VersionInfo
     next: int
-    versions: tuple[VersionInfo, ...]
-
-    def find(self, number: int | None) -> VersionInfo | None:
-        """The version with that number, or None."""
-        return next((version for version in self.versions if version.number == number), None)
-
-    @property
-    def served(self) -> VersionInfo:
-        """The current version."""
-        version = self.find(self.current)
-        assert version is not None
-        return version
 
     def to_bytes(self) -> bytes:
         """The manifest as JSON, with its checksum."""
-        content = {"format": FORMAT, "version": FORMAT_VERSION, **asdict(self)}
-        return json.dumps(content | {"sha256": digest_of(content)}, indent=1, sort_keys=True).encode() + b"\n"
+        return _sealed(FORMAT, asdict(self))
 
 
 def read_state(path: Path) -> State:
@@ -82,30 +80,78 @@ def read_state(path: Path) -> State:
         FileNotFoundError: the file does not exist.
         IndexFileError: the file is not a manifest, damaged, or of a newer format.
     """
-    data = path.read_bytes()
-    try:
-        content = json.loads(data)
-        if content["format"] != FORMAT or type(content["version"]) is not int:
-            raise KeyError("format")
-        if content["version"] > FORMAT_VERSION:
-            raise IndexFileError(
-                f"{path} has format version {content['version']}; this hedgerow reads up to {FORMAT_VERSION}. Upgrade "
-                "hedgerow."
-            )
-        state = _state_of(content)
-        is_whole = content["sha256"] == digest_of(content) and state.find(state.current) is not None
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise IndexFileError(
-            f"{path} is not the manifest of a live index, or it is damaged. Restore it from a copy."
-        ) from None
-    if not is_whole:
-        raise IndexFileError(f"{path} was altered or damaged: its checksum differs. Restore it from a copy.")
+    content = _opened(path, FORMAT, "the manifest of a live index")
+    state = State(_info_of(content.get("current"), path), content.get("next"))  # pyright: ignore[reportArgumentType]
+    if not is_whole(state.next, state.current.number + 1):
+        raise _altered(path)
     return state
 
 
-def _state_of(content: dict[str, Any]) -> State:
-    versions = []
-    for entry in content["versions"]:
-        removed = entry["removed"]
-        versions.append(VersionInfo(**entry | {"removed": None if removed is None else RemovedFile(**removed)}))
-    return State(content["current"], content["next"], tuple(versions))
+def read_entry(path: Path, number: int) -> VersionInfo:
+    """Read the entry of version `number` from a file.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        IndexFileError: the file is not that entry, damaged, or of a newer format.
+    """
+    info = _info_of(_opened(path, ENTRY_FORMAT, "the entry of a version of a live index"), path)
+    if info.number != number:
+        raise _altered(path)
+    return info
+
+
+def _sealed(kind: str, content: dict[str, Any]) -> bytes:
+    whole = {"format": kind, "version": FORMAT_VERSION, **content}
+    return json.dumps(whole | {"sha256": digest_of(whole)}, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def _opened(path: Path, kind: str, what: str) -> dict[str, Any]:
+    """The content of a file after its format and its checksum have been checked."""
+    if path.exists() and not path.is_file():
+        # Reading a FIFO would wait.
+        raise IndexFileError(f"{path} is not a file.")
+    data = path.read_bytes()
+    try:
+        content = json.loads(data)
+        version = content["version"]
+        if content["format"] != kind or not is_whole(version):
+            raise KeyError("format")
+        intact = version > FORMAT_VERSION or content["sha256"] == digest_of(content)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise IndexFileError(f"{path} is not {what}, or it is damaged. {RESTORE}") from None
+    if version > FORMAT_VERSION:
+        raise IndexFileError(
+            f"{path} has format version {version}; this hedgerow reads up to {FORMAT_VERSION}. Upgrade hedgerow."
+        )
+    if not intact:
+        raise _altered(path)
+    return content
+
+
+def _info_of(content: Any, path: Path) -> VersionInfo:
+    try:
+        removed = content["removed"]
+        file = None if removed is None else RemovedFile(removed["bytes"], removed["sha256"])
+        entry = (content[name] for name in ("parent", "items", "created"))
+        info = VersionInfo(content["number"], content["index"], file, *entry)
+    except (KeyError, TypeError):
+        raise _altered(path) from None
+    if not _is_valid(info):
+        raise _altered(path)
+    return info
+
+
+def _is_valid(info: VersionInfo) -> bool:
+    removed = info.removed is None or (is_whole(info.removed.bytes) and isinstance(info.removed.sha256, str))
+    return (
+        removed
+        and is_whole(info.number)
+        and is_whole(info.index, 1, info.number)
+        and (info.parent is None or is_whole(info.parent))
+        and is_whole(info.items, 0)
+        and isinstance(info.created, str)
+    )
+
+
+def _altered(path: Path) -> IndexFileError:
+    return IndexFileError(f"{path} was altered or damaged: its checksum differs. {RESTORE}")

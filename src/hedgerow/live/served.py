@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from hedgerow.errors import IndexFileError, VersionError
 from hedgerow.live.manifest import State
 from hedgerow.live.store import Store
 from hedgerow.live.version import Version
 
+# The stamp of no manifest.
+UNKNOWN = (0, 0)
 Prepare = Callable[[Version], object]
 
 
@@ -31,10 +34,11 @@ class Served:
 
     def refresh(self) -> Version:
         """Load the current version, if it has changed: see `LiveIndex.refresh`."""
-        if self._store.stamp() == self._stamp or not self._loading.acquire(blocking=False):
+        if not self._loading.acquire(blocking=False):
             return self.version
         try:
-            self._stamp, self.version = self._follow(self.version)
+            if self._store.stamp() != self._stamp:
+                self._stamp, self.version = self._follow(self.version)
         except IndexFileError as error:
             raise VersionError(f"{error} Version {self.version.number} is still served.") from error
         finally:
@@ -46,15 +50,18 @@ class Served:
         self._prepare(version)
         self._store.switch(state)
         with self._loading:
-            self._stamp, self.version = self._store.stamp(), version
+            # If the date cannot be read now, the next refresh reads the manifest.
+            self._stamp, self.version = UNKNOWN, version
+            with suppress(IndexFileError):
+                self._stamp = self._store.stamp()
         return version
 
     def _follow(self, loaded: Version | None) -> tuple[tuple[int, int] | None, Version]:
         """The stamp of the manifest, and the current version: `loaded`, if it is still current."""
         while True:
             stamp = self._store.stamp()
-            info = self._store.read().served
-            if loaded is not None and loaded.number == info.number:
+            info = self._store.read().current
+            if loaded is not None and loaded.info == info:
                 return stamp, loaded
             try:
                 version = self._store.load(info, loaded)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,31 +11,55 @@ from pathlib import Path
 import numpy as np
 
 from hedgerow.errors import IndexFileError, VersionError
-from hedgerow.index.files import OURS, replace_file, save_trie, stamp_of, sync
-from hedgerow.index.locks import LOCK, locked
+from hedgerow.index.files import OURS, Verify, replace_file, save_trie, stamp_of, sync
+from hedgerow.index.locks import LOCK, LOCK_TIMEOUT, locked, open_lock, try_lock
 from hedgerow.index.verify import verify_trie
-from hedgerow.live.manifest import MANIFEST, RemovedFile, State, VersionInfo, read_state
+from hedgerow.live.manifest import ENTRY, MANIFEST, RemovedFile, State, VersionInfo, read_entry, read_state
+from hedgerow.live.removed import removed_content, removed_rows
 from hedgerow.live.version import Devices, Pin, SharedCapacity, Version
 from hedgerow.trie_index import TrieIndex, load_index
 
 VERSIONS = "versions"
+# Versions are moved here before their files are removed, so that a version is complete or gone.
+PRUNED = "pruned"
 NEW = "current-new"
 REMOVED = "removed.npy"
+ROLL_BACK = "Roll back to another version."
 
 
 class Store:
-    """The files of a live index. If a writer is interrupted, the manifest still names complete versions only."""
+    """The files of a live index. If a writer is interrupted, the manifest still names a complete version.
 
-    def __init__(self, path: Path, headroom: float | None = None) -> None:
+    Args:
+        path: the folder.
+        headroom: as for `LiveIndex`.
+        verify: the checks of an index that is loaded, as for `LiveIndex`.
+        lock_timeout: the seconds to wait for another writer.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        headroom: float | None = None,
+        verify: Verify = "structure",
+        lock_timeout: float = LOCK_TIMEOUT,
+    ) -> None:
         self.path, self.capacity = path, SharedCapacity(headroom)
+        self.verify: Verify = verify
+        self.lock_timeout = lock_timeout
 
     def folder(self, number: int) -> Path:
         """The folder of a version."""
         return self.path / VERSIONS / str(number)
 
     def stamp(self) -> tuple[int, int] | None:
-        """A value that changes with the manifest."""
-        return stamp_of(self.path / MANIFEST)
+        """A value that changes with the manifest.
+
+        Raises:
+            IndexFileError: the folder cannot be read.
+        """
+        with self._read_errors():
+            return stamp_of(self.path / MANIFEST)
 
     def read(self) -> State:
         """Read the manifest.
@@ -44,15 +67,70 @@ class Store:
         Raises:
             IndexFileError: there is no manifest, or it is damaged.
         """
+        with self._read_errors():
+            try:
+                return read_state(self.path / MANIFEST)
+            except (FileNotFoundError, NotADirectoryError):
+                raise IndexFileError(
+                    f"{self.path} contains no {MANIFEST}, so it is not a live index. Create one with "
+                    "hr.LiveIndex.create(path, index) or hedgerow live init."
+                ) from None
+
+    def entry(self, number: int) -> VersionInfo:
+        """Read the entry of a version.
+
+        Raises:
+            IndexFileError: the entry is missing or damaged.
+        """
+        with self._read_errors():
+            return read_entry(self.folder(number) / ENTRY, number)
+
+    def numbers(self, state: State) -> list[int]:
+        """The numbers of all versions that are kept, in ascending order."""
+        with self._read_errors():
+            names = os.listdir(self.path / VERSIONS)
+        return sorted(int(name) for name in names if name.isdecimal() and int(name) < state.next)
+
+    def infos(self, state: State) -> tuple[VersionInfo, ...]:
+        """Read the entries of all versions that are kept, by ascending number."""
+        numbers = self.numbers(state)
         try:
-            return read_state(self.path / MANIFEST)
-        except (FileNotFoundError, NotADirectoryError):
-            raise IndexFileError(
-                f"{self.path} contains no {MANIFEST}, so it is not a live index. Create one with "
-                "hr.LiveIndex.create(path, index) or hedgerow live init."
-            ) from None
+            return tuple(self.entry(number) for number in numbers)
+        except IndexFileError:
+            # Versions may have been pruned since their numbers were read.
+            if self.numbers(state) == numbers:
+                raise
+            return self.infos(state)
+
+    @contextmanager
+    def _read_errors(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise IndexFileError(f"{self.path} cannot be read: {error.strerror or error}.") from error
+
+    def create(self, index: TrieIndex, created: str) -> None:
+        """Create a live index with `index` as version 1.
+
+        Raises:
+            IndexFileError: the folder contains something, or cannot be written.
+            VersionError: `index` is not valid.
+        """
+        try:
+            self.claim()
+        except OSError as error:
+            raise IndexFileError(f"{self.path} cannot be written: {error.strerror or error}.") from error
+        with self.locked():
+            self.claim()
+            self.clean(1)
+            try:
+                self.write_index(1, index)
+                info = VersionInfo(1, 1, None, None, index.num_items, created)
+                self.write_entry(info)
+                self.switch(State(info, 2))
+            except BaseException:
+                self.remove(1)
+                raise
 
     def claim(self) -> None:
         """Create the folder for a new live index, unless it exists and contains only the rest of an interrupted one.
@@ -63,7 +141,7 @@ class Store:
         if self.path.exists() and not self.path.is_dir():
             raise IndexFileError(f"{self.path} is a file; a live index is a folder. Choose another path.")
         (self.path / VERSIONS).mkdir(parents=True, exist_ok=True)
-        foreign = sorted(set(os.listdir(self.path)) - {LOCK, VERSIONS, NEW})
+        foreign = sorted(set(os.listdir(self.path)) - {LOCK, VERSIONS, NEW, PRUNED})
         if MANIFEST in foreign:
             raise IndexFileError(
                 f"{self.path} is a live index already. Open it with hr.LiveIndex.open(path), or see hedgerow live "
@@ -75,14 +153,18 @@ class Store:
             )
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, timeout: float | None = None) -> Iterator[None]:
         """Hold the exclusive lock of the folder, so that one process at a time writes.
 
+        Args:
+            timeout: the seconds to wait for another writer. Default: those of the store.
+
         Raises:
+            LockedError: another process holds the lock.
             IndexFileError: an operation on files failed inside the block.
         """
         try:
-            with locked(self.path):
+            with locked(self.path, self.lock_timeout if timeout is None else timeout):
                 yield
         except OSError as error:
             raise IndexFileError(f"{self.path} cannot be written: {error.strerror or error}.") from error
@@ -95,7 +177,7 @@ class Store:
         """
         folder = self.folder(number)
         try:
-            save_trie(index, folder)
+            save_trie(index, folder, lock_timeout=self.lock_timeout)
             verify_trie(folder)
         except IndexFileError as error:
             if isinstance(error.__cause__, OSError):
@@ -108,27 +190,31 @@ class Store:
         """Write the removed rows, ascending, of a new version."""
         folder = self.folder(number)
         folder.mkdir()
-        data = io.BytesIO()
-        np.save(data, rows.astype("<i8"))
-        content = data.getvalue()
+        content = removed_content(rows)
         (folder / LOCK).touch()
         (folder / REMOVED).write_bytes(content)
         sync(folder / REMOVED)
-        sync(folder)
         return RemovedFile(len(content), hashlib.sha256(content).hexdigest())
+
+    def write_entry(self, info: VersionInfo) -> None:
+        """Write the entry of a new version, whose other files are complete."""
+        folder = self.folder(info.number)
+        (folder / ENTRY).write_bytes(info.to_bytes())
+        sync(folder / ENTRY)
+        sync(folder)
 
     def switch(self, state: State) -> None:
         """Replace the manifest atomically."""
         sync(self.path / VERSIONS)
         replace_file(self.path / NEW, self.path / MANIFEST, state.to_bytes())
 
-    def load(self, info: VersionInfo, loaded: Version | None = None, *, verify: bool = False) -> Version:
+    def load(self, info: VersionInfo, loaded: Version | None = None, *, verify: Verify | None = None) -> Version:
         """Open a version.
 
         Args:
-            info: the entry of the version in the manifest.
+            info: the entry of the version.
             loaded: a version that is loaded already. If it has the same index, its index and device copies are reused.
-            verify: verify the checksums of the files of the index, which is then read again.
+            verify: as for `load_index`; the index is then read again. Default: `self.verify`.
 
         Raises:
             FileNotFoundError: the folder of the version does not exist.
@@ -136,77 +222,127 @@ class Store:
         """
         folder = self.folder(info.index)
         pin = Pin(self.folder(number) for number in sorted({info.index, info.number}))
-        if loaded is not None and loaded.info.index == info.index and not verify:
+        if loaded is not None and loaded.info.index == info.index and verify is None:
             index, devices = loaded.index, loaded._devices
         else:
-            index = load_index(folder, mmap=True, verify="full" if verify else "structure")
+            index = load_index(folder, mmap=True, verify=verify or self.verify)
             devices = Devices(index, self.capacity)
         rows = np.zeros(0, np.int64) if info.removed is None else self._read_removed(info, info.removed)
         if info.items != index.num_items - len(rows) or (rows[-1:] >= index.num_items).any():
             raise IndexFileError(
-                f"{folder} does not contain the {info.items:,} items of version {info.number} in {MANIFEST}. Roll back "
-                "to another version."
+                f"{folder} does not contain the {info.items:,} items of version {info.number}. {ROLL_BACK}"
             )
         return Version(info, index, rows, pin, devices)
 
+    def load_earlier(self, state: State, number: int | None) -> Version:
+        """Open the version to roll back to, and verify its checksums.
+
+        Args:
+            state: the manifest.
+            number: the number of the version. Default: the version that the current one was made from.
+
+        Raises:
+            VersionError: the version does not exist or is damaged.
+        """
+        current = state.current.number
+        number = state.current.parent if number is None else number
+        if number is None:
+            raise VersionError(f"version {current} has no version before it to roll back to.")
+        numbers = self.numbers(state)
+        if number not in numbers:
+            kept = ", ".join(map(str, numbers))
+            raise VersionError(f"there is no version {number} to roll back to; the versions kept are {kept}.")
+        try:
+            return self.load(self.entry(number), verify="full")
+        except (IndexFileError, OSError) as error:
+            raise VersionError(
+                f"version {number} was refused, and version {current} is still served: {error}"
+            ) from error
+
     def _read_removed(self, info: VersionInfo, file: RemovedFile) -> np.ndarray:
         path = self.folder(info.number) / REMOVED
-        content = path.read_bytes()
-        if len(content) != file.bytes or hashlib.sha256(content).hexdigest() != file.sha256:
-            raise IndexFileError(f"{path} was altered or damaged: its checksum differs. Roll back to another version.")
-        return np.load(io.BytesIO(content), allow_pickle=False)
+        # The size is checked first, because reading a FIFO would wait.
+        content = path.read_bytes() if path.stat().st_size == file.bytes else b""
+        rows = removed_rows(content)
+        if len(content) != file.bytes or hashlib.sha256(content).hexdigest() != file.sha256 or rows is None:
+            raise IndexFileError(f"{path} was altered or damaged: its checksum differs. {ROLL_BACK}")
+        return rows
 
-    def clean(self, state: State | None) -> None:
-        """Remove the folders of versions that the manifest does not name, left by interrupted writers."""
-        kept = set() if state is None else {version.number for version in state.versions}
-        for name in os.listdir(self.path / VERSIONS):
-            if name.isdecimal() and int(name) not in kept:
-                self.discard(int(name))
+    def clean(self, number: int) -> None:
+        """Remove what interrupted writers left: the folder of version `number`, which is the next, and pruned files."""
+        self.discard(number)
+        pruned = self.path / PRUNED
+        with suppress(OSError):
+            for name in os.listdir(pruned):
+                with suppress(OSError):
+                    _remove_folder(pruned / name)
+            pruned.rmdir()
+
+    def prune(self, keep: int) -> list[int]:
+        """Remove old versions, and return their numbers: see `LiveIndex.prune`."""
+        state = self.read()
+        self.clean(state.next)
+        infos = self.infos(state)
+        usable = {info.number for info in infos[max(0, len(infos) - keep) :]} | {state.current.number}
+        usable |= {info.number for info in infos if self.pinned(info.number)}
+        needed = usable | {info.index for info in (*infos, state.current) if info.number in usable}
+        removed = [number for info in reversed(infos) if (number := info.number) not in needed and self._move(number)]
+        if removed:
+            sync(self.path / VERSIONS)
+            self.clean(state.next)
+        return sorted(removed)
+
+    def _move(self, number: int) -> bool:
+        """Move the folder of a version to the pruned ones; a later version that uses its index has been moved."""
+        try:
+            (self.path / PRUNED).mkdir(exist_ok=True)
+            os.rename(self.folder(number), self.path / PRUNED / str(number))
+        except PermissionError:
+            # Windows does not move a folder whose files a reader has mapped.
+            return False
+        return True
+
+    def faults(self) -> dict[int, str]:
+        """Check all files of all versions: see `LiveIndex.verify`."""
+        state, faults = self.read(), {}
+        for number in self.numbers(state):
+            try:
+                info = self.entry(number)
+                version = self.load(info, verify="none")
+                if info.index == number:
+                    verify_trie(self.folder(number))
+                elif info.index in faults:
+                    raise IndexFileError(faults[info.index])
+                del version
+            except (IndexFileError, OSError) as error:
+                # Versions may be pruned meanwhile.
+                if number in self.numbers(state):
+                    faults[number] = str(error)
+        return faults
 
     def discard(self, number: int) -> None:
         """Remove the folder of a version unless a process uses it."""
-        with suppress(BlockingIOError), self._unpinned(self.folder(number)):
+        if not self.pinned(number):
             self.remove(number)
 
     def remove(self, number: int) -> None:
         """Remove the folder of a version. The next writer removes files that cannot be removed now."""
-        folder = self.folder(number)
         with suppress(OSError):
-            for name in os.listdir(folder):
-                if OURS.fullmatch(name) or name == REMOVED:
-                    (folder / name).unlink()
-            folder.rmdir()
+            _remove_folder(self.folder(number))
 
     def pinned(self, number: int) -> bool:
         """Whether a process uses the version."""
+        handle = open_lock(self.folder(number), create=False)
+        if handle is None:
+            return False
         try:
-            with self._unpinned(self.folder(number)):
-                return False
-        except BlockingIOError:
-            return True
-
-    @contextmanager
-    def _unpinned(self, folder: Path) -> Iterator[None]:
-        """Hold the exclusive lock of a version's folder, if it has a lock file.
-
-        Raises:
-            BlockingIOError: a `Pin` holds the folder.
-        """
-        try:
-            handle = os.open(folder / LOCK, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
-        except FileNotFoundError:
-            yield
-            return
-        try:
-            _lock_exclusively(handle)
-            yield
+            return not try_lock(handle)
         finally:
             os.close(handle)
 
 
-def _lock_exclusively(handle: int) -> None:
-    try:
-        import fcntl
-    except ModuleNotFoundError:
-        return
-    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def _remove_folder(folder: Path) -> None:
+    for name in os.listdir(folder):
+        if OURS.fullmatch(name) or name in (REMOVED, ENTRY):
+            (folder / name).unlink()
+    folder.rmdir()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from hedgerow.catalog.catalog import Catalog
-from hedgerow.errors import ArgumentError, CatalogError, VersionError
+from hedgerow.errors import ArgumentError, CatalogError, IndexFileError, VersionError
 from hedgerow.index.edit import in_sorted
 from hedgerow.index.merge import fitted, present_rows, rows_to_remove, splice_index
 from hedgerow.live.manifest import RemovedFile, VersionInfo
@@ -48,8 +48,11 @@ class Update:
 
         Raises:
             CatalogError: with `only_new`, an item of the catalog exists; or as for `hedgerow.merge`.
-            VersionError: the version is refused.
+            VersionError: the version is refused, or the current version is damaged.
         """
+        return replace(self, current=self._verified())._merge(catalog, removed, only_new=only_new)
+
+    def _merge(self, catalog: Catalog | None, removed: Any, *, only_new: bool) -> VersionInfo:
         current = self.current
         rows = [current.removed_rows, self._existing_rows(removed)]
         added = None if catalog is None else fitted(current.index, catalog)
@@ -97,6 +100,20 @@ class Update:
             raise self._refusal(reason, "codebooks")
         self.store.write_index(self.number, index)
         return self._info(self.number, None, index.num_items)
+
+    def _verified(self) -> Version:
+        """The current version, with its checksums verified, so that no damage is copied to the next one.
+
+        Raises:
+            VersionError: the version is damaged.
+        """
+        try:
+            return self.store.load(self.current.info, verify="full")
+        except (IndexFileError, OSError) as error:
+            raise VersionError(
+                f"version {self.number} was refused, because the version that it is made from is damaged: {error} Roll "
+                "back to another version, or publish an index."
+            ) from error
 
     def _existing_rows(self, ids: Any) -> np.ndarray:
         """The rows of the items with these ids, none of which was removed before."""

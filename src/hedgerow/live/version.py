@@ -18,29 +18,24 @@ from hedgerow.constraints.sets import ConstraintSet
 from hedgerow.decode.beams import Beams
 from hedgerow.decode.capacity import Capacity
 from hedgerow.decode.device import DeviceIndex
-from hedgerow.index.locks import LOCK
+from hedgerow.index.locks import share_lock
 from hedgerow.live.manifest import VersionInfo
 from hedgerow.results import OrderBy, Results
 from hedgerow.trie_index import TrieIndex
 
 
 class Pin:
-    """Protects folders of versions from being pruned by any process, as long as it exists and its process lives."""
+    """Protects folders of versions from being pruned by any process, as long as it exists and its process lives.
+
+    Where there are no locks, it protects nothing: readers need no lock.
+    """
 
     def __init__(self, folders: Iterable[Path]) -> None:
         handles: list[int] = []
         weakref.finalize(self, _close, handles)
         for folder in folders:
-            handles.append(os.open(folder / LOCK, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)))
-            _lock_shared(handles[-1])
-
-
-def _lock_shared(handle: int) -> None:
-    try:
-        import fcntl
-    except ModuleNotFoundError:
-        return
-    fcntl.flock(handle, fcntl.LOCK_SH)
+            if (handle := share_lock(folder)) is not None:
+                handles.append(handle)
 
 
 def _close(handles: list[int]) -> None:
