@@ -150,6 +150,7 @@ MEMBERS = {
         "rollback",
         "update",
         "update_in_background",
+        "verify",
         "version",
         "versions",
     ],
