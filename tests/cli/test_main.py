@@ -137,7 +137,7 @@ def test_an_error_of_build_names_the_file_and_the_row(tmp_path):
             ["build", "films.parquet", "-o", "x", "--sid", "codes"],
             "no SID column 'codes'; the columns are name, sid, year",
         ),
-        (["build", "films.parquet", "-o", "x", "--sid", "year"], "must hold lists of codes, or SIDs as text; it holds int64"),
+        (["build", "films.parquet", "-o", "x", "--sid", "year"], "must hold lists of codes; it holds int64"),
         (["build", "films.parquet", "-o", "x", "--item-id", "asin"], "no item id column 'asin'"),
         (["build", "films.parquet", "-o", "x", "--codebook-sizes", "3"], "row 0, level 0: code 3 is out of range"),
         (["build", "films.parquet", "-o", "x", "--dense-levels", "7"], "level 7 does not exist"),

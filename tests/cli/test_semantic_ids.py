@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 import hedgerow as hr
-from hedgerow.cli import common, embeddings
+from hedgerow.catalog import readers
+from hedgerow.cli import common
 from hedgerow.cli.main import app
 
 RNG = np.random.default_rng(0)
@@ -139,7 +141,7 @@ def test_texts_by_the_packaged_model():
     ("words", "expected"),
     [
         (["none.parquet", "-o", "a.parquet"], "none.parquet does not exist"),
-        (["items.txt", "-o", "a.parquet"], "ends in .parquet, .csv or .npy; got '.txt'"),
+        (["items.txt", "-o", "a.parquet"], ".json, .jsonl or .npy; got '.txt'"),
         (["bad.parquet", "-o", "a.parquet"], "cannot be read"),
         (["bad.npy", "-o", "a.parquet"], "cannot be read as a NumPy array"),
         (["items.parquet", "-o", "a.csv"], "its name must end in .parquet"),
@@ -274,7 +276,7 @@ def texts_seen(monkeypatch):
     return seen
 
 
-def test_csv_columns_keep_their_text(tmp_path, monkeypatch):
+def test_csv_columns_become_numbers_if_no_digit_is_lost(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     seen = texts_seen(monkeypatch)
     head = "isbn,year,price,rating,title,kind,none\n"
@@ -286,7 +288,7 @@ def test_csv_columns_keep_their_text(tmp_path, monkeypatch):
     found = pq.read_table("a.parquet").to_pydict()
     assert found["isbn"] == ["0001234567", "123", "9"]
     assert found["year"] == [1999, 2001, None]
-    assert found["price"] == ["2.50", "3.5", "1.0"]
+    assert found["price"] == [2.5, 3.5, 1.0]
     assert found["rating"] == [4.5, None, 3.5]
     assert found["kind"] == [None, "b", "b"]
     assert found["none"] == [None, None, None]
@@ -294,7 +296,7 @@ def test_csv_columns_keep_their_text(tmp_path, monkeypatch):
 
 def test_csv_with_newlines_within_quotes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(embeddings, "CSV_BLOCK", 1 << 10)
+    monkeypatch.setattr(readers, "CSV_BLOCK", 1 << 10)
     seen = texts_seen(monkeypatch)
     titles = [f"film\n{row}\n\nagain" for row in range(500)]
     (tmp_path / "a.csv").write_text("id,title\n" + "".join(f'{row},"{title}"\n' for row, title in enumerate(titles)))
@@ -323,3 +325,110 @@ def test_two_columns_with_the_same_name(items):
     )
     done = run("two.parquet", "-o", "a.parquet", *SMALL)
     assert "there are 2 columns 'embedding'" in str(done.exception)
+
+
+DAY_ONE = (*SMALL, "--deduplication-codes", 32, "--quantizer", "q.safetensors")
+
+
+def invoke(*words):
+    done = CliRunner().invoke(app, list(map(str, words)))
+    assert done.exit_code == 0, (done.output, done.exception)
+    return done.output
+
+
+@pytest.mark.parametrize("taken", ["one.hedgerow", "one.parquet"])
+def test_published_items_keep_their_sids(items, taken):
+    names = ["--item-id", "asin", "--drop", "embedding"]
+    invoke("semantic-ids", "items.parquet", "-o", "one.parquet", *DAY_ONE, *names)
+    invoke("build", "one.parquet", "-o", "one.hedgerow", "--item-id", "asin")
+    # The next day, in another order, some items are gone and 10 are new.
+    rest = RNG.permutation(60)[:40]
+    pq.write_table(items.take(rest), "two-in.parquet")
+    options = ["--with-quantizer", "q.safetensors", "--taken", taken]
+    invoke("semantic-ids", "two-in.parquet", "-o", "two.parquet", *options, *names)
+    one = dict(zip(pq.read_table("one.parquet")["asin"].to_pylist(), map(tuple, sids("one.parquet")), strict=True))
+    two = dict(zip(pq.read_table("two.parquet")["asin"].to_pylist(), map(tuple, sids("two.parquet")), strict=True))
+    new = [item for item in two if item not in one]
+    assert new
+    assert len(new) < len(two)
+    assert all(two[item] == one[item] for item in two if item in one)
+    assert not {two[item] for item in new} & set(one.values())
+
+
+@pytest.mark.usefixtures("items")
+def test_without_ids_all_items_are_new_and_that_is_printed():
+    invoke("semantic-ids", "items.parquet", "-o", "one.parquet", *DAY_ONE)
+    done = run("new.parquet", "-o", "two.parquet", "--with-quantizer", "q.safetensors", "--taken", "one.parquet")
+    assert "All items are new: name the column of their ids with --item-id" in done.output
+    assert "there is no input column 'nothing'" in str(
+        run("new.parquet", "-o", "x.parquet", *SMALL, "--item-id", "nothing").exception
+    )
+
+
+@pytest.mark.usefixtures("items")
+def test_the_output_carries_its_codebook_sizes():
+    invoke("semantic-ids", "items.parquet", "-o", "one.parquet", *DAY_ONE, "--sid", "code")
+    for memory in ([], ["--memory", "100MB"]):
+        built = invoke("build", "one.parquet", "-o", "one.hedgerow", "--sid", "code", "--item-id", "asin", *memory)
+        assert "codebook sizes: 4, 4, 32 (stored with the SIDs)" in built
+        assert hr.load_index("one.hedgerow").codebook_sizes == (4, 4, 32)
+    assert hr.Catalog.from_parquet("one.parquet", sid="code").codebook_sizes == (4, 4, 32)
+    assert hr.Catalog.from_parquet("one.parquet", sid="code", codebook_sizes=64).codebook_sizes == (64,) * 3
+    assert hr.Catalog.from_arrow(pq.read_table("one.parquet"), sid="code").codebook_sizes == (4, 4, 32)
+
+
+def test_the_next_command_is_complete(items):
+    columns = items.select(["title", "asin", "embedding"])
+    pq.write_table(columns.rename_columns(["a title", "asin", "embedding"]), "a.parquet")
+    for options, expected in (
+        (["--item-id", "asin"], "B000"),
+        ([], "film 0"),
+        (["--drop", "a title"], "B000"),
+    ):
+        said = run("a.parquet", "-o", "out.parquet", *SMALL, "--overwrite", *options).stdout
+        command = shlex.split(said[said.index("hedgerow build") :])[1:]
+        invoke(*command)
+        assert hr.load_index("out.hedgerow").sids_of([expected]).shape == (1, 2)
+    pq.write_table(items.rename_columns(["item_id", *items.column_names[1:]]), "b.parquet")
+    assert "--item-id item_id" in run("b.parquet", "-o", "b-out.parquet", *SMALL).stdout
+
+
+@pytest.mark.usefixtures("items")
+def test_nearest_free_codes():
+    options = ["--codebook-sizes", "4,32", "--on-collision", "nearest"]
+    done = run("items.parquet", "-o", "one.parquet", *options, "--quantizer", "q.safetensors")
+    assert done.exit_code == 0, done.exception
+    expected = hr.semantic_ids(EMBEDDINGS[:50], codebook_sizes=[4, 32], on_collision="nearest")
+    assert sids("one.parquet").tolist() == expected.sids.tolist()
+    new = ["--with-quantizer", "q.safetensors", "--taken", "one.parquet", "--on-collision", "nearest"]
+    assert run("new.parquet", "-o", "two.parquet", *new).exit_code == 0
+    both = np.concatenate([sids("one.parquet"), sids("two.parquet")])
+    assert len(np.unique(both, axis=0)) == 60
+    shared = run("items.parquet", "-o", "c.parquet", "--codebook-sizes", "4,8", *options[2:], "--items-per-sid", 3)
+    assert shared.exit_code == 0
+    assert np.unique(sids("c.parquet"), axis=0, return_counts=True)[1].max() == 3
+
+
+def test_other_embeddings_print_a_warning(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    unit = EMBEDDINGS / np.linalg.norm(EMBEDDINGS, axis=1, keepdims=True)
+    np.save("one.npy", unit)
+    np.save("two.npy", 8 * unit)
+    run("one.npy", "-o", "one.parquet", *SMALL, "--quantizer", "q.safetensors")
+    done = run("two.npy", "-o", "two.parquet", "--with-quantizer", "q.safetensors")
+    assert done.exit_code == 0
+    assert "warning: these embeddings differ from those that the quantizer was trained on" in done.output
+
+
+def test_embeddings_from_folders_and_json_lines(items):
+    os.mkdir("parts")
+    pq.write_table(items.slice(0, 30), "parts/part-0.parquet")
+    pq.write_table(items.slice(30), "parts/part-1.parquet")
+    lines = [json.dumps({"asin": f"B{row:03}", "embedding": EMBEDDINGS[row].tolist()}) for row in range(60)]
+    with open("items.jsonl", "w") as file:
+        file.write("\n".join(lines))
+    expected = hr.semantic_ids(EMBEDDINGS, levels=2, codebook_sizes=4).sids.tolist()
+    for source in ("parts", "parts/*.parquet", "items.jsonl"):
+        done = run(source, "-o", "out.parquet", *SMALL, "--overwrite")
+        assert done.exit_code == 0, done.exception
+        assert sids("out.parquet").tolist() == expected

@@ -149,17 +149,17 @@ def kind_of(source: Any) -> str:
         CatalogError: the names of the files do not tell it, or there are none.
     """
     paths = [source] if isinstance(source, (str, os.PathLike)) else list(source)
-    found = {_kind_of_suffix(suffix_of(Path(path))) for path in paths}
-    if None in found:
-        files = [file for kind in SUFFIXES for file in files_of(paths, kind)]
-        known = {_kind_of_suffix(file.suffix) for file in files} - {None}
-        found = known or {None}
-    if len(found) != 1 or None in found:
+    suffixes = {suffix_of(Path(path)) for path in paths}
+    if not all(map(_kind_of_suffix, suffixes)):
+        found = {file.suffix for kind in SUFFIXES for file in files_of(paths, kind)}
+        suffixes = {suffix for suffix in found if _kind_of_suffix(suffix)} or found
+    kinds = set(map(_kind_of_suffix, suffixes))
+    if len(kinds) != 1 or None in kinds:
         raise CatalogError(
             f"{', '.join(map(str, paths))}: expected files of one kind, with names that end in .parquet, .csv, .tsv, "
-            f".json, .jsonl or .npy; got {', '.join(sorted(map(str, found)))}."
+            f".json, .jsonl or .npy; got {', '.join(map(repr, sorted(suffixes)))}."
         )
-    return str(found.pop())
+    return str(kinds.pop())
 
 
 def _kind_of_suffix(suffix: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,42 +14,34 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 EMBEDDING = "embedding"
-# The maximum size of one row of a CSV file: 64 MB.
-CSV_BLOCK = 1 << 26
 
 
 def read_table(source: Path, text_columns: list[str] | None = None) -> pa.Table | None:
-    """Read the rows of a file.
+    """Read the rows of files.
 
     Args:
-        source: a Parquet, CSV or .npy file.
+        source: Parquet, CSV or JSON files with rows, a folder or a pattern; or one .npy file.
         text_columns: columns of a CSV file to keep as text.
 
     Returns:
         The table; None for .npy, which has no columns.
 
     Raises:
-        CatalogError: the file does not exist, cannot be read, or has another extension.
+        CatalogError: a file does not exist, cannot be read, or has another extension.
     """
-    if not source.is_file():
-        raise CatalogError(f"{source} {'is a folder' if source.is_dir() else 'does not exist'}.")
-    if source.suffix == ".npy":
+    from hedgerow.catalog import readers
+    from hedgerow.catalog.sources import kind_of
+
+    kind = kind_of(source)
+    if kind == "npy":
         return None
-    import pyarrow as pa
-
-    try:
-        if source.suffix == ".parquet":
-            import pyarrow.parquet as pq
-
-            # Given a path, Arrow would create columns from folder names such as "year=2020".
-            with open(source, "rb") as file:
-                # Unlike read_table, ParquetFile accepts two columns with the same name.
-                return pq.ParquetFile(file).read()
-        if source.suffix == ".csv":
-            return _read_csv(source, text_columns or [])
-    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
-        raise CatalogError(f"{source} cannot be read: {error}") from None
-    raise CatalogError(f"{source}: expected a file that ends in .parquet, .csv or .npy; got {source.suffix!r}.")
+    if kind == "json":
+        parts = readers.read_json(source)
+        if isinstance(parts, Mapping):
+            raise CatalogError(f"{source} contains one mapping; expected a list of objects, or one object per line.")
+    else:
+        parts = readers.read_csv(source, text_columns or ()) if kind == "csv" else readers.read_parquet(source)
+    return parts[0][1] if len(parts) == 1 else readers.concatenated(parts)
 
 
 def column_named(table: pa.Table | None, name: str) -> pa.Array:
@@ -93,39 +86,6 @@ def embeddings_of(
             "embeddings with --embeddings, or columns of text with --text."
         )
     return column_named(table, EMBEDDING if column is None else column)
-
-
-def _read_csv(source: Path, text_columns: list[str]) -> pa.Table:
-    """Read a CSV file: columns are numbers if that loses no character of the text; empty cells are null."""
-    import pyarrow as pa
-    from pyarrow import csv
-
-    read, parse = csv.ReadOptions(block_size=CSV_BLOCK), csv.ParseOptions(newlines_in_values=True)
-    with csv.open_csv(source, read, parse) as reader:
-        names = reader.schema.names
-    convert = csv.ConvertOptions(
-        column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
-    )
-    table = csv.read_csv(source, read, parse, convert)
-    columns = [
-        column if name in text_columns else _as_numbers(column)
-        for name, column in zip(table.column_names, table.columns, strict=True)
-    ]
-    return pa.Table.from_arrays(columns, names=table.column_names)
-
-
-def _as_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Convert a column of text to integers or floats if each number formats to the same text."""
-    import pyarrow as pa
-
-    for type_ in (pa.int64(), pa.float64()) if column.null_count < len(column) else ():
-        try:
-            numbers = column.cast(type_)
-        except pa.ArrowInvalid:
-            continue
-        if numbers.cast(pa.string()).equals(column):
-            return numbers
-    return column
 
 
 def _texts(table: pa.Table | None, names: list[str]) -> list[str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +15,8 @@ import typer
 from rich.markup import escape
 
 import hedgerow as hr
-from hedgerow.cli.common import AsJson, out, parsed_sizes, print_json, print_path, progress_bar
+from hedgerow.catalog.catalog import ITEM_ID
+from hedgerow.cli.common import AsJson, err, out, parsed_sizes, print_json, print_path, progress_bar
 from hedgerow.cli.embeddings import column_named, embeddings_of, read_table
 from hedgerow.errors import ArgumentError
 
@@ -24,7 +27,12 @@ if TYPE_CHECKING:
 
 
 Source = Annotated[
-    Path, typer.Argument(metavar="INPUT", help="Parquet, CSV, or .npy embeddings [N, D].", show_default=False)
+    Path,
+    typer.Argument(
+        metavar="INPUT",
+        help="Parquet, CSV or JSON lines; a folder or a pattern; or .npy embeddings [N, D].",
+        show_default=False,
+    ),
 ]
 Output = Annotated[
     Path,
@@ -60,9 +68,18 @@ Taken = Annotated[
     Path | None,
     typer.Option(
         metavar="PATH",
-        help="The existing SIDs, in an index or a Parquet file, which new items must not get (deduplication).",
+        help="Published SIDs, in an index or a Parquet file. Its items, by id, keep theirs; new items get other SIDs.",
     ),
 ]
+OnCollision = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHAT",
+        help="For items with the same codes: separate (--deduplicate), nearest (the nearest free last code) or keep.",
+    ),
+]
+ItemsPerSid = Annotated[int, typer.Option(metavar="N", min=1, help="Items that may share a SID, for nearest.")]
+ItemId = Annotated[str | None, typer.Option(metavar="COLUMN", help="The column of item ids. Default: item_id.")]
 Category = Annotated[
     str | None, typer.Option(metavar="COLUMN", help="Report how well prefixes separate these categories.")
 ]
@@ -89,6 +106,9 @@ def semantic_ids(
     quantizer: SaveQuantizer = None,
     with_quantizer: LoadQuantizer = None,
     taken: Taken = None,
+    item_id: ItemId = None,
+    on_collision: OnCollision = None,
+    items_per_sid: ItemsPerSid = 1,
     category: Category = None,
     sid: SidName = "sid",
     drop: Drop = None,
@@ -108,14 +128,22 @@ def semantic_ids(
         table = read_table(source, text)
         output_table = _output_table(table, drop, sid)
         categories = None if category is None else column_named(table, category)
-        taken_sids = None if taken is None else _taken_sids(taken, sid)
+        if item_id is not None:
+            column_named(table, item_id)
+        id_name = ITEM_ID if item_id is None and table is not None and ITEM_ID in table.column_names else item_id
+        existing = None if taken is None else _existing(taken, sid)
         trained = None if with_quantizer is None else hr.Quantizer.load(with_quantizer)
+        published = {}
+        if trained is not None and existing is not None:
+            item_ids = None if id_name is None else column_named(table, id_name)
+            published = _published(existing, sid, trained, id_name, item_ids)
     vectors = embeddings_of(source, table, embeddings, text, model)
-    with progress_bar(enabled=not as_json) as progress:
+    policy = {"on_collision": on_collision, "items_per_sid": items_per_sid}
+    with progress_bar(enabled=not as_json) as progress, _printed_warnings():
         if trained is None:
-            ids = hr.semantic_ids(vectors, **options, progress=progress)
+            ids = hr.semantic_ids(vectors, **options, **policy, progress=progress)
         else:
-            ids = trained.assign(vectors, taken=taken_sids)
+            ids = trained.assign(vectors, **published, **policy)
         progress("report", 0, 1)
         report = ids.report(categories)
         _write(ids, output_table, sid, output, quantizer)
@@ -125,10 +153,16 @@ def semantic_ids(
         facts |= {"codebook_sizes": ids.codebook_sizes, "method": ids.quantizer.method}
         print_json(report.to_dict() | facts)
         return
-    _print_report(ids, report, output, sid, seconds)
+    _print_report(report)
+    print_path(output, f"{report.items:,} items, {report.sids:,} SIDs")
+    if "taken" in published:
+        message = "All items are new: name the column of their ids with --item-id, so that published items keep SIDs."
+        out.print(message, soft_wrap=True)
     if trained is not None and trained.deduplication_codes is not None and taken is None:
         message = "Only the SIDs of these items differ from one another; --taken names the SIDs of other items."
         out.print(message, soft_wrap=True)
+    command = _next_command(ids, output, sid, id_name or _likely_ids(output_table, {sid, *(text or ())}))
+    out.print(f"[dim]{seconds:.1f} s. Next: {escape(command)}[/]", soft_wrap=True, highlight=False)
 
 
 def _check_quantizer_usage(
@@ -206,13 +240,40 @@ def _output_table(table: pa.Table | None, drop: list[str] | None, sid: str) -> p
     return output_table
 
 
-def _taken_sids(path: Path, sid: str) -> Any:
-    """The SIDs of a saved index or of a Parquet file."""
+def _existing(path: Path, sid: str) -> hr.TrieIndex | pa.Table:
+    """A saved index, or the rows of a Parquet file with a SID column."""
     if path.suffix != ".parquet":
         return hr.load_index(path, mmap=True)
-    from hedgerow.catalog.columns import sids_of_lists
+    rows = read_table(path)
+    assert rows is not None
+    column_named(rows, sid)
+    return rows
 
-    return sids_of_lists(column_named(read_table(path), sid), sid)
+
+def _published(
+    existing: hr.TrieIndex | pa.Table, sid: str, quantizer: hr.Quantizer, id_name: str | None, ids: pa.Array | None
+) -> dict[str, Any]:
+    """The arguments `ids` and `keep` of `Quantizer.assign`; `taken` if one side has no ids."""
+    if isinstance(existing, hr.TrieIndex):
+        return {"taken": existing} if ids is None else {"keep": existing, "ids": ids}
+    if ids is None or id_name not in existing.column_names:
+        from hedgerow.catalog.columns import sids_of_lists
+
+        return {"taken": sids_of_lists(column_named(existing, sid), sid)}
+    last = () if quantizer.deduplication_codes is None else (quantizer.deduplication_codes,)
+    sizes = (*quantizer.codebook_sizes, *last)
+    keep = hr.Catalog.from_arrow(existing, sid=sid, item_id=id_name, attributes=[], codebook_sizes=sizes)
+    return {"keep": keep, "ids": ids}
+
+
+@contextmanager
+def _printed_warnings() -> Iterator[None]:
+    """Print warnings as one line each."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for warning in caught:
+        err.print(f"[bold yellow]warning:[/] {escape(str(warning.message))}", soft_wrap=True, highlight=False)
 
 
 def _write(ids: hr.SemanticIds, output_table: pa.Table | None, sid: str, output: Path, quantizer: Path | None) -> None:
@@ -225,12 +286,16 @@ def _write(ids: hr.SemanticIds, output_table: pa.Table | None, sid: str, output:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from hedgerow.catalog.columns import sid_field
     from hedgerow.semantic.files import content_of, write_whole
 
     starts = np.arange(len(ids) + 1) * ids.sids.shape[1]
     column = pa.LargeListArray.from_arrays(pa.array(starts), pa.array(ids.sids.reshape(-1)))
     column = column.cast(pa.list_(pa.int32())) if starts[-1] < 2**31 else column
-    rows = pa.table({sid: column}) if output_table is None else output_table.append_column(sid, column)
+    field = sid_field(sid, column.type, ids.codebook_sizes)
+    rows = pa.table([column], pa.schema([field]))
+    if output_table is not None and output_table.num_columns:
+        rows = output_table.append_column(field, column)
     files = {output: lambda file: pq.write_table(rows, file, compression="zstd")}
     if quantizer is not None:
         content = content_of(ids.quantizer)
@@ -242,10 +307,28 @@ def _write(ids: hr.SemanticIds, output_table: pa.Table | None, sid: str, output:
         raise ArgumentError(f"{names} cannot be written: {getattr(error, 'strerror', None) or error}.") from None
 
 
-def _print_report(ids: hr.SemanticIds, report: SidReport, output: Path, sid: str, seconds: float) -> None:
+def _print_report(report: SidReport) -> None:
     out.print(report.table())
     out.print(report.collisions(), soft_wrap=True, highlight=False)
-    print_path(output, f"{report.items:,} items, {report.sids:,} SIDs")
+
+
+def _next_command(ids: hr.SemanticIds, output: Path, sid: str, id_name: str | None) -> str:
     sizes = ",".join(map(str, ids.codebook_sizes))
-    command = f"hedgerow build {output} -o {output.with_suffix('.hedgerow')} --sid {sid} --codebook-sizes {sizes}"
-    out.print(f"[dim]{seconds:.1f} s. Next: {escape(command)}[/]", soft_wrap=True, highlight=False)
+    words = ["hedgerow", "build", str(output), "-o", str(output.with_suffix(".hedgerow")), "--sid", sid]
+    words += [] if id_name is None else ["--item-id", id_name]
+    return shlex.join([*words, "--codebook-sizes", sizes])
+
+
+def _likely_ids(table: pa.Table | None, others: set[str]) -> str | None:
+    """The first column of distinct texts or integers, which `hedgerow build` needs as --item-id."""
+    import pyarrow as pa
+
+    from hedgerow.catalog.types import is_text
+
+    for name in table.column_names if table is not None else ():
+        column = table.column(name) if table is not None and table.column_names.count(name) == 1 else None
+        if column is None or name in others or column.null_count:
+            continue
+        if (is_text(column.type) or pa.types.is_integer(column.type)) and len(column.unique()) == len(column):
+            return name
+    return None

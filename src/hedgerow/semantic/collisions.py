@@ -140,6 +140,6 @@ def check_size(codes: np.ndarray, last: np.ndarray, size: int, rows: np.ndarray)
         prefix = ", ".join(map(str, codes[row].tolist()))
         raise ArgumentError(
             f"row {rows[row]}: {int(last[row]) + 1:,} items have the codes {prefix}, and only {size:,} deduplication "
-            "codes separate them. Train again with more deduplication_codes, more levels or larger codebooks; or keep the "
-            "collisions: deduplicate=False."
+            "codes separate them. Train again with more deduplication_codes, more levels or larger codebooks; or keep "
+            "the collisions: deduplicate=False."
         )
