@@ -246,6 +246,7 @@ COMMANDS = {
     "hedgerow live init": ["INDEX", "PATH"],
     "hedgerow live add": ["--allow", "--attributes", "--item-id", "--sid", "ITEMS", "PATH"],
     "hedgerow live update": ["--allow", "--attributes", "--item-id", "--sid", "ITEMS", "PATH"],
+    "hedgerow live verify": ["--json", "PATH"],
     "hedgerow live remove": ["--allow", "IDS", "PATH"],
     "hedgerow live rollback": ["--to", "PATH"],
     "hedgerow live prune": ["--keep", "PATH"],
