@@ -13,7 +13,11 @@ INSTALL_LOWEST = -m pip install --quiet --disable-pip-version-check
 TEST_LOWEST = -m pytest -n auto --dist worksteal -W default::DeprecationWarning -W default::FutureWarning \
 	--deselect tests/hf/test_retriever.py::test_longrope_angles_switch_at_a_length
 
-.PHONY: demo test test-wheel test-lowest check lint lint-imports docs format clean
+# Seconds per fuzz target and of the soak test. For an hour of each: make fuzz FUZZ_SECONDS=3600
+FUZZ_SECONDS ?= 20
+SOAK_SECONDS ?= 60
+
+.PHONY: demo test test-wheel test-lowest fuzz soak check lint lint-imports docs format clean
 
 demo: .venv/.demo
 	@echo "Running the demo: it loads 17,472 films and a model of 3.9 M parameters; no network, no GPU."
@@ -29,6 +33,16 @@ test-wheel: .venv/.dev
 test-lowest: $(LOWEST)/core/.installed $(LOWEST)/all/.installed
 	$(LOWEST)/core/bin/python $(TEST_LOWEST) --ignore tests/docs
 	$(LOWEST)/all/bin/python $(TEST_LOWEST)
+
+# Damaged and crafted files, guided by coverage: tests/fuzz.
+fuzz: .venv/.dev
+	$(INSTALL) -e '.[fuzz]'
+	for target in index live quantizer; do $(BIN)/python tests/fuzz/run_fuzz.py $$target $(FUZZ_SECONDS) || exit 1; done
+
+# Readers during changes, and writers that are killed.
+soak: .venv/.dev
+	HEDGEROW_SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/pytest tests/live/test_soak.py tests/live/test_crash.py \
+		tests/index/test_file_writers.py
 
 check: lint lint-imports docs
 
