@@ -165,6 +165,12 @@ def test_columns_of_some_files_are_null_in_the_others_and_types_are_widened(tmp_
     assert catalog.attributes.to_pydict() == {"price": [0.0, 1.0, 0.5], "brand": [None, None, "x"]}
 
 
+def test_categories_of_one_file_fit_the_text_of_another(tmp_path):
+    for name, column in {"a": pa.array(["x"]).dictionary_encode(), "b": pa.array(["y"])}.items():
+        pq.write_table(pa.table({"item_id": [name], "sid": [[1]], "kind": column}), tmp_path / f"{name}.parquet")
+    assert hr.Catalog.from_parquet(tmp_path).attributes["kind"].to_pylist() == ["x", "y"]
+
+
 def test_names_of_folders_become_columns(tmp_path):
     for year in (2020, 2021):
         for country in ("de", sources.NULL_PARTITION):

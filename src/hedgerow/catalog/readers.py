@@ -80,10 +80,13 @@ class ParquetFiles:
                     f"column {name!r} has different codebook sizes in {_names(self.files)}. Pass codebook_sizes, or "
                     "--codebook-sizes, and read the files one by one."
                 )
+        schemas = [pa.schema([_decoded(field) for field in schema]) for schema in schemas]
         try:
             return pa.schema([*pa.unify_schemas(schemas, promote_options="permissive"), *partitions])
         except pa.ArrowException as error:
-            raise CatalogError(f"the columns of {_names(self.files)} do not fit each other: {error}") from None
+            raise CatalogError(
+                f"the columns of {_names(self.files)} do not fit each other: {error}. Convert them to one type."
+            ) from None
 
     def tables(self) -> Iterator[Part]:
         """Each file's name and its rows."""
@@ -327,6 +330,11 @@ def concatenated(parts: Sequence[Part]) -> pa.Table:
     except pa.ArrowException as error:
         names = ", ".join(name for name, _ in parts[:3])
         raise CatalogError(f"the columns of {names} do not fit each other: {error}") from None
+
+
+def _decoded(field: pa.Field) -> pa.Field:
+    """The field of a decoded dictionary, which fits the text of other files."""
+    return field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
 
 
 def _partition_fields(files: Sequence[File]) -> list[pa.Field]:
