@@ -96,7 +96,7 @@ def as_table(columns: Any, num_items: int, *, reserved: Sequence[str]) -> pa.Tab
     table = _table_of_mapping(columns, num_items) if isinstance(columns, Mapping) else _table_of_frame(columns)
     if table.num_rows != num_items:
         raise CatalogError(f"the attributes have {table.num_rows} rows, but the catalog has {num_items} items.")
-    for name in set(reserved) & set(table.column_names):
+    for name in [name for name in reserved if name in table.column_names]:
         raise CatalogError(
             f"an attribute cannot be named {name!r}: the results of a search have {', '.join(reserved)} of their own. "
             "Rename the column, or choose the attributes without it: attributes=[...], or --attributes."
