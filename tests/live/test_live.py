@@ -335,11 +335,19 @@ def test_rejects_other_paths_and_options(tmp_path, path, live):
         live.prune(keep=-1)
 
 
-@pytest.mark.parametrize("change", [('"hedgerow-live"', '"other"'), ('"version": 1', '"version": 2'), ("{", "[")])
+@pytest.mark.parametrize("change", [('"hedgerow-live"', '"other"'), ('"version": 2', '"version": 3'), ("{", "[")])
 def test_rejects_a_foreign_or_newer_manifest(live, path, change):
     manifest = path / "current.json"
     manifest.write_text(manifest.read_text().replace(*change))
-    with pytest.raises(hr.IndexFileError, match=r"not the manifest of a live index|format version 2"):
+    with pytest.raises(hr.IndexFileError, match=r"not the manifest of a live index|format version 3"):
+        hr.LiveIndex.open(path)
+    assert live.version.number == 1
+
+
+def test_an_older_manifest_is_rejected_with_the_way_out(live, path):
+    manifest = path / "current.json"
+    manifest.write_text(manifest.read_text().replace('"version": 2', '"version": 1'))
+    with pytest.raises(hr.IndexFileError, match=r"format version 1.*Create the live index again.*versions"):
         hr.LiveIndex.open(path)
     assert live.version.number == 1
 

@@ -17,7 +17,7 @@ from hedgerow.index.manifest import LIVE, digest_of
 
 FORMAT = "hedgerow-live"
 ENTRY_FORMAT = "hedgerow-live-version"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = LIVE
 ENTRY = "version.json"
 RESTORE = "Restore it from a copy."
@@ -78,7 +78,7 @@ def read_state(path: Path) -> State:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        IndexFileError: the file is not a manifest, damaged, or of a newer format.
+        IndexFileError: the file is not a manifest, damaged, or of another format version.
     """
     content = _opened(path, FORMAT, "the manifest of a live index")
     state = State(_info_of(content.get("current"), path), content.get("next"))  # pyright: ignore[reportArgumentType]
@@ -92,7 +92,7 @@ def read_entry(path: Path, number: int) -> VersionInfo:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        IndexFileError: the file is not that entry, damaged, or of a newer format.
+        IndexFileError: the file is not that entry, damaged, or of another format version.
     """
     info = _info_of(_opened(path, ENTRY_FORMAT, "the entry of a version of a live index"), path)
     if info.number != number:
@@ -116,12 +116,17 @@ def _opened(path: Path, kind: str, what: str) -> dict[str, Any]:
         version = content["version"]
         if content["format"] != kind or not is_whole(version):
             raise KeyError("format")
-        intact = version > FORMAT_VERSION or content["sha256"] == digest_of(content)
+        intact = version != FORMAT_VERSION or content["sha256"] == digest_of(content)
     except (ValueError, KeyError, TypeError, RecursionError):
         raise IndexFileError(f"{path} is not {what}, or it is damaged. {RESTORE}") from None
     if version > FORMAT_VERSION:
         raise IndexFileError(
-            f"{path} has format version {version}; this hedgerow reads up to {FORMAT_VERSION}. Upgrade hedgerow."
+            f"{path} has format version {version}; this hedgerow reads version {FORMAT_VERSION}. Upgrade hedgerow."
+        )
+    if version < FORMAT_VERSION:
+        raise IndexFileError(
+            f"{path} has format version {version}; this hedgerow reads version {FORMAT_VERSION}. Create the live index "
+            f"again from one of the indexes in {path.parent / 'versions'}, which hr.load_index reads."
         )
     if not intact:
         raise _altered(path)
