@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hedgerow.catalog.codes import TextParser, codes_of_rows, num_codes
+from hedgerow.catalog.exact import exact_array
 from hedgerow.catalog.ragged import ENDED, as_int64
 from hedgerow.catalog.sids import MAX_CODEBOOK_SIZE, RAGGED_HINT
 from hedgerow.catalog.types import is_list, is_text, one_array, plain
@@ -390,7 +391,8 @@ def rows_equal(column: pa.ChunkedArray, value: Any) -> list[int]:
     if pa.types.is_nested(column.type):
         return []
     try:
-        scalar = pa.scalar(value, column.type) if not isinstance(value, str) else pa.scalar(value).cast(column.type)
+        is_text_value = isinstance(value, str)
+        scalar = pa.scalar(value).cast(column.type) if is_text_value else exact_array([value], column.type)[0]
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         return []
     return pc.indices_nonzero(pc.equal(column, scalar)).to_pylist()

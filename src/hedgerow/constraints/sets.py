@@ -177,7 +177,7 @@ def constraint(index: Trie, mask: Any, ids: Any, name: str | None, missing: Miss
 
 def _mask_of_ids(index: Trie, ids: Any, missing: Missing) -> np.ndarray:
     check_choice(missing, "missing", ("raise", "ignore"), error=ConstraintError)
-    wanted = as_ids(index, ids, "ids")
+    wanted = as_ids(index, ids, "ids", skip_too_large=missing == "ignore")
     rows = lookup_of(index).rows_of(wanted)
     if missing == "raise":
         check_known(rows, wanted, "ids", ConstraintError, " missing='ignore' skips such ids.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +27,8 @@ class IdLookup:
     def __init__(self, item_ids: pa.ChunkedArray) -> None:
         import pyarrow.compute as pc
 
-        from hedgerow.catalog.columns import one_array, sortable
+        from hedgerow.catalog.columns import sortable
+        from hedgerow.catalog.types import one_array
 
         column = sortable(one_array(item_ids))
         order = pc.sort_indices(column)  # pyright: ignore[reportAttributeAccessIssue]
@@ -56,14 +58,19 @@ def lookup_of(index: Trie) -> IdLookup:
     return index.__dict__["_lookup"]
 
 
-def as_ids(index: Trie, ids: Any, what: str, *, error: type[HedgerowError] = ConstraintError) -> pa.Array:
+def as_ids(
+    index: Trie, ids: Any, what: str, *, error: type[HedgerowError] = ConstraintError, skip_too_large: bool = False
+) -> pa.Array:
     """Convert item ids to the type of the ids of an index, and extension types to their storage.
+
+    The conversion never changes a value: a fraction, or a time of day among dates, is an error.
 
     Args:
         index: the index.
         ids: a sequence, a set, an iterable, a NumPy array, or an Arrow, pandas or Polars column.
         what: the name of the argument in the message.
         error: the exception to raise.
+        skip_too_large: leave out integers that the type cannot hold, which no item has. By default, they are an error.
 
     Raises:
         error: `ids` cannot be converted to that type.
@@ -71,6 +78,7 @@ def as_ids(index: Trie, ids: Any, what: str, *, error: type[HedgerowError] = Con
     import pyarrow as pa
 
     from hedgerow.catalog.columns import as_column, sortable
+    from hedgerow.catalog.exact import exact_array, exact_cast
 
     check_is_list(ids, what, error)
     type_ = index.item_ids.type
@@ -78,9 +86,10 @@ def as_ids(index: Trie, ids: Any, what: str, *, error: type[HedgerowError] = Con
     try:
         if hasattr(ids, "dtype") or isinstance(ids, pa.Array | pa.ChunkedArray):
             column = as_column(ids, what)
-            converted = sortable(column if column.type == type_ else column.cast(type_))
+            converted = sortable(exact_cast(_fitting_column(column, type_) if skip_too_large else column, type_))
         else:
-            converted = sortable(pa.array(list(ids), type_))
+            values = list(ids)
+            converted = sortable(exact_array(_fitting(values, type_) if skip_too_large else values, type_))
     except (CatalogError, pa.ArrowException, TypeError, ValueError, OverflowError) as cause:
         given = f"{ids!r:.100}" if column is None else f"a column of type {column.type}"
         raise error(f"{what} must be item ids of this index, of type {type_}; got {given}: {cause}") from None
@@ -89,19 +98,48 @@ def as_ids(index: Trie, ids: Any, what: str, *, error: type[HedgerowError] = Con
     return converted
 
 
+def _fitting(values: list[Any], type_: pa.DataType) -> list[Any]:
+    """The values without the integers that an integer type cannot hold."""
+    import pyarrow as pa
+
+    if not pa.types.is_integer(type_):
+        return values
+    limits = np.iinfo(type_.to_pandas_dtype())
+    return [value for value in values if not isinstance(value, int | np.integer) or limits.min <= value <= limits.max]
+
+
+def _fitting_column(column: pa.Array, type_: pa.DataType) -> pa.Array:
+    """The column without the integers that an integer type cannot hold."""
+    import pyarrow as pa
+
+    if column.type == type_ or column.null_count or not all(map(pa.types.is_integer, (column.type, type_))):
+        return column
+    limits = np.iinfo(type_.to_pandas_dtype())
+    values = column.to_numpy(zero_copy_only=False)
+    return column.filter(pa.array((values >= int(limits.min)) & (values <= int(limits.max))))
+
+
 def check_is_list(ids: Any, what: str, error: type[HedgerowError]) -> None:
     """Check that item ids are a collection and not a single id.
 
     Raises:
-        error: `ids` is text, bytes, or not iterable.
+        error: `ids` is text, bytes, a mapping, a data frame, or not iterable.
     """
-    if isinstance(ids, str | bytes) or not hasattr(ids, "__iter__"):
+    if isinstance(ids, Mapping) or hasattr(type(ids), "columns"):
+        raise error(
+            f"{what} must be a list of item ids; got a {type(ids).__name__}, which iterates over its keys or columns. "
+            "Pass one of its columns, or list(...) of the ids."
+        )
+    if isinstance(ids, str | bytes | bytearray | memoryview) or not hasattr(ids, "__iter__"):
         raise error(f"{what} must be a list of item ids; got {ids!r}. For one item, pass [{ids!r}].")
 
 
 def rows_of_ids(index: Trie, ids: Any, what: str, *, error: type[HedgerowError] = ConstraintError) -> np.ndarray:
-    """Row [R] int64 of each of R item ids, or -1 if no item has it. Arguments and errors are those of `as_ids`."""
-    wanted = as_ids(index, ids, what, error=error)
+    """Rows [R] int64 of R item ids, with -1 for some or none of the ids that no item has.
+
+    Arguments and errors are those of `as_ids`.
+    """
+    wanted = as_ids(index, ids, what, error=error, skip_too_large=True)
     return lookup_of(index).rows_of(wanted) if len(wanted) else np.zeros(0, np.int64)
 
 
@@ -150,7 +188,8 @@ def scan_rows(index: Trie, wanted: pa.Array) -> np.ndarray:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from hedgerow.catalog.columns import one_array, sortable
+    from hedgerow.catalog.columns import sortable
+    from hedgerow.catalog.types import one_array
 
     if not index.num_items or not len(wanted):
         return np.full(len(wanted), -1, np.int64)
