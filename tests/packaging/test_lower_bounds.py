@@ -7,6 +7,8 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
+# Extras of tools that make test-lowest does not install.
+TOOLS = {"docs", "fuzz"}
 # PyTorch's lowest version has no build without CUDA on PyPI. The others are tools that no test imports.
 NOT_TESTED = {"torch", "build", "import-linter", "pyright", "ruff"}
 
@@ -14,7 +16,7 @@ NOT_TESTED = {"torch", "build", "import-linter", "pyright", "ruff"}
 def requirements() -> list[Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]
-    lines = [*project["dependencies"], *(line for name in extras if name != "docs" for line in extras[name])]
+    lines = [*project["dependencies"], *(line for name in extras.keys() - TOOLS for line in extras[name])]
     return [required for line in lines if (required := Requirement(line)).name != "hedgerow"]
 
 
