@@ -15,12 +15,12 @@ YEARS = np.random.default_rng(0).integers(1990, 2010, 200)
 SIDS = np.random.default_rng(1).integers(0, 9, (200, 3))
 
 
-def run(*words, fails=None):
+def run(*words, fails=None, error: type[Exception] = hr.ConstraintError):
     done = CliRunner().invoke(app, [str(word) for word in words])
     if fails is None:
         assert done.exit_code == 0, done.output
     else:
-        assert isinstance(done.exception, hr.ConstraintError)
+        assert isinstance(done.exception, error)
         assert fails in str(done.exception)
     return done.output
 
@@ -46,11 +46,22 @@ class TestFilter:
         assert_same_files(tmp_path / "recent.hedgerow", tmp_path / "built.hedgerow")
         run("verify", tmp_path / "recent.hedgerow")
 
-    def test_json_and_replacing_the_index_itself(self, path, catalog, tmp_path):
-        facts = json.loads(run("filter", path, "year = 1995", "-o", path, "--json"))
-        assert (facts["path"], facts["items"], facts["of"]) == (str(path), int((YEARS == 1995).sum()), 200)
+    def test_json_and_replacing_another_index(self, path, catalog, tmp_path):
+        other = tmp_path / "other.hedgerow"
+        run("filter", path, "year = 1994", "-o", other)
+        refused = "exists already. Choose another path, or pass --overwrite."
+        run("filter", path, "year = 1995", "-o", other, fails=refused, error=hr.ArgumentError)
+        assert hr.load_index(other).num_items == int((YEARS == 1994).sum())
+        facts = json.loads(run("filter", path, "year = 1995", "-o", other, "--overwrite", "--json"))
+        assert (facts["path"], facts["items"], facts["of"]) == (str(other), int((YEARS == 1995).sum()), 200)
         hr.build_index(catalog.filter(YEARS == 1995)).save(tmp_path / "built.hedgerow")
-        assert_same_files(path, tmp_path / "built.hedgerow")
+        assert_same_files(other, tmp_path / "built.hedgerow")
+
+    @pytest.mark.parametrize("options", [[], ["--overwrite"]])
+    def test_does_not_replace_its_input(self, path, options):
+        words = ("filter", path, "year = 1995", "-o", path, *options)
+        run(*words, fails="the output would replace the input", error=hr.ArgumentError)
+        assert hr.load_index(path).num_items == 200
 
     def test_rejects_an_empty_index_unless_allowed(self, path, tmp_path):
         run("filter", path, "year > 3000", "-o", tmp_path / "none", fails="true for none of the 200 items")

@@ -64,6 +64,7 @@ def test_a_live_index_instead_of_a_saved_one(folder):
     assert "hedgerow live status" in refused("live", "init", path, folder / "items.hedgerow")
     assert "--allow empty" in refused("live", "remove", path, 8, 9)
     assert "hedgerow live init" in refused("live", "status", folder)
+    assert "nope.live does not exist. Create one" in refused("live", "status", folder / "nope.live")
 
 
 def test_the_column_of_ids(folder):

@@ -55,7 +55,7 @@ def test_build_inspect_verify(films, tmp_path):
     assert json.loads(run("verify", index, "--json").stdout)["valid"] is True
 
     shown = run("inspect", index)
-    assert "2 items share 1 SIDs; at most 2 items have the same SID" in shown.stdout
+    assert "2 items share 1 SID; at most 2 items have the same SID" in shown.stdout
     assert "representation" in shown.stdout
     assert run("verify", index).stdout.startswith("valid")
 
@@ -71,9 +71,10 @@ def test_sources(tmp_path):
         ("sids.json", []),
         ("columns.parquet", ["--sid", "a,b", "--attributes", ""]),
     ):
-        done = runner.invoke(app, ["build", str(tmp_path / source), "-o", str(tmp_path / "x"), *options])
+        output = tmp_path / f"{source}.hedgerow"
+        done = runner.invoke(app, ["build", str(tmp_path / source), "-o", str(output), *options])
         assert done.exit_code == 0, done.output
-        index = hr.load_index(tmp_path / "x")
+        index = hr.load_index(output)
         assert index.sids().tolist() == [[0, 2], [2, 0], [3, 1]]
         assert index.attributes.column_names == []
 
@@ -103,7 +104,7 @@ def test_files_of_the_field(tmp_path):
         ["spark/part-0.parquet", "spark/part-1.parquet", "spark/part-[23].parquet"],
         ["spark", "--memory", "100MB"],
     ):
-        done = run("build", *words, "-o", "x", "--codebook-sizes", "4", cwd=tmp_path)
+        done = run("build", *words, "-o", "x", "--overwrite", "--codebook-sizes", "4", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         index = hr.load_index(tmp_path / "x")
         assert dict(zip(index.item_ids.to_pylist(), index.sids_of(index.item_ids).tolist(), strict=True)) == {
@@ -188,8 +189,44 @@ def test_build_within_memory(films, tmp_path):
     assert built.returncode == 0, built.stderr
     assert json.loads(built.stdout)["sids"] == 3
     assert hr.load_index(tmp_path / "x").item_ids.to_pylist() == ["b", "c", "a", "d"]
-    assert run("build", films, "-o", tmp_path / "y", "--memory", "much").returncode == 2
+    for memory in ("much", "4", "500KB"):
+        done = run("build", films, "-o", tmp_path / "y", "--memory", memory)
+        assert done.returncode == 2
+        assert "500MB or 4GB" in " ".join(done.stderr.split())
     assert run("build", films.with_suffix(".json"), "-o", tmp_path / "y", "--memory", "1MB").returncode == 2
+
+
+@pytest.mark.parametrize("options", [[], ["--memory", "1MB"]])
+def test_build_replaces_an_index_only_with_overwrite(films, options):
+    words = ("build", "films.parquet", "-o", "x", "--item-id", "name", *options)
+    assert run(*words, cwd=films.parent).returncode == 0
+    other = pa.table({"name": ["e"], "sid": [[1, 1]]})
+    pq.write_table(other, films)
+    refused = run(*words, cwd=films.parent)
+    assert refused.returncode == 1
+    assert "x exists already. Choose another path, or pass --overwrite." in refused.stderr
+    assert hr.load_index(films.parent / "x").num_items == 4
+    assert run(*words, "--overwrite", cwd=films.parent).returncode == 0
+    assert hr.load_index(films.parent / "x").item_ids.to_pylist() == ["e"]
+
+
+@pytest.mark.parametrize("source", ["x", "x/*.parquet", "link"])
+def test_build_does_not_replace_its_input(films, source):
+    folder = films.parent
+    assert run("build", films, "-o", folder / "x").returncode == 0
+    (folder / "link").symlink_to(folder / "x")
+    refused = run("build", source, "-o", "x", "--overwrite", cwd=folder)
+    assert refused.returncode == 1
+    assert f"x: the output would replace the input {source}." in refused.stderr
+    assert hr.load_index(folder / "x").num_items == 4
+
+
+def test_build_of_embeddings_names_semantic_ids(tmp_path):
+    np.save(tmp_path / "emb.npy", np.ones((4, 3), np.float32))
+    refused = run("build", "emb.npy", "-o", "x", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "emb.npy holds float32 numbers; SIDs are integers." in refused.stderr
+    assert "hedgerow semantic-ids emb.npy -o emb.parquet" in refused.stderr
 
 
 def test_verify_a_damaged_index(films, tmp_path):

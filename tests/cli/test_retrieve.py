@@ -103,13 +103,13 @@ class TestRetrieve:
 
     def test_prompts_from_a_file(self, call, tmp_path):
         path = tmp_path / "prompts.jsonl"
-        path.write_text('"w5 w6"\n\n[5, 6]\n{"prompt": "w9", "user": 7}\n{"prompt": [9]}\n')
+        path.write_text('"w5 w6"\n\n[5, 6]\n{"prompt": "w9", "id": 7}\n{"prompt": [9]}\n')
         code, stdout, _ = call("retrieve", "--input", path, "-k", "2", "--json")
         assert code == 0
         text, ids, named, named_ids = lines_of(stdout)
         assert text["items"] == ids["items"]
         assert named["items"] == named_ids["items"]
-        assert (ids["prompt"], named["user"]) == ([5, 6], 7)
+        assert (ids["prompt"], named["id"]) == ([5, 6], 7)
         assert call("retrieve", "--input", path)[0] == 0
 
     def test_options_reach_the_retriever(self, call, shop):
@@ -159,6 +159,18 @@ class TestRules:
         answers = lines_of(stdout)
         assert [[item["item_id"] for item in answer["items"]] for answer in answers] == [one.item_ids for one in found]
         assert answers[1]["where"] == "year < 1960"
+
+    def test_no_item_matches(self, call, tmp_path):
+        pytest.importorskip("duckdb")
+        code, stdout, _ = call("retrieve", "-p", "w5", "--where", "year > 3000")
+        assert (code, stdout) == (0, "w5: no item matches --where\n")
+        path = tmp_path / "prompts.jsonl"
+        path.write_text('{"prompt": "w5", "where": "year > 3000"}\n"w6"')
+        first, _, *others = call("retrieve", "--input", path)[1].splitlines()
+        assert first == "w5: no item matches --where"
+        assert others
+        every = ",".join(f"t{row}" for row in range(150))
+        assert call("retrieve", "-p", "w5", "--exclude", every)[1] == "w5: no item was found\n"
 
     @pytest.mark.parametrize(
         ("line", "expected"),
@@ -240,6 +252,16 @@ class TestExplain:
         assert_refused(refused, "item 't1500' is not in the index, so no prompt can return it. Similar ids: t")
         assert_refused(call("explain", "-p", "w5", "--item", "?"), "no prompt can return it.\n")
 
+    @pytest.mark.parametrize(
+        ("item", "expected"),
+        [
+            ("titel=Alien", "There is no attribute 'titel'; did you mean 'title'?"),
+            ("x=1", "There is no attribute 'x'; the attributes are title, year, kinds, maker, price."),
+        ],
+    )
+    def test_an_attribute_that_does_not_exist(self, call, item, expected):
+        assert_refused(call("explain", "-p", "w5", "--item", item), expected)
+
     def test_a_title_instead_of_an_id(self, call):
         refused = call("explain", "-p", "w5", "--item", "Thing [7]")
         assert_refused(refused, "An item has this title: pass --item 'title=Thing [7]', or the id 't7'.")
@@ -280,6 +302,9 @@ class TestExplain:
         pytest.importorskip("matplotlib")
         assert_refused(call("explain", "-p", "w5", "--plot", tmp_path / "no" / "beams.png"), "cannot be written")
         assert_refused(call("explain", "-p", "w5", "--plot", "beams.gif"), "must end in .png, .svg, .pdf")
+        for path in ("beams.gif", tmp_path / "no" / "beams.png"):
+            refused = call("explain", "-p", "w5", "--plot", path, "--model", "none", "--index", "none", on_shop=False)
+            assert_refused(refused, "beams")  # before the model and the index are opened
 
 
 def assert_refused(called: tuple[int, str, str], expected: str) -> None:
@@ -332,6 +357,8 @@ class TestBadInput:
             ("\n \n", "contains no prompt"),
             ('"w5"\n{"prompt": ', "line 2 is not JSON"),
             ('{"text": "w5", "k": 3}', 'line 1 has no "prompt"; it has text, k.'),
+            ('"w5"\n{"prompt": "w5", "were": "year > 2010"}', "line 2: unknown key 'were'; did you mean 'where'?"),
+            ('{"prompt": "w5", "user": 7}', "unknown key 'user'; the keys are prompt, where, exclude, id."),
             ("{}", 'line 1 has no "prompt"; it has nothing.'),
             ('"w5"\n""', "prompt 1 is empty"),
             ("[5, 900]", "prompt 0 contains token 900"),
@@ -369,6 +396,18 @@ class TestBadInput:
         code, stdout, stderr = call(*words, on_shop=False)
         assert (code, stdout) == (2, "")
         assert "Usage: " in stderr
+
+    @pytest.mark.parametrize(
+        ("words", "expected"),
+        [
+            (["retrieve"], "pass --prompt or --input"),
+            (["retrieve", "-p", "w5", "--input", "x.jsonl"], "pass --prompt or --input, not both"),
+            (["retrieve", "w5"], "got 'w5'; pass the prompt with -p"),
+            (["explain", "-p", "w5", "more", "--item", "t3"], "got 'more'; pass the prompt with -p"),
+        ],
+    )
+    def test_wrong_usage_names_the_option(self, call, words, expected):
+        assert expected in " ".join(call(*words, on_shop=False)[2].replace("│", " ").split())
 
     def test_other_folders_and_files(self, call, shop, tmp_path, monkeypatch):
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")

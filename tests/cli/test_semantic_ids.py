@@ -368,7 +368,7 @@ def test_without_ids_all_items_are_new_and_that_is_printed():
 @pytest.mark.usefixtures("items")
 def test_the_output_carries_its_codebook_sizes():
     invoke("semantic-ids", "items.parquet", "-o", "one.parquet", *DAY_ONE, "--sid", "code")
-    for memory in ([], ["--memory", "100MB"]):
+    for memory in ([], ["--memory", "100MB", "--overwrite"]):
         built = invoke("build", "one.parquet", "-o", "one.hedgerow", "--sid", "code", "--item-id", "asin", *memory)
         assert "codebook sizes: 4, 4, 32 (stored with the SIDs)" in built
         assert hr.load_index("one.hedgerow").codebook_sizes == (4, 4, 32)
@@ -385,12 +385,44 @@ def test_the_next_command_is_complete(items):
         ([], "film 0"),
         (["--drop", "a title"], "B000"),
     ):
+        exists = os.path.exists("out.hedgerow")
         said = run("a.parquet", "-o", "out.parquet", *SMALL, "--overwrite", *options).stdout
         command = shlex.split(said[said.index("hedgerow build") :])[1:]
         invoke(*command)
         assert hr.load_index("out.hedgerow").sids_of([expected]).shape == (1, 2)
+        assert ("--overwrite" in command) == exists
     pq.write_table(items.rename_columns(["item_id", *items.column_names[1:]]), "b.parquet")
     assert "--item-id item_id" in run("b.parquet", "-o", "b-out.parquet", *SMALL).stdout
+
+
+@pytest.mark.usefixtures("items")
+def test_the_next_command_for_new_items_changes_a_live_index():
+    run("items.parquet", "-o", "sids.parquet", *DAY_ONE)
+    invoke("build", "sids.parquet", "-o", "items.hedgerow", "--item-id", "asin")
+    for number, (options, change) in enumerate(
+        (
+            ([], "add"),
+            (["--taken", "items.hedgerow"], "add"),
+            (["--taken", "items.hedgerow", "--item-id", "asin"], "update"),
+        )
+    ):
+        invoke("live", "init", f"{number}.live", "items.hedgerow")
+        new = f"new{number}.parquet"
+        done = run("new.parquet", "-o", new, "--with-quantizer", "q.safetensors", *options)
+        assert done.exit_code == 0, done.exception
+        said = done.stdout
+        assert "hedgerow build" not in said
+        command = shlex.split(said[said.index("Next: hedgerow") :])[2:]
+        assert command[:4] == ["live", change, "LIVE", new]
+        invoke(*(f"{number}.live" if word == "LIVE" else word for word in command))
+        assert hr.LiveIndex.open(f"{number}.live").version.num_items == 60
+
+
+@pytest.mark.usefixtures("items")
+def test_does_not_replace_its_input():
+    done = run("items.parquet", "-o", "items.parquet", *SMALL, "--overwrite")
+    assert "the output would replace the input items.parquet" in str(done.exception)
+    assert pq.read_table("items.parquet").num_rows == 50
 
 
 @pytest.mark.usefixtures("items")

@@ -15,7 +15,9 @@ from hedgerow.cli.catalogs import FILES, read_catalog, stored_codebook_sizes
 from hedgerow.cli.common import (
     AsJson,
     IndexOutput,
+    Overwrite,
     Sid,
+    check_index_output,
     names_of,
     out,
     parsed_sizes,
@@ -27,6 +29,8 @@ from hedgerow.cli.common import (
 )
 from hedgerow.cli.inspect import facts_of_index, print_collisions
 
+# The smallest --memory, in bytes: less is a size without its unit.
+MIN_MEMORY = 1_000_000
 DENSE_LEVELS = {"auto": "auto", "none": []}
 
 
@@ -63,9 +67,11 @@ def build(
     ragged: Annotated[
         bool, typer.Option("--ragged", help="SIDs may have different lengths; -1 or null marks the end of a SID.")
     ] = False,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Build the index of a catalog and save it."""
+    check_index_output(output, sources, overwrite=overwrite)
     is_named = dense_levels in DENSE_LEVELS
     dense = DENSE_LEVELS[dense_levels] if is_named else whole_numbers(dense_levels, "--dense-levels")
     options = {
@@ -137,10 +143,14 @@ def _bytes(text: str) -> int:
     match = re.fullmatch(r"([0-9.]+) *([KMGT]?)B?", text.strip(), re.IGNORECASE)
     try:
         number, unit = match.groups() if match else ("", "")
-        return int(float(number) * 1000 ** " KMGT".index(unit.upper() or " "))
+        size = int(float(number) * 1000 ** " KMGT".index(unit.upper() or " "))
     except ValueError:
         message = f"expected a size, for example 500MB or 4GB; got {text!r}"
         raise typer.BadParameter(message, param_hint="--memory") from None
+    if size < MIN_MEMORY:
+        message = f"expected at least 1MB; got {text!r}, which is {size:,} bytes. Write a unit: 500MB or 4GB"
+        raise typer.BadParameter(message, param_hint="--memory")
+    return size
 
 
 def _print_built(index: hr.TrieIndex, output: Path, seconds: dict[str, float], origin: str) -> None:

@@ -46,7 +46,13 @@ def read_catalog(paths: Sequence[Path], options: Mapping[str, Any], *, ragged: b
         return hr.Catalog.from_json(files, **named, **shared)
     if columns or len(paths) > 1:
         raise typer.BadParameter("a .npy file is one array without columns", param_hint="--item-id, --attributes")
-    return hr.Catalog(read_npy(paths[0]), **shared)
+    sids = read_npy(paths[0])
+    if sids.dtype.kind == "f":
+        raise CatalogError(
+            f"{paths[0]} holds {sids.dtype} numbers; SIDs are integers. To make SIDs from embeddings, run: hedgerow "
+            f"semantic-ids {paths[0]} -o {paths[0].with_suffix('.parquet')}"
+        )
+    return hr.Catalog(sids, **shared)
 
 
 def columns_of(paths: Sequence[Path]) -> list[str]:

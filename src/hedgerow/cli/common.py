@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +19,7 @@ from rich.table import Table
 
 from hedgerow.errors import ArgumentError, CatalogError
 from hedgerow.index.build import Progress, ignore_progress
+from hedgerow.index.manifest import MANIFEST
 
 out = Console()
 err = Console(stderr=True)
@@ -27,6 +29,7 @@ IndexPath = Annotated[Path, typer.Argument(metavar="INDEX", help="A saved index:
 IndexOutput = Annotated[
     Path, typer.Option("--output", "-o", metavar="INDEX", help="The index to write: a folder.", show_default=False)
 ]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 Sid = Annotated[
     str,
     typer.Option(metavar="COLUMNS", help="The column of SIDs (lists or text), or one column per level: a,b,c."),
@@ -101,6 +104,52 @@ def progress_bar(*, enabled: bool) -> Iterator[Progress]:
         yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
 
 
+def check_not_input(output: Path, inputs: Sequence[Path]) -> None:
+    """Check that an output does not replace an input.
+
+    Args:
+        output: the file or folder to write.
+        inputs: the files, folders and patterns that are read.
+
+    Raises:
+        ArgumentError: the output is an input, or a folder with an input.
+    """
+    target = output.resolve()
+    for path in inputs:
+        if target in (path.resolve(), *path.resolve().parents):
+            raise ArgumentError(f"{output}: the output would replace the input {path}. Choose another path.")
+
+
+def check_index_output(output: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
+    """Check that saving an index replaces no input, and another index only with --overwrite.
+
+    Raises:
+        ArgumentError: it would.
+    """
+    # `TrieIndex.save` refuses files, and folders with other files.
+    if not (output / MANIFEST).is_file():
+        return
+    check_not_input(output, inputs)
+    if not overwrite:
+        raise ArgumentError(f"{output} exists already. Choose another path, or pass --overwrite.")
+
+
+def advice_on_name(name: str, names: Sequence[str], plural: str) -> str:
+    """The end of a message about an unknown name: "; did you mean 'title'?" or "; the attributes are title, year."."""
+    similar = get_close_matches(name, names, 1)
+    return f"; did you mean {similar[0]!r}?" if similar else f"; the {plural} are {', '.join(names) or 'none'}."
+
+
+def check_no_words(words: Sequence[str]) -> None:
+    """Check that a command without positional arguments got none.
+
+    Raises:
+        BadParameter: there are words; the message names --prompt.
+    """
+    if words:
+        raise typer.BadParameter(f"got {words[0]!r}; pass the prompt with -p", param_hint="--prompt")
+
+
 def names_of(text: str) -> list[str]:
     """Parse names separated by commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
@@ -154,6 +203,4 @@ def check_attributes(names: list[str], existing: list[str]) -> None:
     """
     unknown = [name for name in names if name not in existing]
     if unknown:
-        raise ArgumentError(
-            f"there is no attribute {unknown[0]!r}; the attributes are {', '.join(existing) or 'none'}."
-        )
+        raise ArgumentError(f"there is no attribute {unknown[0]!r}{advice_on_name(unknown[0], existing, 'attributes')}")

@@ -13,7 +13,15 @@ from rich.markup import escape
 from rich.table import Table
 
 import hedgerow as hr
-from hedgerow.cli.common import err, new_table, out, print_json, shared_options
+from hedgerow.cli.common import (
+    advice_on_name,
+    check_no_words,
+    err,
+    new_table,
+    out,
+    print_json,
+    shared_options,
+)
 from hedgerow.cli.search import SearchOptions, text_of
 from hedgerow.errors import ArgumentError, MissingDependencyError
 from hedgerow.index.lookup import row_of_id
@@ -31,6 +39,7 @@ MAX_MATCHES = 5
 def explain(
     search: SearchOptions,
     *,
+    context: typer.Context,
     prompt: Annotated[str, typer.Option("--prompt", "-p", metavar="TEXT", help="The prompt.", show_default=False)],
     item: Annotated[
         str | None,
@@ -41,10 +50,15 @@ def explain(
     ] = None,
 ) -> None:
     """Explain why an item was or was not returned: where its prefix left the beam, and which score it had to beat."""
+    check_no_words(context.args)
     if item is None and plot is None:
         raise typer.BadParameter("pass an item, a file for a figure, or both", param_hint="--item, --plot")
     if plot is not None and find_spec("matplotlib") is None:
         raise MissingDependencyError.of("--plot", "matplotlib", "plot")
+    if plot is not None:
+        from hedgerow.hf.plot import check_figure_path
+
+        check_figure_path(plot)
     opened = search.open_index()
     item_id = None if item is None else item_named(opened if isinstance(opened, hr.TrieIndex) else opened.index, item)
     retriever = search.open_retriever(opened, num_prompts=1)
@@ -102,6 +116,10 @@ def _suggestion(index: hr.TrieIndex, text: str) -> str:
             return f" An item has this {column}: pass --item {shlex.quote(f'{column}={text}')}, or the id {ids}."
     ids = (str(item_id) for item_id in index.item_ids.slice(0, MAX_COMPARED).to_pylist())
     similar = get_close_matches(text, ids, MAX_SIMILAR)
+    column, _, value = text.partition("=")
+    if value and not similar:
+        advice = advice_on_name(column, index.attributes.column_names, "attributes")
+        return f" There is no attribute {column!r}{advice}"
     return f" Similar ids: {', '.join(similar)}." if similar else ""
 
 

@@ -10,7 +10,16 @@ from rich.markup import escape
 from rich.table import Table
 
 import hedgerow as hr
-from hedgerow.cli.common import AsJson, IndexOutput, IndexPath, new_table, print_json, print_path
+from hedgerow.cli.common import (
+    AsJson,
+    IndexOutput,
+    IndexPath,
+    Overwrite,
+    check_index_output,
+    new_table,
+    print_json,
+    print_path,
+)
 from hedgerow.errors import ConstraintError
 
 
@@ -22,9 +31,11 @@ def filter_index(
     allow_empty: Annotated[
         bool, typer.Option("--allow-empty", help="Write the index even if it has no items.")
     ] = False,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Save the index of the items for which an SQL expression is true, as if built from the filtered catalog."""
+    check_index_output(output, [index], overwrite=overwrite)
     whole = hr.load_index(index)
     items = whole.where(where)
     if items.num_items == 0 and not allow_empty:

@@ -84,6 +84,7 @@ def print_collisions(index: hr.TrieIndex) -> None:
     """Print how many items share a SID."""
     items, sids, most = index.collisions()
     if items:
-        out.print(f"collisions: {items:,} items share {sids:,} SIDs; at most {most:,} items have the same SID")
+        shared = "1 SID" if sids == 1 else f"{sids:,} SIDs"
+        out.print(f"collisions: {items:,} items share {shared}; at most {most:,} items have the same SID")
     else:
         out.print("collisions: none; every item has its own SID")

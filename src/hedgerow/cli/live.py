@@ -54,7 +54,7 @@ def diff(
         return
     table = new_table(f"{old} → {new}", "change", "count", "examples", numbers=("count",))
     for name, count in facts["counts"].items():
-        change = name.replace("_", " ") if name.startswith("sids") else f"items {name}"
+        change = name.replace("_", " ").replace("sids", "SIDs") if name.startswith("sids") else f"items {name}"
         table.add_row(change, f"{count:,}", escape(", ".join(map(str, facts["examples"][name]))))
     for name in ("columns_added", "columns_removed"):
         if facts[name]:

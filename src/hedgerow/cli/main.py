@@ -46,7 +46,9 @@ COMMANDS = {
     "plan": (plan, "plan --items 20e6 --levels 8 --codebook-sizes 2048"),
 }
 for name, (command, example) in COMMANDS.items():
-    app.command(name, epilog=f"Example: hedgerow {example}")(command)
+    # These commands name --prompt in their message about other words.
+    settings = {"allow_extra_args": command in (retrieve, explain)}
+    app.command(name, epilog=f"Example: hedgerow {example}", context_settings=settings)(command)
 app.add_typer(live, name="live")
 app.add_typer(bench, name="bench")
 

@@ -11,17 +11,30 @@ from rich.markup import escape
 from rich.table import Table
 
 import hedgerow as hr
-from hedgerow.cli.common import check_attributes, names_of, new_table, out, print_json, progress_bar, shared_options
+from hedgerow.cli.common import (
+    advice_on_name,
+    check_attributes,
+    check_no_words,
+    names_of,
+    new_table,
+    out,
+    print_json,
+    progress_bar,
+    shared_options,
+)
 from hedgerow.cli.search import SearchOptions, text_of
 from hedgerow.errors import ArgumentError
 
 MAX_COLUMNS = 4
+# The keys of a request. "id" is not used, but printed with the items.
+KEYS = ("prompt", "where", "exclude", "id")
 
 
 @shared_options(SearchOptions)
 def retrieve(
     search: SearchOptions,
     *,
+    context: typer.Context,
     prompt: Annotated[
         list[str] | None,
         typer.Option("--prompt", "-p", metavar="TEXT", help="A prompt; repeat the option for several prompts."),
@@ -31,7 +44,8 @@ def retrieve(
         typer.Option(
             "--input",
             metavar="FILE",
-            help=r'JSON lines: "text", \[token ids], or {"prompt": either, "where": "SQL", "exclude": \[ids], ...}.',
+            help=r'JSON lines: "text", \[token ids], or {"prompt": either, "where": "SQL", "exclude": \[ids], '
+            '"id": any}. No other keys; id is only printed.',
         ),
     ] = None,
     columns: Annotated[
@@ -43,8 +57,11 @@ def retrieve(
     ] = None,
 ) -> None:
     """Print the items that a model retrieves for each prompt. All of them are items of the index."""
-    if (prompt is None) == (prompts is None):
-        raise typer.BadParameter("pass one of the two", param_hint="--prompt, --input")
+    check_no_words(context.args)
+    if prompt is None and prompts is None:
+        raise typer.BadParameter("pass --prompt or --input", param_hint="--prompt, --input")
+    if prompt is not None and prompts is not None:
+        raise typer.BadParameter("pass --prompt or --input, not both", param_hint="--prompt, --input")
     requests = _read_requests(prompts) if prompts is not None else [{"prompt": text} for text in prompt or ()]
     retriever = search.open_retriever(search.open_index(), num_prompts=len(requests))
     attributes = None if columns is None else names_of(columns)
@@ -58,9 +75,12 @@ def retrieve(
             progress=lambda done, total: progress("prompts", done, total),
             **rules,
         )
-    for request, results in zip(requests, all_results, strict=True):
+    for request, results, allowed in zip(requests, all_results, rules["constraints"], strict=True):
         if search.as_json:
             print_json(request | {"items": _plain(results, attributes)}, indent=None)
+        elif not results:
+            reason = "no item was found" if allowed is None or allowed.num_items else "no item matches --where"
+            out.print(f"{escape(str(request['prompt']))}: {escape(reason)}", soft_wrap=True)
         else:
             out.print(_table(str(request["prompt"]), results, attributes))
 
@@ -94,6 +114,10 @@ def _request(path: Path, number: int, line: str) -> dict[str, Any]:
         )
     if "prompt" not in request:
         raise ArgumentError(f'{path}, line {number} has no "prompt"; it has {", ".join(request) or "nothing"}.')
+    unknown = next((key for key in request if key not in KEYS), None)
+    if unknown is not None:
+        advice = advice_on_name(unknown, KEYS, "keys")
+        raise ArgumentError(f"{path}, line {number}: unknown key {unknown!r}{advice}")
     return request
 
 

@@ -16,7 +16,17 @@ from rich.markup import escape
 
 import hedgerow as hr
 from hedgerow.catalog.catalog import ITEM_ID
-from hedgerow.cli.common import AsJson, err, out, parsed_sizes, print_json, print_path, progress_bar
+from hedgerow.cli.common import (
+    AsJson,
+    Overwrite,
+    check_not_input,
+    err,
+    out,
+    parsed_sizes,
+    print_json,
+    print_path,
+    progress_bar,
+)
 from hedgerow.cli.embeddings import column_named, embeddings_of, read_table
 from hedgerow.errors import ArgumentError
 
@@ -87,7 +97,6 @@ SidName = Annotated[str, typer.Option(metavar="COLUMN", help="The name of the SI
 Drop = Annotated[
     list[str] | None, typer.Option(metavar="COLUMN", help="Omit this column from the output; repeat for several.")
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 
 
 def semantic_ids(
@@ -125,6 +134,7 @@ def semantic_ids(
     started = time.perf_counter()
     with _file_errors():
         _check_outputs(output, quantizer, overwrite=overwrite)
+        check_not_input(output, [source, *filter(None, (taken,))])
         table = read_table(source, text)
         output_table = _output_table(table, drop, sid)
         categories = None if category is None else column_named(table, category)
@@ -161,7 +171,11 @@ def semantic_ids(
     if trained is not None and trained.deduplication_codes is not None and taken is None:
         message = "Only the SIDs of these items differ from one another; --taken names the SIDs of other items."
         out.print(message, soft_wrap=True)
-    command = _next_command(ids, output, sid, id_name or _likely_ids(output_table, {sid, *(text or ())}))
+    id_column = id_name or _likely_ids(output_table, {sid, *(text or ())})
+    if trained is None:
+        command = _build_command(ids, output, sid, id_column)
+    else:
+        command = _live_command("update" if "keep" in published else "add", output, sid, id_column)
     out.print(f"[dim]{seconds:.1f} s. Next: {escape(command)}[/]", soft_wrap=True, highlight=False)
 
 
@@ -312,11 +326,18 @@ def _print_report(report: SidReport) -> None:
     out.print(report.collisions(), soft_wrap=True, highlight=False)
 
 
-def _next_command(ids: hr.SemanticIds, output: Path, sid: str, id_name: str | None) -> str:
-    sizes = ",".join(map(str, ids.codebook_sizes))
-    words = ["hedgerow", "build", str(output), "-o", str(output.with_suffix(".hedgerow")), "--sid", sid]
+def _build_command(ids: hr.SemanticIds, output: Path, sid: str, id_name: str | None) -> str:
+    sizes, index = ",".join(map(str, ids.codebook_sizes)), output.with_suffix(".hedgerow")
+    words = ["hedgerow", "build", str(output), "-o", str(index), "--sid", sid]
     words += [] if id_name is None else ["--item-id", id_name]
+    words += ["--overwrite"] if index.exists() else []
     return shlex.join([*words, "--codebook-sizes", sizes])
+
+
+def _live_command(change: str, output: Path, sid: str, id_name: str | None) -> str:
+    """The command that changes a live index, whose path is not known here: LIVE."""
+    words = ["hedgerow", "live", change, "LIVE", str(output), "--sid", sid]
+    return shlex.join([*words, *([] if id_name is None else ["--item-id", id_name])])
 
 
 def _likely_ids(table: pa.Table | None, others: set[str]) -> str | None:

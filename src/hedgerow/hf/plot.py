@@ -18,6 +18,18 @@ SURVIVES_COLOR, CUT_COLOR, MARKED_COLOR = "#1f6f54", "#c9c9c9", "#c0392b"
 FORMATS = (".png", ".svg", ".pdf")
 
 
+def check_figure_path(path: Path) -> None:
+    """Check the path of a figure, before the search that it shows.
+
+    Raises:
+        ArgumentError: it has another extension, or its folder does not exist.
+    """
+    if path.suffix not in FORMATS:
+        raise ArgumentError(f"the path of a figure must end in {', '.join(FORMATS)}; got {path.name!r}.")
+    if not path.parent.is_dir():
+        raise ArgumentError(f"{path} cannot be written: there is no folder {path.parent}. Create it first.")
+
+
 @dataclass(frozen=True, eq=False)
 class LevelOfBeams:
     """The R live beams of one level of one search, in lexicographic order of their prefixes.
@@ -108,8 +120,7 @@ def plot_beams(
         ```
     """
     path = Path(path)
-    if path.suffix not in FORMATS:
-        raise ArgumentError(f"the path of a figure must end in {', '.join(FORMATS)}; got {path.name!r}.")
+    check_figure_path(path)
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:

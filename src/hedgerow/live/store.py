@@ -71,9 +71,11 @@ class Store:
             try:
                 return read_state(self.path / MANIFEST)
             except (FileNotFoundError, NotADirectoryError):
+                problem = (
+                    f"contains no {MANIFEST}, so it is not a live index" if self.path.exists() else "does not exist"
+                )
                 raise IndexFileError(
-                    f"{self.path} contains no {MANIFEST}, so it is not a live index. Create one with "
-                    "hr.LiveIndex.create(path, index) or hedgerow live init."
+                    f"{self.path} {problem}. Create one with hr.LiveIndex.create(path, index) or hedgerow live init."
                 ) from None
 
     def entry(self, number: int) -> VersionInfo:
