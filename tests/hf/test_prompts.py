@@ -62,6 +62,8 @@ def chatting():
             [[3], [5, 6]],
         ),
         ({"input_ids": [[3, 4]], "attention_mask": None}, [[3, 4]]),
+        ({"input_ids": [[3, 4]], "attention_mask": torch.tensor([[True, False]])}, [[3]]),
+        ({"input_ids": [[3, 4]], "attention_mask": [[1.0, 0.0]]}, [[3]]),
     ],
 )
 def test_kinds_of_prompts(retriever, prompts, expected):
@@ -105,6 +107,17 @@ def test_chats(chatting):
         ([True, False], "prompt 0 must be text"),
         ({"text": "w3"}, "prompt 0"),
         ([[3], [[4]]], "prompt 1 must be text"),
+        ({"input_ids": None}, "input_ids must be a list, or a list of lists, .* got NoneType"),
+        ({"input_ids": 5}, "input_ids must be a list, .* got int"),
+        ({"input_ids": torch.tensor(5)}, "input_ids must be a list, .* got Tensor"),
+        ({"input_ids": "w3"}, "input_ids must be a list, .* got str"),
+        ({"input_ids": [[1, 2], None]}, "input_ids must be a list, .* got NoneType"),
+        ({"input_ids": [[1, 2]], "attention_mask": [1, 1]}, "attention_mask must be a list, .* got int"),
+        ({"input_ids": [1, 2], "attention_mask": [[1, 1]]}, "have different shapes"),
+        ({"input_ids": [[1, 2]], "attention_mask": torch.ones(1, 1, 2, 2)}, "have different shapes"),
+        ({"input_ids": [[1, 2]], "attention_mask": torch.ones(1, 2, 2)}, "attention_mask must contain 1 for tokens"),
+        ({"input_ids": [1, 2], "attention_mask": [0, -1e9]}, "attention_mask must contain 1 .* got -1000000000.0"),
+        ({"input_ids": [[1, 2]], "attention_mask": torch.tensor([[1.0, torch.nan]])}, "must contain 1 .* got nan"),
     ],
 )
 def test_rejects_other_types(retriever, prompts, expected):

@@ -99,24 +99,42 @@ def padded(prompts: list[Ids], device: torch.device, *, length: int | None = Non
 
 
 def _unpadded(encoded: Mapping[str, Any]) -> list[Ids]:
-    rows, mask = _as_list(encoded["input_ids"]), encoded.get("attention_mask")
-    masks = None if mask is None else _as_list(mask)
-    if _is_ids(rows):
-        rows, masks = [rows], None if masks is None else [masks]
-    if masks is not None:
-        if [len(_as_list(ids)) for ids in rows] != [len(_as_list(mask)) for mask in masks]:
+    rows, mask = _as_list(encoded["input_ids"], "input_ids"), encoded.get("attention_mask")
+    is_one = _is_ids(rows)
+    rows = [rows] if is_one else [_as_list(ids, "input_ids") for ids in rows]
+    if mask is not None:
+        masks = _as_list(mask, "attention_mask")
+        # The mask of one prompt has no rows either.
+        masks = [masks] if is_one else [_as_list(row, "attention_mask") for row in masks]
+        if list(map(len, rows)) != list(map(len, masks)):
             raise ArgumentError(
                 "input_ids and attention_mask have different shapes; pass both from the same call of the tokenizer."
             )
         rows = [
-            [token for token, visible in zip(_as_list(ids), _as_list(mask), strict=True) if visible]
+            [token for token, value in zip(ids, mask, strict=True) if _is_visible(value)]
             for ids, mask in zip(rows, masks, strict=True)
         ]
     return [_ids_of(row, ids, None) for row, ids in enumerate(rows)]
 
 
-def _as_list(values: Any) -> list[Any]:
-    return values.tolist() if isinstance(values, np.ndarray | Tensor) else list(values)
+def _as_list(values: Any, name: str) -> list[Any]:
+    converted = values.tolist() if isinstance(values, np.ndarray | Tensor) else values
+    if isinstance(converted, str | bytes) or not isinstance(converted, Sequence):
+        raise ArgumentError(
+            f"{name} must be a list, or a list of lists, one per prompt; got {type(values).__name__}: "
+            f"{str(values)[:50]!r}. Pass the output of the tokenizer unchanged."
+        )
+    return list(converted)
+
+
+def _is_visible(value: Any) -> bool:
+    """Whether a value of an attention mask stands for a token, not for padding."""
+    if isinstance(value, Sequence | np.ndarray | Tensor) or value not in (0, 1):
+        raise ArgumentError(
+            f"attention_mask must contain 1 for tokens and 0 for padding; got {value!r}. A mask that is added to "
+            "attention scores is not supported."
+        )
+    return bool(value)
 
 
 def _is_ids(prompt: Any) -> bool:
