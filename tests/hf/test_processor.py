@@ -305,3 +305,69 @@ def test_rejects_inputs_that_do_not_fit():
         processor(torch.zeros((1, 4), dtype=torch.int64), torch.zeros(1, 200))
     with pytest.raises(hr.ArgumentError, match="prompt_length is 4, but input_ids has 2 tokens"):
         processor(torch.zeros((1, 2), dtype=torch.int64), torch.zeros(1, VOCABULARY))
+
+
+@pytest.mark.parametrize("exclude_as", [list, np.asarray])
+@pytest.mark.parametrize(
+    ("ids", "exclude", "expected"),
+    [
+        ([["item 1"]], [["item 1"]], "request 0 has no item to write: exclude contains every item of ConstraintSet"),
+        ([None, ["item 1", "item 2"]], [None, ["item 2", "item 1", "item 9"]], "request 1 has no item to write"),
+        ([["item 1"], []], None, "request 1 has no item to write: ConstraintSet.* has no items"),
+        (None, [[f"item {row}" for row in range(150)]], "request 0 .*: exclude contains every item of the index"),
+    ],
+)
+def test_rejects_a_request_without_items(ids, exclude, expected, exclude_as):
+    sets = None if ids is None else [None if of_set is None else index().constraint(ids=of_set) for of_set in ids]
+    exclude = exclude and [None if items is None else exclude_as(items) for items in exclude]
+    with pytest.raises(hr.ConstraintError, match=expected):
+        CatalogLogitsProcessor(index(), TOKENS, prompt_length=4, constraints=sets, exclude=exclude)
+
+
+def test_accepts_a_request_with_one_item():
+    few = index().constraint(ids=["item 1", "item 2"])
+    for exclude in (
+        [["item 1"]],
+        [["item 1", "item 1", "item 7"]],
+        [[f"item {row}" for row in range(150) if row != 2]],
+    ):
+        processor = CatalogLogitsProcessor(index(), TOKENS, prompt_length=1, constraints=few, exclude=exclude)
+        masked = processor(torch.tensor([[5]]), torch.zeros(1, VOCABULARY))
+        assert torch.isfinite(masked).nonzero()[:, 1].tolist() == [TOKENS.token_ids[0][catalog().sids[2, 0]]]
+
+
+def test_rejects_a_request_whose_items_are_removed_or_excluded(tmp_path):
+    live = hr.LiveIndex.create(tmp_path / "items.live", index())
+    version = live.remove(["item 1"])
+    pair = version.index.constraint(ids=["item 1", "item 2"])
+    CatalogLogitsProcessor(version, TOKENS, prompt_length=4, constraints=pair)
+    others = [f"item {row}" for row in range(150) if row != 1]
+    for constraints, exclude in (
+        (pair, [["item 2"]]),
+        (version.index.constraint(ids=["item 1"]), None),
+        (None, [others]),
+    ):
+        with pytest.raises(hr.ConstraintError, match="request 0 has no item to write"):
+            CatalogLogitsProcessor(version, TOKENS, prompt_length=4, constraints=constraints, exclude=exclude)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"constraints": 5}, "constraints must be one constraint set for all requests, .* got int"),
+        ({"constraints": []}, "have no entries"),
+        ({"exclude": []}, "have no entries"),
+        ({"exclude": 5}, "exclude must contain one list of item ids per request; got 5"),
+        ({"exclude": np.asarray(5)}, "exclude must contain one list of item ids per request"),
+    ],
+)
+def test_rejects_rules_of_other_types(options, expected):
+    with pytest.raises(hr.ConstraintError, match=expected):
+        CatalogLogitsProcessor(index(), TOKENS, prompt_length=4, **options)
+
+
+def test_rejects_an_index_or_tokens_of_other_types():
+    with pytest.raises(hr.ArgumentError, match="tokens must be a TokenMap; got NoneType"):
+        CatalogLogitsProcessor(index(), None, prompt_length=4)  # type: ignore[arg-type]
+    with pytest.raises(hr.ArgumentError, match=r"got str\. Load a saved index with hr\.load_index\(path\)"):
+        CatalogLogitsProcessor("x.hedgerow", TOKENS, prompt_length=4)  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from types import ModuleType
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import LogitsProcessor
@@ -20,7 +21,7 @@ from hedgerow.decode.prepare import prepared
 from hedgerow.decode.prepared import PreparedConstraints
 from hedgerow.errors import ArgumentError, ConstraintError
 from hedgerow.hf.model import INF
-from hedgerow.hf.searched import Searched, trie_of
+from hedgerow.hf.searched import Searched, check_token_map, trie_of
 from hedgerow.index.trie import Trie
 from hedgerow.token_tables import NO_TOKEN
 from hedgerow.tokens import TokenMap
@@ -57,7 +58,8 @@ class CatalogLogitsProcessor(LogitsProcessor):
 
     Raises:
         ArgumentError: the tokens do not fit the index, or the start of SIDs is not defined, or defined twice.
-        ConstraintError: a set belongs to another index or is empty, or the two lists have different lengths.
+        ConstraintError: a set belongs to another index, a request has no item left to write, or the two lists are empty
+            or have different lengths.
 
     Examples:
         ```python
@@ -90,6 +92,7 @@ class CatalogLogitsProcessor(LogitsProcessor):
         exclude: Exclusions = None,
     ) -> None:
         trie, version = trie_of(index)
+        check_token_map(tokens)
         self._index_tokens = tokens.of_index(trie)
         _check_start(tokens, prompt_length)
         self.index, self.tokens, self.prompt_length, self.codes_in_text = trie, tokens, prompt_length, codes_in_text
@@ -338,15 +341,40 @@ def _rules_of(index: Trie, constraints: Sets, exclude: Exclusions) -> BatchRules
     """The rules of the requests; their number is the length of the lists, or 1 if there is no list."""
     if constraints is None and exclude is None:
         return None
-    sets = [constraints] if isinstance(constraints, ConstraintSet) else list(constraints or ())
-    for items in sets:
-        if isinstance(items, ConstraintSet) and items.num_items == 0:
-            raise ConstraintError(
-                f"{items!r} has no items, but generate() must write a SID; use a set with items, or remove the request."
-            )
     lists = [rules for rules in (constraints, exclude) if rules is not None and not isinstance(rules, ConstraintSet)]
-    requests = len(lists[0]) if lists and hasattr(lists[0], "__len__") else 1
-    return batch_rules(index, requests, constraints, exclude)
+    # An array without dimensions has no length either; batch_rules refuses it.
+    is_list = bool(lists) and hasattr(lists[0], "__len__") and getattr(lists[0], "ndim", 1) > 0
+    requests = len(lists[0]) if is_list else 1
+    rules = batch_rules(index, requests, constraints, exclude)
+    if requests == 0:
+        raise ConstraintError(
+            "constraints and exclude have no entries; pass one entry per request, or None if no request has any."
+        )
+    _check_items_left(rules)
+    return rules
+
+
+def _check_items_left(rules: BatchRules) -> None:
+    """Check that every request has an item to write.
+
+    Raises:
+        ConstraintError: the set of a request is empty, or all its items are excluded.
+    """
+    for request in range(rules.batch_size):
+        items, excluded = rules.set_of(request), rules.excluded_by(request)
+        num_items = rules.index.num_items if items is None else items.num_items
+        # Fewer exclusions than items leave some of them.
+        if num_items > len(excluded):
+            continue
+        left = np.ones(rules.index.num_items, bool) if items is None else np.array(items.mask)
+        left[excluded] = False
+        if not left.any():
+            of_set = "the index" if items is None else repr(items)
+            state = f"exclude contains every item of {of_set}" if num_items else f"{of_set} has no items"
+            raise ConstraintError(
+                f"request {request} has no item to write: {state}, but generate() must write a SID. Use another set, "
+                "exclude fewer items, or remove the request."
+            )
 
 
 def _since(tail: Tensor, begin: tuple[int, ...]) -> Tensor:
