@@ -122,6 +122,20 @@ def test_item_not_in_the_index(retriever):
     assert retriever.explain([5], 7).outcome == "not in the index"
 
 
+@pytest.mark.parametrize("item_id", [[3, 1, 4], (3, 1, 4), ["item 1"], np.asarray([3, 1]), {"item 1"}])
+def test_rejects_a_sid_instead_of_an_item_id(retriever, item_id):
+    with pytest.raises(hr.ArgumentError, match=r"item_id must be the id of one item; got .*If this is a SID"):
+        retriever.explain([5], item_id)
+
+
+def test_the_model_is_put_into_evaluation_mode():
+    model = new_model("gpt2")
+    retriever = Retriever(model, index(), TOKENS)
+    expected = retriever.explain([5], "item 1").levels[-1].score
+    model.train()
+    assert retriever.explain([5], "item 1").levels[-1].score == expected
+
+
 def test_item_ids_that_are_numbers():
     numbered = hr.build_index(hr.Catalog(catalog().sids, codebook_sizes=CODES))
     retriever = Retriever(model_of("llama"), numbered, TOKENS)

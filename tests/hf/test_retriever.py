@@ -1,6 +1,7 @@
 """Retriever: equals generate() for every kind of model, and handles edge cases."""
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -442,6 +443,15 @@ class TestArguments:
             Retriever(model_of("llama"), index(), hr.TokenMap.from_offsets([200, 230, 300], CODES))
         with pytest.raises(hr.ArgumentError, match="has no language model head"):
             Retriever(model_of("llama").model, index(), TOKENS)
+        with pytest.raises(hr.ArgumentError, match="tokens must be a TokenMap; got list"):
+            Retriever(model_of("llama"), index(), [200, 230, 260])  # type: ignore[arg-type]
+
+    def test_paths_and_names_are_not_loaded(self, tmp_path):
+        for path in ("x.hedgerow", tmp_path):
+            with pytest.raises(hr.ArgumentError, match=r"Load a saved index with hr\.load_index\(path\)"):
+                Retriever(model_of("llama"), path, TOKENS)  # type: ignore[arg-type]
+        with pytest.raises(hr.ArgumentError, match=r"got str\. .*AutoModelForCausalLM\.from_pretrained"):
+            Retriever("gpt2", index(), TOKENS)
 
     def test_rejects_encoder_decoder_models(self):
         with pytest.raises(hr.ArgumentError, match=r"encoder-decoder model, .*CatalogLogitsProcessor"):
@@ -456,6 +466,72 @@ class TestArguments:
         retriever = Retriever(model, index(), TOKENS)
         first, second = (scores_by_sid(retriever.retrieve([1, 2, 3])[0]) for _ in range(2))
         assert first == second
+
+
+class TestChangedHeads:
+    @pytest.mark.parametrize("name", ["llama", "gpt2", "gemma2"])
+    def test_a_resized_head(self, name):
+        model, (prompt,) = new_model(name), prompts_of(6)
+        retriever = Retriever(model, index(), TOKENS, normalize="vocab")
+        before = scores_by_sid(retriever.retrieve(prompt, beam_width=8)[0])
+        model.resize_token_embeddings(310, mean_resizing=False)
+        with torch.no_grad():
+            model.get_output_embeddings().weight[list(OFFSETS)] += 1
+        expected = scores_by_sid(Retriever(model, index(), TOKENS, normalize="vocab").retrieve(prompt, beam_width=8)[0])
+        assert before != expected
+        assert scores_by_sid(retriever.retrieve(prompt, beam_width=8)[0]) == expected
+        assert retriever.encode([305]) == [[305]]
+        assert torch.equal(retriever.code_logits(prompt, 1), Retriever(model, index(), TOKENS).code_logits(prompt, 1))
+
+    @pytest.mark.parametrize("name", ["llama", "gemma2"])
+    def test_a_head_without_tokens_of_codes(self, name):
+        model = new_model(name)
+        retriever = Retriever(model, index(), TOKENS)
+        model.resize_token_embeddings(270, mean_resizing=False)
+        for search in (retriever.retrieve, retriever.free_search, lambda prompt: retriever.code_logits(prompt, 0)):
+            with pytest.raises(hr.ArgumentError, match="the token map names token 279, but the model has 270 tokens"):
+                search([5, 6])
+
+    def test_a_head_whose_rows_are_not_its_logits(self):
+        class Scaled(torch.nn.Linear):
+            def forward(self, states):  # type: ignore[override]
+                return super().forward(states) * 0.1
+
+        model, (prompt,) = new_model("llama"), prompts_of(6)
+        retriever = Retriever(model, index(), TOKENS)
+        head = Scaled(32, VOCABULARY, bias=False)
+        head.weight = model.lm_head.weight
+        model.set_output_embeddings(head)
+        expected = Retriever(model, index(), TOKENS).retrieve(prompt)[0]
+        assert_same_scores(scores_by_sid(retriever.retrieve(prompt)[0]), scores_by_sid(expected))
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "granite"])
+def test_threads_share_a_retriever_and_a_model(name):
+    model, prompts = new_model(name), prompts_of(*range(3, 23))
+    # A head that is computed in full for each prompt also shows a change by the trial of another retriever.
+    retriever = Retriever(model, index(), TOKENS, normalize="vocab")
+    expected = [results.item_ids for results in one_by_one(retriever, prompts, beam_width=5)]
+
+    def answers(thread: int) -> list[list]:
+        own = Retriever(model, index(), TOKENS, normalize="vocab") if thread % 2 else retriever
+        return [results.item_ids for results in one_by_one(own, prompts, beam_width=5)]
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(answers, range(8))) == [expected] * 8
+
+
+@pytest.mark.parametrize("normalize", ["codes", "vocab", "allowed"])
+@pytest.mark.parametrize("decoding", ["tree", "plain"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_prompt_with_invalid_logits_has_no_results(normalize, decoding, value):
+    model = new_model("llama")
+    with torch.no_grad():
+        model.get_input_embeddings().weight[7] = value
+    retriever = Retriever(model, index(), TOKENS, normalize=normalize, decoding=decoding)
+    invalid, valid = retriever.retrieve([[7, 6], [5, 6]])
+    assert len(invalid) == 0
+    assert_same_scores(scores_by_sid(valid), scores_by_sid(retriever.retrieve([5, 6])[0]))
 
 
 def test_model_is_the_model_that_was_given():

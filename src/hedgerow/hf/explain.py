@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from hedgerow.decode.prepare import prepared
 from hedgerow.decode.prepared import PreparedConstraints
 from hedgerow.decode.search import init_beams
 from hedgerow.decode.step import step
+from hedgerow.errors import ArgumentError
 from hedgerow.hf.search import ModelSearch
 from hedgerow.index.bits import bits_at
 from hedgerow.index.lookup import leaves_of, row_of_id
@@ -151,8 +152,9 @@ def explained(
         k: the number of items to return.
 
     Raises:
-        ArgumentError: `beam_width` or `k` is not a positive integer.
+        ArgumentError: `item_id` is not one id, or `beam_width` or `k` is not a positive integer.
     """
+    _check_is_one_id(item_id)
     beam_width, k = whole_number(beam_width, "beam_width"), whole_number(k, "k")
     index, row = search.index, row_of_id(search.index, item_id)
     if row is None or (removed is not None and removed[row]):
@@ -175,6 +177,15 @@ def explained(
     level = next(lost, len(codes) - 1)
     outcome = "cut" if np.isfinite(scores[level]) else "banned"
     return Explanation(item_id, outcome, sid, None, level, levels, beam_width, k)
+
+
+def _check_is_one_id(item_id: Any) -> None:
+    if isinstance(item_id, Iterable) and not isinstance(item_id, str | bytes) and getattr(item_id, "ndim", 1):
+        raise ArgumentError(
+            f"item_id must be the id of one item; got {item_id!r}. If this is a SID, explain one of its items: "
+            "start, stop = index.rows_of(index.find([sid])) are the first row of its items in index.item_ids and the "
+            "row after the last."
+        )
 
 
 def _forbidden_by(rules: BatchRules, row: int) -> str | None:

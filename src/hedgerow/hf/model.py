@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +15,7 @@ from hedgerow.token_tables import NO_TOKEN
 from hedgerow.tokens import TokenMap
 
 INF = float("inf")
+_REGISTRATION = threading.Lock()
 
 
 class CodeModel:
@@ -27,9 +29,8 @@ class CodeModel:
     Attributes:
         model: `...ForCausalLM`.
         tokens: the tokens of each level's codes.
-        vocabulary_size: V.
-        head: the last layer, from hidden states to logits.
-        slices_head: see above; set by the caller after a trial (`find_slicing`).
+        slices_head: see above; set after a trial (`probe_head`).
+        probed: the head of that trial, and V. None: there was no trial.
     """
 
     def __init__(self, model: Any, tokens: TokenMap) -> None:
@@ -43,23 +44,41 @@ class CodeModel:
                 f"{type(model).__name__} is an encoder-decoder model, but Retriever needs a decoder-only model; "
                 "use hedgerow.hf.CatalogLogitsProcessor with generate()."
             )
-        head = getattr(model, "get_output_embeddings", lambda: None)()
-        if head is None:
+        if getattr(model, "get_output_embeddings", lambda: None)() is None:
             raise ArgumentError(f"{type(model).__name__} has no language model head; load it as ...ForCausalLM.")
-        self.model, self.tokens, self.head = model, tokens, head
-        self.vocabulary_size = int(head.weight.shape[0])
-        highest = max(max(map(int, ids), default=0) for ids in (*tokens.token_ids, tokens.begin, tokens.end))
-        if highest >= self.vocabulary_size:
-            raise ArgumentError(
-                f"the token map names token {highest}, but the model has {self.vocabulary_size:,} tokens; "
-                "add rows with model.resize_token_embeddings(len(tokenizer)), then train them."
-            )
+        self.model, self.tokens = model, tokens
+        self.check_vocabulary()
         # A code without a token uses token 0, and its logit is overwritten.
         self._ids = [torch.as_tensor(table.clip(min=0), device=self.device) for table in tokens.token_ids]
         self._rows = [_selection(ids) for ids in self._ids]
         absent = [torch.as_tensor(table == NO_TOKEN, device=self.device) for table in tokens.token_ids]
         self._absent = [codes if bool(codes.any()) else None for codes in absent]
         self.slices_head = False
+        self.probed: tuple[Any, int] | None = None
+
+    @property
+    def head(self) -> Any:
+        """The last layer, from hidden states to logits. The model may replace it, for example to resize it."""
+        return self.model.get_output_embeddings()
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V, the number of tokens of the model."""
+        return int(self.head.weight.shape[0])
+
+    def check_vocabulary(self) -> None:
+        """Check that the model has the tokens.
+
+        Raises:
+            ArgumentError: a token is not in the vocabulary.
+        """
+        tokens = (*self.tokens.token_ids, self.tokens.begin, self.tokens.end)
+        highest = max(max(map(int, ids), default=0) for ids in tokens)
+        if highest >= self.vocabulary_size:
+            raise ArgumentError(
+                f"the token map names token {highest}, but the model has {self.vocabulary_size:,} tokens; "
+                "add rows with model.resize_token_embeddings(len(tokenizer)), then train them."
+            )
 
     @property
     def config(self) -> Any:
@@ -86,7 +105,8 @@ class CodeModel:
         """
         if self.slices_head:
             return _positions(self.model.base_model(input_ids=ids, **inputs).last_hidden_state, last)
-        with self._head_on(last):
+        # The logits of all positions would fill the memory.
+        with changed_input(self.head, lambda states: _positions(states, last)):
             return self.model(input_ids=ids, **inputs).logits
 
     def token_ids(self, codes: Tensor, level: int) -> Tensor:
@@ -97,8 +117,9 @@ class CodeModel:
         """Compute the float32 logits [..., C] of one level's codes; -inf if a code has no token."""
         rows = self._rows[level]
         if self.slices_head:
-            bias = None if self.head.bias is None else self.head.bias[rows]
-            features = torch.nn.functional.linear(features, self.head.weight[rows], bias)
+            head = self.head
+            bias = None if head.bias is None else head.bias[rows]
+            features = torch.nn.functional.linear(features, head.weight[rows], bias)
         else:
             features = features[..., rows]
         return self._without_absent(features.float(), level)
@@ -116,14 +137,22 @@ class CodeModel:
         absent = self._absent[level]
         return logits if absent is None else logits.masked_fill(absent, -INF)
 
-    @contextmanager
-    def _head_on(self, last: Tensor | None) -> Iterator[None]:
-        """Make the model's head compute one position per row, because logits of all positions would fill the memory."""
-        hook = self.head.register_forward_pre_hook(lambda _, inputs: (_positions(inputs[0], last),))
-        try:
-            yield
-        finally:
-            hook.remove()
+
+@contextmanager
+def changed_input(layer: Any, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Change the input of a layer in this thread. Other threads may use the layer at the same time, unchanged."""
+    thread = threading.get_ident()
+
+    def hook(_: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        return (change(inputs[0]),) if threading.get_ident() == thread else None
+
+    # PyTorch gives two hooks the same id if they are registered at the same time, and one of them is lost.
+    with _REGISTRATION:
+        handle = layer.register_forward_pre_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _positions(states: Tensor, last: Tensor | None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from typing import Literal
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from hedgerow.decode.beams import Beams
 from hedgerow.errors import ArgumentError
-from hedgerow.hf.model import CodeModel
+from hedgerow.hf.model import CodeModel, changed_input
 from hedgerow.hf.plain import PlainDecoder
 from hedgerow.hf.tree import Masking, TreeDecoder
 
@@ -32,21 +33,32 @@ PARENTS = ((0, 0, 0), (1, 0, 2))
 MAX_WINDOW = 256
 
 
+def probe_head(model: CodeModel) -> None:
+    """Check the head of a model and set `slices_head`, if it was replaced or resized since the last trial.
+
+    Raises:
+        ArgumentError: a token is not in the vocabulary.
+    """
+    current = (model.head, model.vocabulary_size)
+    if current != model.probed:
+        model.check_vocabulary()
+        model.slices_head = find_slicing(model)
+        model.probed = current
+
+
 def find_slicing(model: CodeModel) -> bool:
     """Whether the head's rows for some codes give the model's own logits of these codes."""
     ids = _random_ids(model, (1, PROMPTS[-1]))
     last = torch.tensor([PROMPTS[-1] - 1], device=model.device)
-    model.slices_head = True
+    # Another thread may use the model during the trial.
+    slicing, whole_head = copy.copy(model), copy.copy(model)
+    slicing.slices_head, whole_head.slices_head = True, False
     try:
-        sliced = _all_logits(model, model.features(ids, last=last, use_cache=False) * LOUDER)
+        sliced = _all_logits(slicing, slicing.features(ids, last=last, use_cache=False) * LOUDER)
     except (RuntimeError, AttributeError, TypeError):
         return False
-    model.slices_head = False
-    hook = model.head.register_forward_pre_hook(lambda _, inputs: (inputs[0] * LOUDER,))
-    try:
-        whole = _all_logits(model, model.features(ids, last=last, use_cache=False))
-    finally:
-        hook.remove()
+    with changed_input(model.head, lambda states: states * LOUDER):
+        whole = _all_logits(whole_head, whole_head.features(ids, last=last, use_cache=False))
     return _difference(sliced, whole) <= _tolerance(model)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,10 +21,10 @@ from hedgerow.hf.explain import Explanation, explained
 from hedgerow.hf.graphs import Captured, Size, captured_search, check_capture
 from hedgerow.hf.model import CodeModel
 from hedgerow.hf.plain import PlainDecoder
-from hedgerow.hf.probe import DECODING, Decoding, choose_masking, find_slicing
+from hedgerow.hf.probe import DECODING, Decoding, choose_masking, probe_head
 from hedgerow.hf.prompts import Ids, as_prompts, checked
 from hedgerow.hf.search import NORMALIZE, LogitsFn, ModelSearch, Normalize
-from hedgerow.hf.searched import Searched, trie_of
+from hedgerow.hf.searched import Searched, check_token_map, trie_of
 from hedgerow.results import OrderBy, Picking, Results, results_of
 from hedgerow.tokens import TokenMap
 
@@ -55,7 +56,8 @@ class Retriever:
         kernel: as for `hedgerow.step`.
         cuda_graphs: on a CUDA device, capture the whole search in a graph for each size of batch, prompt and beams, if
             it has no constraints and no exclusions. Prompts are then padded to multiples of 64 tokens, and batches to
-            powers of two.
+            powers of two. A graph reads the weights where they were when it was captured: if parameters are replaced,
+            create a new retriever.
 
     Attributes:
         model: the model, as given.
@@ -107,17 +109,18 @@ class Retriever:
         if tokens is None and tokenizer is None:
             raise ArgumentError("pass the tokens of the codes (a TokenMap), or a tokenizer to detect them in.")
         if not hasattr(model, "config") or not hasattr(model, "base_model"):
-            raise ArgumentError(f"model must be a ...ForCausalLM of transformers; got {type(model).__name__}.")
-        if tokens is not None and not isinstance(tokens, TokenMap):
-            raise ArgumentError(f"tokens must be a TokenMap; got {type(tokens).__name__}.")
+            advice = " Load it with AutoModelForCausalLM.from_pretrained(...)." if isinstance(model, str | Path) else ""
+            given = type(model).__name__
+            raise ArgumentError(f"model must be a ...ForCausalLM of transformers; got {given}.{advice}")
         tokens = TokenMap.detect(tokenizer) if tokens is None else tokens
+        check_token_map(tokens)
         self.model, self.index, self.version, self.tokens, self.tokenizer = model, trie, version, tokens, tokenizer
         code_model = CodeModel(model.eval(), tokens.of_index(trie))
         self.device_index = (version or trie).to("torch", code_model.device)
         # Check the temperature before the trial runs.
         tempered(self.device_index, torch.zeros(0), temperature, "codes")
         with torch.inference_mode():
-            code_model.slices_head = find_slicing(code_model)
+            probe_head(code_model)
             masking = choose_masking(code_model, decoding)
         self._search = ModelSearch(code_model, trie, self.device_index, masking, normalize, float(temperature), kernel)
         self._captured: dict[Size, Captured] = {}
@@ -258,7 +261,7 @@ class Retriever:
 
         Args:
             prompt: one prompt, as for `retrieve`.
-            item_id: the id of the item.
+            item_id: the id of the item, not its SID.
             beam_width: as for `retrieve`.
             k: as for `retrieve`; not None.
             constraints: a constraint set, or a list of one.
@@ -316,7 +319,6 @@ class Retriever:
             ```
         """
         beam_width, ids = whole_number(beam_width, "beam_width"), self.encode(prompts)
-        self.model.eval()
         device = self._search.model.device
         sids = torch.empty((len(ids), beam_width, self.index.num_levels), dtype=torch.int32, device=device)
         scores = torch.empty((len(ids), beam_width), device=device)
@@ -393,6 +395,7 @@ class Retriever:
         level = whole_number(level, "level", 0, self.index.num_levels - 1)
         ids = self._encode(prompts, num_codes=level)
         self.model.eval()
+        probe_head(self._search.model)
         if not ids:
             return torch.empty((0, self.index.codebook_sizes[level]), device=self._search.model.device)
         features = PlainDecoder(self._search.model, ids)(init_beams(self.device_index, len(ids)))

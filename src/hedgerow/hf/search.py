@@ -18,6 +18,7 @@ from hedgerow.decode.step import step, tempered
 from hedgerow.errors import ArgumentError
 from hedgerow.hf.model import INF, CodeModel
 from hedgerow.hf.plain import PlainDecoder
+from hedgerow.hf.probe import probe_head
 from hedgerow.hf.prompts import Ids, batches, padded
 from hedgerow.hf.tree import Masking, TreeDecoder, rope_switch
 from hedgerow.trie_index import TrieIndex
@@ -68,6 +69,9 @@ class ModelSearch:
 
     def decoder(self, prompts: list[Ids], beam_width: int) -> Decoder:
         """A function that maps the beams of each level in turn to the features [B, m, ...] of their last tokens."""
+        # Training code may have put the model back into training mode.
+        self.model.model.eval()
+        probe_head(self.model)
         if self.masking is None or {self.rope_side(prompt) for prompt in prompts} not in ({SHORT}, {LONG}):
             return PlainDecoder(self.model, prompts)
         return TreeDecoder(self.model, self.masking, *padded(prompts, self.model.device), beam_width)
@@ -154,8 +158,6 @@ class LogitsFn:
             ArgumentError: the beams are not of this search, or of a level out of turn.
         """
         if beams.level == 0:
-            # Training code may have put the model back into training mode.
-            self._search.model.model.eval()
             self._decoder = self._search.decoder(self._prompts, self._beam_width)
             self._next_level = 0
         self._check(beams)
