@@ -3,6 +3,7 @@
 from datetime import UTC, date, datetime, timedelta, timezone
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -156,6 +157,64 @@ class TestNewest:
     def test_rejects(self, index, attribute, options, message):
         with pytest.raises(hr.ConstraintError, match=message):
             index.newest(attribute, **options)
+
+    @pytest.mark.parametrize(
+        "now",
+        [
+            "",
+            "NaT",
+            np.datetime64("NaT"),
+            float("nan"),
+            pd.NaT,
+            np.datetime64(2**62, "s"),
+            "200000-01-01",
+            "300000000-01",
+        ],
+        ids=repr,
+    )
+    def test_rejects_moments_that_are_none(self, index, now):
+        with pytest.raises(hr.ConstraintError, match="now must be a date or a datetime"):
+            index.newest("released", days=7, now=now)
+
+    @pytest.mark.parametrize("now", [float("nan"), float("inf"), np.float32("nan"), 10**400])
+    def test_rejects_numbers_that_are_not_finite(self, index, now):
+        with pytest.raises(hr.ConstraintError, match="now must be a number"):
+            index.newest("year", days=7, now=now, nulls="out")
+
+    def test_the_first_and_last_datetime_of_python(self, index):
+        for now in (datetime.max.replace(tzinfo=timezone(timedelta(hours=-5))), datetime.min.replace(tzinfo=UTC)):
+            assert index.newest("stamp", days=7, now=now).num_items == 0
+        assert (
+            index.newest("stamp", days=7, now=datetime.min.replace(tzinfo=timezone(timedelta(hours=5)))).num_items == 0
+        )
+
+    def test_numpy_numbers_do_not_overflow(self):
+        index = hr.build_index(hr.Catalog([[0], [1], [2]], attributes={"y": pa.array([1, 3, 9], pa.uint16())}))
+        for now, days in ((np.uint16(3), 7), (3, np.uint16(7)), (np.int8(3), np.int8(100))):
+            assert ids_of_rows(index.newest("y", days=days, now=now)) == [0, 1]
+
+    def test_narrow_floats_are_compared_exactly(self):
+        index = hr.build_index(hr.Catalog([[0], [1]], attributes={"y": pa.array([2048, 2050], pa.float16())}))
+        assert ids_of_rows(index.newest("y", days=0, now=2049)) == []
+
+    @pytest.mark.parametrize(
+        ("kind", "values"),
+        [
+            (pa.timestamp("s"), [86_400, 2**62, -(2**62)]),
+            (pa.timestamp("ms", "UTC"), [86_400_000, 2**62, -(2**62)]),
+            (pa.timestamp("us"), [86_400 * 10**6, 2**62, -(2**62)]),
+            (pa.timestamp("ns"), [86_400 * 10**9, 2**62, -(2**62)]),
+            (pa.date32(), [1, 213_503_983, -213_503_983]),
+            (pa.date64(), [86_400_000, 2**55, -(2**55)]),
+        ],
+        ids=str,
+    )
+    def test_moments_beyond_the_range_of_microseconds(self, kind, values):
+        integers = pa.array(values, pa.int32() if kind == pa.date32() else pa.int64())
+        index = hr.build_index(hr.Catalog([[0], [1], [2]], attributes={"y": integers.cast(kind)}))
+        assert ids_of_rows(index.newest("y", days=7, now=date(1970, 1, 3))) == [0]
+        assert ids_of_rows(index.newest("y", days=1, now=date(1970, 1, 2))) == [0]
+        assert ids_of_rows(index.newest("y", days=7)) == []
 
     def test_widest_window_of_dates(self, index):
         assert ids_of(index.newest("released", days=5e7, now=date(2024, 1, 9))) == "abcde"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 Nulls = Literal["in", "out"] | None
 MICROSECONDS_PER_DAY = 86_400 * 10**6
+# Microseconds of the units of Arrow's timestamps. Nanoseconds are divided instead.
+UNITS = {"s": 10**6, "ms": 10**3}
+# `now` is less far from 1970 than this, so that `now` minus the duration does not overflow.
+MAX_MOMENT = 2**62 - 2 * MICROSECONDS_PER_DAY
 # The expression can read the items only: no files, network, extensions or Python variables.
 CLOSED: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": "false",
@@ -105,8 +109,9 @@ def _sql_error(index: Trie, expression: str, reason: str) -> ConstraintError:
 def newest(index: Trie, attribute: str, days: float, now: Any, nulls: Nulls, name: str | None) -> ConstraintSet:
     """Make the set of the items of the latest days: see `TrieIndex.newest`."""
     column = attribute_column(index, attribute, "newest")
-    if isinstance(days, bool) or not isinstance(days, int | float | np.integer | np.floating) or not days >= 0:
+    if not _is_number(days) or not days >= 0:
         raise ConstraintError(f"days must be a number, 0 or more; got {days!r}.")
+    days = _as_python(days)
     if nulls not in ("in", "out", None):
         raise ConstraintError(f"nulls must be 'in', 'out' or None; got {nulls!r}.")
     values, is_null = _comparable(column, attribute)
@@ -124,6 +129,18 @@ def newest(index: Trie, attribute: str, days: float, now: Any, nulls: Nulls, nam
         present = values[~is_null]
         window += f" (no item; values range from {_as_text(present.min())} to {_as_text(present.max())})"
     return ConstraintSet(index, packed(mask), name or window)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number that a float can hold, approximately."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        return False
+    return not isinstance(value, int) or abs(value) < 2**1023
+
+
+def _as_python(number: Any) -> Any:
+    """The int or float of a number. NumPy scalars overflow: 3 - 7 of a uint16 is 65532."""
+    return number.item() if isinstance(number, np.generic) else number
 
 
 def _duration(days: float) -> np.timedelta64:
@@ -148,36 +165,55 @@ def _comparable(column: pa.ChunkedArray, attribute: str) -> tuple[np.ndarray, np
     kind = column.type
     is_null = np.asarray(column.is_null(nan_is_null=True))
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
-        filled = column.cast(pa.timestamp("us", tz=getattr(kind, "tz", None)), safe=False).fill_null(0)
-        return filled.to_numpy().astype("datetime64[us]"), is_null
+        return _microseconds(column), is_null
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        return column.fill_null(0).to_numpy(), is_null
+        values = column.fill_null(0).to_numpy()
+        return values.astype(np.float64) if values.dtype.kind == "f" else values, is_null
     raise ConstraintError(
         f"newest: attribute {attribute!r} holds {kind}, but must hold dates, timestamps or numbers. For other types "
         "use index.where(...)."
     )
 
 
+def _microseconds(column: pa.ChunkedArray) -> np.ndarray:
+    """Moments [N] of dates or timestamps. Moments beyond the range of microseconds become its first or last moment."""
+    import pyarrow as pa
+
+    days = pa.types.is_date32(column.type)
+    unit = MICROSECONDS_PER_DAY if days else UNITS.get(getattr(column.type, "unit", "ms"), 1)
+    numbers = (column.cast(pa.int32()) if days else column).cast(pa.int64()).fill_null(0).to_numpy()
+    if getattr(column.type, "unit", None) == "ns":
+        numbers = numbers // 1000
+    limit = (2**63 - 1) // unit
+    return (np.clip(numbers, -limit, limit) * unit).astype("datetime64[us]")
+
+
 def _moment(now: Any, attribute: str) -> np.datetime64:
     """Convert a date (its midnight) or a datetime to a moment in UTC."""
     if now is None:
         now = datetime.now(UTC)
-    if isinstance(now, datetime) and now.tzinfo is not None:
-        now = now.astimezone(UTC).replace(tzinfo=None)
+    offset = (now.utcoffset() if isinstance(now, datetime) and now == now else None) or timedelta(0)
+    if offset or getattr(now, "tzinfo", None) is not None:
+        now = now.replace(tzinfo=None)
     try:
         if not isinstance(now, date | np.datetime64 | str):
             raise ValueError
-        return np.datetime64(now, "us")  # pyright: ignore[reportCallIssue, reportArgumentType]
-    except ValueError:
+        # The seconds show whether the microseconds overflowed.
+        moment, seconds = (np.datetime64(now, unit) for unit in ("us", "s"))  # pyright: ignore
+        if np.isnat(moment) or moment.astype("datetime64[s]") != seconds or abs(moment.astype(int)) > MAX_MOMENT:
+            raise ValueError
+    except (ValueError, TypeError, OverflowError):
         raise ConstraintError(
             f"newest: {attribute!r} holds dates or timestamps, so now must be a date or a datetime; got {now!r}."
         ) from None
+    # Subtracted here, because a datetime in UTC can be beyond datetime.max.
+    return moment - np.timedelta64(offset)
 
 
 def _number(now: Any, attribute: str, kind: pa.DataType) -> Any:
-    if isinstance(now, bool) or not isinstance(now, int | float | np.integer | np.floating):
+    if not _is_number(now) or not abs(now) < float("inf"):
         raise ConstraintError(
             f"newest: {attribute!r} holds {kind}, so now must be a number, and days counts in the same unit; got "
             f"{now!r}."
         )
-    return now
+    return _as_python(now)
