@@ -128,7 +128,8 @@ def test_open_and_compressed_files(tmp_path):
         assert hr.Catalog.from_parquet(file).item_ids.to_pylist() == ["i1"]
         assert not file.closed
     assert hr.Catalog.from_parquet(io.BytesIO(parquet.read_bytes())).sids.tolist() == [[1, 1]]
-    assert hr.Catalog.from_csv(io.StringIO(CSV)).sids.tolist() == [[2, 6], [0, 1]]
+    text: Any = io.StringIO(CSV)
+    assert hr.Catalog.from_csv(text).sids.tolist() == [[2, 6], [0, 1]]
     assert hr.Catalog.from_json(io.BytesIO(LINES.encode())).sids.tolist() == [[2, 6], [0, 1]]
     (tmp_path / "items.jsonl.gz").write_bytes(gzip.compress(LINES.encode()))
     assert hr.Catalog.from_json(tmp_path / "items.jsonl.gz").sids.tolist() == [[2, 6], [0, 1]]
@@ -285,3 +286,22 @@ def test_kind_of_files(names, kind, tmp_path):
         assert "files of one kind" in error(lambda: sources.kind_of(source))
     else:
         assert sources.kind_of(source) == kind
+
+
+def test_floats_of_csv_lose_no_digit(tmp_path):
+    rows = [
+        ("9007199254740993.0", "1e400", "1e-400", "0.30000000000000004", "1.50"),
+        ("1.5", "1", "1", "2.5e-7", "nan"),
+    ]
+    text = "sid,a,b,c,d,e\n" + "".join(f"{number}-0,{','.join(row)}\n" for number, row in enumerate(rows))
+    (tmp_path / "items.csv").write_text(text)
+    attributes = hr.Catalog.from_csv(tmp_path / "items.csv").attributes
+    assert [attributes[name].to_pylist() for name in "abc"] == [[rows[0][n], rows[1][n]] for n in range(3)]
+    assert attributes["d"].to_pylist() == [0.30000000000000004, 2.5e-7]
+    assert attributes["e"].type == pa.float64()
+
+
+def test_dates_are_not_named_as_possible_sids():
+    table = pa.table({"day": ["2026-01-01", None], "code": ["2026-01-99", "1-2-3"], "codes": ["1-2", "3-4"]})
+    with pytest.raises(hr.CatalogError, match=r"Columns that can hold SIDs: code, codes\.$"):
+        hr.Catalog.from_arrow(table)

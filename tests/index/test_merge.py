@@ -227,3 +227,28 @@ def test_merge_into_a_ragged_index():
         hr.merge(
             hr.build_index(hr.Catalog([[1, 2]], item_ids=[1])), hr.Catalog([[1], [1, 2]], item_ids=[2, 3], ragged=True)
         )
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (dt.date(2020, 1, 1), dt.datetime(2020, 1, 1, 5)),
+        ([dt.date(2020, 1, 1)], [dt.datetime(2020, 1, 1, 23, 59)]),
+        (pa.scalar(1, pa.timestamp("s")), pa.scalar(1_000_000_001, pa.timestamp("ns"))),
+    ],
+)
+def test_a_merge_truncates_no_date_or_time(before, after):
+    index = hr.build_index(hr.Catalog([[0]], item_ids=["a"], attributes={"day": pa.array([before])}))
+    added = hr.Catalog([[0]], item_ids=["b"], attributes={"day": pa.array([after])})
+    with pytest.raises(hr.CatalogError, match="lose"):
+        hr.merge(index, added)
+    if not isinstance(before, list):
+        index = hr.build_index(hr.Catalog([[0]], item_ids=pa.array([before])))
+        with pytest.raises(hr.CatalogError, match="lose"):
+            hr.merge(index, hr.Catalog([[0]], item_ids=pa.array([after])))
+
+
+def test_a_merge_converts_midnights_to_dates():
+    index = hr.build_index(hr.Catalog([[0]], item_ids=[dt.date(2020, 1, 1)]))
+    added = hr.Catalog([[0]], item_ids=[dt.datetime(2020, 1, 2)])
+    assert hr.merge(index, added).item_ids.to_pylist() == [dt.date(2020, 1, 1), dt.date(2020, 1, 2)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,6 +86,11 @@ class Catalog:
         attributes: Any = None,
         ragged: bool = False,
     ) -> None:
+        self._fill(sids, codebook_sizes, item_ids, attributes, ragged=ragged, copy=True)
+
+    def _fill(
+        self, sids: Any, codebook_sizes: Any, item_ids: Any, attributes: Any, *, ragged: bool, copy: bool
+    ) -> None:
         rows = _as_rows(sids, ragged=ragged)
         matrix = as_ragged_sids(rows, codebook_sizes) if ragged else as_sids(rows)
         sizes = checked_codebook_sizes(matrix, codebook_sizes, min_code=ENDED if ragged else 0)
@@ -94,8 +100,8 @@ class Catalog:
             matrix = with_ends(matrix, ends)
             sizes = tuple(size + (end is not None) for size, end in zip(sizes, ends, strict=True))
         codes = np.array(matrix, dtype=np.min_scalar_type(max(sizes) - 1), order="C")
-        ids = _checked_ids(item_ids, len(codes))
-        self._set(codes, sizes, ends, ids, _checked_attributes(attributes, len(codes)))
+        ids = _checked_ids(item_ids, len(codes), copy=copy)
+        self._set(codes, sizes, ends, ids, _checked_attributes(attributes, len(codes), copy=copy))
 
     def _set(self, sids: np.ndarray, sizes: Any, ends: EndCodes, ids: pa.Array | None, table: pa.Table | None) -> None:
         sids.setflags(write=False)
@@ -139,27 +145,18 @@ class Catalog:
             assert catalog.attribute_names == ("price",)
             ```
         """
-        from hedgerow.catalog import columns
+        from hedgerow.catalog.frames import arguments_of
 
-        rows = columns.from_frame(table)
-        if item_id is None and ITEM_ID in rows.column_names:
-            item_id = ITEM_ID
-        if isinstance(sid, str):
-            names, sids = [sid], columns.sids_of_lists(columns.column_of(rows, sid, "SID"), sid, ragged=ragged)
-        else:
-            names, sids = list(sid), columns.sids_of_columns(rows, list(sid), ragged=ragged)
-        if codebook_sizes is None and isinstance(sid, str):
-            codebook_sizes = columns.codebook_sizes_of(rows.schema, sid)
-        ids = None if item_id is None else columns.column_of(rows, item_id, "item id")
-        used = {*names, item_id}
-        kept = columns.other_columns(rows, used) if attributes is None else list(attributes)
-        return cls(
-            sids,
-            codebook_sizes=codebook_sizes,
-            item_ids=ids,
-            attributes={name: columns.column_of(rows, name, "attribute") for name in kept},
-            ragged=ragged,
-        )
+        return cls(**arguments_of(table, ITEM_ID, sid, item_id, codebook_sizes, attributes, ragged=ragged))
+
+    @classmethod
+    def _from_file(cls, table: pa.Table, **options: Any) -> Catalog:
+        """The same as `from_arrow`, but the catalog keeps the memory of the table, which nothing else uses."""
+        from hedgerow.catalog.frames import arguments_of
+
+        catalog = object.__new__(cls)
+        catalog._fill(**arguments_of(table, ITEM_ID, **options), copy=False)
+        return catalog
 
     @classmethod
     def from_pandas(cls, frame: Any, **options: Any) -> Catalog:
@@ -215,7 +212,7 @@ class Catalog:
         """
         from hedgerow.catalog import readers
 
-        return readers.catalog_of(cls.from_arrow, readers.read_parquet(path), options)
+        return readers.catalog_of(cls._from_file, readers.read_parquet(path), options)
 
     @classmethod
     def from_csv(cls, source: Source, *, text: Sequence[str] = (), **options: Any) -> Catalog:
@@ -243,7 +240,7 @@ class Catalog:
         """
         from hedgerow.catalog import readers
 
-        return readers.catalog_of(cls.from_arrow, readers.read_csv(source, text), options)
+        return readers.catalog_of(cls._from_file, readers.read_csv(source, text), options)
 
     @classmethod
     def from_json(
@@ -287,7 +284,7 @@ class Catalog:
         content = source if isinstance(source, Mapping) else readers.read_json(source)
         shared = {"codebook_sizes": codebook_sizes, "ragged": ragged}
         if not isinstance(content, Mapping):
-            return readers.catalog_of(cls.from_arrow, content, options | shared)
+            return readers.catalog_of(cls._from_file, content, options | shared)
         if options:
             raise CatalogError(f"{', '.join(options)}: only for files with one object per item; got one mapping.")
         with nullcontext() if isinstance(source, Mapping) else readers.located(readers.name_of(source)):
@@ -374,6 +371,10 @@ class Catalog:
 
 def _as_rows(sids: Any, *, ragged: bool) -> Any:
     """Convert an Arrow column, or rows of text, to codes; return other objects unchanged."""
+    if isinstance(sids, (str, PurePath)):
+        raise CatalogError(
+            f"sids must be SIDs; got {sids!r:.60}. To read a file, use Catalog.from_parquet, from_csv or from_json."
+        )
     if not hasattr(sids, "__arrow_c_array__") and not hasattr(sids, "__arrow_c_stream__"):
         return parsed(sids, ragged=ragged)
     from hedgerow.catalog import columns
@@ -381,19 +382,19 @@ def _as_rows(sids: Any, *, ragged: bool) -> Any:
     return columns.sids_of_lists(columns.as_column(sids, "sids"), "sids", ragged=ragged)
 
 
-def _checked_ids(item_ids: Any, num_items: int) -> pa.Array | None:
+def _checked_ids(item_ids: Any, num_items: int, *, copy: bool) -> pa.Array | None:
     if item_ids is None:
         return None
     from hedgerow.catalog.columns import checked_item_ids
 
-    return checked_item_ids(item_ids, num_items)
+    return checked_item_ids(item_ids, num_items, copy=copy)
 
 
-def _checked_attributes(attributes: Any, num_items: int) -> pa.Table | None:
+def _checked_attributes(attributes: Any, num_items: int, *, copy: bool) -> pa.Table | None:
     if attributes is None:
         return None
     from hedgerow.catalog.columns import as_table
 
-    table = as_table(attributes, num_items, reserved=RESERVED)
+    table = as_table(attributes, num_items, reserved=RESERVED, copy=copy)
     # Arrow loses the number of rows when it takes rows of a table without columns.
     return table if table.num_columns else None

@@ -15,25 +15,28 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hedgerow.catalog.codes import TextParser, codes_of_rows, num_codes
+from hedgerow.catalog.codes import codes_of_rows, num_codes
 from hedgerow.catalog.exact import exact_array
 from hedgerow.catalog.ragged import ENDED, as_int64
-from hedgerow.catalog.sids import MAX_CODEBOOK_SIZE, RAGGED_HINT
-from hedgerow.catalog.types import is_list, is_text, one_array, plain
+from hedgerow.catalog.sids import RAGGED_HINT
+from hedgerow.catalog.types import holds_time, is_list, is_text, one_array, plain
 from hedgerow.errors import CatalogError
 
 # The key of the metadata of a SID column: the codebook size of each level, as JSON.
 CODEBOOK_SIZES = b"hedgerow.codebook_sizes"
+# Dates look like SIDs of three numbers.
+ISO_DATE = r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$"
 # The row labels of a pandas frame that was cut, sorted or given other labels.
 ROW_LABELS = re.compile(r"__index_level_\d+__")
 
 
-def as_column(values: Any, what: str) -> pa.Array:
+def as_column(values: Any, what: str, *, copy: bool = False) -> pa.Array:
     """Convert a column to one Arrow array of a type that an index can hold: see `plain`.
 
     Args:
         values: an Arrow, NumPy, pandas or Polars column, or a sequence.
         what: the name of the column in the message.
+        copy: whether the array must not share memory with `values`.
 
     Raises:
         CatalogError: Arrow has no type that holds the values, or an index cannot hold that type.
@@ -45,7 +48,8 @@ def as_column(values: Any, what: str) -> pa.Array:
         raise CatalogError(
             f"{row}{what} cannot be converted to one Arrow column: {error}. Pass one value per item, all of one type."
         ) from None
-    return plain(column, what)
+    # Arrow's arrays can share the memory of NumPy, pandas or Polars; a concatenation has its own.
+    return plain(pa.concat_arrays([column]) if copy else column, what)
 
 
 def _failing_row(values: list[Any]) -> int:
@@ -62,10 +66,10 @@ def _failing_row(values: list[Any]) -> int:
 
 
 def _to_arrow(values: Any) -> pa.Array:
-    """Convert a column of another library to Arrow. The copy is independent of later changes to `values`."""
+    """Convert a column of another library to Arrow. The array can share the memory of `values`."""
     if hasattr(values, "__arrow_c_stream__"):
         _check_dtype(values)
-        return one_array(pa.chunked_array(values)).copy_to(pa.default_cpu_memory_manager())
+        return one_array(pa.chunked_array(values))
     if isinstance(values, (set, frozenset, Mapping)):
         raise TypeError(f"a {type(values).__name__} has no order of rows")
     if isinstance(values, np.ndarray) and values.dtype.kind in "SU":
@@ -73,8 +77,7 @@ def _to_arrow(values: Any) -> pa.Array:
         values = values.tolist()
     if isinstance(values, np.ndarray) and not values.dtype.isnative:
         values = values.astype(values.dtype.newbyteorder("="))
-    column = pa.array(values if hasattr(values, "dtype") else list(values))
-    return one_array(column).copy_to(pa.default_cpu_memory_manager())
+    return one_array(pa.array(values if hasattr(values, "dtype") else list(values)))
 
 
 def _check_dtype(series: Any) -> None:
@@ -83,18 +86,20 @@ def _check_dtype(series: Any) -> None:
         raise TypeError("its dtype is Object; Arrow has no type for Python objects")
 
 
-def as_table(columns: Any, num_items: int, *, reserved: Sequence[str]) -> pa.Table:
+def as_table(columns: Any, num_items: int, *, reserved: Sequence[str], copy: bool) -> pa.Table:
     """Convert attributes to an Arrow table.
 
     Args:
         columns: a mapping of names to columns, an Arrow table, or a data frame.
         num_items: the expected number of rows.
         reserved: the names that no attribute may have.
+        copy: whether the table must not share memory with `columns`.
 
     Raises:
         CatalogError: a column has another length, a name is reserved or appears twice, or Arrow cannot hold the values.
     """
-    table = _table_of_mapping(columns, num_items) if isinstance(columns, Mapping) else _table_of_frame(columns)
+    is_mapping = isinstance(columns, Mapping)
+    table = _table_of_mapping(columns, num_items, copy=copy) if is_mapping else _table_of_frame(columns, copy=copy)
     if table.num_rows != num_items:
         raise CatalogError(f"the attributes have {table.num_rows} rows, but the catalog has {num_items} items.")
     for name in [name for name in reserved if name in table.column_names]:
@@ -107,21 +112,22 @@ def as_table(columns: Any, num_items: int, *, reserved: Sequence[str]) -> pa.Tab
     return table
 
 
-def _table_of_mapping(columns: Mapping[Any, Any], num_items: int) -> pa.Table:
+def _table_of_mapping(columns: Mapping[Any, Any], num_items: int, *, copy: bool) -> pa.Table:
     if len({str(name) for name in columns}) < len(columns):
         raise CatalogError(f"two attributes have the same name as text: {list(columns)}. Rename one.")
-    arrays = {str(name): as_column(values, f"attribute {name!r}") for name, values in columns.items()}
+    arrays = {str(name): as_column(values, f"attribute {name!r}", copy=copy) for name, values in columns.items()}
     for name, array in arrays.items():
         if len(array) != num_items:
             raise CatalogError(f"attribute {name!r} has {len(array)} values, but the catalog has {num_items} items.")
     return pa.table(arrays) if arrays else no_columns(num_items)
 
 
-def _table_of_frame(frame: Any) -> pa.Table:
+def _table_of_frame(frame: Any, *, copy: bool) -> pa.Table:
     table = from_frame(frame)
     table = table.drop_columns([name for name in table.column_names if ROW_LABELS.fullmatch(name)])
     names = table.column_names
-    arrays = [as_column(column, f"attribute {name!r}") for name, column in zip(names, table.columns, strict=True)]
+    columns = zip(names, table.columns, strict=True)
+    arrays = [as_column(column, f"attribute {name!r}", copy=copy) for name, column in columns]
     return pa.Table.from_arrays(arrays, names) if arrays else table
 
 
@@ -132,6 +138,8 @@ def no_columns(num_rows: int) -> pa.Table:
 
 def from_frame(frame: Any) -> pa.Table:
     """Convert an Arrow table, a pandas or Polars frame, or an object with Arrow's C stream interface to a table.
+
+    The table can share the memory of `frame`.
 
     Raises:
         CatalogError: `frame` is none of these.
@@ -149,10 +157,7 @@ def from_frame(frame: Any) -> pa.Table:
         for name, dtype in zip(getattr(frame, "columns", ()), getattr(frame, "dtypes", ()), strict=False):
             if str(dtype) == "Object":
                 raise TypeError(f"column {name!r} has the dtype Object; Arrow has no type for Python objects")
-        table = pa.table(frame)
-        # Copied, as in `_to_arrow`.
-        batches = [batch.copy_to(pa.default_cpu_memory_manager()) for batch in table.to_batches()]
-        return pa.Table.from_batches(batches, table.schema)
+        return pa.table(frame)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise CatalogError(f"{type(frame).__name__} cannot be read as an Arrow table: {error}") from None
 
@@ -197,19 +202,26 @@ def column_of(table: pa.Table, name: str, what: str) -> pa.Array:
 
 
 def _can_hold_sids(table: pa.Table, name: str) -> bool:
-    """Whether a column holds lists, or text that starts with a SID."""
+    """Whether a column holds lists, or text that starts with a SID and is not all dates."""
     position = table.column_names.index(name)
     column = table.column(position)
-    return is_list(column.type) or (is_text(column.type) and len(column) > 0 and num_codes(column[0].as_py()) > 0)
+    if not is_text(column.type) or not len(column):
+        return is_list(column.type)
+    return num_codes(column[0].as_py()) > 0 and pc.all(pc.match_substring_regex(column, ISO_DATE)).as_py() is False
 
 
-def checked_item_ids(item_ids: Any, num_items: int) -> pa.Array:
+def checked_item_ids(item_ids: Any, num_items: int, *, copy: bool = False) -> pa.Array:
     """Convert item ids to an Arrow array of `num_items` distinct values without nulls.
+
+    Args:
+        item_ids: the ids.
+        num_items: the expected number of ids.
+        copy: whether the array must not share memory with `item_ids`.
 
     Raises:
         CatalogError: the ids are not of that kind. The message names the rows.
     """
-    ids = as_column(item_ids, "item_ids")
+    ids = as_column(item_ids, "item_ids", copy=copy)
     if len(ids) != num_items:
         raise CatalogError(f"item_ids has {len(ids)} entries, but sids has {num_items} rows.")
     if num_items == 0 and pa.types.is_null(ids.type):
@@ -271,65 +283,21 @@ def as_type(column: pa.Array | pa.ChunkedArray, field: pa.Field) -> pa.Array:
     """Cast a column to the type of a field.
 
     Raises:
-        CatalogError: a value cannot be cast.
+        CatalogError: a value cannot be cast, or the cast loses a part of it.
     """
     try:
-        return one_array(column if column.type == field.type else column.cast(field.type))
+        if column.type == field.type:
+            return one_array(column)
+        converted = column.cast(field.type)
+        # Arrow's safe casts cut the time off a timestamp, but not digits off a number.
+        if holds_time(column.type) and not converted.cast(column.type).equals(column):
+            raise pa.ArrowInvalid("the cast would lose a part of a date or time")
+        return one_array(converted)
     except pa.ArrowException as error:
         raise CatalogError(
             f"{field.name} has the type {field.type} in the index; got {column.type}, which cannot be converted: "
             f"{error}"
         ) from None
-
-
-def sids_of_columns(table: pa.Table, names: Sequence[str], *, ragged: bool = False) -> np.ndarray:
-    """SIDs [N, L] from L columns of integers or tokens, one per level. If `ragged`, null becomes -1.
-
-    Raises:
-        CatalogError: a column is missing or not of integers, or a code is null (unless `ragged`) or out of range.
-    """
-    levels, parser = [], TextParser()
-    for level, name in enumerate(names):
-        column = column_of(table, name, "SID")
-        if is_text(column.type):
-            column = _parsed_codes(column, parser, level, name)
-        if not pa.types.is_integer(column.type):
-            raise CatalogError(f"level {level}: column {name!r} must hold integer codes; it holds {column.type}.")
-        if column.null_count and not ragged:
-            row = pc.index(pc.is_null(column), True).as_py()
-            raise CatalogError(
-                f"row {row}, level {level}: column {name!r} is null. Remove the rows without a SID. If null marks "
-                f"the end of a SID: {RAGGED_HINT}."
-            )
-        codes = _codes_of(pc.fill_null(column, 0), level, name)
-        levels.append(np.where(column.is_null(), ENDED, codes) if column.null_count else codes)
-    if not levels:
-        raise CatalogError("no SID column was named; pass one list column, or one column per level.")
-    return np.column_stack(levels)
-
-
-def _parsed_codes(column: pa.Array, parser: TextParser, level: int, name: str) -> pa.Array:
-    """Parse a column with the tokens or numbers of one level."""
-    encoded = column.dictionary_encode()
-    codes = []
-    for position, piece in enumerate(encoded.dictionary.to_pylist()):
-        row = pc.index(encoded.indices, position).as_py()
-        codes.append(parser.code(piece, level, f"row {row} of column {name!r}"))
-    return pa.array(codes, pa.int64()).take(encoded.indices)
-
-
-def _codes_of(column: pa.Array, level: int, name: str) -> np.ndarray:
-    """Convert a column of codes to NumPy, and uint64 to int64: NumPy turns uint64 and int64 columns into floats."""
-    codes = column.to_numpy(zero_copy_only=False)
-    if codes.dtype != np.uint64:
-        return codes
-    if (codes > MAX_CODEBOOK_SIZE).any():
-        row = int(np.argmax(codes > MAX_CODEBOOK_SIZE))
-        raise CatalogError(
-            f"row {row}, level {level}: code {codes[row]} of column {name!r} is out of range; "
-            f"codes are 0 to at most {MAX_CODEBOOK_SIZE - 1}."
-        )
-    return codes.astype(np.int64)
 
 
 def sids_of_lists(column: pa.Array, name: str, *, ragged: bool = False) -> np.ndarray:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +31,8 @@ CSV_BLOCK = 1 << 26
 # Numbers whose text is lost by a conversion stay text: leading zeros, and integers above 2**63.
 INTEGER = r"^-?(0|[1-9][0-9]*)$"
 FLOAT = r"^(-?(0|[1-9][0-9]{0,14})|-?[0-9]+\.[0-9]*([eE][-+]?[0-9]+)?|-?[0-9]+[eE][-+]?[0-9]+|-?(nan|NaN|inf))$"
+# A float holds 15 digits exactly.
+FIFTEEN_DIGITS = r"^-?[0-9.]{1,16}$|^-?(nan|NaN|inf)$"
 LEADING_ZERO = r"^-?0[0-9]"
 TRUTH = r"^(true|True|TRUE|false|False|FALSE)$"
 Part = tuple[str, pa.Table]
@@ -197,10 +200,19 @@ def _typed(column: pa.ChunkedArray) -> pa.ChunkedArray:
         candidates = [pa.date32(), pa.timestamp("us"), pa.timestamp("us", "UTC")]
     for type_ in candidates:
         try:
-            return column.cast(type_)
+            converted = column.cast(type_)
         except pa.ArrowInvalid:
             continue
+        if not pa.types.is_floating(type_) or _keeps_digits(values):
+            return converted
     return column
+
+
+def _keeps_digits(numbers: pa.ChunkedArray) -> bool:
+    """Whether floats have all the digits of numbers as text."""
+    numbers = numbers.filter(pc.invert(pc.match_substring_regex(numbers, FIFTEEN_DIGITS)))
+    numbers = numbers.filter(pc.not_equal(numbers.cast(pa.float64()).cast(pa.string()), numbers))
+    return all(Decimal(text) == Decimal(repr(float(text))) for text in numbers.to_pylist())
 
 
 def _all_match(values: pa.ChunkedArray, pattern: str) -> bool:
@@ -291,7 +303,7 @@ def catalog_of(make: Callable[..., T], parts: Sequence[Part], options: Mapping[s
     """The catalog of the rows of files. An error names the file, and the row in it.
 
     Args:
-        make: `Catalog.from_arrow`.
+        make: as `Catalog.from_arrow`.
         parts: the rows of each file.
         options: the options of `make`.
     """

@@ -164,6 +164,11 @@ def is_text(type_: pa.DataType) -> bool:
     return pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_)
 
 
+def holds_time(type_: pa.DataType) -> bool:
+    """Whether an Arrow type is a date, time, timestamp or duration, or nests one."""
+    return pa.types.is_temporal(type_) or any(holds_time(type_.field(n).type) for n in range(type_.num_fields))
+
+
 def _holds_text(type_: pa.DataType) -> bool:
     if isinstance(type_, pa.BaseExtensionType):
         return _holds_text(type_.storage_type)
