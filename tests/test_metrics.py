@@ -1,9 +1,14 @@
 """Metrics: against values computed by hand and against naive loops."""
 
+import datetime as dt
 import re
+from decimal import Decimal
 from math import inf, isnan, log2, nan
+from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -266,3 +271,60 @@ def test_very_large_values_and_empty_runs():
 def test_rejects_other_types(call):
     with pytest.raises(hr.ArgumentError, match=r"expected|seed must be|level must be"):
         call()
+
+
+NOON = dt.datetime(2020, 1, 1, 12)
+DAY = dt.date(2020, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("item_id", "targets"),
+    [
+        (DAY, [dt.datetime(2020, 1, 1)]),
+        (DAY, pd.Series(pd.to_datetime(["2020-01-01"]))),
+        (DAY, np.array(["2020-01-01"], "datetime64[ns]")),
+        (NOON, [DAY]),
+        (NOON, [NOON.replace(tzinfo=dt.UTC)]),
+        (NOON.replace(tzinfo=dt.UTC), [NOON]),
+    ],
+)
+def test_ranks_rejects_targets_that_equal_no_id(item_id, targets):
+    with pytest.raises(hr.ArgumentError, match="targets must have the type of the item ids, date"):
+        metrics.ranks(results([item_id]), targets)
+    assert metrics.ranks(results([item_id]), [item_id]).tolist() == [1]
+
+
+@pytest.mark.parametrize("targets", [pd.DataFrame({"item_id": [1]}), pa.table({"item_id": [1]}), np.array([[1]])])
+def test_ranks_rejects_targets_of_two_dimensions(targets):
+    with pytest.raises(hr.ArgumentError, match="one id per request; got"):
+        metrics.ranks(results([1]), targets)
+
+
+@pytest.mark.parametrize("wrong", [None, 5, "ab", [[1, 2]], (result for result in results([1]))])
+def test_ranks_rejects_other_results(wrong):
+    with pytest.raises(hr.ArgumentError, match="results must be a list of Results"):
+        metrics.ranks(wrong, [1])
+
+
+def test_one_cutoff_is_a_list_of_one():
+    assert metrics.summary([1, 2], ks=5) == metrics.summary([1, 2], ks=[5])
+    assert metrics.random_baseline(10, ks=5) == metrics.random_baseline(10, ks=[5])
+    wrong: Any
+    for wrong in (None, "5", 1.5):
+        with pytest.raises(hr.ArgumentError, match="k must be a positive integer"):
+            metrics.summary([1, 2], ks=wrong)
+
+
+def test_a_decimal_confidence_level():
+    half: Any = Decimal("0.5")
+    assert metrics.bootstrap_ci([0, 1, 1], level=half) == metrics.bootstrap_ci([0, 1, 1], level=0.5)
+    wrong: Any
+    for wrong in (Decimal(2), Decimal("NaN"), 0.5j, "0.5"):
+        with pytest.raises(hr.ArgumentError, match="level must be between 0 and 1"):
+            metrics.bootstrap_ci([0, 1], level=wrong)
+
+
+def test_tensors_that_require_a_gradient():
+    torch = pytest.importorskip("torch")
+    assert metrics.recall(torch.tensor([1.0, 3.0], requires_grad=True), k=1).tolist() == [1, 0]
+    assert metrics.ranks_of_scores(torch.tensor([[0.1, 0.9]], requires_grad=True), [0]).tolist() == [2]

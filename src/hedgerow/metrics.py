@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from datetime import date
-from numbers import Number
+from datetime import date, datetime
+from decimal import Decimal
+from numbers import Number, Real
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,8 @@ def ranks(results: Sequence[Results], targets: Any) -> np.ndarray:
         float64 [B].
 
     Raises:
-        ArgumentError: the numbers of results and targets differ, or the targets are not of the type of the item ids.
+        ArgumentError: `results` is not a list of Results, the numbers of results and targets differ, or the targets are
+            not of the type of the item ids.
 
     Examples:
         ```python
@@ -90,6 +92,11 @@ def ranks(results: Sequence[Results], targets: Any) -> np.ndarray:
     wanted = _plain_ids(targets)
     if isinstance(results, Results):
         raise ArgumentError("results must be a list of Results, one per request; got one Results. Pass [results].")
+    if not isinstance(results, Sequence) or not all(isinstance(result, Results) for result in results):
+        raise ArgumentError(
+            "results must be a list of Results, one per request, as index.results(beams) returns it; got "
+            f"{results!r:.60}."
+        )
     if len(results) != len(wanted):
         raise ArgumentError(f"expected one target per request, {len(results)} targets; got {len(wanted)}.")
     id_kinds = {_kind(result.item_ids[0]) for result in results if len(result.item_ids)}
@@ -112,9 +119,12 @@ def _plain_ids(targets: Any) -> list[Any]:
         raise ArgumentError(
             f"targets must be a list, an array or an Arrow column, one id per request; got {type(targets).__name__}."
         )
+    shape = tuple(getattr(targets, "shape", (0,)))
+    if len(shape) != 1:
+        raise ArgumentError(
+            f"targets must be one id per request; got a {type(targets).__name__} of shape {shape}. Pass one column."
+        )
     if isinstance(targets, np.ndarray):
-        if targets.ndim != 1:
-            raise ArgumentError(f"targets must be one id per request; got an array of shape {targets.shape}.")
         if targets.dtype.kind not in "mM":
             return targets.tolist()
         from hedgerow.catalog.columns import as_column
@@ -134,6 +144,8 @@ def _plain(value: Any) -> Any:
 
 def _kind(value: Any) -> str:
     """The kind of a value. Values of different kinds are never equal."""
+    if isinstance(value, datetime):
+        return "datetimes without a time zone" if value.utcoffset() is None else "datetimes with a time zone"
     kinds = {"text": str, "numbers": Number, "dates": date, "bytes": bytes}
     return next((name for name, type_ in kinds.items() if isinstance(value, type_)), type(value).__name__)
 
@@ -251,13 +263,13 @@ def reciprocal_rank(ranks: Any) -> np.ndarray:
     return 1 / _checked(ranks)
 
 
-def summary(ranks: Any, ks: Sequence[int] = KS, *, ndcg_at: int = 10, seed: int = 0) -> dict[str, Estimate]:
+def summary(ranks: Any, ks: int | Sequence[int] = KS, *, ndcg_at: int = 10, seed: int = 0) -> dict[str, Estimate]:
     """Computes mean Recall@k, NDCG and MRR with 95% bootstrap intervals.
 
     Args:
         ranks: [B] for one run, or [runs, B] for several runs over the same requests. Runs are averaged per request, so
             that the interval is over requests.
-        ks: the cutoffs of Recall.
+        ks: the cutoffs of Recall, or one cutoff.
         ndcg_at: the cutoff of NDCG.
         seed: the seed of the bootstrap.
 
@@ -309,12 +321,12 @@ def bootstrap_ci(values: Any, *, level: float = 0.95, resamples: int = RESAMPLES
     vector = _numbers(values)
     if vector.ndim != 1 or not np.isfinite(vector).all():
         raise ArgumentError(f"values must be a vector of finite numbers, one per request; got shape {vector.shape}.")
-    if not isinstance(level, Number) or isinstance(level, complex) or not 0 < level < 1 or not is_whole(resamples):  # type: ignore[operator]
+    if not isinstance(level, Real | Decimal) or not 0 < float(level) < 1 or not is_whole(resamples):
         raise ArgumentError(f"level must be between 0 and 1, and resamples at least 1; got {level!r}, {resamples!r}.")
     seed = whole_number(seed, "seed", least=0)
     if not len(vector):
         return Estimate(*[float("nan")] * 3)
-    random, tail = np.random.default_rng(seed), (1 - level) / 2
+    random, tail = np.random.default_rng(seed), (1 - float(level)) / 2
     # Sums of very large numbers overflow float64. Scaling by a power of 2 is exact, and undone below.
     exponent = max(0, int(np.frexp(np.abs(vector).max())[1]) + len(vector).bit_length() - 1000)
     vector = np.ldexp(vector, -exponent)
@@ -325,12 +337,12 @@ def bootstrap_ci(values: Any, *, level: float = 0.95, resamples: int = RESAMPLES
     return Estimate(*[float(np.ldexp(value, exponent)) for value in (vector.mean(), low, high)])
 
 
-def random_baseline(candidates: int, ks: Sequence[int] = KS, *, ndcg_at: int = 10) -> dict[str, float]:
+def random_baseline(candidates: int, ks: int | Sequence[int] = KS, *, ndcg_at: int = 10) -> dict[str, float]:
     """Computes the exact expected metrics of a random order of the candidates.
 
     Args:
         candidates: the number of items, one of which is relevant.
-        ks: the cutoffs of Recall.
+        ks: the cutoffs of Recall, or one cutoff.
         ndcg_at: the cutoff of NDCG.
 
     Returns:
@@ -351,9 +363,10 @@ def random_baseline(candidates: int, ks: Sequence[int] = KS, *, ndcg_at: int = 1
     return {name: float(values.mean()) for name, values in metrics.items()}
 
 
-def _metrics(ranks: np.ndarray, ks: Sequence[int], ndcg_at: int) -> dict[str, np.ndarray]:
+def _metrics(ranks: np.ndarray, ks: int | Sequence[int], ndcg_at: int) -> dict[str, np.ndarray]:
     """Every metric of a summary per request, by name."""
-    recalls = {f"Recall@{k}": recall(ranks, k) for k in ks}
+    cutoffs: Any = ks if isinstance(ks, Iterable) and not isinstance(ks, str) else [ks]
+    recalls = {f"Recall@{k}": recall(ranks, k) for k in cutoffs}
     return recalls | {f"NDCG@{ndcg_at}": ndcg(ranks, ndcg_at), "MRR": reciprocal_rank(ranks)}
 
 
@@ -376,7 +389,8 @@ def _numbers(values: Any) -> np.ndarray:
 
 def _as_array(values: Any) -> np.ndarray:
     try:
-        return np.asarray(values)
+        # A PyTorch tensor can require a gradient, or be on a GPU.
+        return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
     except (TypeError, ValueError):
         raise ArgumentError(f"expected numbers, in rows of equal length; got {values!r:.60}.") from None
 
