@@ -318,8 +318,10 @@ def test_versions_with_headroom_share_a_capacity_until_they_do_not_fit(path):
 
 
 def test_rejects_other_paths_and_options(tmp_path, path, live):
-    with pytest.raises(hr.IndexFileError, match=r"contains no current.json, so it is not a live index"):
+    with pytest.raises(hr.IndexFileError, match=r"nothing does not exist\. Create one"):
         hr.LiveIndex.open(tmp_path / "nothing")
+    with pytest.raises(hr.IndexFileError, match=r"contains no current.json, so it is not a live index"):
+        hr.LiveIndex.open(tmp_path)
     with pytest.raises(hr.IndexFileError, match="is a live index already"):
         hr.LiveIndex.create(path, hr.build_index(FIRST))
     (tmp_path / "x").mkdir()
@@ -360,3 +362,59 @@ def test_every_manifest_has_another_stamp(live, path):
         live.rollback()
         stamps.append(Store(path).stamp())
     assert len(set(stamps)) == len(stamps)
+
+
+INVALID_OPTIONS = [
+    {"headroom": "x"},
+    {"headroom": 0.5},
+    {"max_shrink": 7},
+    {"max_shrink": "x"},
+    {"max_shrink": None},
+    {"prepare": 5},
+    {"verify": "x"},
+    {"lock_timeout": -1},
+]
+
+
+@pytest.mark.parametrize("options", INVALID_OPTIONS, ids=str)
+def test_create_and_open_check_their_options_before_anything_is_written(tmp_path, options):
+    index = hr.build_index(catalog(a=[0]))
+    with pytest.raises(hr.ArgumentError, match=next(iter(options))):
+        hr.LiveIndex.create(tmp_path / "new", index, **options)
+    assert not (tmp_path / "new").exists()
+    live = hr.LiveIndex.create(tmp_path / "new", index)
+    with pytest.raises(hr.ArgumentError, match=next(iter(options))):
+        hr.LiveIndex.open(live.path, **options)
+
+
+@pytest.mark.parametrize("wrong", [None, catalog(a=[0]), 5])
+def test_create_rejects_other_indexes_before_anything_is_written(tmp_path, wrong):
+    with pytest.raises(hr.ArgumentError, match="expected a TrieIndex; got"):
+        hr.LiveIndex.create(tmp_path / "new", wrong)
+    with pytest.raises(TypeError, match="speed"):
+        hr.LiveIndex.create(tmp_path / "new", hr.build_index(catalog(a=[0])), speed=1)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_path_that_is_too_long():
+    with pytest.raises(hr.IndexFileError):
+        hr.LiveIndex.open("x" * 5000)
+    with pytest.raises(hr.IndexFileError):
+        hr.LiveIndex.create("x" * 5000, hr.build_index(catalog(a=[0])))
+
+
+@pytest.mark.parametrize("allow", [None, 5, "empty", ["x"], (reason for reason in ["empty"])])
+def test_rejects_other_reasons_to_allow(live, allow):
+    with pytest.raises(hr.ArgumentError, match="allow must be a list of"):
+        live.update(catalog(z=[0, 0]), allow=allow)
+
+
+def test_restrict_checks_constraints_without_removals(live):
+    version = live.version
+    items = version.index.constraint(ids=version.index.item_ids.to_pylist()[:1])
+    assert version.restrict(items) is items
+    assert version.restrict([items, None]) == [items, None]
+    other = hr.build_index(catalog(a=[0, 1])).constraint(ids=["a"])
+    for wrong in ("x", 5, ["x"], other):
+        with pytest.raises(hr.ConstraintError):
+            version.restrict(wrong)

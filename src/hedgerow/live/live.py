@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -9,14 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hedgerow._arguments import check_choice, whole_number
+from hedgerow._arguments import whole_number
 from hedgerow.catalog.catalog import Catalog
 from hedgerow.errors import ArgumentError
-from hedgerow.index.files import VERIFY, Verify, as_folder
-from hedgerow.index.locks import LOCK_TIMEOUT, LockedError, check_timeout
+from hedgerow.index.files import Verify
+from hedgerow.index.locks import LOCK_TIMEOUT, LockedError
 from hedgerow.live.manifest import State, VersionInfo
-from hedgerow.live.served import Prepare, Served, do_nothing
-from hedgerow.live.store import Store
+from hedgerow.live.served import Prepare, Served, checked_store, do_nothing
 from hedgerow.live.updates import Update, now
 from hedgerow.live.version import Version
 from hedgerow.trie_index import TrieIndex
@@ -40,7 +40,8 @@ class LiveIndex:
         lock_timeout: the seconds that a change waits for another writer. Default: 300.
 
     Raises:
-        ArgumentError: `max_shrink`, `headroom`, `verify` or `lock_timeout` is out of range.
+        ArgumentError: `max_shrink`, `headroom`, `verify` or `lock_timeout` is out of range, or `prepare` is not a
+            function.
         IndexFileError: there is no live index, or it is damaged.
 
     Examples:
@@ -65,12 +66,7 @@ class LiveIndex:
         verify: Verify = "structure",
         lock_timeout: float = LOCK_TIMEOUT,
     ) -> None:
-        if not 0 <= max_shrink <= 1:
-            raise ArgumentError(f"max_shrink must be a share from 0 to 1; got {max_shrink!r}.")
-        if headroom is not None and not headroom >= 1:
-            raise ArgumentError(f"headroom must be a factor of at least 1, or None; got {headroom!r}.")
-        check_choice(verify, "verify", VERIFY)
-        self._store = Store(as_folder(path), headroom, verify, check_timeout(lock_timeout))
+        self._store = checked_store(path, max_shrink, prepare, headroom, verify, lock_timeout)
         self._max_shrink = max_shrink
         self._served = Served(self._store, prepare)
 
@@ -84,6 +80,7 @@ class LiveIndex:
             **options: as for `LiveIndex`.
 
         Raises:
+            ArgumentError: `index` is not a TrieIndex, or as for `LiveIndex`; nothing is written.
             IndexFileError: the folder contains something, or cannot be written.
             VersionError: `index` is not valid.
 
@@ -95,8 +92,12 @@ class LiveIndex:
             assert live.version.number == 1
             ```
         """
-        timeout = check_timeout(options.get("lock_timeout", LOCK_TIMEOUT))
-        Store(as_folder(path), lock_timeout=timeout).create(index, now())
+        if not isinstance(index, TrieIndex):
+            hint = " Build one: hr.build_index(catalog)." if isinstance(index, Catalog) else ""
+            raise ArgumentError(f"expected a TrieIndex; got {type(index).__name__}.{hint}")
+        arguments = inspect.signature(cls).bind(path, **options)
+        arguments.apply_defaults()
+        checked_store(**arguments.arguments).create(index, now())
         return cls(path, **options)
 
     @classmethod

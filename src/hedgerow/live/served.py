@@ -5,8 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from numbers import Real
+from typing import Any
 
-from hedgerow.errors import IndexFileError, VersionError
+from hedgerow._arguments import check_choice, positive_number
+from hedgerow.errors import ArgumentError, IndexFileError, VersionError
+from hedgerow.index.files import VERIFY, Verify, as_folder
+from hedgerow.index.locks import check_timeout
 from hedgerow.live.manifest import State
 from hedgerow.live.store import Store
 from hedgerow.live.version import Version
@@ -73,3 +78,21 @@ class Served:
                     raise IndexFileError(
                         f"version {info.number} of {self._store.path} cannot be read: {error}"
                     ) from error
+
+
+def checked_store(
+    path: Any, max_shrink: Any, prepare: Any, headroom: Any, verify: Verify, lock_timeout: float
+) -> Store:
+    """Check the arguments of `LiveIndex`, and return its store. Nothing is written.
+
+    Raises:
+        ArgumentError: as for `LiveIndex`.
+    """
+    if isinstance(max_shrink, bool) or not isinstance(max_shrink, Real) or not 0 <= float(max_shrink) <= 1:
+        raise ArgumentError(f"max_shrink must be a share from 0 to 1; got {max_shrink!r}.")
+    if headroom is not None and positive_number(headroom, "headroom") < 1:
+        raise ArgumentError(f"headroom must be a factor of at least 1, or None; got {headroom!r}.")
+    if not callable(prepare):
+        raise ArgumentError(f"prepare must be a function that takes a version; got {prepare!r}.")
+    check_choice(verify, "verify", VERIFY)
+    return Store(as_folder(path), headroom, verify, check_timeout(lock_timeout))

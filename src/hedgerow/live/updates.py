@@ -40,7 +40,8 @@ class Update:
     allow: Collection[str]
 
     def __post_init__(self) -> None:
-        if isinstance(self.allow, str) or any(reason not in REFUSALS for reason in self.allow):
+        is_list = isinstance(self.allow, Collection) and not isinstance(self.allow, str)
+        if not is_list or any(reason not in REFUSALS for reason in self.allow):
             raise ArgumentError(f"allow must be a list of {', '.join(map(repr, REFUSALS))}; got {self.allow!r}.")
 
     def merge(self, catalog: Catalog | None, removed: Any, *, only_new: bool = False) -> VersionInfo:

@@ -186,13 +186,15 @@ class Version:
             ```
         """
         live_items = self.live_items
-        if constraints is None or live_items is None:
-            return live_items if constraints is None else constraints
-        if isinstance(constraints, ConstraintSet):
-            return constraints & live_items
-        batch_size = len(constraints) if isinstance(constraints, Sequence) else 0
+        if constraints is None:
+            return live_items
+        is_one = isinstance(constraints, ConstraintSet)
+        batch_size = len(constraints) if isinstance(constraints, Sequence) and not is_one else 1
         sets = batch_rules(self.index, batch_size, constraints, None).sets or (None,) * batch_size
-        return [live_items if items is None else items & live_items for items in sets]
+        if live_items is None:
+            return constraints
+        restricted = [live_items if items is None else items & live_items for items in sets]
+        return restricted[0] if is_one else restricted
 
     def results(
         self,
