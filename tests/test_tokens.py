@@ -255,3 +255,9 @@ def test_rejects_codes_larger_than_any_vocabulary():
         hr.TokenMap.from_tokenizer({"<s_a_99999999999>": 1})
     with pytest.raises(hr.ArgumentError, match="codebook_sizes"):
         hr.TokenMap.from_offsets([1], codebook_sizes=2**40)
+
+
+@pytest.mark.parametrize("offsets", ["ab", 5, None, ["a"], [1.5], [True]])
+def test_rejects_other_offsets(offsets):
+    with pytest.raises(hr.ArgumentError, match="offsets must be token ids"):
+        hr.TokenMap.from_offsets(offsets, 4)

@@ -150,3 +150,8 @@ class TestFilter:
     def test_rejects_other_masks(self, index, mask):
         with pytest.raises(hr.ArgumentError, match=r"bool \[4\]"):
             index.filter(mask)
+
+
+def test_rejects_other_capacities(index):
+    with pytest.raises(hr.ArgumentError, match="capacity must be a Capacity or None; got 'x'"):
+        index.to("numpy", capacity="x")

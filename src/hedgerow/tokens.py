@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from hedgerow._arguments import is_whole
+from hedgerow.catalog.codes import KNOWN_PATTERNS
 from hedgerow.errors import ArgumentError
 from hedgerow.index.trie import Trie
 from hedgerow.token_tables import (
-    KNOWN_PATTERNS,
     NO_TOKEN,
     as_tuple,
     check_no_ends,
@@ -107,10 +108,15 @@ class TokenMap:
             assert tokens.encode([[3, 0]]).tolist() == [[1003, 1256]]
             ```
         """
-        sizes = size_per_level(codebook_sizes, len(offsets))
-        if min(offsets, default=0) < 0:
-            raise ArgumentError(f"offsets must be token ids, integers from 0; got {min(offsets)}.")
-        tables = tuple(np.arange(size) + offset for offset, size in zip(offsets, sizes, strict=True))
+        is_list = isinstance(offsets, Iterable) and not isinstance(offsets, str)
+        starts: list[Any] = list(offsets) if is_list else [offsets]
+        wrong = [start for start in starts if not (is_list and is_whole(start, least=0))]
+        if wrong:
+            raise ArgumentError(
+                f"offsets must be token ids, integers from 0; got {wrong[0]!r}. Pass a list with one per level."
+            )
+        sizes = size_per_level(codebook_sizes, len(starts))
+        tables = tuple(np.arange(size) + int(start) for start, size in zip(starts, sizes, strict=True))
         return cls(tables, as_tuple(begin), as_tuple(end))
 
     @classmethod

@@ -255,7 +255,7 @@ class TrieIndex(Trie):
         Raises:
             BackendError: the backend is unknown, or the device cannot be used.
             MissingDependencyError: the backend is not installed.
-            ArgumentError: the index does not fit into the capacity.
+            ArgumentError: `capacity` is not a Capacity, or the index does not fit into it.
 
         Examples:
             ```python
@@ -265,6 +265,10 @@ class TrieIndex(Trie):
             assert device_index.backend == "numpy"
             ```
         """
+        if capacity is not None and not isinstance(capacity, Capacity):
+            raise ArgumentError(
+                f"capacity must be a Capacity or None; got {capacity!r}. Make one with hr.Capacity.of(index)."
+            )
         return to_device(self, backend, device, capacity)
 
     def save(self, path: str | Path, *, lock_timeout: float = LOCK_TIMEOUT) -> None:

@@ -180,3 +180,11 @@ def test_rejects_indexes_that_do_not_fit_and_invalid_arguments(versions):
         indexes[0].to("torch").refill(indexes[1])
     with pytest.raises(hr.BackendError, match="refill writes to PyTorch tensors"):
         indexes[0].to("numpy", capacity=capacity).refill(indexes[1])
+
+
+def test_refill_rejects_other_indexes():
+    pytest.importorskip("torch")
+    index = hr.build_index(hr.Catalog([[0, 1], [2, 0]]))
+    device_index = index.to("torch", capacity=hr.Capacity.of(index))
+    with pytest.raises(hr.ArgumentError, match="refill takes a TrieIndex; got NoneType"):
+        device_index.refill(None)  # pyright: ignore[reportArgumentType]

@@ -319,3 +319,9 @@ def test_properties_of_real_catalogs(folder, column, items, nodes, branches):
     ids, sids = pq.read_table(path, columns=["item", column]).to_pydict().values()
     assert index.item_ids.to_pylist() == [item for _, item in sorted(zip(sids, ids, strict=True))]
     assert index.sids().tolist() == [list(sid) for sid in sorted({tuple(sid) for sid in sids})]
+
+
+@pytest.mark.parametrize("dense_levels", [None, 1.5, [[0]], [0.0], [True], "all", b"0", ["auto"]])
+def test_rejects_other_dense_levels(dense_levels):
+    with pytest.raises(hr.ArgumentError, match="dense_levels"):
+        hr.build_index(hr.Catalog([[0, 1]]), dense_levels=dense_levels)

@@ -56,7 +56,11 @@ def test_allowed_codes_of_absent_prefixes(catalog, seed):
     for sid in queries_about(naive, catalog.codebook_sizes, np.random.default_rng(seed))[len(naive.rows) :].tolist():
         for depth in range(1, catalog.num_levels):
             prefix = tuple(sid[:depth])
-            assert index.allowed_codes(prefix).tolist() == naive.allowed_codes(prefix)
+            if all(0 <= code < size for code, size in zip(prefix, catalog.codebook_sizes, strict=False)):
+                assert index.allowed_codes(prefix).tolist() == naive.allowed_codes(prefix)
+            else:
+                with pytest.raises(hr.ArgumentError, match="is out of range"):
+                    index.allowed_codes(prefix)
 
 
 @EXAMPLES
@@ -181,3 +185,11 @@ def test_dense_level_of_an_empty_index():
     index = hr.build_index(hr.Catalog(np.zeros((0, 2), int), codebook_sizes=8), dense_levels=[0, 1])
     beams = hr.beam_search(index, lambda b: np.zeros((*b.states.shape, 8)), batch_size=1, beam_width=2)
     assert beams.num_valid.tolist() == [0]
+
+
+@pytest.mark.parametrize("prefix", [[99], [6], [-1], [0, 7]])
+def test_rejects_a_prefix_with_codes_out_of_range(prefix):
+    index = hr.build_index(hr.Catalog([[0, 1, 2]], codebook_sizes=[6, 7, 8]))
+    with pytest.raises(hr.ArgumentError, match=f"level {len(prefix) - 1}: code {prefix[-1]} is out of range"):
+        index.allowed_codes(prefix)
+    assert index.allowed_codes([5]).tolist() == []

@@ -97,7 +97,7 @@ class DeviceIndex:
             index: an index that fits into `capacity`.
 
         Raises:
-            ArgumentError: this index has no capacity, or the other one does not fit into it.
+            ArgumentError: this index has no capacity, or `index` is not a TrieIndex or does not fit into it.
             BackendError: this index is not on PyTorch.
 
         Examples:
@@ -121,6 +121,8 @@ class DeviceIndex:
             raise ArgumentError(
                 "refill needs an index with a capacity: index.to('torch', capacity=hr.Capacity.of(index))."
             )
+        if not isinstance(index, Trie):
+            raise ArgumentError(f"refill takes a TrieIndex; got {type(index).__name__}.")
         padded = padded_levels(self.capacity, index)
         HOSTS[self] = index
         for device_level, level in zip(self.levels, padded, strict=True):

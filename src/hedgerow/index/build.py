@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from hedgerow._arguments import is_whole
 from hedgerow.catalog.catalog import ITEM_ID, Catalog
 from hedgerow.errors import ArgumentError
 from hedgerow.index.fanout import fan_out
@@ -165,10 +166,11 @@ def _items_table(ids: pa.Array | None, attributes: pa.Table | None, order: np.nd
 
 
 def _checked_levels(levels: Collection[int] | str, num_levels: int) -> set[int]:
-    if isinstance(levels, str):
+    is_list = isinstance(levels, Iterable) and not isinstance(levels, str | bytes)
+    if not is_list and not is_whole(levels, least=0):
         raise ArgumentError(f'dense_levels must be "auto" or level numbers, for example [0, 1]; got {levels!r}.')
-    numbers: set[int] = {levels} if isinstance(levels, int) else set(levels)
-    unknown = [number for number in numbers if number not in range(num_levels)]
+    numbers: list[Any] = list(levels) if is_list else [levels]
+    unknown = [number for number in numbers if not is_whole(number, 0, num_levels - 1)]
     if unknown:
         raise ArgumentError(f"dense_levels: level {unknown[0]} does not exist; levels are 0 to {num_levels - 1}.")
-    return numbers
+    return set(map(int, numbers))

@@ -173,7 +173,7 @@ class Trie:
             SID, the last entry is the level's end code.
 
         Raises:
-            ArgumentError: the prefix has L codes or more.
+            ArgumentError: the prefix has L codes or more, or a code is outside the codebook of its level.
 
         Examples:
             ```python
@@ -189,7 +189,11 @@ class Trie:
         depth = len(prefix)
         if depth >= self.num_levels:
             raise ArgumentError(f"a prefix of this index has 0 to {self.num_levels - 1} codes; got {depth}.")
-        state = self._walk(as_sids(np.asarray([prefix])))[0] if depth else 0
+        codes = as_sids(np.asarray([prefix])) if depth else np.zeros((1, 0), np.int64)
+        for number, (code, size) in enumerate(zip(codes[0].tolist(), self.codebook_sizes, strict=False)):
+            if not 0 <= code < size:
+                raise ArgumentError(f"level {number}: code {code} is out of range; the codes are 0 to {size - 1}.")
+        state = self._walk(codes)[0] if depth else 0
         if state < 0 or self.levels[depth].num_nodes == 0:
             return np.zeros(0, np.int64)
         start, stop = self.levels[depth].children(np.asarray([state]))
