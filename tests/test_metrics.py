@@ -328,3 +328,7 @@ def test_tensors_that_require_a_gradient():
     torch = pytest.importorskip("torch")
     assert metrics.recall(torch.tensor([1.0, 3.0], requires_grad=True), k=1).tolist() == [1, 0]
     assert metrics.ranks_of_scores(torch.tensor([[0.1, 0.9]], requires_grad=True), [0]).tolist() == [2]
+
+
+def test_a_missing_target_has_no_rank():
+    assert metrics.ranks(results([NOON], [NOON]), [None, pd.NaT]).tolist() == [inf, inf]

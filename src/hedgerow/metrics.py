@@ -145,7 +145,7 @@ def _plain(value: Any) -> Any:
 def _kind(value: Any) -> str:
     """The kind of a value. Values of different kinds are never equal."""
     if isinstance(value, datetime):
-        return "datetimes without a time zone" if value.utcoffset() is None else "datetimes with a time zone"
+        return "datetimes without a time zone" if value.tzinfo is None else "datetimes with a time zone"
     kinds = {"text": str, "numbers": Number, "dates": date, "bytes": bytes}
     return next((name for name, type_ in kinds.items() if isinstance(value, type_)), type(value).__name__)
 
