@@ -1,7 +1,10 @@
 """Constraints of a batch on a device: the alive nodes, the stacks of sets, and the checks of a search."""
 
+import gc
+import pickle
 from datetime import date
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -199,3 +202,98 @@ class TestChecks:
         monkeypatch.setattr(requests, "_excluded_rows", None)
         beams = hr.beam_search(index, FakeModel((2, 2)), batch_size=1, beam_width=3, constraints=prepared)
         assert beams.num_valid.tolist() == [1]
+
+
+class TestOwner:
+    """Constraints are refused by every index but the one that they are prepared for."""
+
+    def search(self, index, **rules):
+        device_index = index if isinstance(index, hr.DeviceIndex) else index.to("numpy")
+
+        def logits(beams):
+            return array_of(device_index.backend, np.zeros((*beams.states.shape, 3), np.float32))
+
+        return hr.beam_search(device_index, logits, batch_size=1, beam_width=3, **rules)
+
+    @pytest.fixture
+    def indexes(self):
+        sids = [[0, 1], [1, 0], [2, 2]]
+        return [hr.build_index(hr.Catalog(sids, codebook_sizes=3, item_ids=list(ids))) for ids in ("abc", "zab")]
+
+    @pytest.mark.parametrize("backend", BACKENDS)
+    def test_rejects_constraints_of_an_index_of_the_same_shape(self, indexes, backend):
+        pytest.importorskip(backend)
+        first, second = (index.to(backend) for index in indexes)
+        every_rule: list[dict[str, Any]] = [{"exclude": [["a"]]}, {"constraints": indexes[0].constraint(ids=["a"])}]
+        for rules in every_rule:
+            prepared = hr.prepare_constraints(first, 1, **rules)
+            with pytest.raises(hr.ConstraintError, match="prepared for another index"):
+                self.search(second, constraints=prepared)
+            expected = self.search(first, **rules).num_valid.tolist()
+            assert self.search(first, constraints=prepared).num_valid.tolist() == expected
+            assert self.search(indexes[0].to(backend), constraints=prepared).num_valid.tolist() == expected
+
+    @pytest.mark.parametrize("backend", BACKENDS)
+    def test_rejects_constraints_of_another_backend(self, indexes, backend):
+        pytest.importorskip(backend)
+        index = indexes[0]
+        every_rule: list[dict[str, Any]] = [{"exclude": [["a"]]}, {"constraints": index.constraint(ids=["a"])}]
+        for rules in every_rule:
+            prepared = hr.prepare_constraints(index.to(backend), 1, **rules)
+            for other in BACKENDS:
+                if other != backend:
+                    pytest.importorskip(other)
+                    with pytest.raises(hr.ConstraintError, match=f"the index is on the backend '{other}'"):
+                        self.search(index.to(other), constraints=prepared)
+
+    def test_copies_and_refilled_constraints(self, indexes):
+        pytest.importorskip("torch")
+        first, second = (index.to("torch") for index in indexes)
+        prepared = hr.prepare_constraints(first, 1, exclude=[["a"]])
+        assert prepared is not None
+        static = prepared.copy()
+        assert self.search(first, constraints=static).num_valid.tolist() == [2]
+        with pytest.raises(hr.ConstraintError, match="prepared for another index"):
+            self.search(second, constraints=static)
+        static.refill(hr.prepare_constraints(second, 1, exclude=[["z"]]))
+        assert self.search(second, constraints=static).num_valid.tolist() == [2]
+        with pytest.raises(hr.ConstraintError, match="prepared for another index"):
+            self.search(first, constraints=static)
+
+    def test_rejects_constraints_from_before_a_refill(self, indexes):
+        pytest.importorskip("torch")
+        index = indexes[0].to("torch", capacity=hr.Capacity.of(indexes[0], headroom=2))
+        prepared = hr.prepare_constraints(index, 1, exclude=[["a"]])
+        index.refill(indexes[1])
+        with pytest.raises(hr.ConstraintError, match=r"prepared for another index.*After DeviceIndex.refill"):
+            self.search(index, constraints=prepared)
+
+    def test_constraints_of_another_index_do_not_recompile_a_step(self, indexes):
+        jax = pytest.importorskip("jax")
+        traces = []
+
+        @jax.jit
+        def step(index, beams, logits, constraints):
+            traces.append(1)
+            return hr.step(index, beams, logits, beam_width=3, constraints=constraints)
+
+        for index in indexes:
+            device_index = index.to("jax")
+            for item_id in "ab":
+                prepared = hr.prepare_constraints(device_index, 1, exclude=[[item_id]])
+                logits = array_of("jax", np.zeros((1, 1, 3), np.float32))
+                step(device_index, hr.init_beams(device_index, 1), logits, prepared)
+        assert len(traces) == 1
+
+    def test_pickled_constraints(self, indexes):
+        prepared = pickle.loads(pickle.dumps(hr.prepare_constraints(indexes[0], 1, exclude=[["a"]])))
+        assert self.search(indexes[0], constraints=prepared).num_valid.tolist() == [2]
+
+    def test_constraints_do_not_keep_an_index_alive(self, indexes):
+        prepared = hr.prepare_constraints(indexes[0], 1, exclude=[["a"]])
+        other, trie = indexes[1], ref(indexes[0])
+        indexes.clear()
+        gc.collect()
+        assert trie() is None
+        with pytest.raises(hr.ConstraintError, match="prepared for another index"):
+            self.search(other, constraints=prepared)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from weakref import ref
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from hedgerow.decode.alive import alive_on_device
 from hedgerow.decode.capacity import padded_alive, padded_leaves
 from hedgerow.decode.device import DeviceIndex, as_device_index, host_of, is_accelerated, placer
 from hedgerow.decode.ops import Array
-from hedgerow.decode.prepared import LevelConstraints, PreparedConstraints
+from hedgerow.decode.prepared import OWNERS, LevelConstraints, PreparedConstraints
 from hedgerow.errors import ConstraintError
 from hedgerow.index.bits import power_of_two
 from hedgerow.index.level import words_of
@@ -26,6 +27,10 @@ from hedgerow.index.trie import Trie
 MIN_DEAD_NODES = 16
 # A parent that does not exist; it fills lists of dead nodes.
 NO_PARENT = 2**31 - 1
+OTHER_INDEX = (
+    "the constraints are prepared for another index. Prepare them for this one: "
+    "hr.prepare_constraints(index, batch_size, ...). After DeviceIndex.refill, prepare them again, too."
+)
 Put = Callable[[np.ndarray], Array]
 
 
@@ -90,9 +95,11 @@ def prepared(index: DeviceIndex, rules: BatchRules) -> PreparedConstraints | Non
     put, num_levels = placer(index), len(index.levels)
     requests, alive = ((None, None), (None,) * num_levels) if rules.sets is None else _stacked(index, rules, put)
     dead: Any = [(None, None)] * num_levels if rules.excluded is None else _dead_lists(index, rules, put)
-    return PreparedConstraints(
+    constraints = PreparedConstraints(
         tuple(LevelConstraints(*requests, words, *lists) for words, lists in zip(alive, dead, strict=True))
     )
+    OWNERS[constraints] = ref(rules.index), _dense_levels(index)
+    return constraints
 
 
 def as_prepared(
@@ -118,14 +125,51 @@ def as_prepared(
             f"this search has {batch_size} requests and {len(index.levels)} levels. Prepare them for this search: "
             "hr.prepare_constraints(index, batch_size, ...)."
         )
+    _check_arrays(index, constraints)
+    if not (index.backend == "torch" and _is_compiling()):
+        _check_owner(index, constraints)
     for level, limits in zip(index.levels, constraints.levels, strict=True):
         words = (words_of(len(level.codes)),) if level.allowed is None else tuple(level.allowed.shape)
         if limits.alive is not None and tuple(limits.alive.shape[1:]) != words:
-            raise ConstraintError(
-                "the constraints are prepared for another index. Prepare them for this one: "
-                "hr.prepare_constraints(index, batch_size, ...)."
-            )
+            raise ConstraintError(OTHER_INDEX)
     return constraints
+
+
+def _check_arrays(index: DeviceIndex, constraints: PreparedConstraints) -> None:
+    """Check that prepared constraints are on the backend and, on PyTorch, on the device of the index."""
+    first = constraints.levels[0]
+    array = first.dead_parents if first.rows is None else first.rows
+    assert array is not None
+    if not isinstance(array, index._ops.array_type):
+        raise ConstraintError(
+            f"the constraints are prepared as {type(array).__module__} arrays, but the index is on the backend "
+            f"{index.backend!r}. Prepare them for this index: hr.prepare_constraints(index, batch_size, ...)."
+        )
+    if index.backend == "torch" and array.device != index.device:
+        raise ConstraintError(
+            f"the constraints are on {array.device}, but the index is on {index.device}. Prepare them for this index: "
+            "hr.prepare_constraints(index, batch_size, ...)."
+        )
+
+
+def _check_owner(index: DeviceIndex, constraints: PreparedConstraints) -> None:
+    """Check that the constraints are prepared for the index, if neither was rebuilt by a framework."""
+    host, owner = host_of(index), OWNERS.get(constraints)
+    if host is None or owner is None:
+        return
+    trie, dense = owner
+    if trie() is not host or dense != _dense_levels(index):
+        raise ConstraintError(OTHER_INDEX)
+
+
+def _is_compiling() -> bool:
+    import torch
+
+    return torch.compiler.is_compiling()
+
+
+def _dense_levels(index: DeviceIndex) -> tuple[bool, ...]:
+    return tuple(level.allowed is not None for level in index.levels)
 
 
 def _host(index: DeviceIndex) -> Trie:
@@ -189,7 +233,7 @@ def _placed(index: DeviceIndex, items: ConstraintSet, put: Put) -> tuple[Array, 
 def _dead_lists(index: DeviceIndex, rules: BatchRules, put: Put) -> list[tuple[Array, Array]]:
     """Per level `dead_parents` and `dead_slots` [B, X] of `LevelConstraints`."""
     assert rules.excluded is not None
-    dense = [level.allowed is not None for level in index.levels]
+    dense = _dense_levels(index)
     length = max(MIN_DEAD_NODES, power_of_two(max(map(len, rules.excluded))))
     requests = [
         dead_nodes(rules.index, rules.set_of(request), rows, dense) for request, rows in enumerate(rules.excluded)

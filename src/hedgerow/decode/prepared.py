@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from weakref import WeakSet
+from weakref import ReferenceType, WeakKeyDictionary, WeakSet
 
 from hedgerow.decode.ops import Array
 from hedgerow.errors import BackendError, ConstraintError
+from hedgerow.index.trie import Trie
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +93,7 @@ class PreparedConstraints:
             )
         )
         REFILLABLE.add(copied)
+        _take_owner(copied, self)
         return copied
 
     def refill(self, other: PreparedConstraints | None) -> None:
@@ -134,10 +136,24 @@ class PreparedConstraints:
         for array, values in zip(arrays, new_arrays, strict=True):
             if array is not None:
                 array.copy_(values)
+        _take_owner(self, other)
 
 
 # Results of PreparedConstraints.copy: nothing else uses their tensors.
 REFILLABLE: WeakSet[PreparedConstraints] = WeakSet()
+# The index on the host that constraints are prepared for, and which of its levels are dense on the device. Not an
+# attribute: frameworks flatten and rebuild constraints, and another index must not be another type of pytree.
+# Constraints that a framework rebuilt have no entry.
+OWNERS: WeakKeyDictionary[PreparedConstraints, tuple[ReferenceType[Trie], tuple[bool, ...]]] = WeakKeyDictionary()
+
+
+def _take_owner(constraints: PreparedConstraints, other: PreparedConstraints | None) -> None:
+    """Set the owner of constraints whose values are those of other constraints."""
+    owner = None if other is None else OWNERS.get(other)
+    if owner is None:
+        OWNERS.pop(constraints, None)
+    else:
+        OWNERS[constraints] = owner
 
 
 def _shape(array: Array | None) -> tuple[int, ...] | None:
