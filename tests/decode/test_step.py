@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -170,6 +172,51 @@ def test_gradients_do_not_depend_on_the_number_of_logits():
     assert hr.step(index, hr.init_beams(index, 1), logits, beam_width=2).scores.requires_grad
     with pytest.raises(hr.BackendError, match="gradient"):
         hr.step(index, hr.init_beams(index, 1), logits, beam_width=2, kernel="numba")
+
+
+def wide_index(torch):
+    index = hr.build_index(hr.Catalog([[0, 1], [1, 2], [1, 3]], codebook_sizes=2**14)).to("torch")
+    return index, torch.randn(3, 2, 1, 2**14, generator=torch.Generator().manual_seed(0))
+
+
+def scores_of(index, logits, kernel: Any = "auto"):
+    beams = hr.step(index, hr.init_beams(index, len(logits)), logits, beam_width=2, kernel=kernel)
+    return hr.step(index, beams, logits.expand(-1, 2, -1), beam_width=2, kernel=kernel).scores
+
+
+def test_gradients_reach_the_scores_of_the_beams():
+    torch = pytest.importorskip("torch")
+    index, logits = wide_index(torch)
+    scores = torch.zeros(2, 1, requires_grad=True)
+    beams = replace(hr.init_beams(index, 2), scores=scores)
+    result = hr.step(index, beams, logits[0], beam_width=2).scores
+    result.sum().backward()
+    assert scores.grad is not None
+    assert scores.grad.tolist() == [[2], [2]]
+    with pytest.raises(hr.BackendError, match="scores of the beams require a gradient"):
+        hr.step(index, beams, logits[0], beam_width=2, kernel="numba")
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+def test_forward_mode_gradients_do_not_depend_on_the_number_of_logits():
+    torch = pytest.importorskip("torch")
+    index, logits = wide_index(torch)
+    direction = torch.randn(2, 1, 2**14, generator=torch.Generator().manual_seed(1))
+    scores, tangent = torch.func.jvp(lambda row: scores_of(index, row), (logits[0],), (direction,))
+    _, expected = torch.func.jvp(lambda row: scores_of(index, row, "array"), (logits[0],), (direction,))
+    assert tangent.abs().sum() > 0
+    assert torch.equal(tangent, expected)
+    with torch.autograd.forward_ad.dual_level():
+        dual = scores_of(index, torch.autograd.forward_ad.make_dual(logits[0], direction))
+        assert torch.equal(torch.autograd.forward_ad.unpack_dual(dual).tangent, expected)
+    torch.testing.assert_close(scores, scores_of(index, logits[0]))
+
+
+def test_vmap_does_not_depend_on_the_number_of_logits():
+    torch = pytest.importorskip("torch")
+    index, logits = wide_index(torch)
+    expected = torch.stack([scores_of(index, row) for row in logits])
+    torch.testing.assert_close(torch.vmap(lambda row: scores_of(index, row))(logits), expected)
 
 
 FORK = """

@@ -10,7 +10,7 @@ from hedgerow.decode.beams import Beams
 from hedgerow.decode.device import DeviceIndex, as_device_index
 from hedgerow.decode.ended import only_ends
 from hedgerow.decode.kernels.array import LARGEST, Normalize, StepInput, clipped
-from hedgerow.decode.kernels.dispatch import KernelName, kernel_for, on_host
+from hedgerow.decode.kernels.dispatch import KernelName, is_transformed, kernel_for, on_host
 from hedgerow.decode.ops import Array
 from hedgerow.decode.prepare import as_prepared
 from hedgerow.decode.prepared import PreparedConstraints
@@ -76,7 +76,7 @@ def step(
     index = as_device_index(index)
     check_step(index, beams, logits, beam_width, normalize)
     logits = only_ends(index, beams, tempered(index, logits, temperature, normalize))
-    compute = kernel_for(kernel, index, logits)
+    compute = kernel_for(kernel, index, beams, logits)
     prepared = as_prepared(index, logits.shape[0], constraints, exclude)
     limits = None if prepared is None else prepared.levels[beams.level]
     return compute(StepInput(index._ops, index.levels[beams.level], beams, logits, int(beam_width), normalize, limits))
@@ -116,7 +116,7 @@ def _check_beams(index: DeviceIndex, beams: Beams) -> None:
                 "beams that hr.init_beams or hr.step returned."
             )
     # On the host only: reading the states of an accelerator would wait for it.
-    if index.backend == "numpy" or (index.backend == "torch" and on_host(index)):
+    if index.backend == "numpy" or (index.backend == "torch" and on_host(index) and not is_transformed(beams.states)):
         num_parents = index.levels[beams.level].num_parents
         if shape[0] and shape[1] and int(beams.states.max()) >= num_parents:
             raise ArgumentError(

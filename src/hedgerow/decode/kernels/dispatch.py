@@ -38,7 +38,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def kernel_for(name: KernelName, index: DeviceIndex, logits: Array) -> Kernel:
+def kernel_for(name: KernelName, index: DeviceIndex, beams: Beams, logits: Array) -> Kernel:
     """Choose the kernel of a step.
 
     Args:
@@ -46,6 +46,7 @@ def kernel_for(name: KernelName, index: DeviceIndex, logits: Array) -> Kernel:
             compiled kernels for PyTorch tensors on a GPU. "auto": on a GPU, triton if it can run, otherwise array; on
             a CPU, numba if it can run and the step has at least 8,192 logits, otherwise array.
         index: the trie on its device.
+        beams: the beams [B, m] of the step.
         logits: [B, m, C].
 
     Raises:
@@ -61,7 +62,7 @@ def kernel_for(name: KernelName, index: DeviceIndex, logits: Array) -> Kernel:
         return array_step
     if name == "triton" or (name == "auto" and _on_gpu(index)):
         return _triton_kernel(name, index, logits)
-    obstacle = _numba_obstacle(index, logits)
+    obstacle = _numba_obstacle(index, beams, logits)
     if name == "numba" and obstacle:
         raise BackendError(f"the numba kernel cannot run: {obstacle}. Use kernel='auto'.")
     if obstacle or (name == "auto" and _size(logits) < NUMBA_FROM):
@@ -98,14 +99,17 @@ def _on_gpu(index: DeviceIndex) -> bool:
     return index.backend == "torch" and index.device.type == "cuda"
 
 
-def _numba_obstacle(index: DeviceIndex, logits: Array) -> str | None:
+def _numba_obstacle(index: DeviceIndex, beams: Beams, logits: Array) -> str | None:
     if index.backend == "jax":
         return "the index is on JAX, whose arrays XLA compiles"
     if index.backend == "torch":
         if not on_host(index):
             return f"the step is being traced, or the index is on {index.device}; this kernel needs a CPU"
-        if logits.requires_grad:
-            return "the logits require a gradient, which this kernel does not compute; use logits.detach()"
+        if any(map(is_transformed, (logits, beams.scores, beams.states, beams.codes))):
+            return "the logits or the beams are inside a transform such as torch.vmap, and have no memory to read"
+        for what, tensor in (("logits", logits), ("scores of the beams", beams.scores)):
+            if tensor.requires_grad or _has_tangent(tensor):
+                return f"the {what} require a gradient, which this kernel does not compute; use detach()"
     if FORKED:
         return "this process was forked after the kernel started its threads, which do not survive a fork"
     return None if HAS_NUMBA else "the package numba is not installed"
@@ -116,6 +120,22 @@ def on_host(index: DeviceIndex) -> bool:
     import torch
 
     return not torch.compiler.is_compiling() and index.device.type == "cpu"
+
+
+def is_transformed(tensor: Array) -> bool:
+    """Whether a PyTorch tensor on the CPU stands for others inside a transform such as `torch.vmap`."""
+    try:
+        tensor.data_ptr()
+    except RuntimeError:
+        return True
+    return False
+
+
+def _has_tangent(tensor: Array) -> bool:
+    """Whether forward-mode differentiation in PyTorch follows the tensor."""
+    from torch.autograd import forward_ad
+
+    return forward_ad.unpack_dual(tensor).tangent is not None
 
 
 def _size(logits: Array) -> int:
