@@ -1,6 +1,7 @@
 """Constraint sets from SQL, and of the newest items."""
 
 from datetime import UTC, date, datetime, timedelta, timezone
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -190,7 +191,8 @@ class TestNewest:
 
     def test_numpy_numbers_do_not_overflow(self):
         index = hr.build_index(hr.Catalog([[0], [1], [2]], attributes={"y": pa.array([1, 3, 9], pa.uint16())}))
-        for now, days in ((np.uint16(3), 7), (3, np.uint16(7)), (np.int8(3), np.int8(100))):
+        pairs: list[Any] = [(np.uint16(3), 7), (3, np.uint16(7)), (np.int8(3), np.int8(100))]
+        for now, days in pairs:
             assert ids_of_rows(index.newest("y", days=days, now=now)) == [0, 1]
 
     def test_narrow_floats_are_compared_exactly(self):
