@@ -33,7 +33,7 @@ def state_of(folder: Path) -> list | None:
     try:
         live = hr.LiveIndex.open(folder)
     except hr.IndexFileError as error:
-        return None if "is not a live index" in str(error) else [str(error)]
+        return None if "hr.LiveIndex.create(path, index)" in str(error) else [str(error)]
     return [live.version.number, items_of(live.version), [info.number for info in live.versions()]]
 
 

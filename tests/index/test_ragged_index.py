@@ -148,17 +148,18 @@ def test_command_line(tmp_path):
     (tmp_path / "names.json").write_text(json.dumps(dict(zip("abc", NAMES.sids, strict=False))))
     np.save(tmp_path / "names.npy", np.array([padded(sid, 3) for sid in NAMES.sids[:3]]))
     for source in ("names.json", "names.npy"):
-        refused = runner.invoke(app, ["build", str(tmp_path / source), "-o", str(tmp_path / "x")])
+        refused = runner.invoke(app, ["build", str(tmp_path / source), "-o", str(tmp_path / "x"), "--overwrite"])
         assert isinstance(refused.exception, hr.CatalogError)
         assert "--ragged" in str(refused.exception)
-        built = runner.invoke(app, ["build", str(tmp_path / source), "-o", str(tmp_path / "x"), "--ragged"])
+        built = runner.invoke(app, ["build", str(tmp_path / source), "-o", str(tmp_path / "x"), "--ragged", "--overwrite"])
         assert built.exit_code == 0, built.output
         assert "codebook sizes: 4, 2 + end, 5 + end" in built.output
         assert hr.load_index(tmp_path / "x").contains([[3], [3, 1]]).all()
     assert runner.invoke(app, ["verify", str(tmp_path / "x")]).exit_code == 0
     facts = json.loads(runner.invoke(app, ["inspect", str(tmp_path / "x"), "--json"]).output)
     assert [level["end"] for level in facts["levels"]] == [None, 2, 5]
+    (tmp_path / "x.parquet").touch()
     words = ["build", str(tmp_path / "x.parquet"), "-o", str(tmp_path / "y"), "--memory", "1GB", "--ragged"]
     refused = runner.invoke(app, words)
     assert refused.exit_code == 2
-    assert "leave out --memory" in " ".join(refused.output.split())
+    assert "omit --memory" in " ".join(refused.output.split())

@@ -63,13 +63,13 @@ def candidates(
     xp = ops.xp
     if level.allowed is not None:
         words = allowed_words(ops, level, states, limits)
-        code = ops.arange(level.codebook_size, states, ndim=3)
+        code = ops.arange(level.codebook_size, states, ndim=states.ndim + 1)
         word = xp.broadcast_to(code // WORD_BITS, (*states.shape, level.codebook_size))
         valid = ((ops.take_along(words, word) >> (code % WORD_BITS)) & 1) != 0
         valid = not_excluded(ops, limits, states, valid & xp.expand_dims(states > DEAD, axis=-1))
         return xp.broadcast_to(code, valid.shape), valid, None
     start, count = children(ops, level, states)
-    child = ops.arange(max(level.max_branch, 1), states, ndim=3)
+    child = ops.arange(max(level.max_branch, 1), states, ndim=states.ndim + 1)
     is_child = child < xp.expand_dims(count, axis=-1)
     nodes = xp.expand_dims(start, axis=-1) + xp.where(is_child, child, 0)
     valid = not_excluded(ops, limits, states, alive_nodes(ops, limits, nodes, is_child))
