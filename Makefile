@@ -23,8 +23,9 @@ demo: .venv/.demo
 	@echo "Running the demo: it loads 17,472 films and a model of 3.9 M parameters; no network, no GPU."
 	@$(BIN)/hedgerow demo
 
+# Each worker has one thread for linear algebra, because there is a worker for each core.
 test: .venv/.dev
-	$(BIN)/pytest -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
 
 # Builds the sdist and the wheel, and uses the wheel in an environment of its own.
 test-wheel: .venv/.dev

@@ -135,7 +135,8 @@ def _has_tangent(tensor: Array) -> bool:
     """Whether forward-mode differentiation in PyTorch follows the tensor."""
     from torch.autograd import forward_ad
 
-    return forward_ad.unpack_dual(tensor).tangent is not None
+    # Outside of a dual level, which is the common case, no tensor has a tangent.
+    return forward_ad._current_level >= 0 and forward_ad.unpack_dual(tensor).tangent is not None
 
 
 def _size(logits: Array) -> int:
