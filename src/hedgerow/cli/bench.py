@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hedgerow.cli.common import AsJson, err, out, print_json
+from hedgerow.cli.common import AsJson, err, out, print_json, shared_options
 
 if TYPE_CHECKING:
     from hedgerow.bench.compare import OnStatus
@@ -73,30 +71,8 @@ class Shared:
         return Options(self.quick, self.items, self.backend, self.device, self.reference, self.threads, on_status)
 
 
-def shared_options(*omit: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Decorates a verb that takes `Shared` first: its fields become options, listed before the verb's own.
-
-    Args:
-        omit: fields that are not options of this verb.
-    """
-    fields = inspect.signature(Shared, eval_str=True).parameters
-    shared = {name: field for name, field in fields.items() if name not in omit}
-
-    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
-        @wraps(verb)
-        def command(**values: Any) -> None:
-            verb(Shared(**{name: values.pop(name) for name in shared}), **values)
-
-        own = list(inspect.signature(verb, eval_str=True).parameters.values())[1:]
-        # Typer reads the options from the signature.
-        vars(command)["__signature__"] = inspect.Signature([*shared.values(), *own])
-        return command
-
-    return decorate
-
-
 @bench.command(epilog="Example: hedgerow bench paper --items 1e6 --device cpu")
-@shared_options()
+@shared_options(Shared, first=True)
 def paper(
     shared: Shared,
     *,
@@ -114,7 +90,7 @@ def paper(
 
 
 @bench.command(epilog="Example: hedgerow bench scale --quick")
-@shared_options()
+@shared_options(Shared, first=True)
 def scale(shared: Shared) -> None:
     """Table 4, first half, and figure 2: time against the number of items, up to --items."""
     from hedgerow.bench import experiments, plots
@@ -126,7 +102,7 @@ def scale(shared: Shared) -> None:
 
 
 @bench.command(epilog="Example: hedgerow bench branch --quick")
-@shared_options()
+@shared_options(Shared, first=True)
 def branch(shared: Shared) -> None:
     """Table 4, second half, and figure 4: time against the codebook size."""
     from hedgerow.bench import experiments, plots
@@ -144,7 +120,7 @@ def branch(shared: Shared) -> None:
 
 
 @bench.command(epilog="Example: hedgerow bench peers --quick")
-@shared_options()
+@shared_options(Shared, first=True)
 def peers(shared: Shared) -> None:
     """Grammar engines, tries and the prefix function of Hugging Face, at sizes that they can handle."""
     from hedgerow.bench import experiments
@@ -183,7 +159,7 @@ def build_(
 
 
 @bench.command(name="sets", epilog="Example: hedgerow bench sets --items 1e7")
-@shared_options("reference")
+@shared_options(Shared, omit=("reference",), first=True)
 def sets_(shared: Shared) -> None:
     """Constraint sets: the time to create one from a mask, and the time that sets and exclusions add to a step."""
     from hedgerow.bench import sets, tables

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import wraps
@@ -36,22 +36,28 @@ Sid = Annotated[
 ]
 
 
-def shared_options(options_class: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Decorate a command whose first parameter is a dataclass: the fields become options, after the command's own.
+def shared_options(
+    options_class: type, *, omit: Collection[str] = (), first: bool = False
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorate a command whose first parameter is a dataclass: the fields become options.
 
     Args:
         options_class: the dataclass; its fields have annotations for Typer.
+        omit: fields that are not options of this command.
+        first: list these options before the command's own, not after them.
     """
     fields = inspect.signature(options_class, eval_str=True).parameters
+    shared = {name: field for name, field in fields.items() if name not in omit}
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @wraps(command)
         def wrapped(**values: Any) -> None:
-            command(options_class(**{name: values.pop(name) for name in fields}), **values)
+            command(options_class(**{name: values.pop(name) for name in shared}), **values)
 
         own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+        options = [*shared.values(), *own] if first else [*own, *shared.values()]
         # Typer reads the options from the signature.
-        vars(wrapped)["__signature__"] = inspect.Signature([*own, *fields.values()])
+        vars(wrapped)["__signature__"] = inspect.Signature(options)
         return wrapped
 
     return decorate
