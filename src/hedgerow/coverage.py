@@ -59,7 +59,7 @@ class Coverage:
         self.requests = self.beams = self.dead_beams = 0
 
     def add(self, results: Results | Iterable[Results], beams: Beams | None = None) -> None:
-        """Counts the results of a search: one `Results`, or one per request of a batch.
+        """Count the results of a search: one `Results`, or one per request of a batch.
 
         Args:
             results: results of `index`, from `TrieIndex.results`, `Version.results` or `Retriever.retrieve`.
@@ -94,7 +94,7 @@ class Coverage:
             np.add.at(self.counts, request.rows, 1)
 
     def share(self, items: ConstraintSet | None = None) -> float:
-        """Computes the share of items that were returned at least once, from 0 to 1; NaN if there are no items.
+        """Compute the share of items that were returned at least once, from 0 to 1; NaN if there are no items.
 
         Args:
             items: the constraint set of the items to consider. Default: all items.

@@ -65,7 +65,7 @@ class Estimate:
 
 
 def ranks(results: Sequence[Results], targets: Any) -> np.ndarray:
-    """Finds the rank of each request's relevant item, from 1; inf if the item was not returned.
+    """Find the rank of each request's relevant item, from 1; inf if the item was not returned.
 
     Args:
         results: the `Results` of B requests.
@@ -151,7 +151,7 @@ def _kind(value: Any) -> str:
 
 
 def ranks_of_scores(scores: Any, targets: Any) -> np.ndarray:
-    """Finds the rank of each request's relevant item if every item has a score.
+    """Find the rank of each request's relevant item if every item has a score.
 
     Items of equal score share the mean of their ranks, as in random order. NaN is the worst score, below minus
     infinity.
@@ -195,7 +195,7 @@ def ranks_of_scores(scores: Any, targets: Any) -> np.ndarray:
 
 
 def recall(ranks: Any, k: int) -> np.ndarray:
-    """Computes Recall@k of each request: 1 if the relevant item is among the first k, otherwise 0.
+    """Compute Recall@k of each request: 1 if the relevant item is among the first k, otherwise 0.
 
     Args:
         ranks: the ranks of the relevant items, from 1; inf if an item was not returned.
@@ -218,7 +218,7 @@ def recall(ranks: Any, k: int) -> np.ndarray:
 
 
 def ndcg(ranks: Any, k: int) -> np.ndarray:
-    """Computes NDCG@k of each request: 1 / log2(1 + rank) if the rank is at most k, otherwise 0.
+    """Compute NDCG@k of each request: 1 / log2(1 + rank) if the rank is at most k, otherwise 0.
 
     Args:
         ranks: the ranks of the relevant items, from 1; inf if an item was not returned.
@@ -242,7 +242,7 @@ def ndcg(ranks: Any, k: int) -> np.ndarray:
 
 
 def reciprocal_rank(ranks: Any) -> np.ndarray:
-    """Computes 1 / rank of each request; 0 if the relevant item was not returned. The mean is the MRR.
+    """Compute 1 / rank of each request; 0 if the relevant item was not returned. The mean is the MRR.
 
     Args:
         ranks: the ranks of the relevant items, from 1; inf if an item was not returned.
@@ -264,7 +264,7 @@ def reciprocal_rank(ranks: Any) -> np.ndarray:
 
 
 def summary(ranks: Any, ks: int | Sequence[int] = KS, *, ndcg_at: int = 10, seed: int = 0) -> dict[str, Estimate]:
-    """Computes mean Recall@k, NDCG and MRR with 95% bootstrap intervals.
+    """Compute mean Recall@k, NDCG and MRR with 95% bootstrap intervals.
 
     Args:
         ranks: [B] for one run, or [runs, B] for several runs over the same requests. Runs are averaged per request, so
@@ -296,7 +296,7 @@ def summary(ranks: Any, ks: int | Sequence[int] = KS, *, ndcg_at: int = 10, seed
 
 
 def bootstrap_ci(values: Any, *, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
-    """Computes the mean of values and its percentile bootstrap interval (Efron 1979).
+    """Compute the mean of values and its percentile bootstrap interval (Efron 1979).
 
     Args:
         values: [B] finite numbers, one per request.
@@ -338,7 +338,7 @@ def bootstrap_ci(values: Any, *, level: float = 0.95, resamples: int = RESAMPLES
 
 
 def random_baseline(candidates: int, ks: int | Sequence[int] = KS, *, ndcg_at: int = 10) -> dict[str, float]:
-    """Computes the exact expected metrics of a random order of the candidates.
+    """Compute the exact expected metrics of a random order of the candidates.
 
     Args:
         candidates: the number of items, one of which is relevant.

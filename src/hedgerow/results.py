@@ -74,7 +74,7 @@ class Results:
         return f"Results({len(self):,} items: {', '.join(shown)})" if shown else "Results(0 items)"
 
     def head(self, k: int) -> Results:
-        """Returns the best k items, or all items if there are fewer.
+        """Return the best k items, or all items if there are fewer.
 
         Args:
             k: the number of items, at least 0.
@@ -119,7 +119,7 @@ class Results:
         return Results(item_ids, self.sids[positions], self.scores[positions], self.rows[positions], attributes)
 
     def to_pylist(self) -> list[dict[str, Any]]:
-        """Converts to a list with one dict per item: its attributes, and item_id, score and sid.
+        """Convert to a list with one dict per item: its attributes, and item_id, score and sid.
 
         A sid is a list of codes, without padding.
 
@@ -178,7 +178,7 @@ def results_of(index: Trie, beams: Beams, rules: BatchRules, picking: Picking) -
 
 
 def check_finished(index: Trie, beams: Any) -> None:
-    """Checks that beams are finished.
+    """Check that beams are finished.
 
     Raises:
         ArgumentError: `beams` is not a Beams, or has fewer than L codes.

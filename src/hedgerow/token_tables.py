@@ -206,7 +206,7 @@ def checked_delimiter(name: str, ids: Any) -> tuple[int, ...]:
 
 
 def check_no_ends(index: Trie, tables: Sequence[np.ndarray]) -> None:
-    """Checks that a map has no tokens for the end codes of an index, for which it has `end`.
+    """Check that a map has no tokens for the end codes of an index, for which it has `end`.
 
     Raises:
         ArgumentError: it has such tokens.

@@ -89,7 +89,7 @@ class TokenMap:
         begin: int | Sequence[int] = (),
         end: int | Sequence[int] = (),
     ) -> TokenMap:
-        """Creates a map in which code c of level l has the token id offsets[l] + c.
+        """Create a map in which code c of level l has the token id offsets[l] + c.
 
         Args:
             offsets: the token id of code 0 per level.
@@ -130,7 +130,7 @@ class TokenMap:
         begin: str | int | Sequence[str | int] = (),
         end: str | int | Sequence[str | int] = (),
     ) -> TokenMap:
-        """Creates a map from the tokens of a tokenizer whose names match a pattern.
+        """Create a map from the tokens of a tokenizer whose names match a pattern.
 
         Args:
             tokenizer: a tokenizer of transformers or tokenizers, or a mapping token -> id.
@@ -158,7 +158,7 @@ class TokenMap:
         return cls(tables, delimiter_ids(vocabulary, begin, "begin"), delimiter_ids(vocabulary, end, "end"))
 
     def ending_with(self, end: str | int, tokenizer: Any) -> TokenMap:
-        """Returns a copy with another end token.
+        """Return a copy with another end token.
 
         Args:
             end: the token, as text or an id.
@@ -179,7 +179,7 @@ class TokenMap:
 
     @classmethod
     def detect(cls, tokenizer: Any) -> TokenMap:
-        """Creates a map by searching the vocabulary for a known layout (OneRec, MiniOneRec, ...) and known delimiters.
+        """Create a map by searching the vocabulary for a known layout (OneRec, MiniOneRec, ...) and known delimiters.
 
         Args:
             tokenizer: as for `from_tokenizer`.
@@ -215,7 +215,7 @@ class TokenMap:
         return tuple(np.flatnonzero(table == NO_TOKEN) for table in self.token_ids)
 
     def encode(self, sids: Any) -> np.ndarray:
-        """Converts SIDs to token ids.
+        """Convert SIDs to token ids.
 
         Args:
             sids: integers [..., L]: for example [R, L], or histories [users, items, L].
@@ -237,7 +237,7 @@ class TokenMap:
         return self._translated(np.asarray(sids), [_encoder(table) for table in self.token_ids])
 
     def decode(self, token_ids: Any) -> np.ndarray:
-        """Converts token ids to codes, per level; -1 if a token is not a code of its level.
+        """Convert token ids to codes, per level; -1 if a token is not a code of its level.
 
         Args:
             token_ids: integers [..., L].
@@ -259,7 +259,7 @@ class TokenMap:
         return self._translated(np.asarray(token_ids), [_decoder(table) for table in self.token_ids])
 
     def check(self, index: Trie) -> None:
-        """Checks that every code that an index uses has a token.
+        """Check that every code that an index uses has a token.
 
         Args:
             index: the index.
@@ -278,7 +278,7 @@ class TokenMap:
         self.of_index(index)
 
     def of_index(self, index: Trie) -> TokenMap:
-        """Returns the map for the codes of an index, including its end codes; this map if there are no end codes.
+        """Return the map for the codes of an index, including its end codes; this map if there are no end codes.
 
         Args:
             index: the index.

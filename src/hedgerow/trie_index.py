@@ -88,7 +88,7 @@ class TrieIndex(Trie):
     def constraint(
         self, mask: Any = None, *, ids: Any = None, name: str | None = None, missing: Missing = "raise"
     ) -> ConstraintSet:
-        """Creates a constraint set of this index's items, for `constraints=` of a search.
+        """Create a constraint set of this index's items, for `constraints=` of a search.
 
         Args:
             mask: bool [N] **in the order of `index.item_ids` and `index.attributes`**, which is the order of SIDs, not
@@ -116,7 +116,7 @@ class TrieIndex(Trie):
         return sets.constraint(self, mask, ids, name, missing)
 
     def where(self, expression: str, *, name: str | None = None) -> ConstraintSet:
-        """Creates the constraint set of the items for which an SQL expression is true, for example `"year >= 2000"`.
+        """Create the constraint set of the items for which an SQL expression is true, for example `"year >= 2000"`.
 
         DuckDB evaluates the expression. It can use the attributes, `item_id`, and in subqueries the table `items`; it
         has no access to files, the network or extensions. Items for which it is null are not in the set. The result is
@@ -144,7 +144,7 @@ class TrieIndex(Trie):
     def newest(
         self, attribute: str, *, days: float, now: Any = None, nulls: Nulls = None, name: str | None = None
     ) -> ConstraintSet:
-        """Creates the constraint set of the items whose `attribute` lies in the last `days` before `now`, inclusive.
+        """Create the constraint set of the items whose `attribute` lies in the last `days` before `now`, inclusive.
 
         A set for another window takes milliseconds and does not trigger recompilation.
 
@@ -181,7 +181,7 @@ class TrieIndex(Trie):
         order_by: OrderBy = None,
         caps: Mapping[str, int] | None = None,
     ) -> list[Results]:
-        """Maps finished beams to items: one `Results` per request, best first, from its live beams.
+        """Map finished beams to items: one `Results` per request, best first, from its live beams.
 
         Args:
             beams: the beams after the last level.
@@ -221,7 +221,7 @@ class TrieIndex(Trie):
         return results_of(self, beams, batch_rules(self, len(beams.states), constraints, exclude), picking)
 
     def filter(self, mask: Any, *, dense_levels: DenseLevels = "auto") -> TrieIndex:
-        """Builds the index of the items where `mask` is true, without sorting.
+        """Build the index of the items where `mask` is true, without sorting.
 
         The result equals `build_index` of the filtered catalog, byte for byte.
 
@@ -272,7 +272,7 @@ class TrieIndex(Trie):
         return to_device(self, backend, device, capacity)
 
     def save(self, path: str | Path, *, lock_timeout: float = LOCK_TIMEOUT) -> None:
-        """Writes the index to the folder `path`, completely or not at all. An existing index is replaced.
+        """Write the index to the folder `path`, completely or not at all. An existing index is replaced.
 
         Args:
             path: the folder.
@@ -309,7 +309,7 @@ class TrieIndex(Trie):
 def build_index(
     catalog: Catalog, *, dense_levels: DenseLevels = "auto", progress: Progress = ignore_progress
 ) -> TrieIndex:
-    """Builds the index of a catalog in O(N · L) time after one sort.
+    """Build the index of a catalog in O(N · L) time after one sort.
 
     By default, a level is dense (it has a bitmap of allowed codes as well) if two conditions are true: its largest
     branch factor is at least a quarter of its codebook size, so that scanning all codes is faster than gathering the
@@ -335,7 +335,7 @@ def build_index(
 
 
 def load_index(path: str | Path, *, mmap: bool = False, verify: Verify | None = None) -> TrieIndex:
-    """Loads the index that `TrieIndex.save` wrote to the folder `path`.
+    """Load the index that `TrieIndex.save` wrote to the folder `path`.
 
     Args:
         path: the folder.
@@ -365,7 +365,7 @@ def load_index(path: str | Path, *, mmap: bool = False, verify: Verify | None = 
 def merge(
     index: TrieIndex, added: Catalog | None = None, removed: Any = (), *, dense_levels: DenseLevels = "auto"
 ) -> TrieIndex:
-    """Builds the index of `index`'s items without those `removed` and with those `added`.
+    """Build the index of `index`'s items without those `removed` and with those `added`.
 
     An added item whose id is already in the index replaces the old one. The result equals `build_index` of the
     resulting catalog, byte for byte, and takes less time: only the added items are sorted.

@@ -24,7 +24,7 @@ bench = typer.Typer(
 
 
 def whole_number(text: str | int) -> int:
-    """Parses an integer such as 20000000, 20_000_000 or 20e6. Typer passes a default as a number."""
+    """Parse an integer such as 20000000, 20_000_000 or 20e6. Typer passes a default as a number."""
     try:
         number = float(str(text).replace("_", ""))
     except ValueError:
@@ -192,7 +192,7 @@ def plan(
 
 
 def _compare(experiment: Callable[[Options], Report], shared: Shared, sweeps: dict[str, str] | None = None) -> Report:
-    """Runs an experiment, prints its tables and saves its rows.
+    """Run an experiment, print its tables and save its rows.
 
     Args:
         experiment: the benchmark.

@@ -72,7 +72,7 @@ class LiveIndex:
 
     @classmethod
     def create(cls, path: str | Path, index: TrieIndex, **options: Any) -> LiveIndex:
-        """Creates a live index in the folder `path`, with `index` as version 1.
+        """Create a live index in the folder `path`, with `index` as version 1.
 
         Args:
             path: the folder.
@@ -102,7 +102,7 @@ class LiveIndex:
 
     @classmethod
     def open(cls, path: str | Path, **options: Any) -> LiveIndex:
-        """Opens the live index in the folder `path`.
+        """Open the live index in the folder `path`.
 
         Args:
             path: the folder.
@@ -132,7 +132,7 @@ class LiveIndex:
         return self._served.version
 
     def refresh(self) -> Version:
-        """Returns the current version. If nothing has changed, this only checks the date of a file.
+        """Return the current version. If nothing has changed, this only checks the date of a file.
 
         While one thread loads a new version, other threads get the previous one.
 
@@ -153,7 +153,7 @@ class LiveIndex:
         return self._served.refresh()
 
     def versions(self) -> tuple[VersionInfo, ...]:
-        """Reads the entries of all versions that are kept, by ascending number.
+        """Read the entries of all versions that are kept, by ascending number.
 
         Raises:
             IndexFileError: the manifest or an entry is missing or damaged.
@@ -170,7 +170,7 @@ class LiveIndex:
         return self._store.infos(self._store.read())
 
     def add(self, catalog: Catalog, *, allow: Collection[str] = ()) -> Version:
-        """Writes and serves a version with more items, whose ids are new.
+        """Write and serve a version with more items, whose ids are new.
 
         Args:
             catalog: the items to add, as for `merge`.
@@ -193,7 +193,7 @@ class LiveIndex:
         return self._write(allow, lambda update: update.merge(catalog, (), only_new=True))
 
     def update(self, catalog: Catalog | None = None, *, removed: Any = (), allow: Collection[str] = ()) -> Version:
-        """Writes and serves a version with the items of `catalog`, which replace items with the same ids.
+        """Write and serve a version with the items of `catalog`, which replace items with the same ids.
 
         The new index does not contain items that were removed before, so ``live.update()`` compacts it.
 
@@ -223,7 +223,7 @@ class LiveIndex:
         return self._write(allow, lambda update: update.merge(catalog, removed))
 
     def update_in_background(self, catalog: Catalog | None = None, **options: Any) -> Future[Version]:
-        """Runs `update` in another thread, one update at a time.
+        """Run `update` in another thread, one update at a time.
 
         Args:
             catalog: as for `update`.
@@ -245,7 +245,7 @@ class LiveIndex:
         return self._background.submit(self.update, catalog, **options)
 
     def remove(self, ids: Any, *, allow: Collection[str] = ()) -> Version:
-        """Writes and serves a version without some items. Only the rows of the removed items are written.
+        """Write and serve a version without some items. Only the rows of the removed items are written.
 
         The index does not change; `Version.removed` marks its removed items. `Version.restrict` excludes them from a
         search, and `Version.results` from its results. The next `add` or `update` writes an index without them.
@@ -272,7 +272,7 @@ class LiveIndex:
         return self._write(allow, lambda update: update.remove(ids))
 
     def publish(self, index: TrieIndex, *, allow: Collection[str] = ()) -> Version:
-        """Writes and serves a version with an index that was built separately.
+        """Write and serve a version with an index that was built separately.
 
         Args:
             index: the index.
@@ -320,7 +320,7 @@ class LiveIndex:
             return self._served.switch(replace(state, current=version.info), version)
 
     def prune(self, keep: int = 3) -> list[int]:
-        """Deletes old versions, without waiting.
+        """Delete old versions, without waiting.
 
         The current version, versions that a process uses, and versions whose index another kept version uses, are not
         deleted. If another process is writing, none is.
@@ -352,7 +352,7 @@ class LiveIndex:
             return []
 
     def verify(self) -> dict[int, str]:
-        """Checks all files of all versions, as `hedgerow verify` does for an index.
+        """Check all files of all versions, as `hedgerow verify` does for an index.
 
         Returns:
             The number of each damaged version, and what is wrong with it; empty if all versions are correct.
@@ -371,7 +371,7 @@ class LiveIndex:
         return self._store.faults()
 
     def _write(self, allow: Collection[str], write: Callable[[Update], VersionInfo]) -> Version:
-        """Writes the next version and serves it. If that fails, the files of the version are deleted."""
+        """Write the next version and serve it. If that fails, the files of the version are deleted."""
         with self._store.locked():
             state = self._store.read()
             self._store.clean(state.next)

@@ -163,7 +163,7 @@ class Version:
         return self.index.constraint(~self.removed, name=f"items of version {self.number}")
 
     def restrict(self, constraints: Sets = None) -> Sets:
-        """Adds the removal of items to the constraints of a search on this version.
+        """Add the removal of items to the constraints of a search on this version.
 
         Args:
             constraints: the constraint sets of `index` for the requests: one for all, or for each request its set or
@@ -206,7 +206,7 @@ class Version:
         order_by: OrderBy = None,
         caps: Mapping[str, int] | None = None,
     ) -> list[Results]:
-        """Maps finished beams to items as `TrieIndex.results` does, without removed items.
+        """Map finished beams to items as `TrieIndex.results` does, without removed items.
 
         Args:
             beams: the beams after the last level.

@@ -56,7 +56,7 @@ class Codebooks:
                 )
 
     def _check_lengths(self) -> None:
-        """Checks that no codeword is longer than the codewords of valid embeddings can be."""
+        """Check that no codeword is longer than the codewords of valid embeddings can be."""
         limit = MAX_RELATIVE_LENGTH * LARGEST * self.dim**0.5
         for level, codebook in enumerate(self.codebooks):
             lengths = np.sqrt((codebook.astype(np.float64) ** 2).sum(1))
@@ -97,7 +97,7 @@ class Codebooks:
         return slice(width) if self.method == "residual" else slice(level * width, (level + 1) * width)
 
     def encode(self, embeddings: Any) -> np.ndarray:
-        """Encodes embeddings. The codes of a row do not depend on the other rows.
+        """Encode embeddings. The codes of a row do not depend on the other rows.
 
         Args:
             embeddings: [R, D] numbers.
@@ -136,7 +136,7 @@ class Codebooks:
         return np.stack(codes, axis=1)
 
     def decode(self, codes: Any) -> np.ndarray:
-        """Decodes codes to approximate embeddings.
+        """Decode codes to approximate embeddings.
 
         Args:
             codes: [R, l] integers: the codes of l levels, 1 to L. Levels after l add nothing. A deduplication code is

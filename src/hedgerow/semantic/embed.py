@@ -24,7 +24,7 @@ def embed_texts(
     normalize: bool = True,
     progress: bool = False,
 ) -> np.ndarray:
-    """Computes embeddings of texts with a sentence-transformers model.
+    """Compute embeddings of texts with a sentence-transformers model.
 
     The last digits of an embedding, about 1e-7 of its length, can differ with the other texts, the device and the
     version of PyTorch. If two codewords are nearly equally near, its codes can differ, too. Equal embeddings always

@@ -35,7 +35,7 @@ def semantic_ids(
     iterations: int = 25,
     progress: Progress = ignore_progress,
 ) -> SemanticIds:
-    """Trains a quantizer on the embeddings of items with faiss, and assigns their Semantic IDs.
+    """Train a quantizer on the embeddings of items with faiss, and assign their Semantic IDs.
 
     Args:
         embeddings: [N, D] numbers, converted to float32: a NumPy array, nested sequences, or an Arrow column of lists.

@@ -62,7 +62,7 @@ class Quantizer(Codebooks):
         on_collision: str | None = None,
         items_per_sid: int = 1,
     ) -> SemanticIds:
-        """Assigns SIDs to items without training. Items that are published already keep their SIDs.
+        """Assign SIDs to items without training. Items that are published already keep their SIDs.
 
         Args:
             embeddings: [R, D] numbers.
@@ -124,7 +124,7 @@ class Quantizer(Codebooks):
         return assigned(self, vectors, sids)
 
     def deduplicating(self, codes: int | None) -> Quantizer:
-        """Returns a copy with another number of deduplication codes.
+        """Return a copy with another number of deduplication codes.
 
         Args:
             codes: the codebook size of the deduplication level, or None for no such level.
@@ -144,7 +144,7 @@ class Quantizer(Codebooks):
         return replace(self, deduplication_codes=codes)
 
     def save(self, path: str | Path) -> None:
-        """Writes the quantizer to one safetensors file, completely or not at all. An existing quantizer is replaced.
+        """Write the quantizer to one safetensors file, completely or not at all. An existing quantizer is replaced.
 
         Args:
             path: the file.
@@ -167,7 +167,7 @@ class Quantizer(Codebooks):
 
     @classmethod
     def load(cls, path: str | Path) -> Quantizer:
-        """Loads a quantizer that `save` wrote.
+        """Load a quantizer that `save` wrote.
 
         Args:
             path: the file.
@@ -214,7 +214,7 @@ class SemanticIds:
     embeddings: np.ndarray
 
     def report(self, categories: Any = None) -> SidReport:
-        """Measures the use of codes, collisions, the reconstruction error, and the purity of prefixes.
+        """Measure the use of codes, collisions, the reconstruction error, and the purity of prefixes.
 
         Args:
             categories: N values or nulls, the category of each item, for purity.

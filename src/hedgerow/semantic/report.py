@@ -73,7 +73,7 @@ class SidReport:
     levels: tuple[LevelReport, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Converts the report to numbers, lists, dicts and None."""
+        """Convert the report to numbers, lists, dicts and None."""
         return asdict(self)
 
     def table(self) -> Table:
