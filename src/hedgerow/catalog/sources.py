@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 from urllib.parse import unquote
@@ -50,13 +51,23 @@ class File:
         """The end of the name, without that of a compression."""
         return suffix_of(Path(self.name))
 
+    @cached_property
+    def _bytes(self) -> bytes:
+        """The content of an open file, which stays open."""
+        assert not isinstance(self.content, Path)
+        if self.content.seekable():
+            self.content.seek(0)
+        return self.content.read()
+
     @contextmanager
-    def opened(self) -> Iterator[BinaryIO]:
-        """The file, open for reading. A file that the caller opened stays open."""
-        if not isinstance(self.content, Path):
-            yield self.content
-            return
-        with open(self.content, "rb") as file:
+    def opened(self) -> Iterator[Any]:
+        """The file, open for reading by Arrow.
+
+        The threads of Arrow never call Python: one that does while the interpreter exits ends the process.
+        """
+        import pyarrow as pa
+
+        with pa.OSFile(str(self.content)) if isinstance(self.content, Path) else pa.BufferReader(self._bytes) as file:
             yield file
 
 
