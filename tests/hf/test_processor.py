@@ -12,48 +12,13 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 import torch
+from masks import DELIMITED, BruteForce
 from tiny import CODES, TOKENS, VOCABULARY, allowed_tokens, catalog, generate, index, model_of, prompts_of
 
 from hedgerow.hf import CatalogLogitsProcessor
 
-DELIMITED = hr.TokenMap(TOKENS.token_ids, begin=(191, 192), end=(193,))
 # So that a random model sometimes begins a SID.
 OFTEN = {(191,): 9.0, (191, 192): 15.0}
-
-
-class BruteForce:
-    """The tokens that may follow some ids, computed from the set of SIDs."""
-
-    def __init__(self, sids, tokens: hr.TokenMap, vocabulary: int, *, prompt_length=None, codes_in_text=False) -> None:
-        self.sids = set(map(tuple, tokens.encode(np.asarray(sids)).tolist()))
-        self.tokens, self.prompt_length = tokens, prompt_length
-        codes = set() if codes_in_text else {int(token) for table in tokens.token_ids for token in table}
-        self.text = set(range(vocabulary)) - codes
-
-    def __call__(self, ids: list[int]) -> set[int]:
-        rest, levels, end = self.since_begin(ids), self.tokens.num_levels, self.tokens.end
-        if rest is None:
-            return self.text
-        if len(rest) < levels:
-            return {sid[len(rest)] for sid in self.sids if sid[: len(rest)] == rest} or self.text
-        written = rest[levels:]
-        if rest[:levels] in self.sids and len(written) < len(end) and written == end[: len(written)]:
-            return {end[len(written)]}
-        return self.text
-
-    def since_begin(self, ids: list[int]) -> tuple[int, ...] | None:
-        if self.prompt_length is not None:
-            written = len(ids) - self.prompt_length
-            return tuple(ids[len(ids) - written % (self.tokens.num_levels + len(self.tokens.end)) :])
-        width = len(self.tokens.begin)
-        places = [at for at in range(len(ids) - width + 1) if tuple(ids[at : at + width]) == self.tokens.begin]
-        return tuple(ids[places[-1] + width :]) if places else None
-
-    def mask(self, rows, scores):
-        allowed = torch.zeros(scores.shape, dtype=torch.bool)
-        for row, ids in enumerate(rows.tolist()):
-            allowed[row, sorted(self(ids))] = True
-        return torch.where(allowed, scores, -torch.inf)
 
 
 def token_map(rng, sizes, begin: int, end: int, spare: int) -> hr.TokenMap:
@@ -120,10 +85,15 @@ def test_equals_brute_force_of_sids_alone(catalog, seed, prompt, sids, more, end
     each = np.asarray([[*sid, *tokens.end] for sid in tokens.encode(catalog.sids).tolist()])
     parts = [rng.integers(0, 400, (12, prompt))] + [rng.permuted(each)[rng.integers(0, len(each), 12)]] * sids
     rows = np.concatenate([*parts, each[rng.integers(0, len(each), 12)][:, : more % each.shape[1]]], axis=1)
-    rows = np.where(rng.random(rows.shape) < 0.05, rng.integers(0, 400, rows.shape), rows)
-    ids, scores = torch.from_numpy(rows), torch.randn(12, 400)
-    expected = BruteForce(catalog.sids, tokens, 400, prompt_length=prompt).mask(ids, scores)
-    assert torch.equal(CatalogLogitsProcessor(index, tokens, prompt_length=prompt)(ids, scores), expected)
+    brute, scores = BruteForce(catalog.sids, tokens, 400, prompt_length=prompt), torch.randn(12, 400)
+    processor = CatalogLogitsProcessor(index, tokens, prompt_length=prompt)
+    assert torch.equal(processor(torch.from_numpy(rows), scores), brute.mask(torch.from_numpy(rows), scores))
+    wrong = np.where(rng.random(rows.shape) < 0.05, rng.integers(0, 400, rows.shape), rows)
+    left = [row for row, ids in enumerate(wrong.tolist()) if not brute.is_path(ids)]
+    # A token that is repeated after a SID is padding.
+    if left and not any(brute.is_padded(wrong[row].tolist()) for row in left):
+        with pytest.raises(hr.ArgumentError, match=f"row {left[0]} of input_ids has left the paths"):
+            processor(torch.from_numpy(wrong), scores)
 
 
 def test_brute_force_by_hand():

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from types import ModuleType
+from collections.abc import Callable
+from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
-from hedgerow._arguments import is_whole
-from hedgerow.constraints.requests import BatchRules, Exclusions, Sets, batch_rules
-from hedgerow.constraints.sets import ConstraintSet
+from hedgerow.constraints.requests import Exclusions, Sets
 from hedgerow.decode.beams import DEAD
-from hedgerow.decode.device import DeviceIndex, to_device
-from hedgerow.decode.kernels.dispatch import HAS_NUMBA
-from hedgerow.decode.kernels.walk import allowed_children, child_by_code
 from hedgerow.decode.prepare import prepared
 from hedgerow.decode.prepared import PreparedConstraints
-from hedgerow.errors import ArgumentError, ConstraintError
+from hedgerow.errors import ConstraintError
 from hedgerow.hf.model import INF
+from hedgerow.hf.processor_checks import RowCheck, can_read, check_start, rules_of, warn_of_scores
+from hedgerow.hf.processor_tables import Tables
 from hedgerow.hf.searched import Searched, check_token_map, trie_of
-from hedgerow.index.trie import Trie
-from hedgerow.token_tables import NO_TOKEN
 from hedgerow.tokens import TokenMap
 
 
@@ -41,9 +35,14 @@ class CatalogLogitsProcessor(LogitsProcessor):
 
     If SIDs are ragged, the end token may follow each prefix that is itself a SID, and ends that SID.
 
-    A row that is not on a path of the catalog counts as text: for example if its prompt contains a SID that does not
-    exist, or if it has ended and is padded. If a catalog has fewer items than beams, `generate` fills up with
-    repetitions of score -1e9 or -inf. `Retriever` does not.
+    A row whose tokens after `prompt_length` are on no path of the catalog is an error, which names the row. Padding
+    after a complete SID is none. With a begin delimiter, tokens on no path count as text, because prompts may mention
+    SIDs that do not exist. If a catalog has fewer items than beams, beam search fills up with repetitions of score
+    -1e9; beam sampling chooses tokens at random then, which is an error at the next token. `Retriever` returns fewer
+    items instead.
+
+    Under `torch.compile` the processor runs as it is, outside of the graph, so `fullgraph=True` does not accept it.
+    `model.generate_batch` (continuous batching) ignores all processors that are passed to it.
 
     Args:
         index: the index of the catalog; or a `Version` of a live index, whose removed items are then never written; or
@@ -81,6 +80,9 @@ class CatalogLogitsProcessor(LogitsProcessor):
         ```
     """
 
+    # Continuous batching calls processors with rows of several requests one after another.
+    supports_continuous_batching = False
+
     def __init__(
         self,
         index: Searched,
@@ -94,14 +96,14 @@ class CatalogLogitsProcessor(LogitsProcessor):
         trie, version = trie_of(index)
         check_token_map(tokens)
         self._index_tokens = tokens.of_index(trie)
-        _check_start(tokens, prompt_length)
+        check_start(tokens, prompt_length)
         self.index, self.tokens, self.prompt_length, self.codes_in_text = trie, tokens, prompt_length, codes_in_text
-        self._tables: dict[tuple[torch.device, int], _Tables] = {}
+        self._tables: dict[tuple[torch.device, int], Tables] = {}
         restricted = constraints if version is None else version.restrict(constraints)
-        self._rules = _rules_of(trie, restricted, exclude)
+        self._rules = rules_of(trie, restricted, exclude)
         self._prepared: dict[tuple[torch.device, int], PreparedConstraints | None] = {}
+        self._check = RowCheck(trie, self._index_tokens, prompt_length)
 
-    @torch.no_grad()
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # type: ignore[override]
         """Set the scores of all tokens that may not follow to -inf. `generate()` calls this.
 
@@ -113,8 +115,12 @@ class CatalogLogitsProcessor(LogitsProcessor):
             The scores [R, V].
 
         Raises:
-            ArgumentError: the token map has a token beyond V, or `prompt_length` is larger than T.
-            ConstraintError: R is not a multiple of the number of requests.
+            ArgumentError: the token map has a token beyond V, `prompt_length` is larger than T, or a row has left the
+                paths of the catalog.
+            ConstraintError: R is not a multiple of the number of requests, or a row has left the items of its request.
+
+        Warns:
+            UserWarning: other processors exclude all tokens that may follow in a row, or their scores are NaN.
 
         Examples:
             ```python
@@ -130,6 +136,9 @@ class CatalogLogitsProcessor(LogitsProcessor):
             assert torch.isfinite(scores).nonzero()[:, 1].tolist() == [14, 16]
             ```
         """
+        return _outside_of_graphs(self._mask, input_ids, scores)  # pyright: ignore[reportCallIssue]
+
+    def _mask(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         tables = replace(self._tables_on(scores), constraints=self._prepared_on(scores))
         if self.prompt_length is None:
             return self._within_text(tables, input_ids, scores)
@@ -140,28 +149,23 @@ class CatalogLogitsProcessor(LogitsProcessor):
             return self._within_text(tables, input_ids, scores, torch.where(since >= 0, since, written))
         return self._sids_alone(tables, input_ids, scores)
 
-    def _sids_alone(self, tables: _Tables, ids: Tensor, scores: Tensor) -> Tensor:
+    def _sids_alone(self, tables: Tables, ids: Tensor, scores: Tensor) -> Tensor:
         """Mask rows that consist of SIDs after the prompt: all rows are at the same level."""
         assert self.prompt_length is not None
-        written = ids.shape[1] - self.prompt_length
-        if written < 0:
-            raise ArgumentError(
-                f"prompt_length is {self.prompt_length}, but input_ids has {ids.shape[1]} tokens; pass the number of "
-                "tokens before the first SID."
-            )
+        self._check.length(ids)
         num_levels, end = self.index.num_levels, self.tokens.end
-        level = written % (num_levels + len(end))
+        level = (ids.shape[1] - self.prompt_length) % (num_levels + len(end))
         states = torch.zeros(len(ids), dtype=torch.int32, device=ids.device)
         for place, tokens in enumerate(ids[:, ids.shape[1] - level :].unbind(1)):
             states = self._next_states(tables, place, states, tokens)
-        out = self._text(tables, scores, states == DEAD)
+        out = self._text(tables, ids, scores, states == DEAD)
         if level < num_levels:
-            tables.allow(out, scores, level, states)
+            self._allow(tables, ids, scores, out, level, states)
         else:
-            _force(out, scores, end[level - num_levels], states > DEAD)
+            self._force(out, scores, end[level - num_levels], states > DEAD)
         return out
 
-    def _within_text(self, tables: _Tables, ids: Tensor, scores: Tensor, since: Tensor | None = None) -> Tensor:
+    def _within_text(self, tables: Tables, ids: Tensor, scores: Tensor, since: Tensor | None = None) -> Tensor:
         """Mask rows of text and SIDs, each at its own level.
 
         Args:
@@ -173,7 +177,7 @@ class CatalogLogitsProcessor(LogitsProcessor):
         """
         begin, end, num_levels = self.tokens.begin, self.tokens.end, self.index.num_levels
         if ids.shape[1] < len(begin):
-            return self._text(tables, scores, torch.ones(len(ids), dtype=torch.bool, device=ids.device))
+            return self._text(tables, ids, scores, torch.ones(len(ids), dtype=torch.bool, device=ids.device))
         # A SID that began before this tail is over.
         tail = ids[:, -(len(begin) + num_levels + len(end)) :]
         since = _since(tail, begin) if since is None else since
@@ -186,33 +190,59 @@ class CatalogLogitsProcessor(LogitsProcessor):
                 states_by_level.append(torch.where(since == place, states, DEAD))
             states = torch.where(since > place, self._next_states(tables, place, states, tokens), states)
         ended = since - num_levels
-        out = self._text(tables, scores, (states == DEAD) | (ended >= len(end)))
+        out = self._text(tables, ids, scores, (states == DEAD) | (ended >= len(end)))
         for level, level_states in enumerate(states_by_level):
-            tables.allow(out, scores, level, level_states)
+            self._allow(tables, ids, scores, out, level, level_states)
         for place, token in enumerate(end):
-            _force(out, scores, token, (ended == place) & (states > DEAD))
+            self._force(out, scores, token, (ended == place) & (states > DEAD))
         return out
 
-    def _next_states(self, tables: _Tables, place: int, states: Tensor, tokens: Tensor) -> Tensor:
+    def _next_states(self, tables: Tables, place: int, states: Tensor, tokens: Tensor) -> Tensor:
         """The states [R] after the token at a place of a SID, or of the end delimiter that follows it."""
         if place < self.index.num_levels:
             return tables.child(place, states, tokens)
         return torch.where(tokens == self.tokens.end[place - self.index.num_levels], states, DEAD)
 
-    def _text(self, tables: _Tables, scores: Tensor, rows: Tensor) -> Tensor:
-        """The scores of the words in rows of text, and -inf elsewhere."""
-        # Reading a value would make a GPU wait; on a CPU it saves a pass over the scores.
-        if scores.device.type == "cpu" and not bool(rows.any()):
-            return torch.full_like(scores, -INF)
+    def _text(self, tables: Tables, ids: Tensor, scores: Tensor, rows: Tensor) -> Tensor:
+        """The scores of the words in rows of text, and -inf elsewhere.
+
+        Raises:
+            ArgumentError: rows consist of SIDs alone, but one of the rows of text is not padded after a SID.
+        """
+        # Reading a value makes a GPU wait. The check is worth it; on a CPU, it saves a pass over the scores.
+        if can_read(rows) and (self.prompt_length is not None or rows.device.type == "cpu"):
+            if not rows.any():
+                return torch.full_like(scores, -INF)
+            if self.prompt_length is not None:
+                self._check.on_path(ids, rows)
         allowed = rows[:, None] if self.codes_in_text else rows[:, None] & tables.words
         return torch.where(allowed, scores, -INF)
+
+    def _allow(self, tables: Tables, ids: Tensor, scores: Tensor, out: Tensor, level: int, states: Tensor) -> None:
+        """Write to `out` the scores of the tokens that may follow the `states` [R], and check that there are some."""
+        best = tables.allow(out, scores, level, states)
+        stuck = (states > DEAD) & ~(best > -INF)
+        if not can_read(stuck) or not stuck.any():
+            return
+        if tables.constraints is not None:
+            unrestricted = replace(tables, constraints=None).allow(scores.clone(), scores, level, states)
+            self._check.in_set(ids, stuck & (unrestricted > -INF))
+        warn_of_scores(best, stuck)
+
+    def _force(self, out: Tensor, scores: Tensor, token: int, rows: Tensor) -> None:
+        """Write to `out` the score of one token in some rows."""
+        out[:, token] = torch.where(rows, scores[:, token], out[:, token])
+        stuck = rows & ~(scores[:, token] > -INF)
+        if can_read(stuck) and stuck.any():
+            warn_of_scores(scores[:, token], stuck)
 
     def _prepared_on(self, scores: Tensor) -> PreparedConstraints | None:
         """The constraints of every row, on the device of the scores."""
         if self._rules is None:
             return None
         key = (scores.device, len(scores))
-        if key not in self._prepared:
+        constraints = self._prepared
+        if key not in constraints:
             requests = self._rules.batch_size
             if len(scores) % requests:
                 raise ConstraintError(
@@ -220,161 +250,21 @@ class CatalogLogitsProcessor(LogitsProcessor):
                     "constraints; pass one set and one list of excluded ids, or None, per request."
                 )
             rules = self._rules.take([row * requests // len(scores) for row in range(len(scores))])
-            self._prepared = {key: prepared(self._tables_on(scores).index, rules)}
-        return self._prepared[key]
+            constraints = self._prepared = {key: prepared(self._tables_on(scores).index, rules)}
+        return constraints[key]
 
-    def _tables_on(self, scores: Tensor) -> _Tables:
+    def _tables_on(self, scores: Tensor) -> Tables:
         key = (scores.device, scores.shape[-1])
         if key not in self._tables:
-            self._tables[key] = _Tables.of(self.index, self._index_tokens, *key)
+            self._tables[key] = Tables.of(self.index, self._index_tokens, *key)
         return self._tables[key]
 
 
-@dataclass(frozen=True)
-class _Tables:
-    """The index and the tokens on a device.
-
-    Attributes:
-        index: the trie.
-        codes: per level, the code [V + 1] int32 of each token, -1 if it has none. The last entry is for all ids beyond
-            V, which models that read images have.
-        token_ids: per level, the token [C] of each code, 0 if it has none.
-        present: per level, the codes that have a token.
-        words: bool [V], the tokens that stand for no code.
-        constraints: the constraints of every row, or None.
-    """
-
-    index: DeviceIndex
-    codes: tuple[Tensor, ...]
-    token_ids: tuple[Tensor, ...]
-    present: tuple[Tensor, ...]
-    words: Tensor
-    constraints: PreparedConstraints | None = None
-
-    @classmethod
-    def of(cls, index: Trie, tokens: TokenMap, device: torch.device, vocabulary_size: int) -> _Tables:
-        highest = max(max(map(int, ids), default=0) for ids in (*tokens.token_ids, tokens.begin, tokens.end))
-        if highest >= vocabulary_size:
-            raise ArgumentError(
-                f"the token map names token {highest}, but the scores have {vocabulary_size:,} tokens; it belongs to "
-                "another model, or the embeddings of the model were not resized."
-            )
-        codes, words = [], torch.ones(vocabulary_size, dtype=torch.bool)
-        for table in _without_ends(index, tokens):
-            present = (table != NO_TOKEN).nonzero()[:, 0]
-            inverse = torch.full((vocabulary_size + 1,), -1, dtype=torch.int32)
-            inverse[table[present]] = present.int()
-            words[table[present]] = False
-            codes.append(inverse.to(device))
-        # The index may have more codes than the map; no SID uses them.
-        padded = [
-            torch.nn.functional.pad(torch.tensor(table[:size]), (0, max(0, size - len(table))), value=NO_TOKEN)
-            for table, size in zip(tokens.token_ids, index.codebook_sizes, strict=True)
-        ]
-        return cls(
-            to_device(index, "torch", device),
-            tuple(codes),
-            tuple(table.clamp(min=0).to(device) for table in padded),
-            tuple((table != NO_TOKEN).nonzero()[:, 0].to(device) for table in padded),
-            words.to(device),
-        )
-
-    @property
-    def compiled(self) -> bool:
-        """Whether Numba's kernels walk the index: on a CPU, if Numba is installed."""
-        return HAS_NUMBA and self.words.device.type == "cpu"
-
-    def child(self, level: int, states: Tensor, tokens: Tensor) -> Tensor:
-        """The child [R] of each state by each token; dead if there is none."""
-        if self.compiled:
-            arrays = (self.codes[level].numpy(), tokens.numpy(), states.numpy())
-            return torch.from_numpy(_walk_numba().child_by_token(self.index.levels[level], *arrays))
-        codes = self.codes[level][tokens.clamp(max=len(self.words))]
-        return child_by_code(self.index._ops, self.index.levels[level], states, codes)
-
-    def allow(self, out: Tensor, scores: Tensor, level: int, states: Tensor) -> None:
-        """Write to `out` the scores of the tokens that may follow the live `states` [R] before a level."""
-        trie_level = self.index.levels[level]
-        masks = None if self.constraints is None else self.constraints.levels[level]
-        if self.compiled and masks is None and scores.dtype in (torch.float32, torch.float64):
-            arrays = (self.token_ids[level].numpy(), states.numpy(), scores.numpy(), out.numpy())
-            _walk_numba().write_allowed(trie_level, *arrays)
-            return
-        codes, valid = (array[:, 0] for array in allowed_children(self.index._ops, trie_level, states[:, None], masks))
-        if trie_level.allowed is not None:
-            codes, valid = codes[:, self.present[level]], valid[:, self.present[level]]
-        # A row with fewer children than others repeats its first child, so writing it twice does no harm.
-        tokens = self.token_ids[level][codes.long()]
-        out.scatter_(1, tokens, torch.where(valid, scores.gather(1, tokens), out.gather(1, tokens)))
-
-
-def _walk_numba() -> ModuleType:
-    """The compiled walk; imported on first use."""
-    from hedgerow.decode.kernels import walk_numba
-
-    return walk_numba
-
-
-def _check_start(tokens: TokenMap, prompt_length: int | None) -> None:
-    """Check that it is defined, once, where SIDs begin.
-
-    Raises:
-        ArgumentError: it is not defined, or defined twice, or the begin delimiter can occur within a SID.
-    """
-    if bool(tokens.begin) == (prompt_length is not None):
-        given = "both are given" if tokens.begin else "neither is given"
-        raise ArgumentError(
-            "either prompt_length or a token map with a begin delimiter defines where a SID begins, but "
-            f"{given}; prompt_length is input_ids.shape[1], or 1 for an encoder-decoder model."
-        )
-    if prompt_length is not None and not is_whole(prompt_length, 0):
-        raise ArgumentError(f"prompt_length must be an integer from 0; got {prompt_length!r}.")
-    # One token that occurs in no SID is enough: the delimiter cannot occur within a SID then.
-    if tokens.begin and set(tokens.begin) <= {*tokens.end, *(int(id_) for ids in tokens.token_ids for id_ in ids)}:
-        raise ArgumentError(
-            f"the begin delimiter {tokens.begin} consists of tokens of codes or of the end delimiter, so it could "
-            "occur within a SID; use a delimiter with at least one other token."
-        )
-
-
-def _rules_of(index: Trie, constraints: Sets, exclude: Exclusions) -> BatchRules | None:
-    """The rules of the requests; their number is the length of the lists, or 1 if there is no list."""
-    if constraints is None and exclude is None:
-        return None
-    lists = [rules for rules in (constraints, exclude) if rules is not None and not isinstance(rules, ConstraintSet)]
-    # An array without dimensions has no length either; batch_rules refuses it.
-    is_list = bool(lists) and hasattr(lists[0], "__len__") and getattr(lists[0], "ndim", 1) > 0
-    requests = len(lists[0]) if is_list else 1
-    rules = batch_rules(index, requests, constraints, exclude)
-    if requests == 0:
-        raise ConstraintError(
-            "constraints and exclude have no entries; pass one entry per request, or None if no request has any."
-        )
-    _check_items_left(rules)
-    return rules
-
-
-def _check_items_left(rules: BatchRules) -> None:
-    """Check that every request has an item to write.
-
-    Raises:
-        ConstraintError: the set of a request is empty, or all its items are excluded.
-    """
-    for request in range(rules.batch_size):
-        items, excluded = rules.set_of(request), rules.excluded_by(request)
-        num_items = rules.index.num_items if items is None else items.num_items
-        # Fewer exclusions than items leave some of them.
-        if num_items > len(excluded):
-            continue
-        left = np.ones(rules.index.num_items, bool) if items is None else np.array(items.mask)
-        left[excluded] = False
-        if not left.any():
-            of_set = "the index" if items is None else repr(items)
-            state = f"exclude contains every item of {of_set}" if num_items else f"{of_set} has no items"
-            raise ConstraintError(
-                f"request {request} has no item to write: {state}, but generate() must write a SID. Use another set, "
-                "exclude fewer items, or remove the request."
-            )
+# Dynamo cannot trace Numba's kernels, the caches and the checks.
+@torch.compiler.disable
+def _outside_of_graphs(mask: Callable[[Tensor, Tensor], Tensor], ids: Tensor, scores: Tensor) -> Tensor:
+    with torch.no_grad():
+        return mask(ids, scores)
 
 
 def _since(tail: Tensor, begin: tuple[int, ...]) -> Tensor:
@@ -386,17 +276,3 @@ def _since(tail: Tensor, begin: tuple[int, ...]) -> Tensor:
     distance = torch.arange(length - 1, -1, -1, device=tail.device)
     nearest = torch.where(matches, distance, length).amin(1)
     return torch.where(nearest < length, nearest, -1)
-
-
-def _without_ends(index: Trie, tokens: TokenMap) -> list[Tensor]:
-    """The tokens [C] of each level's codes without the end token, which counts as text, so that text follows it."""
-    tables = [torch.tensor(table) for table in tokens.token_ids]
-    for table, end in zip(tables, index.end_codes, strict=True):
-        if end is not None:
-            table[end] = NO_TOKEN
-    return tables
-
-
-def _force(out: Tensor, scores: Tensor, token: int, rows: Tensor) -> None:
-    """Write to `out` the score of one token in some rows."""
-    out[:, token] = torch.where(rows, scores[:, token], out[:, token])
