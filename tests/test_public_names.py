@@ -193,6 +193,7 @@ RETRIEVER = [
     "explain",
     "free_search",
     "index",
+    "length_penalty",
     "logits_fn",
     "max_tokens",
     "model",

@@ -17,7 +17,8 @@ from tiny import TOKENS, index, model_of, tokenizer, word_tokenizer
 from tokenizers import normalizers
 
 from hedgerow.hf import Retriever
-from hedgerow.hf.prompts import as_prompts, batches, padded
+from hedgerow.hf.prompts import batches, padded
+from hedgerow.hf.reading import PromptReader
 
 TEMPLATE = (
     "{% for message in messages %}{{ message['content'] }} {% endfor %}{% if add_generation_prompt %}w9{% endif %}"
@@ -72,7 +73,7 @@ def test_kinds_of_prompts(retriever, prompts, expected):
 
 def test_rejects_bytes():
     with pytest.raises(hr.ArgumentError, match="must be text"):
-        as_prompts(b"hi", None)
+        PromptReader()(b"hi")
 
 
 def test_output_of_a_tokenizer(retriever):
@@ -91,10 +92,16 @@ def test_a_tokenizer_of_the_tokenizers_library():
 
 
 def test_chats(chatting):
-    chat = [{"role": "user", "content": "w3 w4"}, {"role": "assistant", "content": "w5"}]
+    chat = [{"role": "assistant", "content": "w3 w4"}, {"role": "user", "content": "w5"}]
     assert chatting.encode(chat) == [[3, 4, 5, 9]]
-    assert chatting.encode([chat, chat[:1]]) == [[3, 4, 5, 9], [3, 4, 9]]
+    assert chatting.encode([chat, chat[1:]]) == [[3, 4, 5, 9], [5, 9]]
     assert chatting.encode([chat, "w7", [8]]) == [[3, 4, 5, 9], [7], [8]]
+
+
+def test_a_last_message_of_the_assistant_begins_its_reply(chatting):
+    assert chatting.encode([{"role": "user", "content": "w3 w4"}, {"role": "assistant", "content": "w5"}]) == [
+        [3, 4, 5]
+    ]
 
 
 @pytest.mark.parametrize(

@@ -93,13 +93,18 @@ def oracle(normalize: str, beam_width: int) -> dict[tuple[int, ...], float]:
         None if normalize == "vocab" else normalize,  # type: ignore[arg-type]
         end_logit_of=lambda prefix: row(prefix)[END],
     )
-    return dict(found)
+    return {sid: score + last_end(sid, normalize) for sid, score in found}
+
+
+def last_end(sid: tuple[int, ...], normalize: str) -> float:
+    """The log-probability of the end after a SID of the full length: nothing else could follow but text."""
+    return float(log_probs(qwen3(), [*PROMPT, *tokens_of(sid)])[END]) if normalize == "vocab" and len(sid) == 4 else 0.0
 
 
 def assert_same_scores(found, expected):
     assert found.keys() == expected.keys()
     for sid, score in expected.items():
-        assert found[sid] == pytest.approx(score, abs=1e-4)
+        assert found[sid] == pytest.approx(score, rel=1e-6, abs=1e-4)
 
 
 def may_follow(sids, tables, end: int, rest: tuple[int, ...]) -> set[int] | None:
@@ -119,7 +124,7 @@ def test_retriever_equals_the_oracle(normalize, decoding, beam_width):
     assert (np.diff(results.scores) <= 0).all()
 
 
-def generated(model, processors=None, **options) -> dict[tuple[int, ...], float]:
+def generated(model, processors=None, max_new_tokens=4, **options) -> dict[tuple[int, ...], float]:
     """All SIDs that generate() finds, with their scores. There are as many beams as SIDs, so that none is cut."""
     ids, decodes = torch.tensor([PROMPT]), model.config.is_encoder_decoder
     before = 1 if decodes else len(PROMPT)
@@ -134,16 +139,15 @@ def generated(model, processors=None, **options) -> dict[tuple[int, ...], float]
         attention_mask=torch.ones_like(ids),
         num_beams=beams,
         num_return_sequences=beams,
-        max_new_tokens=4,
+        max_new_tokens=max_new_tokens,
         eos_token_id=END,
         pad_token_id=0,
-        length_penalty=0.0,
         early_stopping="never",
         do_sample=False,
         return_dict_in_generate=True,
         output_scores=True,
         **constraint,
-        **options,
+        **({"length_penalty": 0.0} | options),
     )
     found = {}
     for row, score in zip(made.sequences[:, before:].tolist(), made.sequences_scores.tolist(), strict=True):
@@ -152,11 +156,49 @@ def generated(model, processors=None, **options) -> dict[tuple[int, ...], float]
     return found
 
 
-def test_retriever_equals_generate():
-    retriever = Retriever(qwen3(), INDEX, TOKENS, normalize="vocab")
+@pytest.mark.parametrize("length_penalty", [0.0, 1.0, 2.0, -0.5])
+@pytest.mark.parametrize("model", [qwen3, t5])
+def test_retriever_equals_generate(model, length_penalty):
+    """The end of the longest SIDs has a score, too, and its place in the length."""
+    retriever = Retriever(model(), INDEX, TOKENS, normalize="vocab", length_penalty=length_penalty)
+    assert retriever.length_penalty == length_penalty
     found = scores_of(retriever.retrieve(PROMPT, beam_width=len(MADE.sids), k=None)[0])
+    expected = generated(model(), max_new_tokens=5, length_penalty=length_penalty)
     assert set(found) == set(MADE.sids)
-    assert_same_scores(found, generated(qwen3()))
+    assert list(found) == list(expected)
+    assert_same_scores(found, expected)
+    for row, sid in enumerate(MADE.sids):
+        explanation = retriever.explain(PROMPT, row)
+        assert (explanation.outcome, explanation.rank) == ("returned", 1 + list(found).index(sid))
+        assert explanation.score == pytest.approx(found[sid], abs=1e-5)
+
+
+@pytest.mark.parametrize("normalize", ["codes", "allowed"])
+def test_length_penalty_divides_by_codes_and_end(normalize):
+    sums, means = (
+        scores_of(Retriever(qwen3(), INDEX, TOKENS, normalize=normalize, length_penalty=penalty).retrieve(PROMPT)[0])
+        for penalty in (0, 1)
+    )
+    expected = {sid: score / (len(sid) + 1) for sid, score in sums.items()}
+    assert list(means) == sorted(expected, key=lambda sid: -expected[sid])
+    assert_same_scores(means, expected)
+
+
+def test_free_search_scores_the_last_end():
+    """Of all SIDs of one or two codes, an unconstrained search gives the same as `retrieve`."""
+    sids = [(code,) for code in range(4)] + [(first, second) for first in range(4) for second in range(3)]
+    every = hr.build_index(hr.Catalog(sids, codebook_sizes=[4, 3], ragged=True))
+    retriever = Retriever(qwen3(), every, hr.TokenMap(TABLES[:2], end=(END,)), normalize="vocab", length_penalty=1.0)
+    free, scores = retriever.free_search(PROMPT, beam_width=16)
+    results = retriever.retrieve(PROMPT, beam_width=16, k=None)[0]
+    assert [tuple(code for code in sid if code >= 0) for sid in free[0].tolist()] == list(scores_of(results))
+    np.testing.assert_allclose(scores[0].numpy(), results.scores, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "1", True, None])
+def test_rejects_length_penalties_that_are_no_numbers(value):
+    with pytest.raises(hr.ArgumentError, match="length_penalty must be a finite number"):
+        Retriever(qwen3(), INDEX, TOKENS, length_penalty=value)
 
 
 @pytest.mark.parametrize("model", [qwen3, t5])
@@ -236,7 +278,7 @@ def test_model_with_more_codes_than_the_catalog():
             row = log_probs(qwen3(), [*PROMPT, *tokens_of(sid[:level])])
             over = np.logaddexp.reduce(row[[*tables[level], *[END] * (level > 0)]])
             score += row[tables[level][sid[level]] if level < len(sid) else END] - over
-        assert found[sid] == pytest.approx(score, abs=1e-4)
+        assert found[sid] == pytest.approx(score, rel=1e-6, abs=1e-4)
     delimited = hr.TokenMap(tables, begin=(BEGIN,), end=(END,))
     processor = CatalogLogitsProcessor(INDEX, delimited)
     unused = int(tables[1][MADE.sizes[1]])
@@ -255,7 +297,7 @@ def test_codes_are_the_vocabulary():
         score = sum(
             log_probs(qwen3(), [*PROMPT, *sid[:at]])[token] for at, token in enumerate([*sid, END][:3])
         ) + float(-np.log1p(-np.exp(log_probs(qwen3(), PROMPT)[END])))  # no SID ends before its first code
-        assert found[sid] == pytest.approx(score, abs=1e-4)
+        assert found[sid] == pytest.approx(score, rel=1e-6, abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -311,6 +353,11 @@ def test_explain_an_end_with_probability_0():
     found = Retriever(model, INDEX, TOKENS).explain(PROMPT, 1, beam_width=20)
     assert (found.outcome, found.level) == ("banned", 2)
     assert "gives its end at level 2 probability 0" in str(found)
+    retriever = Retriever(model, INDEX, TOKENS, normalize="vocab")
+    assert len(retriever.retrieve(PROMPT, k=None)[0]) == 0
+    found = retriever.explain(PROMPT, MADE.sids.index((0, 2, 0, 1)))
+    assert (found.outcome, found.level) == ("banned", 4)
+    assert "gives its end at level 4 probability 0" in str(found)
 
 
 def test_plot_of_a_ragged_search(tmp_path):

@@ -20,6 +20,7 @@ from hedgerow.decode.prepared import PreparedConstraints
 from hedgerow.decode.search import init_beams
 from hedgerow.decode.step import step
 from hedgerow.errors import ArgumentError
+from hedgerow.hf.faults import Outcome, retried
 from hedgerow.hf.search import ModelSearch
 from hedgerow.index.bits import bits_at
 from hedgerow.index.lookup import leaves_of, row_of_id
@@ -61,9 +62,11 @@ class Explanation:
         sid: its codes; empty if it is not in the index.
         rank: its rank among the items of the finished beams, from 1; None if it is not among them.
         level: the level at which its prefix left the beam, from 0; None if it did not.
-        levels: one `LevelTrace` per level; empty if the item could not be returned for any prompt.
+        levels: one `LevelTrace` per level; empty if the item could not be returned for any prompt. The scores of the
+            last level are without the end after the last code, and without the length penalty.
         beam_width: M of the search.
         k: the number of items to return.
+        score: its score in the results; None if it is not among the finished beams.
 
     Examples:
         ```python
@@ -90,6 +93,7 @@ class Explanation:
     levels: tuple[LevelTrace, ...]
     beam_width: int
     k: int
+    score: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain values for JSON: the attributes, and the sentence as "text".
@@ -113,14 +117,14 @@ class Explanation:
             return f"Item {self.item_id!r} is excluded, so it cannot be returned."
         item = f"Item {self.item_id!r}, SID {'-'.join(map(str, self.sid))},"
         if self.outcome == "returned":
-            return f"{item} was returned at rank {self.rank}, with score {self.levels[-1].score:.3f}."
+            return f"{item} was returned at rank {self.rank}, with score {self.score:.3f}."
         if self.outcome == "beyond k":
             return f"{item} was found at rank {self.rank}, but k={self.k} items were requested."
         assert self.level is not None
-        trace = self.levels[self.level]
         if self.outcome == "banned":
-            code = f"its code {trace.code}" if self.level < len(self.sid) else "its end"
+            code = f"its code {self.sid[self.level]}" if self.level < len(self.sid) else "its end"
             return f"{item} was not returned: the model gives {code} at level {self.level} probability 0."
+        trace = self.levels[self.level]
         return (
             f"{item} left the beam at level {self.level}: its prefix has score {trace.score:.3f} and rank "
             f"{trace.rank:,} of {trace.candidates:,} candidates; the {trace.kept} candidates that were kept have score "
@@ -152,7 +156,7 @@ def explained(
         k: the number of items to return.
 
     Raises:
-        ArgumentError: `item_id` is not one id, or `beam_width` or `k` is not a positive integer.
+        ArgumentError: `item_id` is not one id, `beam_width` or `k` is not a positive integer, or logits are NaN.
     """
     _check_is_one_id(item_id)
     beam_width, k = whole_number(beam_width, "beam_width"), whole_number(k, "k")
@@ -166,16 +170,23 @@ def explained(
     constraints = prepared(search.device_index, rules)
     codes = codes_of_leaves(index, leaf)[0].tolist()
     nodes = path_of(index, codes)
-    scores = _path_scores(search, prompt, codes, nodes, constraints)
-    levels, beams = _levels(search, prompt, beam_width, codes, nodes, scores, constraints)
+
+    def attempt() -> Outcome[tuple[list[float], tuple[LevelTrace, ...], Beams]]:
+        scores, of_path = _path_scores(search, prompt, codes, nodes, constraints)
+        levels, beams, of_beams, deviation = _levels(search, prompt, beam_width, codes, nodes, scores, constraints)
+        return (scores, levels, beams), torch.stack([*of_path, *of_beams], dim=-1), deviation
+
+    scores, levels, beams = retried(search, attempt, [0])
     results = results_of(index, beams, rules, Picking(None, None, None))[0]
     positions = np.flatnonzero(results.rows == row)
     if positions.size:
-        rank = int(positions[0]) + 1
-        return Explanation(item_id, "returned" if rank <= k else "beyond k", sid, rank, None, levels, beam_width, k)
+        rank, score = int(positions[0]) + 1, float(results.scores[positions[0]])
+        outcome = "returned" if rank <= k else "beyond k"
+        return Explanation(item_id, outcome, sid, rank, None, levels, beam_width, k, score)
     lost = (number for number, trace in enumerate(levels) if trace.rank is None or trace.rank > trace.kept)
-    level = next(lost, len(codes) - 1)
-    outcome = "cut" if np.isfinite(scores[level]) else "banned"
+    # If no level lost it, the end after its last code has probability 0.
+    level = next(lost, len(codes))
+    outcome = "cut" if level < len(codes) and np.isfinite(scores[level]) else "banned"
     return Explanation(item_id, outcome, sid, None, level, levels, beam_width, k)
 
 
@@ -211,17 +222,19 @@ def _path_scores(
     codes: Sequence[int],
     nodes: list[int],
     constraints: PreparedConstraints | None,
-) -> list[float]:
-    """The score of each prefix of a SID, as computed by a search with this one beam."""
-    decoder = search.decoder([prompt], 1)
-    scores, total = [], 0.0
+) -> tuple[list[float], list[torch.Tensor]]:
+    """The score of each prefix of a SID, as computed by a search with this one beam; and where logits are invalid."""
+    decoder, written = search.decoder([prompt], 1), search.written([prompt])
+    scores, invalid, total = [], [], 0.0
     for level, code in enumerate(codes):
         if level and codes[level - 1] == search.index.end_codes[level - 1]:
             # A SID that has ended keeps its score.
             scores.append(total)
             continue
-        logits, normalize = search.scores_of(decoder(_single_beam(search, codes[:level])), level)
-        log_probs = logits[0, 0].double()
+        beam = _single_beam(search, codes[:level])
+        found = search.scores_of(decoder(beam), beam, written)
+        invalid.append(search.invalid(found.peak, beam))
+        log_probs, normalize = found.values[0, 0].double(), found.normalize
         if normalize is not None:
             counted = log_probs
             if normalize == "allowed":
@@ -229,7 +242,7 @@ def _path_scores(
             log_probs = log_probs - counted.logsumexp(0)
         total += float(log_probs[code].nan_to_num(nan=-torch.inf, neginf=-torch.inf))
         scores.append(total)
-    return scores
+    return scores, invalid
 
 
 def _allowed(search: ModelSearch, node: int, level: int, constraints: PreparedConstraints | None) -> torch.Tensor:
@@ -257,24 +270,30 @@ def _levels(
     nodes: list[int],
     scores: list[float],
     constraints: PreparedConstraints | None,
-) -> tuple[tuple[LevelTrace, ...], Beams]:
-    """Run the search and rank every candidate of every level. Returns the traces and the finished beams."""
-    device_index = search.device_index
+) -> tuple[tuple[LevelTrace, ...], Beams, list[torch.Tensor], torch.Tensor | None]:
+    """Run the search and rank every candidate of every level.
+
+    Returns:
+        The traces; the finished beams, with their final scores; where logits are invalid; and the decoder's deviation.
+    """
+    device_index, written, invalid = search.device_index, search.written([prompt]), []
     decoder, beams, levels = search.decoder([prompt], beam_width), init_beams(device_index, 1), []
     for number, level in enumerate(search.index.levels):
-        logits, normalize = search.scores_of(decoder(beams), number)
+        found = search.scores_of(decoder(beams), beams, written)
+        invalid.append(search.invalid(found.peak, beams))
         candidates = beams.states.shape[1] * max(level.max_branch, 1)
-        options: dict[str, Any] = {"normalize": normalize, "constraints": constraints}
-        ranked = step(device_index, beams, logits, beam_width=candidates, kernel="array", **options)
+        options: dict[str, Any] = {"normalize": found.normalize, "constraints": constraints}
+        ranked = step(device_index, beams, found.values, beam_width=candidates, kernel="array", **options)
         # The same step as in the search: it decides which of several equal scores are kept.
-        beams = step(device_index, beams, logits, beam_width=beam_width, kernel=search.kernel, **options)
+        beams = step(device_index, beams, found.values, beam_width=beam_width, kernel=search.kernel, **options)
         kept, live = int(beams.num_valid[0]), int(ranked.num_valid[0])
         to_beat = float(beams.scores[0, kept - 1]) if kept else float("-inf")
         rank = _rank_of(beams, nodes[number])
         if rank is None and (rank_of_all := _rank_of(ranked, nodes[number])) is not None:
             rank = max(rank_of_all, kept + 1)
         levels.append(LevelTrace(int(codes[number]), scores[number], rank, live, kept, to_beat))
-    return tuple(levels), beams
+    beams, of_end = search.finish(decoder, beams, written)
+    return tuple(levels), beams, [*invalid, *of_end], decoder.deviation
 
 
 def _rank_of(beams: Beams, node: int) -> int | None:

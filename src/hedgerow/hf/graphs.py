@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from hedgerow.decode.beams import Beams
 from hedgerow.errors import ArgumentError
+from hedgerow.hf.layers import capture_key
+from hedgerow.hf.limits import rope_growth, rope_switch
 from hedgerow.hf.model import INF
 from hedgerow.hf.prompts import Ids, padded
-from hedgerow.hf.search import ModelSearch
-from hedgerow.hf.tree import TreeDecoder, rope_switch
+from hedgerow.hf.search import ModelSearch, Searched
+from hedgerow.hf.tree import TreeDecoder
 from hedgerow.index.bits import power_of_two
 
 PROMPT_STEP = 64
@@ -29,24 +32,29 @@ class Captured:
     Attributes:
         prompts: [B, T] int64, the input: token ids.
         lengths: [B] int64, the input: tokens per prompt.
-        graph: reads the inputs and writes `history`.
-        history: the beams after every level.
+        graph: reads the inputs and writes `searched`.
+        searched: the search.
+        key: the state of the model that the graph has fixed.
     """
 
     prompts: Tensor
     lengths: Tensor
     graph: torch.cuda.CUDAGraph
-    history: list[Beams]
+    searched: Searched
+    key: tuple[Any, ...]
 
-    def __call__(self, prompts: Tensor, lengths: Tensor) -> list[Beams]:
-        """Run the search for other prompts of the same size."""
+    def __call__(self, prompts: Tensor, lengths: Tensor, batch_size: int) -> Searched:
+        """Run the search for other prompts of the same size; the first `batch_size` of them are no padding."""
         self.prompts.copy_(prompts)
         self.lengths.copy_(lengths)
         self.graph.replay()
-        return [
-            Beams(beams.codes.clone(), beams.scores.clone(), beams.states.clone(), beams.parents.clone())
-            for beams in self.history
-        ]
+        history = [_first(beams, batch_size) for beams in self.searched.history]
+        deviation = self.searched.deviation
+        return Searched(
+            history,
+            self.searched.invalid[:batch_size].clone(),
+            None if deviation is None else deviation.clone(),
+        )
 
 
 def check_capture(search: ModelSearch) -> None:
@@ -55,9 +63,16 @@ def check_capture(search: ModelSearch) -> None:
     Raises:
         ArgumentError: they cannot.
     """
-    if rope_switch(search.model.config) < INF:
-        raise ArgumentError("cuda_graphs does not support 'longrope', whose angles depend on the prompt's length.")
-    device, decoding = search.model.device, "plain" if search.masking is None else "tree"
+    if min(rope_switch(search.model.config), rope_growth(search.model.config)) < INF:
+        raise ArgumentError(
+            "cuda_graphs does not support 'longrope' and 'dynamic', whose angles depend on the prompt's length."
+        )
+    if search.generation:
+        raise ArgumentError(
+            f"cuda_graphs does not support {', '.join(search.generation.names)} of model.generation_config; set it to "
+            "None or to its default."
+        )
+    device, decoding = search.model.device, search.way
     if device.type != "cuda" or decoding != "tree":
         raise ArgumentError(
             f"cuda_graphs needs a model on a CUDA device and decoding='tree'; got device {device} and "
@@ -67,8 +82,10 @@ def check_capture(search: ModelSearch) -> None:
 
 def captured_search(
     search: ModelSearch, captured: dict[Size, Captured], prompts: list[Ids], beam_width: int
-) -> list[Beams]:
+) -> Searched:
     """Run an unconstrained search by the graph of its size. The first search of a size captures the graph.
+
+    Graphs of a model that has changed are captured again.
 
     Args:
         search: the model, the index and the options.
@@ -77,14 +94,23 @@ def captured_search(
         beam_width: M.
 
     Returns:
-        The beams after every level, as `ModelSearch.run`.
+        As `ModelSearch.run`.
+
+    Raises:
+        ArgumentError: as for `check_capture`.
     """
+    search.ready()
+    check_capture(search)
+    assert search.model.probed is not None
+    state = (search.model.probed.key, capture_key(search.model.model))
+    for stale in [size for size, graph in captured.items() if graph.key != state]:
+        del captured[stale]
     size, length = bucket(len(prompts), max(map(len, prompts)))
     ids, lengths = padded(prompts + prompts[:1] * (size - len(prompts)), search.model.device, length=length)
     key = (size, length, beam_width)
     if key not in captured:
-        captured[key] = _capture(search, ids, lengths, beam_width)
-    return [_first(beams, len(prompts)) for beams in captured[key](ids, lengths)]
+        captured[key] = _capture(search, ids, lengths, beam_width, state)
+    return captured[key](ids, lengths, len(prompts))
 
 
 def bucket(batch_size: int, length: int) -> tuple[int, int]:
@@ -92,12 +118,14 @@ def bucket(batch_size: int, length: int) -> tuple[int, int]:
     return power_of_two(batch_size), -(-length // PROMPT_STEP) * PROMPT_STEP
 
 
-def _capture(search: ModelSearch, prompts: Tensor, lengths: Tensor, beam_width: int) -> Captured:
+def _capture(
+    search: ModelSearch, prompts: Tensor, lengths: Tensor, beam_width: int, state: tuple[Any, ...]
+) -> Captured:
     assert search.masking is not None
     prompts, lengths, masking = prompts.clone(), lengths.clone(), search.masking
 
-    def run() -> list[Beams]:
-        decoder = TreeDecoder(search.model, masking, prompts, lengths, beam_width)
+    def run() -> Searched:
+        decoder = TreeDecoder(search.model, masking, prompts, lengths, beam_width, search.num_read)
         return search.run(decoder, len(prompts), beam_width, None)
 
     side = torch.cuda.Stream()
@@ -108,10 +136,11 @@ def _capture(search: ModelSearch, prompts: Tensor, lengths: Tensor, beam_width: 
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        history = run()
-    return Captured(prompts, lengths, graph, history)
+        searched = run()
+    return Captured(prompts, lengths, graph, searched, state)
 
 
 def _first(beams: Beams, requests: int) -> Beams:
-    """The beams of the first requests; the others are padding."""
-    return Beams(beams.codes[:requests], beams.scores[:requests], beams.states[:requests], beams.parents[:requests])
+    """A copy of the beams of the first requests; the others are padding."""
+    arrays = (beams.codes, beams.scores, beams.states, beams.parents)
+    return Beams(*(array[:requests].clone() for array in arrays))

@@ -1,60 +1,91 @@
-"""A causal language model of transformers as a search uses it: from token ids to logits of one level's codes."""
+"""A language model of transformers as a search uses it: from token ids to logits of one level's codes."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from hedgerow.errors import ArgumentError
+from hedgerow.hf.layers import device_of, input_size, is_plain_linear
+from hedgerow.hf.masking import Masking
 from hedgerow.token_tables import NO_TOKEN
 from hedgerow.tokens import TokenMap
 
 INF = float("inf")
+# What a search takes from the model: see `CodeModel`.
+HeadUse = Literal["rows", "last", "all"]
+# The largest difference between two ways of computing one logit, as a share of the largest logit.
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
+LOOSE = 0.05
+# For one product of a head and a state, half precision rounds much less than it does over a whole model.
+HEAD_TOLERANCE = TOLERANCE | {torch.float16: 0.004, torch.bfloat16: 0.02}
 _REGISTRATION = threading.Lock()
 
 
-class CodeModel:
-    """A causal language model and the tokens of its codes.
+class ModelChangedError(Exception):
+    """The model does not behave as in its trial. Caught: the trial and the search are run again."""
 
-    The output of the model at a position is kept as features, from which the logits of any level's codes can be
-    computed. Features are the last hidden states if the head's rows for some codes give the model's own logits
-    (`slices_head`). Otherwise, for a model that scales or caps its logits, they are the logits over the whole
-    vocabulary.
+
+@dataclass(frozen=True)
+class Probed:
+    """What a trial found.
 
     Attributes:
-        model: `...ForCausalLM`.
+        key: the state of the model during the trial; another state needs another trial.
+        head: see `CodeModel`.
+        extra: the number of positions that the model adds to a sequence, for example virtual tokens of prompt tuning.
+        masking: the masks of a tree of beams; None if the model is searched without a tree.
+        cached: whether the decoder of an encoder-decoder model keeps a cache.
+    """
+
+    key: tuple[Any, ...]
+    head: HeadUse
+    extra: int
+    masking: Masking | None = None
+    cached: bool = False
+
+
+class CodeModel:
+    """A language model and the tokens of its codes.
+
+    The output of the model at a position is kept as features, from which the logits of any level's codes can be
+    computed. They are one of:
+
+    - "rows": the input of the head, if it is a plain linear layer whose rows for some codes give the model's own
+      logits. The head itself is then computed only once per prompt, to compare.
+    - "last": the logits of the whole vocabulary. The head is computed only at the positions that are needed.
+    - "all": the same, if the head cannot be found in the model's forward pass.
+
+    Attributes:
+        model: the model, as given.
         tokens: the tokens of each level's codes.
-        slices_head: see above; set after a trial (`probe_head`).
-        probed: the head of that trial, and V. None: there was no trial.
+        probed: the result of the last trial; None: there was no trial.
+        trusts_rows: whether "rows" may be used; False after a search in which they gave other logits than the model.
     """
 
     def __init__(self, model: Any, tokens: TokenMap) -> None:
-        """Check that the model is causal and has the tokens.
+        """Check that the model has a head and the tokens.
 
         Raises:
-            ArgumentError: the model is an encoder-decoder or has no head, or a token is not in its vocabulary.
+            ArgumentError: the model has no head or no weights, or a token is not in its vocabulary.
         """
-        if getattr(model.config, "is_encoder_decoder", False):
-            raise ArgumentError(
-                f"{type(model).__name__} is an encoder-decoder model, but Retriever needs a decoder-only model; "
-                "use hedgerow.hf.CatalogLogitsProcessor with generate()."
-            )
         if getattr(model, "get_output_embeddings", lambda: None)() is None:
             raise ArgumentError(f"{type(model).__name__} has no language model head; load it as ...ForCausalLM.")
         self.model, self.tokens = model, tokens
-        self.check_vocabulary()
+        self.check_vocabulary(self.vocabulary_size)
         # A code without a token uses token 0, and its logit is overwritten.
         self._ids = [torch.as_tensor(table.clip(min=0), device=self.device) for table in tokens.token_ids]
         self._rows = [_selection(ids) for ids in self._ids]
         absent = [torch.as_tensor(table == NO_TOKEN, device=self.device) for table in tokens.token_ids]
         self._absent = [codes if bool(codes.any()) else None for codes in absent]
-        self.slices_head = False
-        self.probed: tuple[Any, int] | None = None
+        self.probed: Probed | None = None
+        self.trusts_rows = True
 
     @property
     def head(self) -> Any:
@@ -62,52 +93,134 @@ class CodeModel:
         return self.model.get_output_embeddings()
 
     @property
-    def vocabulary_size(self) -> int:
-        """V, the number of tokens of the model."""
-        return int(self.head.weight.shape[0])
+    def head_use(self) -> HeadUse:
+        """What a search takes from the model: see the class."""
+        return "all" if self.probed is None else self.probed.head
 
-    def check_vocabulary(self) -> None:
+    @property
+    def vocabulary_size(self) -> int:
+        """V, the number of tokens that the model reads."""
+        return input_size(self.model)
+
+    def check_vocabulary(self, size: int) -> None:
         """Check that the model has the tokens.
+
+        Args:
+            size: the number of tokens of the model.
 
         Raises:
             ArgumentError: a token is not in the vocabulary.
         """
         tokens = (*self.tokens.token_ids, self.tokens.begin, self.tokens.end)
         highest = max(max(map(int, ids), default=0) for ids in tokens)
-        if highest >= self.vocabulary_size:
+        if highest >= size:
             raise ArgumentError(
-                f"the token map names token {highest}, but the model has {self.vocabulary_size:,} tokens; "
+                f"the token map names token {highest}, but the model has {size:,} tokens; "
                 "add rows with model.resize_token_embeddings(len(tokenizer)), then train them."
             )
 
     @property
+    def is_encoder_decoder(self) -> bool:
+        """Whether an encoder reads the prompt, and a decoder writes the SID."""
+        return bool(getattr(self.model.config, "is_encoder_decoder", False))
+
+    @property
     def config(self) -> Any:
         """The configuration of the language model, also if the model has other parts."""
-        return self.model.config.get_text_config(decoder=True)
+        return self.model.config if self.is_encoder_decoder else self.model.config.get_text_config(decoder=True)
 
     @property
     def device(self) -> torch.device:
         """The device of token ids."""
-        return self.model.get_input_embeddings().weight.device
+        return device_of(self.model)
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the head's weights."""
-        return self.head.weight.dtype
+        """The type in which the model computes."""
+        weights = (weight.dtype for weight in self.model.parameters() if weight.is_floating_point())
+        return next(weights, torch.float32)
 
     def features(self, ids: Tensor, *, last: Tensor | None = None, **inputs: Any) -> Tensor:
         """Compute the features [R, T, ...] of token ids [R, T]; with `last` [R], only of these positions: [R, 1, ...].
 
         Args:
-            ids: [R, T] int64, sequences of T tokens.
+            ids: [R, T] int64, sequences of T tokens; of the decoder, if the model has an encoder.
             last: [R] int64, one position per sequence. Default: all positions.
             inputs: further arguments of the model.
+
+        Raises:
+            ModelChangedError: the model does not behave as in its trial.
         """
-        if self.slices_head:
-            return _positions(self.model.base_model(input_ids=ids, **inputs).last_hidden_state, last)
+        states, logits = self.run(ids, last=last, computes_logits=False, **inputs)
+        return logits if states is None else states
+
+    def compared_features(self, ids: Tensor, *, last: Tensor, **inputs: Any) -> tuple[Tensor, Tensor | None]:
+        """As `features`, with the difference between the logits of "rows" and those of the model.
+
+        Returns:
+            The features, and one number on the device: the largest difference, as a share of the largest logit. None
+                if there is nothing to compare.
+        """
+        states, logits = self.run(ids, last=last, computes_logits=True, **inputs)
+        if states is None:
+            return logits, None
+        levels = range(self.tokens.num_levels)
+        sliced = torch.cat([self.code_logits(states, level) for level in levels], dim=-1)
+        own = torch.cat([self._without_absent(logits[..., self._rows[level]].float(), level) for level in levels], -1)
+        return states, relative_difference(sliced, own.to(sliced.device))
+
+    def run(
+        self, ids: Tensor, *, last: Tensor | None, computes_logits: bool, **inputs: Any
+    ) -> tuple[Tensor | None, Tensor]:
+        """Run the model on token ids.
+
+        Args:
+            ids: as for `features`.
+            last: as for `features`.
+            computes_logits: whether to compute logits also if `head_use` is "rows".
+            inputs: further arguments of the model.
+
+        Returns:
+            The inputs of the head at the positions of `last`, None unless `head_use` is "rows"; and the logits
+                [R, T or 1, V], of no position if they are not computed.
+
+        Raises:
+            ModelChangedError: as for `features`.
+        """
+        extra, use, states = 0 if self.probed is None else self.probed.extra, self.head_use, []
+        named = {"decoder_input_ids" if self.is_encoder_decoder else "input_ids": ids}
+        if use == "all":
+            logits = self.logits_of(**named, **inputs)
+            if logits.shape[1] != ids.shape[1] + extra:
+                raise ModelChangedError
+            return None, _positions(logits, last, extra).to(ids.device)
+
+        def cut(given: Tensor) -> Tensor:
+            if given.ndim != 3 or given.shape[1] != ids.shape[1] + extra:
+                raise ModelChangedError
+            states.append(_positions(given, last, extra))
+            return states[0] if computes_logits or use == "last" else states[0][:, :0]
+
         # The logits of all positions would fill the memory.
-        with changed_input(self.head, lambda states: _positions(states, last)):
-            return self.model(input_ids=ids, **inputs).logits
+        with changed_input(self.head, cut):
+            logits = self.logits_of(**named, **inputs)
+        if len(states) != 1 or logits.shape[1] not in (0, states[0].shape[1]):
+            raise ModelChangedError
+        return (states[0].to(ids.device) if use == "rows" else None), logits.to(ids.device)
+
+    def logits_of(self, **inputs: Any) -> Tensor:
+        """Call the model for its logits [R, T, V].
+
+        Raises:
+            ArgumentError: the output has no such logits.
+        """
+        logits = getattr(self.model(**inputs), "logits", None)
+        if not isinstance(logits, Tensor) or logits.ndim != 3:
+            raise ArgumentError(
+                f"the output of {type(self.model).__name__} has no logits [R, T, V]; pass a ...ForCausalLM of "
+                "transformers, with config.return_dict=True."
+            )
+        return logits
 
     def token_ids(self, codes: Tensor, level: int) -> Tensor:
         """Look up the token ids of codes of one level. Code -1, of a dead beam, counts as code 0."""
@@ -116,26 +229,43 @@ class CodeModel:
     def code_logits(self, features: Tensor, level: int) -> Tensor:
         """Compute the float32 logits [..., C] of one level's codes; -inf if a code has no token."""
         rows = self._rows[level]
-        if self.slices_head:
-            head = self.head
-            bias = None if head.bias is None else head.bias[rows]
-            features = torch.nn.functional.linear(features, head.weight[rows], bias)
+        if self.head_use == "rows":
+            weight, bias = self.head.weight, self.head.bias
+            features = torch.nn.functional.linear(features, weight[rows], None if bias is None else bias[rows])
         else:
             features = features[..., rows]
         return self._without_absent(features.float(), level)
 
     def logits(self, features: Tensor) -> Tensor:
         """Compute the float32 logits [..., V] of the whole vocabulary."""
-        return (self.head(features) if self.slices_head else features).float()
+        return (self.head(features) if self.head_use == "rows" else features).float()
 
     def code_log_probs(self, logits: Tensor, level: int) -> Tensor:
         """Compute the log-probabilities [..., C] of one level's codes from the logits [..., V] of the vocabulary."""
         log_probs = logits[..., self._rows[level]] - logits.logsumexp(-1, keepdim=True)
         return self._without_absent(log_probs, level)
 
+    def codes_of(self, scores: Tensor, level: int) -> Tensor:
+        """Select the codes [..., C] of one level from scores [..., V] of the vocabulary; -inf if it has no token."""
+        return self._without_absent(scores[..., self._rows[level]], level)
+
     def _without_absent(self, logits: Tensor, level: int) -> Tensor:
         absent = self._absent[level]
         return logits if absent is None else logits.masked_fill(absent, -INF)
+
+    def has_plain_head(self) -> bool:
+        """Whether rows of the head can be computed alone."""
+        return self.trusts_rows and is_plain_linear(self.head)
+
+
+def relative_difference(some: Tensor, others: Tensor) -> Tensor:
+    """The largest difference, as a share of the largest absolute value of `others`; on the device.
+
+    Infinite and NaN `others` do not count. NaN if there are no other ones, or `some` has NaN.
+    """
+    finite = torch.isfinite(others)
+    largest = torch.where(finite, others, 0).abs().amax().clamp(min=1e-30)
+    return torch.where(finite, some - others, 0).abs().amax() / (largest * finite.any())
 
 
 @contextmanager
@@ -144,7 +274,7 @@ def changed_input(layer: Any, change: Callable[[Tensor], Tensor]) -> Iterator[No
     thread = threading.get_ident()
 
     def hook(_: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        return (change(inputs[0]),) if threading.get_ident() == thread else None
+        return (change(inputs[0]), *inputs[1:]) if threading.get_ident() == thread else None
 
     # PyTorch gives two hooks the same id if they are registered at the same time, and one of them is lost.
     with _REGISTRATION:
@@ -155,11 +285,12 @@ def changed_input(layer: Any, change: Callable[[Tensor], Tensor]) -> Iterator[No
         handle.remove()
 
 
-def _positions(states: Tensor, last: Tensor | None) -> Tensor:
-    """Select one position [R, 1, ...] of each row of states [R, T, ...]; all of them if `last` is None."""
+def _positions(states: Tensor, last: Tensor | None, extra: int) -> Tensor:
+    """Select one position [R, 1, ...] of each row of states [R, extra + T, ...]; the last T if `last` is None."""
     if last is None:
-        return states
-    return states[torch.arange(len(last), device=states.device), last][:, None]
+        return states[:, extra:]
+    last = last.to(states.device)
+    return states[torch.arange(len(last), device=states.device), last + extra][:, None]
 
 
 def _selection(ids: Tensor) -> Tensor | slice:

@@ -23,30 +23,45 @@ class PlainDecoder:
         """Prepare a search of B prompts."""
         self.model = model
         self.prompts = [torch.tensor(prompt, device=model.device) for prompt in prompts]
+        self.deviation: Tensor | None = None
 
     def __call__(self, beams: Beams) -> Tensor:
         """Compute the features [B, m, ...] of the last token of every beam."""
         batch, width, num_codes = beams.codes.shape
-        code_tokens = [self.model.token_ids(beams.codes[..., level], level) for level in range(num_codes)]
-        suffixes = torch.stack(code_tokens, dim=-1) if code_tokens else beams.codes.long()
+        suffixes = suffixes_of(self.model, beams)
         sequences = [torch.cat([self.prompts[b].expand(width, -1), suffixes[b]], dim=-1) for b in range(batch)]
         by_length: dict[int, list[int]] = {}
         for request, rows in enumerate(sequences):
             by_length.setdefault(rows.shape[1], []).append(request)
         features: list[Tensor] = [torch.empty(0)] * batch
         for requests in by_length.values():
-            computed = self._last(torch.cat([sequences[request] for request in requests]))
+            computed = self._last(torch.cat([sequences[request] for request in requests]), compares=not num_codes)
             for request, part in zip(requests, computed.split(width), strict=True):
                 features[request] = part
         return torch.stack(features)
 
-    def _last(self, ids: Tensor) -> Tensor:
+    def _last(self, ids: Tensor, *, compares: bool) -> Tensor:
         """Compute the features [R, ...] of the last token of each row of ids [R, T]."""
-        parts = ids.split(max(1, MAX_TOKENS // ids.shape[1]))
-        lasts = (torch.full((len(part),), ids.shape[1] - 1, device=ids.device) for part in parts)
-        return torch.cat(
-            [
-                self.model.features(part, last=last, use_cache=False)[:, 0]
-                for part, last in zip(parts, lasts, strict=True)
-            ]
-        )
+        parts, computed = ids.split(max(1, MAX_TOKENS // ids.shape[1])), []
+        for part in parts:
+            last = torch.full((len(part),), ids.shape[1] - 1, device=ids.device)
+            if compares:
+                features, deviation = self.model.compared_features(part, last=last, use_cache=False)
+                self.deviation = larger(self.deviation, deviation)
+            else:
+                features = self.model.features(part, last=last, use_cache=False)
+            computed.append(features[:, 0])
+        return torch.cat(computed)
+
+
+def suffixes_of(model: CodeModel, beams: Beams) -> Tensor:
+    """The tokens [B, m, l] of the codes of beams."""
+    tokens = [model.token_ids(beams.codes[..., level], level) for level in range(beams.level)]
+    return torch.stack(tokens, dim=-1) if tokens else beams.codes.long()
+
+
+def larger(some: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """The larger of two differences, either of which may be missing."""
+    if some is None or other is None:
+        return other if some is None else some
+    return torch.maximum(some, other)

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import copy
 import warnings
-from typing import Literal
+from dataclasses import replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from hedgerow.decode.beams import Beams
 from hedgerow.errors import ArgumentError
-from hedgerow.hf.model import CodeModel, changed_input
+from hedgerow.hf.encoded import EncodedDecoder
+from hedgerow.hf.layers import state_key
+from hedgerow.hf.masking import Masking
+from hedgerow.hf.model import (
+    HEAD_TOLERANCE,
+    LOOSE,
+    TOLERANCE,
+    CodeModel,
+    HeadUse,
+    ModelChangedError,
+    Probed,
+    changed_input,
+    relative_difference,
+)
 from hedgerow.hf.plain import PlainDecoder
-from hedgerow.hf.tree import Masking, TreeDecoder
+from hedgerow.hf.tree import TreeDecoder
 
 Decoding = Literal["auto", "tree", "plain"]
 DECODING = ("auto", "tree", "plain")
-# The largest difference between two ways of computing one logit, as a share of the largest logit.
-TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
-LOOSE = 0.05
 # The largest change by another beam, as a share of the tolerance. The mask hides that beam, so only the order of sums
 # can change.
 LEAK = 0.02
@@ -31,35 +42,110 @@ WIDTH = 3
 PARENTS = ((0, 0, 0), (1, 0, 2))
 # The trial covers a window up to this length. For a longer one, it relies on the configuration.
 MAX_WINDOW = 256
+FAILURES = (
+    RuntimeError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    LookupError,
+    AssertionError,
+    ModelChangedError,
+)
 
 
-def probe_head(model: CodeModel) -> None:
-    """Check the head of a model and set `slices_head`, if it was replaced or resized since the last trial.
+def probe(model: CodeModel, decoding: Decoding) -> None:
+    """Try a model and set `probed`, unless it was tried in its present state.
 
     Raises:
-        ArgumentError: a token is not in the vocabulary.
+        ArgumentError: the model cannot run on token ids, or has no token for a code; or `decoding` is "tree", and the
+            model does not support it.
     """
-    current = (model.head, model.vocabulary_size)
-    if current != model.probed:
-        model.check_vocabulary()
-        model.slices_head = find_slicing(model)
-        model.probed = current
-
-
-def find_slicing(model: CodeModel) -> bool:
-    """Whether the head's rows for some codes give the model's own logits of these codes."""
-    ids = _random_ids(model, (1, PROMPTS[-1]))
-    last = torch.tensor([PROMPTS[-1] - 1], device=model.device)
+    key = (*state_key(model.model), model.trusts_rows)
+    if model.probed is not None and model.probed.key == key:
+        return
+    model.check_vocabulary(model.vocabulary_size)
     # Another thread may use the model during the trial.
-    slicing, whole_head = copy.copy(model), copy.copy(model)
-    slicing.slices_head, whole_head.slices_head = True, False
+    trial = copy.copy(model)
+    with torch.no_grad():
+        ids, own = _own_logits(trial)
+        model.check_vocabulary(own.shape[-1])
+        trial.probed = Probed(key, "all", own.shape[1] - ids.shape[1])
+        trial.probed = replace(trial.probed, head=find_head_use(trial, ids, own[:, -1]))
+        found, reason = _choose_decoder(trial, decoding)
+    if reason:
+        # Level 3 is the caller of Retriever().
+        warnings.warn(reason, stacklevel=3)
+    model.probed = found
+
+
+def _own_logits(model: CodeModel) -> tuple[Tensor, Tensor]:
+    """Token ids [1, T] and the logits [1, T, V] that the user's call of the model gives for them.
+
+    Raises:
+        ArgumentError: the model cannot run.
+    """
+    ids = _random_ids(model, (1, PROMPTS[-1]))
+    inputs = {"input_ids": ids, "decoder_input_ids": ids} if model.is_encoder_decoder else {"input_ids": ids}
+    name = type(model.model).__name__
     try:
-        sliced = _all_logits(slicing, slicing.features(ids, last=last, use_cache=False) * LOUDER)
-    except (RuntimeError, AttributeError, TypeError):
+        logits = model.logits_of(**inputs)
+    except ArgumentError:
+        raise
+    except Exception as error:
+        # A model is a program, which can raise any exception.
+        raise ArgumentError(
+            f"{name} cannot run on a few token ids: {type(error).__name__}: {error} "
+            "Retriever needs a model for which model(input_ids).logits works."
+        ) from error
+    if logits.is_meta:
+        raise ArgumentError(f"{name} gives logits without values, on the device 'meta': load its weights first.")
+    if logits.shape[1] < ids.shape[1]:
+        raise ArgumentError(
+            f"{name} gives logits for {logits.shape[1]} of {ids.shape[1]} tokens; Retriever needs one row per token."
+        )
+    return ids, logits
+
+
+def find_head_use(model: CodeModel, ids: Tensor, own: Tensor) -> HeadUse:
+    """Find what a search can take from a model: see `CodeModel`.
+
+    Args:
+        model: the language model.
+        ids: [1, T] int64, token ids.
+        own: [1, V], the logits after them, as the model gives them.
+    """
+    assert model.probed is not None
+    candidates: tuple[HeadUse, ...] = ("rows", "last") if model.has_plain_head() else ("last",)
+    for use in candidates:
+        trial = copy.copy(model)
+        trial.probed = replace(model.probed, head=use)
+        try:
+            if _gives(trial, ids, own):
+                return use
+        except FAILURES:
+            continue
+    return "all"
+
+
+def _gives(model: CodeModel, ids: Tensor, own: Tensor) -> bool:
+    """Whether features of the model give its own logits, also after a head that gets a larger input."""
+    last, rest = torch.full((1,), ids.shape[1] - 1, device=ids.device), _rest(model, ids)
+    tolerance = HEAD_TOLERANCE.get(own.dtype, LOOSE)
+    features = model.features(ids, last=last, **rest)
+    if not relative_difference(model.logits(features[:, 0]), own.float().to(ids.device)) <= tolerance:
         return False
+    if model.head_use != "rows":
+        return True
+    assert model.probed is not None
+    whole = copy.copy(model)
+    whole.probed = replace(model.probed, head="last")
     with changed_input(model.head, lambda states: states * LOUDER):
-        whole = _all_logits(whole_head, whole_head.features(ids, last=last, use_cache=False))
-    return _difference(sliced, whole) <= _tolerance(model)
+        louder = _all_logits(whole, whole.features(ids, last=last, **rest))
+    return bool(relative_difference(_all_logits(model, features * LOUDER), louder) <= tolerance)
+
+
+def _rest(model: CodeModel, ids: Tensor) -> dict[str, Any]:
+    return {"input_ids": ids, "use_cache": False} if model.is_encoder_decoder else {"use_cache": False}
 
 
 def _all_logits(model: CodeModel, features: Tensor) -> Tensor:
@@ -67,23 +153,26 @@ def _all_logits(model: CodeModel, features: Tensor) -> Tensor:
     return torch.cat([model.logits(features), *levels], dim=-1)
 
 
-def choose_masking(model: CodeModel, decoding: Decoding) -> Masking | None:
-    """Choose how a `Retriever` computes beams: the masks of a tree, or None for "plain".
+def _choose_decoder(model: CodeModel, decoding: Decoding) -> tuple[Probed, str]:
+    """Choose how beams are computed, and give the reason if "auto" chose "plain".
 
     Raises:
         ArgumentError: `decoding` is "tree", and the model does not support it.
     """
-    if decoding == "plain":
-        return None
+    assert model.probed is not None
+    name = type(model.model).__name__
     try:
-        return find_masking(model)
+        if decoding == "tree" and model.is_encoder_decoder:
+            raise ArgumentError("the beams of an encoder-decoder model are no tree.")
+        if decoding == "plain":
+            return model.probed, ""
+        if model.is_encoder_decoder:
+            return replace(model.probed, cached=_cached(model)), ""
+        return replace(model.probed, masking=find_masking(model)), ""
     except ArgumentError as error:
-        name = type(model.model).__name__
         if decoding == "tree":
             raise ArgumentError(f"{name} does not support decoding='tree': {error} Use decoding='plain'.") from None
-        # Level 3 is the caller of Retriever().
-        warnings.warn(f"{name} is searched with decoding='plain', which is slow: {error}", stacklevel=3)
-        return None
+        return model.probed, f"{name} is searched with decoding='plain', which is slow: {error}"
 
 
 def find_masking(model: CodeModel) -> Masking:
@@ -93,6 +182,7 @@ def find_masking(model: CodeModel) -> Masking:
         ArgumentError: the model does not take such masks, or its logits differ from those of the plain sequences. The
             message is a predicate about "it", the model.
     """
+    _check_takes_positions(model)
     masking = Masking.of(model.config)
     extra = masking.window if masking.window <= MAX_WINDOW else 0
     lengths = [length + extra for length in PROMPTS]
@@ -107,19 +197,60 @@ def find_masking(model: CodeModel) -> Masking:
         searches = zip(_searches(model, len(lengths)), _searches(model, len(lengths), shift=1), strict=True)
         for beams, shifted in searches:
             features = tree(beams)
-            difference = _difference(features, plain(beams))
-            leak = _difference(_unchanged(other(shifted)), _unchanged(features))
+            difference = float(relative_difference(features, plain(beams)))
+            leak = float(relative_difference(_unchanged(other(shifted)), _unchanged(features)))
+            _check_is_number(difference)
             if difference > _tolerance(model) or leak > _tolerance(model) * LEAK:
                 raise ArgumentError(
                     f"its logits in a tree of beams differ from the plain ones by {difference:.1e} of the largest, and "
                     f"by {leak:.1e} when another beam changes."
                 )
-    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError, NotImplementedError) as error:
+    except FAILURES as error:
         if isinstance(error, ArgumentError):
             raise
         message = f"it cannot run with 4-D masks and position ids: {type(error).__name__}: {error}".rstrip(".")
         raise ArgumentError(f"{message}.") from None
     return masking
+
+
+def _check_takes_positions(model: CodeModel) -> None:
+    """Check that a model leaves positions and caches to its caller.
+
+    Raises:
+        ArgumentError: it does not. The message is a predicate about "it", the model.
+    """
+    assert model.probed is not None
+    if model.probed.extra:
+        raise ArgumentError(f"it adds {model.probed.extra} positions of its own to a prompt.")
+    if getattr(getattr(model.model, "active_peft_config", None), "is_prompt_learning", False):
+        raise ArgumentError("its adapter adds virtual tokens or states of its own to a prompt.")
+
+
+def _check_is_number(difference: float) -> None:
+    if difference != difference:
+        raise ArgumentError("its logits are NaN in a trial on random tokens.")
+
+
+def _cached(model: CodeModel) -> bool:
+    """Whether the decoder of an encoder-decoder model can keep a cache.
+
+    Raises:
+        ArgumentError: its logits differ from those of whole sequences. The message is a predicate about "it".
+    """
+    prompts = [row[:length].tolist() for row, length in zip(_random_ids(model, (2, 8)), PROMPTS, strict=True)]
+    whole = EncodedDecoder(model, prompts, has_cache=False)
+    try:
+        cached = EncodedDecoder(model, prompts, has_cache=True)
+        for beams in _searches(model, len(prompts)):
+            difference = float(relative_difference(cached(beams), whole(beams)))
+            _check_is_number(difference)
+            if difference > _tolerance(model):
+                raise ArgumentError(f"its logits with a cache differ by {difference:.1e} of the largest.")
+    except FAILURES as error:
+        if isinstance(error, ArgumentError):
+            raise
+        raise ArgumentError(f"it cannot run with a cache: {type(error).__name__}: {error}") from None
+    return True
 
 
 def _searches(model: CodeModel, batch: int, *, shift: int = 0) -> list[Beams]:
@@ -158,12 +289,3 @@ def _random_ids(model: CodeModel, shape: tuple[int, int]) -> Tensor:
 
 def _tolerance(model: CodeModel) -> float:
     return TOLERANCE.get(model.dtype, LOOSE)
-
-
-def _difference(some: Tensor, others: Tensor) -> float:
-    """The largest difference, as a share of the largest absolute value of `others`."""
-    finite = torch.isfinite(others)
-    if not bool(finite.any()):
-        return float("inf")
-    largest = others[finite].abs().max().clamp(min=1e-30)
-    return float(((some - others)[finite].abs().max() / largest).nan_to_num(float("inf")))

@@ -1,38 +1,15 @@
-"""Prompts: text, chats or token ids → lists of token ids, and batches of them."""
+"""Prompts as lists of token ids: their delimiters and limits, and batches of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from hedgerow.errors import ArgumentError
 
 Ids = list[int]
-
-
-def as_prompts(prompts: Any, tokenizer: Any) -> list[Ids]:
-    """Convert prompts to token ids.
-
-    Args:
-        prompts: one or several of: text, chats (lists of messages), token ids. Or the output of a tokenizer.
-        tokenizer: for text and chats; None if there is none.
-
-    Raises:
-        ArgumentError: a prompt is empty or of another type, or needs a tokenizer and there is none.
-    """
-    if isinstance(prompts, Mapping) and "input_ids" in prompts:
-        return _unpadded(prompts)
-    if isinstance(prompts, np.ndarray | Tensor):
-        prompts = prompts.tolist()
-    if isinstance(prompts, str | bytes) or not isinstance(prompts, Sequence):
-        prompts = [prompts]
-    if _is_ids(prompts) or _is_chat(prompts):
-        prompts = [prompts]
-    return [_ids_of(row, prompt, tokenizer) for row, prompt in enumerate(prompts)]
 
 
 def checked(
@@ -96,109 +73,3 @@ def padded(prompts: list[Ids], device: torch.device, *, length: int | None = Non
     for row, prompt in zip(ids, prompts, strict=True):
         row[: len(prompt)] = torch.tensor(prompt)
     return ids.to(device), torch.tensor(lengths, device=device)
-
-
-def _unpadded(encoded: Mapping[str, Any]) -> list[Ids]:
-    rows, mask = _as_list(encoded["input_ids"], "input_ids"), encoded.get("attention_mask")
-    is_one = _is_ids(rows)
-    rows = [rows] if is_one else [_as_list(ids, "input_ids") for ids in rows]
-    if mask is not None:
-        masks = _as_list(mask, "attention_mask")
-        # The mask of one prompt has no rows either.
-        masks = [masks] if is_one else [_as_list(row, "attention_mask") for row in masks]
-        if list(map(len, rows)) != list(map(len, masks)):
-            raise ArgumentError(
-                "input_ids and attention_mask have different shapes; pass both from the same call of the tokenizer."
-            )
-        rows = [
-            [token for token, value in zip(ids, mask, strict=True) if _is_visible(value)]
-            for ids, mask in zip(rows, masks, strict=True)
-        ]
-    return [_ids_of(row, ids, None) for row, ids in enumerate(rows)]
-
-
-def _as_list(values: Any, name: str) -> list[Any]:
-    converted = values.tolist() if isinstance(values, np.ndarray | Tensor) else values
-    if isinstance(converted, str | bytes) or not isinstance(converted, Sequence):
-        raise ArgumentError(
-            f"{name} must be a list, or a list of lists, one per prompt; got {type(values).__name__}: "
-            f"{str(values)[:50]!r}. Pass the output of the tokenizer unchanged."
-        )
-    return list(converted)
-
-
-def _is_visible(value: Any) -> bool:
-    """Whether a value of an attention mask stands for a token, not for padding."""
-    if isinstance(value, Sequence | np.ndarray | Tensor) or value not in (0, 1):
-        raise ArgumentError(
-            f"attention_mask must contain 1 for tokens and 0 for padding; got {value!r}. A mask that is added to "
-            "attention scores is not supported."
-        )
-    return bool(value)
-
-
-def _is_ids(prompt: Any) -> bool:
-    return (
-        isinstance(prompt, Sequence)
-        and not isinstance(prompt, bytes)
-        and bool(prompt)
-        and all(_is_id(token) for token in prompt)
-    )
-
-
-def _is_id(token: Any) -> bool:
-    return isinstance(token, int | np.integer) and not isinstance(token, bool)
-
-
-def _is_chat(prompt: Any) -> bool:
-    return isinstance(prompt, Sequence) and bool(prompt) and all(isinstance(message, Mapping) for message in prompt)
-
-
-def _ids_of(row: int, prompt: Any, tokenizer: Any) -> Ids:
-    if isinstance(prompt, np.ndarray | Tensor):
-        prompt = prompt.tolist()
-    if isinstance(prompt, str | Mapping):
-        is_text = isinstance(prompt, str) and bool(prompt.strip())
-        if not is_text:
-            raise ArgumentError(f"prompt {row} is empty." if isinstance(prompt, str) else _unreadable(row, prompt))
-        return _encoded(row, prompt, tokenizer)
-    if _is_chat(prompt):
-        return _encoded(row, prompt, tokenizer)
-    if isinstance(prompt, Sequence) and not prompt:
-        raise ArgumentError(f"prompt {row} is empty.")
-    if not _is_ids(prompt):
-        raise ArgumentError(_unreadable(row, prompt))
-    return [int(token) for token in prompt]
-
-
-def _unreadable(row: int, prompt: Any) -> str:
-    return (
-        f"prompt {row} must be text, a chat (a list of messages), or token ids; got {type(prompt).__name__}: "
-        f"{str(prompt)[:50]!r}."
-    )
-
-
-def _encoded(row: int, prompt: Any, tokenizer: Any) -> Ids:
-    if tokenizer is None:
-        raise ArgumentError(
-            f"prompt {row} is text, and there is no tokenizer; pass Retriever(..., tokenizer=...), or token ids."
-        )
-    if not isinstance(prompt, str):
-        ids = _templated(row, prompt, tokenizer)
-    elif hasattr(tokenizer, "encode_batch"):
-        # A tokenizer of the tokenizers library.
-        ids = list(tokenizer.encode(prompt).ids)
-    else:
-        ids = list(tokenizer(prompt)["input_ids"])
-    if not ids:
-        raise ArgumentError(f"prompt {row} is empty: the tokenizer returned no tokens for it.")
-    return ids
-
-
-def _templated(row: int, chat: Any, tokenizer: Any) -> Ids:
-    try:
-        encoded = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=True)
-    except Exception as error:
-        # A template is a program, which can raise any exception.
-        raise ArgumentError(f"the tokenizer's chat template cannot format prompt {row}, a chat: {error}") from None
-    return list(encoded["input_ids"])

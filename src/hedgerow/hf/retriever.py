@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from hedgerow._arguments import check_choice, whole_number
-from hedgerow.constraints.requests import BatchRules, Exclusions, Sets, batch_rules
-from hedgerow.decode.beams import Beams
+from hedgerow.constraints.requests import Exclusions, Sets
 from hedgerow.decode.kernels.dispatch import KernelName
-from hedgerow.decode.prepare import prepared
-from hedgerow.decode.search import init_beams
 from hedgerow.decode.step import tempered
 from hedgerow.errors import ArgumentError
-from hedgerow.hf.explain import Explanation, explained
-from hedgerow.hf.graphs import Captured, Size, captured_search, check_capture
+from hedgerow.hf.encoded import decoder_start
+from hedgerow.hf.generation import GenerationScores
+from hedgerow.hf.graphs import Captured, Size, check_capture
+from hedgerow.hf.inspection import Inspection
 from hedgerow.hf.model import CodeModel
-from hedgerow.hf.plain import PlainDecoder
-from hedgerow.hf.probe import DECODING, Decoding, choose_masking, probe_head
-from hedgerow.hf.prompts import Ids, as_prompts, checked
-from hedgerow.hf.search import NORMALIZE, LogitsFn, ModelSearch, Normalize
+from hedgerow.hf.probe import DECODING, Decoding, probe
+from hedgerow.hf.prompts import Ids
+from hedgerow.hf.search import NORMALIZE, ModelSearch, Normalize
 from hedgerow.hf.searched import Searched, check_token_map, trie_of
 from hedgerow.results import OrderBy, Picking, Results, results_of
 from hedgerow.tokens import TokenMap
 
 
-class Retriever:
+class Retriever(Inspection):
     """Retrieves the catalog items to which a causal language model gives the highest scores, for each prompt.
 
     The search is exact beam search over the catalog. It gives the beams of
@@ -38,7 +37,9 @@ class Retriever:
     them, separated by a mask.
 
     Args:
-        model: a `...ForCausalLM` of transformers, on its device. It is put into evaluation mode.
+        model: a `...ForCausalLM` of transformers, on its device, or an encoder-decoder model (T5, BART). It may have
+            adapters of peft, quantized or offloaded weights. A search uses the model as it is then, and puts it into
+            evaluation mode.
         index: the index of the catalog; or a `Version` of a live index, whose removed items are then never returned;
             or a `LiveIndex`, of which the current version is used. For the next version, create a new retriever.
         tokens: the tokens of each level's codes. Default: `TokenMap.detect(tokenizer)`. If SIDs are ragged, its end
@@ -48,16 +49,24 @@ class Retriever:
             paper). "vocab": the whole vocabulary, as in `generate`. "allowed": the codes that the index and the
             constraints allow after the prefix.
         temperature: divides the logits before they are normalized; a number from 1e-8 to 1e8.
+        length_penalty: as in transformers: the scores of finished SIDs are divided by length ** length_penalty, and
+            sorted again. The length is the number of tokens: of codes, and of the end if SIDs are ragged. 0, the
+            default, gives sums of log-probabilities; `generate` has 1.0, their mean. It does not change which SIDs
+            are finished: the levels compare sums.
         decoding: "tree": beams as a tree over the prompt, as above. "plain": every beam's whole sequence at every
             level; slow, for any causal model. "auto": "tree" if a trial run on the model gives the logits of "plain",
-            otherwise "plain" with a warning that states the reason.
+            otherwise "plain" with a warning that states the reason. The decoder of an encoder-decoder model keeps a
+            cache for each beam instead of a tree.
         max_tokens: the maximum size of a batch in tokens, counting prompts, padding and beams. More prompts are split
             into several batches.
         kernel: as for `hedgerow.step`.
+        add_special_tokens: whether the tokenizer adds special tokens to text. Default: those that it adds, without a
+            second beginning, if the text has one already (from a chat template), and without an end of the text.
+        chat_template_kwargs: options of the tokenizer's chat template, for example `{"enable_thinking": False}` or
+            `{"tools": [...]}`. A chat whose last message is of the assistant begins the reply, which the SID continues.
         cuda_graphs: on a CUDA device, capture the whole search in a graph for each size of batch, prompt and beams, if
             it has no constraints and no exclusions. Prompts are then padded to multiples of 64 tokens, and batches to
-            powers of two. A graph reads the weights where they were when it was captured: if parameters are replaced,
-            create a new retriever.
+            powers of two. If parameters are replaced, or adapters are changed, graphs are captured again.
 
     Attributes:
         model: the model, as given.
@@ -69,8 +78,8 @@ class Retriever:
         max_tokens: the maximum size of a batch in tokens.
 
     Raises:
-        ArgumentError: the model, tokens and index do not fit each other; decoding is "tree" and the model does not
-            support it; or another argument is out of range.
+        ArgumentError: the model, tokens and index do not fit each other; the model cannot run; decoding is "tree" and
+            the model does not support it; or another argument is out of range.
 
     Examples:
         ```python
@@ -97,21 +106,22 @@ class Retriever:
         tokenizer: Any = None,
         normalize: Normalize = "codes",
         temperature: float = 1.0,
+        length_penalty: float = 0.0,
         decoding: Decoding = "auto",
         max_tokens: int = 16_384,
         kernel: KernelName = "auto",
+        add_special_tokens: bool | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
         cuda_graphs: bool = False,
     ) -> None:
         check_choice(normalize, "normalize", NORMALIZE)
         check_choice(decoding, "decoding", DECODING)
+        check_length_penalty(length_penalty)
         self.max_tokens = whole_number(max_tokens, "max_tokens")
         trie, version = trie_of(index)
         if tokens is None and tokenizer is None:
             raise ArgumentError("pass the tokens of the codes (a TokenMap), or a tokenizer to detect them in.")
-        if not hasattr(model, "config") or not hasattr(model, "base_model"):
-            advice = " Load it with AutoModelForCausalLM.from_pretrained(...)." if isinstance(model, str | Path) else ""
-            given = type(model).__name__
-            raise ArgumentError(f"model must be a ...ForCausalLM of transformers; got {given}.{advice}")
+        check_model(model)
         tokens = TokenMap.detect(tokenizer) if tokens is None else tokens
         check_token_map(tokens)
         self.model, self.index, self.version, self.tokens, self.tokenizer = model, trie, version, tokens, tokenizer
@@ -119,10 +129,13 @@ class Retriever:
         self.device_index = (version or trie).to("torch", code_model.device)
         # Check the temperature before the trial runs.
         tempered(self.device_index, torch.zeros(0), temperature, "codes")
-        with torch.inference_mode():
-            probe_head(code_model)
-            masking = choose_masking(code_model, decoding)
-        self._search = ModelSearch(code_model, trie, self.device_index, masking, normalize, float(temperature), kernel)
+        if code_model.is_encoder_decoder:
+            decoder_start(model)
+        probe(code_model, decoding)
+        generation = GenerationScores(model, applies=normalize == "vocab")
+        options = (normalize, float(temperature), float(length_penalty), kernel, generation)
+        self._search = ModelSearch(code_model, trie, self.device_index, decoding, *options)
+        self._add_special_tokens, self._chat_template_kwargs = add_special_tokens, dict(chat_template_kwargs or {})
         self._captured: dict[Size, Captured] = {}
         self._cuda_graphs = cuda_graphs
         if cuda_graphs:
@@ -139,9 +152,14 @@ class Retriever:
         return self._search.temperature
 
     @property
+    def length_penalty(self) -> float:
+        """The power of the length that divides the scores."""
+        return self._search.length_penalty
+
+    @property
     def decoding(self) -> str:
-        """The way beams are computed: "tree" or "plain"."""
-        return "plain" if self._search.masking is None else "tree"
+        """The way beams are computed: "tree", "plain", or "cached" for an encoder-decoder model."""
+        return self._search.way
 
     def retrieve(
         self,
@@ -169,7 +187,8 @@ class Retriever:
             progress: called with the number of finished prompts and the number of all prompts, after each batch.
 
         Raises:
-            ArgumentError: a prompt is empty, too long or not readable, or another argument is out of range.
+            ArgumentError: a prompt is empty, too long or not readable, or has NaN or infinite logits; or another
+                argument is out of range.
             ConstraintError: the constraints or exclusions do not fit the prompts or the index.
 
         Examples:
@@ -193,17 +212,26 @@ class Retriever:
         results: dict[int, Results] = {}
         for rows in self._search.batches(ids, beam_width, self.max_tokens):
             batch = rules.take(rows)
-            beams = self._beams([ids[row] for row in rows], beam_width, batch)[-1]
+            beams = self._beams([ids[row] for row in rows], beam_width, batch, rows)[-1]
             results |= zip(rows, results_of(self.index, beams, batch, picking), strict=True)
             if progress is not None:
                 progress(len(results), len(ids))
         return [results[row] for row in range(len(ids))]
 
-    def encode(self, prompts: Any) -> list[Ids]:
+    def encode(
+        self,
+        prompts: Any,
+        *,
+        add_special_tokens: bool | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> list[Ids]:
         """Convert prompts to the token ids that the model reads, begin delimiter included.
 
         Args:
-            prompts: as for `retrieve`.
+            prompts: as for `retrieve`. Of padded token ids without an `attention_mask`, the padding is removed, as in
+                `generate`.
+            add_special_tokens: for these prompts. Default: that of the retriever.
+            chat_template_kwargs: for these prompts, beside those of the retriever.
 
         Raises:
             ArgumentError: a prompt is empty, too long or not readable.
@@ -218,221 +246,7 @@ class Retriever:
             assert retriever.retrieve(ids)[0].item_ids == retriever.retrieve("Recommend me a western")[0].item_ids
             ```
         """
-        return self._encode(prompts)
-
-    def trace(
-        self, prompt: Any, *, beam_width: int = 50, constraints: Sets = None, exclude: Exclusions = None
-    ) -> list[Beams]:
-        """Run the search of one prompt and returns the beams [1, M] after every level.
-
-        Args:
-            prompt: one prompt, as for `retrieve`.
-            beam_width: as for `retrieve`.
-            constraints: a constraint set, or a list of one.
-            exclude: a list with one list of item ids.
-
-        Raises:
-            ArgumentError: as for `retrieve`, or there are several prompts.
-            ConstraintError: as for `retrieve`.
-
-        Examples:
-            ```python
-            import hedgerow as hr
-            from hedgerow.demo.films import load_catalog, load_retriever
-
-            retriever = load_retriever(hr.build_index(load_catalog()))
-            history = retriever.trace("Recommend me a western", beam_width=5)
-            assert [beams.level for beams in history] == [1, 2, 3, 4]
-            ```
-        """
-        return self._beams([self._encode_one(prompt)], beam_width, self._rules(1, constraints, exclude))
-
-    def explain(
-        self,
-        prompt: Any,
-        item_id: Any,
-        *,
-        beam_width: int = 50,
-        k: int = 10,
-        constraints: Sets = None,
-        exclude: Exclusions = None,
-    ) -> Explanation:
-        """Explain why an item was or was not returned for a prompt: where its prefix left the beam, and at what score.
-
-        Args:
-            prompt: one prompt, as for `retrieve`.
-            item_id: the id of the item, not its SID.
-            beam_width: as for `retrieve`.
-            k: as for `retrieve`; not None.
-            constraints: a constraint set, or a list of one.
-            exclude: a list with one list of item ids.
-
-        Raises:
-            ArgumentError: as for `retrieve`, or there are several prompts.
-            ConstraintError: as for `retrieve`.
-
-        Examples:
-            ```python
-            import hedgerow as hr
-            from hedgerow.demo.films import load_catalog, load_retriever
-
-            retriever = load_retriever(hr.build_index(load_catalog()))
-            (results,) = retriever.retrieve("Recommend me a western")
-            explanation = retriever.explain("Recommend me a western", results.item_ids[1])
-            assert (explanation.outcome, explanation.rank) == ("returned", 2)
-            ```
-        """
-        rules = self._rules(1, constraints, exclude)
-        removed = None if self.version is None else self.version.removed
-        prompt_ids = self._encode_one(prompt)
-        return explained(self._search, prompt_ids, item_id, rules, removed, beam_width=beam_width, k=k)
-
-    # Not torch.inference_mode, here and below: callers may change the tensors in place.
-    @torch.no_grad()
-    def free_search(self, prompts: Any, *, beam_width: int = 50) -> tuple[Tensor, Tensor]:
-        """Run an unconstrained beam search over all codes of each level, to compare with `retrieve`.
-
-        Scores are normalized as for `retrieve`, with `temperature` and `normalize`; "allowed" equals "codes" here.
-
-        Args:
-            prompts: B prompts, as for `retrieve`.
-            beam_width: M.
-
-        Returns:
-            SIDs [B, M, L] int32 and their scores [B, M] float32, best first, on the model's device. A SID may match no
-                item. A ragged SID has -1 after its end. If there are fewer than M combinations of codes, the last
-                scores are -inf.
-
-        Raises:
-            ArgumentError: as for `retrieve`.
-
-        Examples:
-            ```python
-            import hedgerow as hr
-            from hedgerow.demo.films import load_catalog, load_retriever
-
-            index = hr.build_index(load_catalog())
-            retriever = load_retriever(index)
-            sids, scores = retriever.free_search("Recommend me a western", beam_width=50)
-            assert sids.shape == (1, 50, 4)
-            assert not index.contains(sids[0].numpy()).all()
-            ```
-        """
-        beam_width, ids = whole_number(beam_width, "beam_width"), self.encode(prompts)
-        device = self._search.model.device
-        sids = torch.empty((len(ids), beam_width, self.index.num_levels), dtype=torch.int32, device=device)
-        scores = torch.empty((len(ids), beam_width), device=device)
-        for rows in self._search.batches(ids, beam_width, self.max_tokens):
-            sids[rows], scores[rows] = self._search.free([ids[row] for row in rows], beam_width)
-        return sids, scores
-
-    def logits_fn(self, prompts: Any, *, beam_width: int) -> Callable[[Beams], Tensor]:
-        """Create the function that computes the model's logits for beams, for a search loop of your own.
-
-        Pass it to `hedgerow.beam_search` as it is, or call it between calls of `hedgerow.step` and change the logits.
-        It must get the beams of each level in turn. The beams of `init_beams` start a new search.
-
-        The logits are neither divided by the temperature nor normalized: pass `temperature` and `normalize` to
-        `hedgerow.step`. They cover the codes of the index; if the model has more codes, `retrieve` with
-        `normalize="codes"` counts these as well.
-
-        All prompts form one batch; `max_tokens` does not apply.
-
-        Args:
-            prompts: B prompts, as for `retrieve`.
-            beam_width: M, the number of beams per prompt after level 0.
-
-        Returns:
-            A function that maps beams [B, m] before level l to logits [B, m, C] float32 of the codes of level l; -inf
-                for codes without a token. m is 1 before level 0 and M after it.
-
-        Raises:
-            ArgumentError: as for `retrieve`.
-
-        Examples:
-            ```python
-            import hedgerow as hr
-            from hedgerow.demo.films import load_catalog, load_retriever
-
-            index = hr.build_index(load_catalog())
-            retriever = load_retriever(index)
-            logits_fn = retriever.logits_fn("Recommend me a western", beam_width=20)
-            beams = hr.beam_search(retriever.device_index, logits_fn, batch_size=1, beam_width=20)
-            (results,) = retriever.retrieve("Recommend me a western", beam_width=20, k=3)
-            assert index.results(beams, k=3)[0].item_ids == results.item_ids
-            ```
-        """
-        return LogitsFn(self._search, self.encode(prompts), whole_number(beam_width, "beam_width"))
-
-    @torch.no_grad()
-    def code_logits(self, prompts: Any, level: int) -> Tensor:
-        """Compute the model's logits for the codes of one level after each prompt, before the temperature.
-
-        Args:
-            prompts: B prompts, as for `retrieve`, each followed by the tokens of the codes of the levels before
-                `level`. The begin delimiter goes before these tokens.
-            level: 0 to L - 1.
-
-        Returns:
-            [B, C] float32, on the model's device; -inf for codes without a token.
-
-        Raises:
-            ArgumentError: as for `retrieve`, or a prompt has too few tokens.
-
-        Examples:
-            ```python
-            import hedgerow as hr
-            from hedgerow.demo.films import load_catalog, load_retriever
-
-            retriever = load_retriever(hr.build_index(load_catalog()))
-            prompts = ["Recommend me a western", "A French comedy"]
-            assert retriever.code_logits(prompts, level=0).shape == (2, 256)
-            (ids,) = retriever.encode("Recommend me a western")
-            code = int(retriever.tokens.token_ids[0][7])
-            assert retriever.code_logits([[*ids, code]], level=1).shape == (1, 256)
-            ```
-        """
-        level = whole_number(level, "level", 0, self.index.num_levels - 1)
-        ids = self._encode(prompts, num_codes=level)
-        self.model.eval()
-        probe_head(self._search.model)
-        if not ids:
-            return torch.empty((0, self.index.codebook_sizes[level]), device=self._search.model.device)
-        features = PlainDecoder(self._search.model, ids)(init_beams(self.device_index, len(ids)))
-        return self._search.logits_of(features, level)[:, 0]
-
-    def _rules(self, prompts: int, constraints: Sets, exclude: Exclusions) -> BatchRules:
-        restricted = constraints if self.version is None else self.version.restrict(constraints)
-        return batch_rules(self.index, prompts, restricted, exclude)
-
-    def _encode(self, prompts: Any, *, num_codes: int = 0) -> list[Ids]:
-        """As `encode`, for prompts that are followed by the tokens of some codes."""
-        positions = getattr(self._search.model.config, "max_position_embeddings", None)
-        return checked(
-            as_prompts(prompts, self.tokenizer),
-            begin=self.tokens.begin,
-            vocabulary_size=self._search.model.vocabulary_size,
-            max_length=None if positions is None else positions - self.index.num_levels + 1,
-            num_codes=num_codes,
-        )
-
-    def _encode_one(self, prompt: Any) -> Ids:
-        ids = self.encode(prompt)
-        if len(ids) != 1:
-            raise ArgumentError(f"expected one prompt; got {len(ids)}.")
-        return ids[0]
-
-    @torch.inference_mode()
-    def _beams(self, prompts: list[Ids], beam_width: int, rules: BatchRules) -> list[Beams]:
-        """The beams after every level of a search."""
-        # Training code may have put the model back into training mode.
-        self.model.eval()
-        constraints = prepared(self.device_index, rules)
-        # Graphs are captured only for searches without rules.
-        if not self._cuda_graphs or constraints is not None:
-            decoder = self._search.decoder(prompts, beam_width)
-            return self._search.run(decoder, len(prompts), beam_width, constraints)
-        return captured_search(self._search, self._captured, prompts, beam_width)
+        return self._encode(prompts, add_special_tokens=add_special_tokens, chat_template_kwargs=chat_template_kwargs)
 
     def __repr__(self) -> str:
         searched = self.index if self.version is None else self.version
@@ -441,3 +255,28 @@ class Retriever:
             f"Retriever({name} on {search.model.device}, {searched!r}, normalize={search.normalize!r}, "
             f"decoding={self.decoding!r})"
         )
+
+
+def check_model(model: Any) -> None:
+    """Check that a model is one of transformers, or wraps one.
+
+    Raises:
+        ArgumentError: it is not.
+    """
+    if isinstance(model, torch.nn.Module) and hasattr(model, "config"):
+        return
+    advice = " Load it with AutoModelForCausalLM.from_pretrained(...)." if isinstance(model, str | Path) else ""
+    if isinstance(getattr(model, "module", None), torch.nn.Module):
+        advice = " Pass the model that it wraps: model.module."
+    raise ArgumentError(f"model must be a ...ForCausalLM of transformers; got {type(model).__name__}.{advice}")
+
+
+def check_length_penalty(length_penalty: Any) -> None:
+    """Check that a length penalty is a finite number.
+
+    Raises:
+        ArgumentError: it is not.
+    """
+    is_number = isinstance(length_penalty, Real) and not isinstance(length_penalty, bool)
+    if not is_number or not math.isfinite(length_penalty):
+        raise ArgumentError(f"length_penalty must be a finite number; got {length_penalty!r}.")

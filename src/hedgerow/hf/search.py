@@ -1,10 +1,10 @@
-"""ModelSearch: a beam search whose logits come from a causal language model."""
+"""ModelSearch: a beam search whose logits come from a language model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -16,19 +16,66 @@ from hedgerow.decode.prepared import PreparedConstraints
 from hedgerow.decode.search import init_beams
 from hedgerow.decode.step import step, tempered
 from hedgerow.errors import ArgumentError
+from hedgerow.hf.encoded import EncodedDecoder, decoder_start
+from hedgerow.hf.finish import finished, has_all_codes
+from hedgerow.hf.generation import GenerationScores
+from hedgerow.hf.limits import reset_rope, rope_growth, rope_switch
+from hedgerow.hf.masking import Masking
 from hedgerow.hf.model import INF, CodeModel
-from hedgerow.hf.plain import PlainDecoder
-from hedgerow.hf.probe import probe_head
+from hedgerow.hf.plain import PlainDecoder, suffixes_of
+from hedgerow.hf.probe import Decoding, probe
 from hedgerow.hf.prompts import Ids, batches, padded
-from hedgerow.hf.tree import Masking, TreeDecoder, rope_switch
+from hedgerow.hf.tree import TreeDecoder
 from hedgerow.trie_index import TrieIndex
 
 Normalize = Literal["codes", "vocab", "allowed"]
 NORMALIZE = ("codes", "vocab", "allowed")
-Decoder = Callable[[Beams], Tensor]
 # A model with "longrope" has one set of angles for short sequences and one for long ones. The stored keys of a prompt
 # have the angles of the length that its batch had, so a search must stay on one side of the switch.
 SHORT, CROSSING, LONG = range(3)
+
+
+class Decoder(Protocol):
+    """Maps the beams of each level in turn to the features [B, m, ...] of their last tokens.
+
+    `deviation`: after level 0, the difference that `CodeModel.compared_features` gives.
+    """
+
+    deviation: Tensor | None
+
+    def __call__(self, beams: Beams) -> Tensor:
+        """Compute the features of the beams."""
+        ...
+
+
+@dataclass(frozen=True)
+class LevelScores:
+    """The scores of one level.
+
+    Attributes:
+        values: [B, m, C], logits or log-probabilities over the codes of the index.
+        normalize: for `hedgerow.step`.
+        peak: [B, m], the largest logit of the model; NaN if one is NaN.
+    """
+
+    values: Tensor
+    normalize: Any
+    peak: Tensor
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A search that has run, on the device.
+
+    Attributes:
+        history: the beams after every level.
+        invalid: bool [B, levels], whether a prompt had NaN or infinite logits at a level.
+        deviation: as for `Decoder`.
+    """
+
+    history: list[Beams]
+    invalid: Tensor
+    deviation: Tensor | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,92 +86,211 @@ class ModelSearch:
         model: the language model and the tokens of its codes.
         index: the index that is searched.
         device_index: the index on the device of the model.
-        masking: the masks of a tree of beams; None if every beam's whole sequence is computed at every level.
+        decoding: as for `Retriever`.
         normalize: "codes", "vocab" or "allowed", as for `Retriever`.
         temperature: divides the logits before they are normalized.
+        length_penalty: as for `Retriever`.
         kernel: as for `hedgerow.step`.
+        generation: what the model's generation configuration changes.
     """
 
     model: CodeModel
     index: TrieIndex
     device_index: DeviceIndex
-    masking: Masking | None
+    decoding: Decoding
     normalize: Normalize
     temperature: float
+    length_penalty: float
     kernel: KernelName
+    generation: GenerationScores
 
-    def rope_side(self, prompt: Ids) -> int:
-        """Whether a search of this prompt stays below the switch of angles (SHORT), above it (LONG), or crosses it."""
-        switch = rope_switch(self.model.config)
-        return int(len(prompt) > switch) + int(len(prompt) + self.index.num_levels - 1 > switch)
+    @property
+    def masking(self) -> Masking | None:
+        """The masks of a tree of beams; None if the model is searched without a tree."""
+        return None if self.model.probed is None else self.model.probed.masking
+
+    @property
+    def way(self) -> str:
+        """The way beams are computed: "tree", "plain" or "cached"."""
+        if self.masking is not None:
+            return "tree"
+        return "cached" if self.model.probed is not None and self.model.probed.cached else "plain"
+
+    @property
+    def scores_last_end(self) -> bool:
+        """Whether the end after a SID of the full length has a score, as in `generate`.
+
+        With another `normalize` it has probability 1: there is no code that could follow instead.
+        """
+        return self.index.ragged and self.normalize == "vocab"
+
+    @property
+    def num_read(self) -> int:
+        """The number of codes of a SID that the model reads."""
+        return self.index.num_levels - (0 if self.scores_last_end else 1)
+
+    def ready(self) -> None:
+        """Prepare the model for a search, and try it if it has changed.
+
+        Raises:
+            ArgumentError: the model has moved to another device, or as for `probe`.
+        """
+        # Training code may have put the model back into training mode.
+        self.model.model.eval()
+        probe(self.model, self.decoding)
+        if self.model.device != self.device_index.device:
+            raise ArgumentError(
+                f"the model was on {self.device_index.device} when the Retriever was created, and is on "
+                f"{self.model.device} now; create a new Retriever."
+            )
+
+    def rope_group(self, prompt: Ids) -> Hashable:
+        """What prompts of one batch must have in common, so that a search has the angles of the prompt alone."""
+        switch, end = rope_switch(self.model.config), len(prompt) + self.num_read
+        if rope_growth(self.model.config) < end:
+            return "dynamic", len(prompt)
+        return int(len(prompt) > switch) + int(end > switch)
 
     def batches(self, prompts: list[Ids], beam_width: int, max_tokens: int) -> list[list[int]]:
-        """Group the rows of prompts into batches of at most `max_tokens` tokens, each on one side of the switch."""
-        beam_tokens, of_all = (self.index.num_levels - 1) * beam_width, []
-        for side in (SHORT, CROSSING, LONG):
-            rows = [row for row, prompt in enumerate(prompts) if self.rope_side(prompt) == side]
-            of_side = batches([prompts[row] for row in rows], beam_tokens=beam_tokens, max_tokens=max_tokens)
-            of_all += [[rows[position] for position in batch] for batch in of_side]
+        """Group the rows of prompts into batches of at most `max_tokens` tokens, each of one `rope_group`."""
+        groups: dict[Hashable, list[int]] = {}
+        for row, prompt in enumerate(prompts):
+            groups.setdefault(self.rope_group(prompt), []).append(row)
+        of_all = []
+        for rows in groups.values():
+            lengths = [prompts[row] for row in rows]
+            of_group = batches(lengths, beam_tokens=self.num_read * beam_width, max_tokens=max_tokens)
+            of_all += [[rows[position] for position in batch] for batch in of_group]
         return of_all
 
     def decoder(self, prompts: list[Ids], beam_width: int) -> Decoder:
-        """A function that maps the beams of each level in turn to the features [B, m, ...] of their last tokens."""
-        # Training code may have put the model back into training mode.
-        self.model.model.eval()
-        probe_head(self.model)
-        if self.masking is None or {self.rope_side(prompt) for prompt in prompts} not in ({SHORT}, {LONG}):
+        """Start a search of prompts."""
+        self.ready()
+        if rope_growth(self.model.config) < INF:
+            reset_rope(self.model.model)
+        assert self.model.probed is not None
+        if self.model.is_encoder_decoder:
+            return EncodedDecoder(self.model, prompts, has_cache=self.model.probed.cached)
+        groups = {self.rope_group(prompt) for prompt in prompts}
+        if self.masking is None or CROSSING in groups or len(groups) > 1:
             return PlainDecoder(self.model, prompts)
-        return TreeDecoder(self.model, self.masking, *padded(prompts, self.model.device), beam_width)
+        return TreeDecoder(self.model, self.masking, *padded(prompts, self.model.device), beam_width, self.num_read)
 
     def logits_of(self, features: Tensor, level: int) -> Tensor:
         """Logits [B, m, C] over the codes of the index, before the temperature."""
         return _sized(self.model.code_logits(features, level), self.index.codebook_sizes[level])
 
-    def scores_of(self, features: Tensor, level: int) -> tuple[Tensor, Any]:
-        """Logits or log-probabilities [B, m, C] over the codes of the index, and `normalize` for `hedgerow.step`."""
+    def scores_of(self, features: Tensor, beams: Beams, prompts: Sequence[Ids]) -> LevelScores:
+        """The scores of the level after beams, over the codes of the index.
+
+        Args:
+            features: [B, m, ...] of the beams.
+            beams: the beams before the level.
+            prompts: the token ids of the prompts. Only read if the generation configuration changes scores.
+        """
+        level = beams.level
         size = self.index.codebook_sizes[level]
         if self.normalize == "vocab":
-            return _sized(self._vocab_log_probs(features, level), size), None
-        logits = self._tempered(self.model.code_logits(features, level))
+            log_probs, peak = self._vocab_log_probs(features, beams, prompts)
+            return LevelScores(_sized(log_probs, size), None, peak)
+        logits = self.model.code_logits(features, level)
+        peak, logits = logits.amax(-1), self._tempered(logits)
         if self.normalize == "codes" and logits.shape[-1] > size:
             # Codes that only the model has cannot be chosen, but count for the normalization.
-            return logits.log_softmax(-1)[..., :size], None
-        return _sized(logits, size), self.normalize
+            return LevelScores(logits.log_softmax(-1)[..., :size], None, peak)
+        return LevelScores(_sized(logits, size), self.normalize, peak)
 
     def run(
-        self, decoder: Decoder, batch_size: int, beam_width: int, prepared: PreparedConstraints | None
-    ) -> list[Beams]:
-        """Run a search and return the beams after every level. It never waits for the device."""
-        beams, history = init_beams(self.device_index, batch_size), []
-        for level in range(self.index.num_levels):
-            logits, normalize = self.scores_of(decoder(beams), level)
-            options = {"beam_width": beam_width, "normalize": normalize, "kernel": self.kernel}
-            beams = step(self.device_index, beams, logits, constraints=prepared, **options)
-            history.append(beams)
-        return history
+        self,
+        decoder: Decoder,
+        batch_size: int,
+        beam_width: int,
+        prepared: PreparedConstraints | None,
+        prompts: Sequence[Ids] = (),
+    ) -> Searched:
+        """Run a search. It never waits for the device.
 
-    def free(self, prompts: list[Ids], beam_width: int) -> tuple[Tensor, Tensor]:
-        """Run an unconstrained search: SIDs [B, M, L], -1 after the end of a ragged SID, and scores [B, M]."""
+        Args:
+            decoder: of the prompts.
+            batch_size: B.
+            beam_width: M.
+            prepared: the constraints.
+            prompts: as for `scores_of`.
+        """
+        beams, history, invalid = init_beams(self.device_index, batch_size), [], []
+        for _ in range(self.index.num_levels):
+            scores = self.scores_of(decoder(beams), beams, prompts)
+            invalid.append(self.invalid(scores.peak, beams))
+            options = {"beam_width": beam_width, "normalize": scores.normalize, "kernel": self.kernel}
+            beams = step(self.device_index, beams, scores.values, constraints=prepared, **options)
+            history.append(beams)
+        history[-1], of_end = self.finish(decoder, beams, prompts)
+        return Searched(history, torch.stack([*invalid, *of_end], dim=-1), decoder.deviation)
+
+    def finish(self, decoder: Decoder, beams: Beams, prompts: Sequence[Ids]) -> tuple[Beams, list[Tensor]]:
+        """The final scores of beams, in their order; and for the end after the last code, what `invalid` gives."""
+        end, invalid = None, []
+        if self.scores_last_end:
+            end, peak = self.end_log_probs(decoder(beams), beams, prompts)
+            full = has_all_codes(self.index, beams.codes) & (beams.scores > -INF)
+            invalid.append((~(peak < INF) & full).any(-1))
+        if end is None and not self.length_penalty:
+            return beams, invalid
+        return finished(self.index, beams, end, self.length_penalty), invalid
+
+    def end_log_probs(self, features: Tensor, beams: Beams, prompts: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+        """The log-probability [B, M] of the end after finished beams, and the largest logit [B, M]."""
+        logits, token = self.model.logits(features), self.model.tokens.end[0]
+        peak, logits = logits.amax(-1), self._tempered(logits)
+        if not self.generation:
+            return logits[..., token] - logits.logsumexp(-1), peak
+        return self._as_generated(logits, beams, prompts)[..., token], peak
+
+    def invalid(self, peak: Tensor, beams: Beams) -> Tensor:
+        """bool [B]: whether a beam has NaN or infinite logits. Dead beams and beams that have ended do not count."""
+        counts = beams.scores > -INF
+        end = self.index.end_codes[beams.level - 1] if beams.level else None
+        if end is not None:
+            counts &= beams.codes[..., -1] != end
+        return (~(peak < INF) & counts).any(-1)
+
+    def free(self, prompts: list[Ids], beam_width: int) -> Searched:
+        """Run an unconstrained search. Its beams have no states, and scores of -inf if there are too few codes."""
         decoder, beams = self.decoder(prompts, beam_width), init_beams(self.device_index, len(prompts))
-        for level in range(self.index.num_levels):
-            log_probs = self._only_ends(beams, self._free_log_probs(decoder(beams), level))
-            beams = _best_of_all(beams, log_probs, beam_width)
-        columns = zip(beams.codes.unbind(-1), self.index.end_codes, strict=True)
-        sids = [codes if end is None else codes.masked_fill(codes == end, -1) for codes, end in columns]
-        return torch.stack(sids, dim=-1), beams.scores
+        written, invalid = self.written(prompts), []
+        for _ in range(self.index.num_levels):
+            log_probs, peak = self._free_log_probs(decoder(beams), beams, written)
+            invalid.append(self.invalid(peak, beams))
+            beams = _best_of_all(beams, self._only_ends(beams, log_probs), beam_width)
+        beams, of_end = self.finish(decoder, beams, written)
+        return Searched([beams], torch.stack([*invalid, *of_end], dim=-1), decoder.deviation)
+
+    def written(self, prompts: list[Ids]) -> list[Ids]:
+        """The tokens before each SID in the sequence that the model writes: the prompt, unless an encoder reads it."""
+        if not self.model.is_encoder_decoder:
+            return prompts
+        return [[decoder_start(self.model.model), *self.model.tokens.begin]] * len(prompts)
 
     def _tempered(self, logits: Tensor) -> Tensor:
         return tempered(self.device_index, logits, self.temperature, "codes")
 
-    def _vocab_log_probs(self, features: Tensor, level: int) -> Tensor:
-        """Log-probabilities [B, m, C] of the model's codes over the whole vocabulary."""
-        return self.model.code_log_probs(self._tempered(self.model.logits(features)), level)
+    def _vocab_log_probs(self, features: Tensor, beams: Beams, prompts: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+        """Log-probabilities [B, m, C] of the model's codes over the whole vocabulary, and the largest logits [B, m]."""
+        logits = self.model.logits(features)
+        peak, logits = logits.amax(-1), self._tempered(logits)
+        if not self.generation:
+            return self.model.code_log_probs(logits, beams.level), peak
+        return self.model.codes_of(self._as_generated(logits, beams, prompts), beams.level), peak
 
-    def _free_log_probs(self, features: Tensor, level: int) -> Tensor:
-        """Log-probabilities [B, m, C] over all codes of the model."""
+    def _as_generated(self, logits: Tensor, beams: Beams, prompts: Sequence[Ids]) -> Tensor:
+        return self.generation(logits.log_softmax(-1), prompts, suffixes_of(self.model, beams))
+
+    def _free_log_probs(self, features: Tensor, beams: Beams, prompts: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+        """Log-probabilities [B, m, C] over all codes of the model, and the largest logits [B, m]."""
         if self.normalize == "vocab":
-            return self._vocab_log_probs(features, level)
-        return self._tempered(self.model.code_logits(features, level)).log_softmax(-1)
+            return self._vocab_log_probs(features, beams, prompts)
+        logits = self.model.code_logits(features, beams.level)
+        return self._tempered(logits).log_softmax(-1), logits.amax(-1)
 
     def _only_ends(self, beams: Beams, log_probs: Tensor) -> Tensor:
         """Log-probabilities with 0 at the end code and -inf elsewhere, for beams that have ended."""
@@ -135,53 +301,6 @@ class ModelSearch:
         ended = torch.full_like(log_probs[0, 0], -INF)
         ended[end] = 0.0
         return torch.where((beams.codes[..., -1] == before)[..., None], ended, log_probs)
-
-
-class LogitsFn:
-    """Maps the beams of each level in turn to logits [B, m, C]: see `Retriever.logits_fn`.
-
-    Beams before level 0 start a new search.
-    """
-
-    def __init__(self, search: ModelSearch, prompts: list[Ids], beam_width: int) -> None:
-        """Prepare searches of B prompts."""
-        self._search, self._prompts, self._beam_width = search, prompts, beam_width
-        self._decoder: Decoder | None = None
-        self._next_level = 0
-
-    # Not torch.inference_mode: callers may change the logits in place.
-    @torch.no_grad()
-    def __call__(self, beams: Beams) -> Tensor:
-        """Compute the logits [B, m, C] float32 of the next level.
-
-        Raises:
-            ArgumentError: the beams are not of this search, or of a level out of turn.
-        """
-        if beams.level == 0:
-            self._decoder = self._search.decoder(self._prompts, self._beam_width)
-            self._next_level = 0
-        self._check(beams)
-        assert self._decoder is not None
-        self._next_level = beams.level + 1
-        return self._search.logits_of(self._decoder(beams), beams.level)
-
-    def _check(self, beams: Beams) -> None:
-        if beams.level != self._next_level:
-            raise ArgumentError(
-                f"logits_fn expected the beams before level {self._next_level}, but got those before level "
-                f"{beams.level}; call it once per level, starting with the beams of hr.init_beams."
-            )
-        if beams.level >= self._search.index.num_levels:
-            raise ArgumentError(
-                f"these beams are finished: they have all {beams.level} codes; call index.results(beams)."
-            )
-        expected = (len(self._prompts), self._beam_width if beams.level else 1)
-        if tuple(beams.states.shape) != expected:
-            raise ArgumentError(
-                f"logits_fn is for {expected[0]} prompts with beam_width={self._beam_width}, so the beams before level "
-                f"{beams.level} must be {list(expected)}; got {list(beams.states.shape)}. Pass the same beam_width to "
-                "logits_fn and to hr.step."
-            )
 
 
 def _best_of_all(beams: Beams, log_probs: Tensor, beam_width: int) -> Beams:

@@ -6,8 +6,6 @@ own ancestors, and position ids count along its own path. So a model computes th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,13 +14,8 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
 from hedgerow.decode.beams import Beams
-from hedgerow.errors import ArgumentError
-from hedgerow.hf.model import INF, CodeModel
-
-FULL, SLIDING = "full_attention", "sliding_attention"
-# A model applies any other window of a configuration itself, to positions in its cache. In a tree of beams, these are
-# not distances.
-KNOWN_WINDOWS = ("sliding_window", "use_sliding_window", "max_window_layers")
+from hedgerow.hf.masking import Masking
+from hedgerow.hf.model import CodeModel
 
 
 class TreeLayer(DynamicLayer):
@@ -51,75 +44,6 @@ class TreeLayer(DynamicLayer):
         return self.used
 
 
-@dataclass(frozen=True)
-class Masking:
-    """The form in which a model takes its masks.
-
-    Attributes:
-        kinds: the kinds of its attention layers, FULL and SLIDING.
-        window: the number of positions that a sliding layer sees, including the query's own; 0 if there is no such
-            layer.
-        additive: whether a mask is added to the attention scores (eager) or boolean (sdpa).
-    """
-
-    kinds: tuple[str, ...]
-    window: int
-    additive: bool
-
-    @classmethod
-    def of(cls, config: Any) -> Masking:
-        """Read the form from a configuration.
-
-        Raises:
-            ArgumentError: a mask cannot describe the layers, or the attention implementation takes no such masks.
-        """
-        implementation = config._attn_implementation
-        if implementation not in ("sdpa", "eager"):
-            raise ArgumentError(
-                f"attention {implementation!r} takes no 4-D masks; load the model with attn_implementation='sdpa'."
-            )
-        windows = (
-            name for name, value in vars(config).items() if "window" in name and isinstance(value, int) and value
-        )
-        unknown = [name for name in windows if name not in KNOWN_WINDOWS and not name.endswith("_pattern")]
-        if unknown:
-            raise ArgumentError(f"its configuration has an attention window, {unknown[0]}, that a mask cannot change.")
-        window = getattr(config, "sliding_window", None) or 0
-        kinds = tuple(sorted(set(getattr(config, "layer_types", None) or ()))) or ((SLIDING,) if window else (FULL,))
-        if not {FULL, SLIDING}.issuperset(kinds) or (SLIDING in kinds and not window):
-            raise ArgumentError(f"its layers ({', '.join(kinds)}) do not all take a mask over positions.")
-        return cls(kinds, window, implementation == "eager")
-
-    def masks(self, visible: Tensor, distance: Tensor, dtype: torch.dtype) -> Tensor | dict[str, Tensor]:
-        """Build the masks for a model: one mask, or one per kind of layer.
-
-        Args:
-            visible: bool [B, M, keys], whether a query may attend to a key.
-            distance: [B or 1, M or 1, keys], the number of positions from the key to the query.
-            dtype: the type of the model.
-        """
-        masks = {kind: self._mask(visible, distance, kind, dtype) for kind in self.kinds}
-        return masks if len(masks) > 1 else masks[self.kinds[0]]
-
-    def _mask(self, visible: Tensor, distance: Tensor, kind: str, dtype: torch.dtype) -> Tensor:
-        attends = visible & (distance < self.window) if kind == SLIDING else visible
-        mask = attends[:, None]
-        if not self.additive:
-            return mask
-        hidden = torch.finfo(dtype).min
-        return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, hidden)
-
-
-def rope_switch(config: Any) -> float:
-    """The length above which a model uses other rotary angles for all keys ("longrope"); infinity for most models."""
-    rope = getattr(config, "rope_parameters", None) or {}
-    groups = (rope, *(value for value in rope.values() if isinstance(value, Mapping)))
-    lengths = (
-        group.get("original_max_position_embeddings") for group in groups if group.get("rope_type") == "longrope"
-    )
-    return min((length for length in lengths if length), default=INF)
-
-
 class TreeDecoder:
     """Follows one search: called with the beams of each level in turn, it computes the features for the next level.
 
@@ -127,7 +51,15 @@ class TreeDecoder:
     levels after it do not attend to the padding.
     """
 
-    def __init__(self, model: CodeModel, masking: Masking, prompts: Tensor, lengths: Tensor, beam_width: int) -> None:
+    def __init__(
+        self,
+        model: CodeModel,
+        masking: Masking,
+        prompts: Tensor,
+        lengths: Tensor,
+        beam_width: int,
+        num_read: int | None = None,
+    ) -> None:
         """Prepare a search.
 
         Args:
@@ -136,10 +68,12 @@ class TreeDecoder:
             prompts: [B, T] int64, token ids, padded on the right.
             lengths: [B] int64, the number of tokens of each prompt.
             beam_width: M.
+            num_read: the number of codes of a SID that the model reads. Default: all but the last.
         """
         self.model, self.masking, self.prompts, self.lengths = model, masking, prompts, lengths
-        # The model never reads the last code of a SID.
-        capacity = prompts.shape[1] + (model.tokens.num_levels - 1) * beam_width
+        num_read = model.tokens.num_levels - 1 if num_read is None else num_read
+        capacity = prompts.shape[1] + num_read * beam_width
+        self.deviation: Tensor | None = None
         self.cache = Cache(layer_class_to_replicate=partial(TreeLayer, capacity))  # type: ignore[arg-type]
         self.ancestors: Tensor | None = None
 
@@ -150,13 +84,14 @@ class TreeDecoder:
     def _prefill(self) -> Tensor:
         # Padding gets the last position, because a model with a table of positions has none beyond its longest prompt.
         positions = torch.arange(self.prompts.shape[1], device=self.prompts.device).minimum(self.lengths[:, None] - 1)
-        return self.model.features(
+        features, self.deviation = self.model.compared_features(
             self.prompts,
             last=self.lengths - 1,
             position_ids=positions,
             past_key_values=self.cache,
             use_cache=True,
         )
+        return features
 
     def _advance(self, beams: Beams) -> Tensor:
         level, (batch, width) = beams.level, beams.states.shape
