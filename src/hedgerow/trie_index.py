@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hedgerow.catalog.catalog import Catalog
-from hedgerow.constraints import rules, sets
+from hedgerow.constraints import rules, sets, sql
 from hedgerow.constraints.requests import Exclusions, Sets, batch_rules
 from hedgerow.constraints.rules import Nulls
 from hedgerow.constraints.sets import ConstraintSet, Missing
@@ -115,19 +115,25 @@ class TrieIndex(Trie):
         """
         return sets.constraint(self, mask, ids, name, missing)
 
-    def where(self, expression: str, *, name: str | None = None) -> ConstraintSet:
+    def where(
+        self, expression: str, *, name: str | None = None, timezone: str = "UTC", timeout: float = 60
+    ) -> ConstraintSet:
         """Create the constraint set of the items for which an SQL expression is true, for example `"year >= 2000"`.
 
-        DuckDB evaluates the expression. It can use the attributes, `item_id`, and in subqueries the table `items`; it
-        has no access to files, the network or extensions. Items for which it is null are not in the set. The result is
-        cached.
+        DuckDB evaluates the expression, with at most 2 GB of memory. It can use the attributes, `item_id`, and in
+        subqueries the table `items`; it has no access to files, the network, the environment or extensions. Items for
+        which it is null are not in the set. The result is cached, unless the expression names the clock or chance, for
+        example `now()`, `current_date` or `random()`.
 
         Args:
             expression: a boolean SQL expression over one item.
             name: the label of the set in messages. Default: the expression.
+            timezone: the time zone of dates, of the clock, and of timestamps without one: "Europe/Berlin".
+            timeout: the maximum number of seconds.
 
         Raises:
-            ConstraintError: the expression is invalid or not boolean; the message quotes DuckDB.
+            ConstraintError: the expression is invalid or not boolean, the message quotes DuckDB; or it takes too much
+                time or memory; or there is no such time zone.
             MissingDependencyError: DuckDB is not installed.
 
         Examples:
@@ -139,7 +145,7 @@ class TrieIndex(Trie):
             assert len(index.where("price < 5")) == 1
             ```
         """
-        return rules.where(self, expression, name)
+        return sql.where(self, expression, name, timezone, timeout)
 
     def newest(
         self, attribute: str, *, days: float, now: Any = None, nulls: Nulls = None, name: str | None = None

@@ -183,10 +183,61 @@ class TestCache:
     def test_bytes_of_alive_nodes_are_limited(self, index, monkeypatch):
         from hedgerow.constraints import cache
 
-        monkeypatch.setattr(cache, "MAX_BYTES", 40)
+        set_cache = cache.cache_of(index)
         sets = [index.constraint(mask) for mask in np.eye(4, dtype=bool)]
         assert [items._alive.leaves.tolist() for items in sets] == [[1], [1], [2], [4]]
-        assert len(cache.cache_of(index)._alive) < 4
+        assert len(set_cache._alive.values) == 4
+        one = set_cache._alive.total // 4
+        monkeypatch.setattr(cache, "MAX_BYTES", 2 * one + one // 2)
+        assert index.constraint([True, True, False, False])._alive.leaves.tolist() == [1]
+        assert len(set_cache._alive.values) == 2
+        assert set_cache._alive.total == sum(set_cache._alive.bytes_of.values())
+        # An entry beyond the limit is kept alone.
+        monkeypatch.setattr(cache, "MAX_BYTES", 1)
+        last = index.constraint([True, True, True, False])
+        assert last._alive is index.constraint(last.mask)._alive
+        assert len(set_cache._alive.values) == 1
+
+    def test_bytes_are_those_that_the_process_uses(self):
+        import tracemalloc
+
+        from hedgerow.constraints import cache
+
+        rng = np.random.default_rng(0)
+        index = hr.build_index(hr.Catalog(rng.integers(0, 32, (500, 4)), codebook_sizes=32))
+        device_index, set_cache = index.to("numpy"), cache.cache_of(index)
+
+        def ask(count):
+            for _ in range(count):
+                hr.prepare_constraints(device_index, 1, constraints=index.constraint(rng.random(500) < 0.5))
+
+        ask(20)
+        tracemalloc.start()
+        before, counted = tracemalloc.get_traced_memory()[0], set_cache._alive.total
+        ask(300)
+        used, counted = tracemalloc.get_traced_memory()[0] - before, set_cache._alive.total - counted
+        tracemalloc.stop()
+        assert 0.8 * used < counted < 2.5 * used
+
+    def test_arrays_that_are_placed_later_count(self, index):
+        from hedgerow.constraints import cache
+
+        alive, entries = index.constraint(ids=[])._alive, cache.cache_of(index)._alive
+        before = entries.total
+        alive.placed["device"] = (np.zeros(1000, np.uint8),)
+        assert index.constraint(ids=[])._alive is alive
+        assert before + 1000 < entries.total < before + 2000
+
+    def test_the_time_of_a_set_does_not_grow(self, monkeypatch):
+        from hedgerow.constraints import cache
+
+        measured = []
+        monkeypatch.setattr(cache, "memory_of", lambda _: measured.append(1) or 1)
+        entries = cache._Entries()
+        for key in range(100):
+            before = len(measured)
+            entries.add(key, None, 1e9)
+            assert len(measured) - before <= 2
 
     def test_least_recently_used_rules_are_dropped(self, index, monkeypatch):
         from hedgerow.constraints import cache

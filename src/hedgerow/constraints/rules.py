@@ -1,15 +1,15 @@
-"""Constraint sets from rules on attributes: an SQL expression, or a window of time."""
+"""Constraint sets of the newest items: a window of time or of numbers."""
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from hedgerow.constraints.cache import cache_of
 from hedgerow.constraints.sets import ConstraintSet
-from hedgerow.errors import ConstraintError, MissingDependencyError
+from hedgerow.errors import ConstraintError
 from hedgerow.index.bits import packed
 from hedgerow.index.lookup import attribute_column
 from hedgerow.index.trie import Trie
@@ -23,87 +23,6 @@ MICROSECONDS_PER_DAY = 86_400 * 10**6
 UNITS = {"s": 10**6, "ms": 10**3}
 # `now` is less far from 1970 than this, so that `now` minus the duration does not overflow.
 MAX_MOMENT = 2**62 - 2 * MICROSECONDS_PER_DAY
-# The expression can read the items only: no files, network, extensions or Python variables.
-CLOSED: dict[str, str | bool | int | float | list[str]] = {
-    "enable_external_access": "false",
-    "autoinstall_known_extensions": "false",
-    "autoload_known_extensions": "false",
-    "allow_community_extensions": "false",
-    "python_enable_replacements": "false",
-    "temp_directory": "",
-    "lock_configuration": "true",
-}
-
-
-def where(index: Trie, expression: str, name: str | None) -> ConstraintSet:
-    """Make the set of the items for which an SQL expression is true: see `TrieIndex.where`."""
-    if not isinstance(expression, str) or not expression.strip() or not _is_encodable(expression):
-        raise ConstraintError(
-            f'expected an SQL expression over the attributes, for example "year >= 2000"; got {expression!r}.'
-        )
-    items = cache_of(index).rule(
-        ("where", expression), lambda: ConstraintSet(index, packed(_evaluate(index, expression)), expression)
-    )
-    return items.named(name) if name else items
-
-
-def _is_encodable(expression: str) -> bool:
-    try:
-        expression.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _evaluate(index: Trie, expression: str) -> np.ndarray:
-    """Bool [N]: whether the expression is true for each item."""
-    try:
-        import duckdb
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError.of("index.where", "duckdb", "sql") from error
-    import pyarrow as pa
-
-    items = index.items_table
-    row_column = _unused_column(items.column_names)
-    with duckdb.connect(":memory:", config=CLOSED) as connection:
-        connection.register("items", items.append_column(row_column, pa.array(np.arange(index.num_items))))
-        try:
-            chosen = duckdb.SQLExpression(expression).alias("chosen")
-            answer = connection.table("items").select(chosen, duckdb.ColumnExpression(row_column)).to_arrow_table()
-        except duckdb.Error as error:
-            raise _sql_error(index, expression, str(error)) from None
-    if answer.num_columns != 2 or not pa.types.is_boolean(answer.column(0).type):
-        kind = answer.column(0).type if answer.num_columns == 2 else f"{answer.num_columns - 1} columns"
-        raise _sql_error(index, expression, f"it must be true or false for each item, but gives {kind}")
-    if answer.num_rows != index.num_items:
-        raise _sql_error(index, expression, f"it gives {answer.num_rows:,} rows for {index.num_items:,} items")
-    mask = np.zeros(index.num_items, bool)
-    # As in SQL, null is not true.
-    mask[answer.column(1).to_numpy()] = answer.column(0).fill_null(False).to_numpy()
-    return mask
-
-
-def _unused_column(names: list[str]) -> str:
-    """A column name for the rows that no attribute has. SQL ignores the case of names.
-
-    Raises:
-        ConstraintError: two attributes have the same name in SQL.
-    """
-    folded = [name.casefold() for name in names]
-    same = [name for name in names if folded.count(name.casefold()) > 1]
-    if same:
-        raise ConstraintError(
-            f"SQL does not distinguish the attributes {same[0]!r} and {same[1]!r}. Rename one of them, or use a "
-            "function: index.constraint(lambda attributes: ...)."
-        )
-    return f"row of {max(folded, key=len)}"
-
-
-def _sql_error(index: Trie, expression: str, reason: str) -> ConstraintError:
-    columns = ", ".join(f"{field.name} ({field.type})" for field in index.items_table.schema)
-    return ConstraintError(
-        f"the SQL expression {expression!r} cannot be used: {' '.join(reason.split())}. The columns are {columns}."
-    )
 
 
 def newest(index: Trie, attribute: str, days: float, now: Any, nulls: Nulls, name: str | None) -> ConstraintSet:
@@ -190,8 +109,11 @@ def _microseconds(column: pa.ChunkedArray) -> np.ndarray:
 
 def _moment(now: Any, attribute: str) -> np.datetime64:
     """Convert a date (its midnight) or a datetime to a moment in UTC."""
+    given = now
     if now is None:
         now = datetime.now(UTC)
+    if isinstance(now, str):
+        now = _with_offset(now)
     offset = (now.utcoffset() if isinstance(now, datetime) and now == now else None) or timedelta(0)
     if offset or getattr(now, "tzinfo", None) is not None:
         now = now.replace(tzinfo=None)
@@ -204,10 +126,21 @@ def _moment(now: Any, attribute: str) -> np.datetime64:
             raise ValueError
     except (ValueError, TypeError, OverflowError):
         raise ConstraintError(
-            f"newest: {attribute!r} holds dates or timestamps, so now must be a date or a datetime; got {now!r}."
+            f"newest: {attribute!r} holds dates or timestamps, so now must be a date or a datetime; got {given!r}."
         ) from None
     # Subtracted here, because a datetime in UTC can be beyond datetime.max.
     return moment - np.timedelta64(offset)
+
+
+def _with_offset(text: str) -> datetime | str:
+    """The datetime of a text that ends in Z or an offset, which NumPy ignores; the text if it has none."""
+    if not re.search(r"[T ].*(Z|[+-]\d\d(:?\d\d)*)$", text):
+        return text
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        # Refused like other texts that are no moment.
+        return ""
 
 
 def _number(now: Any, attribute: str, kind: pa.DataType) -> Any:
