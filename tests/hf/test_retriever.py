@@ -466,44 +466,6 @@ class TestArguments:
         assert first == second
 
 
-class TestChangedHeads:
-    @pytest.mark.parametrize("name", ["llama", "gpt2", "gemma2"])
-    def test_a_resized_head(self, name):
-        model, (prompt,) = new_model(name), prompts_of(6)
-        retriever = Retriever(model, index(), TOKENS, normalize="vocab")
-        before = scores_by_sid(retriever.retrieve(prompt, beam_width=8)[0])
-        model.resize_token_embeddings(310, mean_resizing=False)
-        with torch.no_grad():
-            model.get_output_embeddings().weight[list(OFFSETS)] += 1
-        expected = scores_by_sid(Retriever(model, index(), TOKENS, normalize="vocab").retrieve(prompt, beam_width=8)[0])
-        assert before != expected
-        assert scores_by_sid(retriever.retrieve(prompt, beam_width=8)[0]) == expected
-        assert retriever.encode([305]) == [[305]]
-        assert torch.equal(retriever.code_logits(prompt, 1), Retriever(model, index(), TOKENS).code_logits(prompt, 1))
-
-    @pytest.mark.parametrize("name", ["llama", "gemma2"])
-    def test_a_head_without_tokens_of_codes(self, name):
-        model = new_model(name)
-        retriever = Retriever(model, index(), TOKENS)
-        model.resize_token_embeddings(270, mean_resizing=False)
-        for search in (retriever.retrieve, retriever.free_search, lambda prompt: retriever.code_logits(prompt, 0)):
-            with pytest.raises(hr.ArgumentError, match="the token map names token 279, but the model has 270 tokens"):
-                search([5, 6])
-
-    def test_a_head_whose_rows_are_not_its_logits(self):
-        class Scaled(torch.nn.Linear):
-            def forward(self, states):  # type: ignore[override]
-                return super().forward(states) * 0.1
-
-        model, (prompt,) = new_model("llama"), prompts_of(6)
-        retriever = Retriever(model, index(), TOKENS)
-        head = Scaled(32, VOCABULARY, bias=False)
-        head.weight = model.lm_head.weight
-        model.set_output_embeddings(head)
-        expected = Retriever(model, index(), TOKENS).retrieve(prompt)[0]
-        assert_same_scores(scores_by_sid(retriever.retrieve(prompt)[0]), scores_by_sid(expected))
-
-
 @pytest.mark.parametrize("name", ["llama", "gemma2", "granite"])
 def test_threads_share_a_retriever_and_a_model(name):
     model, prompts = new_model(name), prompts_of(*range(3, 23))

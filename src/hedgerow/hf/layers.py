@@ -15,11 +15,7 @@ ADAPTER_STATE = ("_active_adapter", "_disable_adapters", "merged_adapters", "sca
 
 
 def device_of(model: Any) -> torch.device:
-    """Find the device of the token ids that a model reads.
-
-    Raises:
-        ArgumentError: the weights of the model are not loaded.
-    """
+    """Find the device of the token ids that a model reads."""
     embeddings = model.get_input_embeddings()
     weight = getattr(embeddings, "weight", None)
     devices = [weight.device] if isinstance(weight, Tensor) else []
@@ -27,13 +23,21 @@ def device_of(model: Any) -> torch.device:
     executes = (getattr(hook, "execution_device", None) for hook in _hooks(embeddings, model))
     devices += [torch.device(device) for device in executes if device is not None]
     devices += [parameter.device for parameter in model.parameters()]
-    device = next((device for device in devices if device.type != "meta"), None)
-    if device is None:
+    return next((device for device in devices if device.type != "meta"), torch.device("meta"))
+
+
+def check_loaded(model: Any) -> None:
+    """Check that the weights of a model have values. With some of them on "meta", PyTorch can compute zeros.
+
+    Raises:
+        ArgumentError: they have none, and accelerate does not load them when they are needed.
+    """
+    missing = [name for name, weight in model.named_parameters() if weight.is_meta]
+    if missing and not any(hasattr(module, "_hf_hook") for module in model.modules()):
         raise ArgumentError(
-            f"the weights of {type(model).__name__} are not loaded: they are on the device 'meta'. Load the model "
-            "with from_pretrained(...), or fill it with model.to_empty(...) and load_state_dict(...)."
+            f"the weights of {type(model).__name__} are not loaded: {missing[0]} is on the device 'meta'. Load the "
+            "model with from_pretrained(...), or fill it with model.to_empty(...) and load_state_dict(...)."
         )
-    return device
 
 
 def _hooks(*modules: Any) -> Iterator[Any]:

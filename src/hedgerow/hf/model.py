@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hedgerow.errors import ArgumentError
-from hedgerow.hf.layers import device_of, input_size, is_plain_linear
+from hedgerow.hf.layers import check_loaded, device_of, input_size, is_plain_linear
 from hedgerow.hf.masking import Masking
 from hedgerow.token_tables import NO_TOKEN
 from hedgerow.tokens import TokenMap
@@ -42,6 +42,7 @@ class Probed:
         extra: the number of positions that the model adds to a sequence, for example virtual tokens of prompt tuning.
         masking: the masks of a tree of beams; None if the model is searched without a tree.
         cached: whether the decoder of an encoder-decoder model keeps a cache.
+        alone: whether the logits of a sequence depend on the other ones of a batch, so that each is computed alone.
     """
 
     key: tuple[Any, ...]
@@ -49,6 +50,7 @@ class Probed:
     extra: int
     masking: Masking | None = None
     cached: bool = False
+    alone: bool = False
 
 
 class CodeModel:
@@ -77,6 +79,7 @@ class CodeModel:
         """
         if getattr(model, "get_output_embeddings", lambda: None)() is None:
             raise ArgumentError(f"{type(model).__name__} has no language model head; load it as ...ForCausalLM.")
+        check_loaded(model)
         self.model, self.tokens = model, tokens
         self.check_vocabulary(self.vocabulary_size)
         # A code without a token uses token 0, and its logit is overwritten.

@@ -42,8 +42,8 @@ class PlainDecoder:
 
     def _last(self, ids: Tensor, *, compares: bool) -> Tensor:
         """Compute the features [R, ...] of the last token of each row of ids [R, T]."""
-        parts, computed = ids.split(max(1, MAX_TOKENS // ids.shape[1])), []
-        for part in parts:
+        alone, computed = self.model.probed is not None and self.model.probed.alone, []
+        for part in ids.split(1 if alone else max(1, MAX_TOKENS // ids.shape[1])):
             last = torch.full((len(part),), ids.shape[1] - 1, device=ids.device)
             if compares:
                 features, deviation = self.model.compared_features(part, last=last, use_cache=False)

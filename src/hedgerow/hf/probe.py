@@ -13,7 +13,7 @@ from torch import Tensor
 from hedgerow.decode.beams import Beams
 from hedgerow.errors import ArgumentError
 from hedgerow.hf.encoded import EncodedDecoder
-from hedgerow.hf.layers import state_key
+from hedgerow.hf.layers import check_loaded, state_key
 from hedgerow.hf.masking import Masking
 from hedgerow.hf.model import (
     HEAD_TOLERANCE,
@@ -63,6 +63,7 @@ def probe(model: CodeModel, decoding: Decoding) -> None:
     key = (*state_key(model.model), model.trusts_rows)
     if model.probed is not None and model.probed.key == key:
         return
+    check_loaded(model.model)
     model.check_vocabulary(model.vocabulary_size)
     # Another thread may use the model during the trial.
     trial = copy.copy(model)
@@ -165,14 +166,28 @@ def _choose_decoder(model: CodeModel, decoding: Decoding) -> tuple[Probed, str]:
         if decoding == "tree" and model.is_encoder_decoder:
             raise ArgumentError("the beams of an encoder-decoder model are no tree.")
         if decoding == "plain":
-            return model.probed, ""
+            return _without_tree(model), ""
         if model.is_encoder_decoder:
             return replace(model.probed, cached=_cached(model)), ""
         return replace(model.probed, masking=find_masking(model)), ""
     except ArgumentError as error:
         if decoding == "tree":
             raise ArgumentError(f"{name} does not support decoding='tree': {error} Use decoding='plain'.") from None
-        return model.probed, f"{name} is searched with decoding='plain', which is slow: {error}"
+        found = _without_tree(model)
+        alone = " Its logits also depend on the batch, so each sequence is computed alone." if found.alone else ""
+        return found, f"{name} is searched with decoding='plain', which is slow: {error}{alone}"
+
+
+def _without_tree(model: CodeModel) -> Probed:
+    """How to compute whole sequences: in batches, if a batch gives the same logits as each sequence alone."""
+    assert model.probed is not None
+    if model.is_encoder_decoder:
+        return model.probed
+    ids, rest = _random_ids(model, (4, PROMPTS[-1])), {"use_cache": False}
+    last = torch.full((len(ids),), ids.shape[1] - 1, device=ids.device)
+    together = model.features(ids, last=last, **rest)
+    each = torch.cat([model.features(row, last=last[:1], **rest) for row in ids.split(1)])
+    return replace(model.probed, alone=bool(relative_difference(together, each) > _tolerance(model)))
 
 
 def find_masking(model: CodeModel) -> Masking:
