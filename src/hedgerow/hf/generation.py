@@ -60,28 +60,41 @@ class GenerationScores:
     """Changes log-probabilities over the vocabulary as the generation configuration of a model says."""
 
     def __init__(self, model: Any, *, applies: bool) -> None:
-        """Read the configuration as it is now, and warn of the options that a search does not apply.
+        """Read the configuration.
 
         Args:
             model: the language model.
             applies: whether the search applies the options of APPLIED: with normalize="vocab".
         """
-        config = getattr(model, "generation_config", None)
-        self._config: Any = config
-        self.names = tuple(name for name in APPLIED if applies and _is_set(config, name))
-        ignored = [name for name in (*APPLIED, *OTHERS) if name not in self.names and _is_set(config, name)]
+        self._model, self._applies = model, applies
+        self._warned: list[str] = []
+
+    @property
+    def _config(self) -> Any:
+        """The configuration as it is now."""
+        return getattr(self._model, "generation_config", None)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The options that are applied."""
+        return tuple(name for name in APPLIED if self._applies and _is_set(self._config, name))
+
+    def warn(self, *, stacklevel: int) -> None:
+        """Warn of the options that the search does not apply, once for each set of them."""
+        config, applied = self._config, self.names
+        ignored = [name for name in (*APPLIED, *OTHERS) if name not in applied and _is_set(config, name)]
         if getattr(config, "do_sample", False):
             ignored += [name for name in SAMPLING if _is_set(config, name)]
-        if ignored:
+        if ignored and ignored != self._warned:
             listed = ", ".join(f"{name}={str(getattr(config, name))[:30]}" for name in ignored)
-            can_apply = not applies and any(name in APPLIED for name in ignored)
+            can_apply = not self._applies and any(name in APPLIED for name in ignored)
             advice = f"pass normalize='vocab', which applies {', '.join(APPLIED)}, or " if can_apply else ""
-            # Level 3 is the caller of Retriever().
             warnings.warn(
                 f"model.generation_config has {listed}: generate() obeys it, and this Retriever does not. To compare "
                 f"with generate(), {advice}set it to None or to its default there.",
-                stacklevel=3,
+                stacklevel=stacklevel + 1,
             )
+        self._warned = ignored
 
     def __bool__(self) -> bool:
         return bool(self.names)
@@ -97,25 +110,26 @@ class GenerationScores:
         Returns:
             [B, m, V], new.
         """
-        rows = []
+        rows, names = [], self.names
         for prompt, scores, suffix in zip(prompts, log_probs, suffixes, strict=True):
             ids = torch.tensor(prompt, device=suffix.device).expand(len(suffix), -1)
             ids, changed = torch.cat([ids, suffix], dim=-1), scores.clone()
-            for processor in self._processors(len(prompt), str(log_probs.device)):
+            for processor in self._processors(names, len(prompt), str(log_probs.device)):
                 changed = processor(ids, changed)  # pyright: ignore[reportArgumentType]
             rows.append(changed)
         return torch.stack(rows)
 
-    def _processors(self, begin: int, device: str) -> list[LogitsProcessor]:
+    def _processors(self, names: Sequence[str], begin: int, device: str) -> list[LogitsProcessor]:
+        config = self._config
         made = {
             "sequence_bias": lambda value: SequenceBiasLogitsProcessor(sequence_bias=value),
             "repetition_penalty": lambda value: RepetitionPenaltyLogitsProcessor(penalty=value),
             "no_repeat_ngram_size": NoRepeatNGramLogitsProcessor,
-            "bad_words_ids": lambda value: NoBadWordsLogitsProcessor(value, self._config.eos_token_id),
+            "bad_words_ids": lambda value: NoBadWordsLogitsProcessor(value, config.eos_token_id),
             "suppress_tokens": lambda value: SuppressTokensLogitsProcessor(value, device=device),
             "begin_suppress_tokens": lambda value: SuppressTokensAtBeginLogitsProcessor(value, begin, device=device),
         }
-        return [made[name](getattr(self._config, name)) for name in self.names]
+        return [made[name](getattr(config, name)) for name in names]
 
 
 def _is_set(config: Any, name: str) -> bool:

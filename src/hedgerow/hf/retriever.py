@@ -133,6 +133,7 @@ class Retriever(Inspection):
             decoder_start(model)
         probe(code_model, decoding)
         generation = GenerationScores(model, applies=normalize == "vocab")
+        generation.warn(stacklevel=2)
         options = (normalize, float(temperature), float(length_penalty), kernel, generation)
         self._search = ModelSearch(code_model, trie, self.device_index, decoding, *options)
         self._add_special_tokens, self._chat_template_kwargs = add_special_tokens, dict(chat_template_kwargs or {})

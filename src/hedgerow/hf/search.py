@@ -138,6 +138,8 @@ class ModelSearch:
         # Training code may have put the model back into training mode.
         self.model.model.eval()
         probe(self.model, self.decoding)
+        # Level 6 is the caller of Retriever.retrieve().
+        self.generation.warn(stacklevel=6)
         if self.model.device != self.device_index.device:
             raise ArgumentError(
                 f"the model was on {self.device_index.device} when the Retriever was created, and is on "
