@@ -61,6 +61,63 @@ def test_save_and_load_uuids_without_collisions(tmp_path):
     assert hr.load_index(tmp_path / "index").item_ids.to_pylist() == [ids[0], ids[2], ids[1]]
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.timestamp("s"),
+        pa.timestamp("s", "Europe/Berlin"),
+        pa.timestamp("ns", "UTC"),
+        pa.date64(),
+        pa.time32("s"),
+        pa.duration("s"),
+        pa.list_(pa.field("element", pa.timestamp("s"))),
+        pa.struct([("a", pa.date64()), ("b", pa.list_(pa.field("element", pa.time32("s"))))]),
+        pa.map_(pa.string(), pa.timestamp("s")),
+        pa.large_string(),
+        pa.uint32(),
+        pa.binary(2),
+    ],
+    ids=str,
+)
+def test_attributes_and_ids_keep_their_types(kind, tmp_path):
+    ids = None
+    if not pa.types.is_nested(kind):
+        ids = pa.array([example_of(kind), None], kind).fill_null(pa.scalar(OTHERS[kind.id], kind))
+    attributes = {"x": pa.array([example_of(kind), None], kind)}
+    index = hr.build_index(hr.Catalog([[0], [1]], item_ids=ids, attributes=attributes))
+    index.save(tmp_path / "index")
+    for mmap in (False, True):
+        loaded = hr.load_index(tmp_path / "index", mmap=mmap)
+        assert loaded.items_table.schema == index.items_table.schema
+        assert loaded.items_table.equals(index.items_table)
+        loaded.save(tmp_path / "again")
+        assert hr.load_index(tmp_path / "again").items_table.equals(index.items_table)
+
+
+OTHERS = {
+    pa.timestamp("s").id: 9,
+    pa.date64().id: 9 * 86_400_000,
+    pa.time32("s").id: 9,
+    pa.duration("s").id: 9,
+    pa.large_string().id: "z",
+    pa.uint32().id: 9,
+    pa.binary(2).id: b"zz",
+}
+
+
+def example_of(kind):
+    """A Python value of an Arrow type."""
+    if pa.types.is_struct(kind):
+        return {field.name: example_of(field.type) for field in kind}
+    if pa.types.is_map(kind):
+        return [("k", example_of(kind.item_type))]
+    if pa.types.is_list(kind):
+        return [example_of(kind.value_type)]
+    if pa.types.is_fixed_size_binary(kind) or pa.types.is_large_string(kind):
+        return "ab"
+    return 86_400_000 if pa.types.is_date(kind) else 5
+
+
 def test_loaded_index_can_be_saved_onto_itself(index, folder, tmp_path):
     for mmap in (False, True):
         loaded = hr.load_index(folder, mmap=mmap)

@@ -248,6 +248,26 @@ def test_a_merge_truncates_no_date_or_time(before, after):
             hr.merge(index, hr.Catalog([[0]], item_ids=pa.array([after])))
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "row"),
+    [
+        (pa.array([1], pa.timestamp("s")), pa.array([1_700_000_000, 2]), "int64 holds other values than timestamp"),
+        (pa.array([0.5], pa.float32()), pa.array([0.5, 1e300]), "row 1: 1e[+]300 would lose data"),
+        (pa.array([True]), pa.array([1.0, float("nan")]), "double holds other values than bool"),
+        (pa.array([{"a": 1}]), pa.array([{"a": 1, "b": None}, {"a": 1, "b": 2}]), "row 1: .* would lose data"),
+    ],
+    ids=["epoch", "narrow", "bool", "struct"],
+)
+def test_a_merge_and_a_live_index_refuse_values_that_change(before, after, row, tmp_path):
+    first = hr.Catalog([[0]], item_ids=["a"], codebook_sizes=2, attributes={"price": before})
+    index = hr.build_index(first)
+    added = hr.Catalog([[0], [1]], item_ids=["b", "c"], codebook_sizes=2, attributes={"price": after})
+    live = hr.LiveIndex.create(tmp_path / "live", index)
+    for change in (lambda: hr.merge(index, added), lambda: live.add(added), lambda: live.update(added)):
+        with pytest.raises(hr.CatalogError, match=f"price has the type .* in the index; .*{row}"):
+            change()
+
+
 def test_a_merge_converts_midnights_to_dates():
     index = hr.build_index(hr.Catalog([[0]], item_ids=[dt.date(2020, 1, 1)]))
     added = hr.Catalog([[0]], item_ids=[dt.datetime(2020, 1, 2)])

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hedgerow.catalog.codes import codes_of_rows, num_codes
-from hedgerow.catalog.exact import exact_array
+from hedgerow.catalog.exact import exact_array, exact_cast
 from hedgerow.catalog.ragged import ENDED, as_int64
 from hedgerow.catalog.sids import RAGGED_HINT
-from hedgerow.catalog.types import holds_time, is_list, is_text, one_array, plain
+from hedgerow.catalog.types import is_list, is_text, one_array, plain
 from hedgerow.errors import CatalogError
 
 # The key of the metadata of a SID column: the codebook size of each level, as JSON.
@@ -283,16 +283,10 @@ def as_type(column: pa.Array | pa.ChunkedArray, field: pa.Field) -> pa.Array:
     """Cast a column to the type of a field.
 
     Raises:
-        CatalogError: a value cannot be cast, or the cast loses a part of it.
+        CatalogError: a value cannot be cast, or the cast would change it. The message names the column and the row.
     """
     try:
-        if column.type == field.type:
-            return one_array(column)
-        converted = column.cast(field.type)
-        # Arrow's safe casts cut the time off a timestamp, but not digits off a number.
-        if holds_time(column.type) and not converted.cast(column.type).equals(column):
-            raise pa.ArrowInvalid("the cast would lose a part of a date or time")
-        return one_array(converted)
+        return exact_cast(one_array(column), field.type)
     except pa.ArrowException as error:
         raise CatalogError(
             f"{field.name} has the type {field.type} in the index; got {column.type}, which cannot be converted: "

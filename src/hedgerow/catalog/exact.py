@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from hedgerow.catalog.types import is_text
+from hedgerow.catalog.types import is_list, is_text
 
 
 def exact_array(values: list[Any], type_: pa.DataType) -> pa.Array:
@@ -37,26 +38,113 @@ def exact_array(values: list[Any], type_: pa.DataType) -> pa.Array:
 
 
 def exact_cast(column: pa.Array, type_: pa.DataType) -> pa.Array:
-    """Cast an array to a type.
+    """Cast an array to a type of the same kind of values.
 
     Raises:
-        ArrowException: a value cannot be cast, or the cast would change it.
+        ArrowException: the type is of another kind, a value cannot be cast, or the cast would change it. The message
+            names the row.
     """
     if column.type == type_:
         return column
-    if pa.types.is_integer(type_) and not (_is_number(column.type) or is_text(column.type)) and len(column):
-        raise pa.ArrowTypeError(f"{column.type} is not a type of integers")
-    converted = column.cast(type_)
-    if pa.types.is_timestamp(column.type) and pa.types.is_date(type_):
-        moments = pa.timestamp(column.type.unit)
-        is_same = converted.cast(moments).equals(column.cast(moments))
-    else:
-        is_rounded = pa.types.is_floating(column.type) and pa.types.is_decimal(type_)
-        is_same = not is_rounded or converted.cast(column.type).equals(column)
-    if not is_same:
-        raise pa.ArrowInvalid(f"casting from {column.type} to {type_} would lose data")
+    if column.null_count == len(column):
+        return pa.nulls(len(column), type_)
+    if not _fits(column.type, type_):
+        raise pa.ArrowTypeError(f"{column.type} holds other values than {type_}")
+    try:
+        converted = column.cast(type_)
+    except pa.ArrowInvalid as error:
+        raise pa.ArrowInvalid(f"row {_first_row_not_cast(column, type_)}: {error}") from None
+    row = _first_changed(column, converted)
+    if row is not None:
+        raise pa.ArrowInvalid(f"row {row}: {_shown(column[row])} would lose data and become {_shown(converted[row])}")
     return converted
 
 
-def _is_number(type_: pa.DataType) -> bool:
-    return any(check(type_) for check in (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal))
+def _kind(type_: pa.DataType) -> str:
+    """The kind of the values of a type that is not nested."""
+    kinds = {
+        "number": (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal),
+        "moment": (pa.types.is_date, pa.types.is_timestamp),
+        "text": (is_text, pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary),
+    }
+    for kind, checks in kinds.items():
+        if any(check(type_) for check in checks):
+            return kind
+    # Units of times and durations convert exactly or not at all.
+    return str(type_).partition("[")[0].rstrip("0123456789")
+
+
+def _fits(type_: pa.DataType, other: pa.DataType) -> bool:
+    """Whether values of a type are of the same kind as those of another one, or are text that can stand for them."""
+    if pa.types.is_null(type_):
+        return True
+    if is_list(type_) and is_list(other):
+        return _fits(type_.value_type, other.value_type)
+    if pa.types.is_struct(type_) and pa.types.is_struct(other):
+        fields = [field for field in type_ if other.get_field_index(field.name) >= 0]
+        return all(_fits(field.type, other.field(field.name).type) for field in fields)
+    if pa.types.is_map(type_) and pa.types.is_map(other):
+        return _fits(type_.key_type, other.key_type) and _fits(type_.item_type, other.item_type)
+    if pa.types.is_nested(type_) or pa.types.is_nested(other):
+        return False
+    kinds = _kind(type_), _kind(other)
+    return kinds[0] == kinds[1] or "text" in kinds
+
+
+def _first_row_not_cast(column: pa.Array, type_: pa.DataType) -> int:
+    """The first row that cannot be cast, by bisection."""
+    low, high = 0, len(column)
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            column[low:middle].cast(type_)
+            low = middle
+        except pa.ArrowException:
+            high = middle
+    return low
+
+
+def _first_changed(column: pa.Array, converted: pa.Array) -> int | None:
+    """The first row whose value does not come back from a cast."""
+    # Arrow refuses decimals that are not whole, and casts no integers back to a short decimal type.
+    is_whole = pa.types.is_decimal(column.type) and pa.types.is_integer(converted.type)
+    if is_whole or _holds(pa.types.is_null, column.type):
+        return None
+    if pa.types.is_timestamp(column.type) and pa.types.is_date(converted.type):
+        moments = pa.timestamp(column.type.unit)
+        column, back = column.cast(moments), converted.cast(moments)
+    else:
+        back = converted.cast(column.type)
+    if column.equals(back):
+        return None
+    if pa.types.is_floating(column.type):
+        before, after = (array.to_numpy(zero_copy_only=False) for array in (column, back))
+        changed = (before != after) & ~(np.isnan(before) & np.isnan(after))
+        return int(changed.argmax()) if changed.any() else None
+    has_nan = _holds(pa.types.is_floating, column.type)
+    for row, (value, other) in enumerate(zip(column, back, strict=True)):
+        if not value.equals(other) and not (has_nan and _same(value.as_py(), other.as_py())):
+            return row
+    return None
+
+
+def _same(value: Any, other: Any) -> bool:
+    """Whether two values are equal; NaN equals NaN."""
+    if isinstance(value, list | tuple) and isinstance(other, list | tuple):
+        return len(value) == len(other) and all(map(_same, value, other))
+    if isinstance(value, dict) and isinstance(other, dict):
+        return value.keys() == other.keys() and all(_same(value[key], other[key]) for key in value)
+    return value == other or (value != value and other != other)
+
+
+def _holds(check: Callable[[pa.DataType], bool], type_: pa.DataType) -> bool:
+    """Whether a check is true for a type, or for one that it nests."""
+    return check(type_) or any(_holds(check, type_.field(position).type) for position in range(type_.num_fields))
+
+
+def _shown(scalar: pa.Scalar) -> str:
+    try:
+        return str(scalar)
+    except ValueError:
+        # Nanoseconds without pandas.
+        return repr(scalar)

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import stat
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 OURS = re.compile(r"(trie|items)-([0-9a-f]{16}\.(safetensors|parquet)|new)|manifest-new|\.lock|manifest\.json")
+# Arrow writes the schema of a table into the metadata of a Parquet file.
+ARROW_SCHEMA = b"ARROW:schema"
 VERIFY = ("full", "structure", "none")
 Verify = Literal["full", "structure", "none"]
 
@@ -285,11 +288,29 @@ def _read_items(path: Path, data: np.ndarray, num_items: int) -> pa.Table:
 
     try:
         # Not read_table, which imports pandas if it is installed; the import takes a third of a second.
-        table = pq.ParquetFile(pa.BufferReader(pa.py_buffer(data))).read()
-    except (OSError, pa.ArrowException) as error:
+        file = pq.ParquetFile(pa.BufferReader(pa.py_buffer(data)))
+        table = _as_written(file.read(), file.metadata.metadata or {})
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise IndexFileError(f"{path} cannot be read: {error}. {REBUILD}") from error
     if table.num_rows != num_items or table.column_names[:1] != [ITEM_ID]:
         raise IndexFileError(f"{path} does not contain the {num_items:,} items of the manifest. {REBUILD}")
+    return table
+
+
+def _as_written(table: pa.Table, metadata: dict[bytes, bytes]) -> pa.Table:
+    """The table with the types of dates and times that it was written with. Parquet has no seconds and no date64."""
+    import pyarrow as pa
+
+    from hedgerow.catalog.types import holds_time
+
+    if ARROW_SCHEMA not in metadata:
+        return table
+    written = pa.ipc.read_schema(pa.py_buffer(b64decode(metadata[ARROW_SCHEMA])))
+    if written.names != table.column_names:
+        return table
+    for position, field in enumerate(written):
+        if field.type != table.column(position).type and holds_time(field.type):
+            table = table.set_column(position, field.name, table.column(position).cast(field.type))
     return table
 
 
