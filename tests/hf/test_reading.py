@@ -22,7 +22,7 @@ ROWS = {"left": [[PAD, PAD, 5, 6], [7, 8, 9, 10]], "right": [[5, 6, PAD, PAD], [
 RIGHT = [[5, 6], [7, 8, 9, 10]]
 
 
-def retriever_of(*, pad=PAD, eos: int | list[int] | None = EOS, **options) -> Retriever:
+def retriever_of(*, pad: int | None = PAD, eos: int | list[int] | None = EOS, **options) -> Retriever:
     model = new_model("llama")
     model.generation_config.pad_token_id, model.generation_config.eos_token_id = pad, eos
     return Retriever(model, index(), TOKENS, **options)

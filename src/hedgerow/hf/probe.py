@@ -104,7 +104,33 @@ def _own_logits(model: CodeModel) -> tuple[Tensor, Tensor]:
         raise ArgumentError(
             f"{name} gives logits for {logits.shape[1]} of {ids.shape[1]} tokens; Retriever needs one row per token."
         )
+    _check_generates_from_ids(model, ids, logits)
     return ids, logits
+
+
+def _check_generates_from_ids(model: CodeModel, ids: Tensor, own: Tensor) -> None:
+    """Check that `generate` gets the logits of the token ids, too.
+
+    Raises:
+        ArgumentError: the model prepares other inputs for it, as XLNet does, and they have other logits.
+    """
+    try:
+        prepared = model.model.prepare_inputs_for_generation(ids)
+        changed = set(prepared) - {"input_ids", "decoder_input_ids", "attention_mask", "position_ids", "use_cache"}
+        given = {name for name in changed if prepared[name] is not None}
+        # Prompt tuning prepares embeddings for another call of the model than the user's.
+        if not given or "inputs_embeds" in given or model.is_encoder_decoder:
+            return
+        logits = model.logits_of(**prepared)[:, -1]
+    except Exception:
+        # Models without generate(), and those that need more to prepare their inputs.
+        return
+    if logits.shape == own[:, -1].shape and relative_difference(logits, own[:, -1]) > _tolerance(model):
+        name = type(model.model).__name__
+        raise ArgumentError(
+            f"generate() runs {name} on more than token ids ({', '.join(sorted(given))}), which Retriever does not. "
+            "Use hedgerow.hf.CatalogLogitsProcessor with generate()."
+        )
 
 
 def find_head_use(model: CodeModel, ids: Tensor, own: Tensor) -> HeadUse:
