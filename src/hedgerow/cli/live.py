@@ -132,8 +132,14 @@ def rollback(
     ] = None,
 ) -> None:
     """Make an earlier version the current one."""
-    live_index = hr.LiveIndex.open(path)
-    live_index.rollback(to)
+    try:
+        live_index = hr.LiveIndex.open(path)
+    except hr.IndexFileError:
+        # The current version is damaged: serve one that is not.
+        live_index = hr.LiveIndex.open(path, recover=True)
+        to = to or live_index.version.number
+    if to != live_index.version.number:
+        live_index.rollback(to)
     _print_current(live_index)
 
 
@@ -166,8 +172,12 @@ def verify(path: LivePath, *, as_json: AsJson = False) -> None:
 @live.command(epilog="Example: hedgerow live status items.live")
 def status(path: LivePath, *, as_json: AsJson = False) -> None:
     """List the versions, and show which is the current one."""
-    live_index = hr.LiveIndex.open(path)
-    infos, current = live_index.versions(), live_index.version.number
+    from hedgerow.live.store import Store
+
+    # Not hr.LiveIndex.open, which fails if the current version is damaged.
+    store = Store(path.expanduser())
+    state = store.read()
+    infos, current = store.infos(state), state.current.number
     if as_json:
         print_json({"current": current, "versions": [asdict(info) for info in infos]})
         return

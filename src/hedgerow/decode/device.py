@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -130,8 +131,24 @@ class DeviceIndex:
                 tensor = getattr(device_level, name)
                 tensor.copy_(_from_numpy(array.view(f"i{array.itemsize}") if array.itemsize > 1 else array))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle with the index on the host, which constraints need."""
+        return _with_host, (HOSTS.get(self), self.levels, self._ops, self.device, self.capacity)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> DeviceIndex:
+        """Copy the arrays. The copy has the same index on the host, so the same constraint sets fit."""
+        return _with_host(HOSTS.get(self), deepcopy(self.levels, memo), self._ops, self.device, self.capacity)
+
     def __repr__(self) -> str:
         return f"DeviceIndex(levels={self.num_levels}, backend={self.backend!r}, device={str(self.device)!r})"
+
+
+def _with_host(host: Trie | None, *fields: Any) -> DeviceIndex:
+    """A DeviceIndex of its fields, and of the index on the host if there is one."""
+    index = DeviceIndex(*fields)
+    if host is not None:
+        HOSTS[index] = host
+    return index
 
 
 def to_device(index: Trie, backend: str, device: Any = None, capacity: Capacity | None = None) -> DeviceIndex:

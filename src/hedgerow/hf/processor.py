@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -103,6 +104,10 @@ class CatalogLogitsProcessor(LogitsProcessor):
         self._rules = rules_of(trie, restricted, exclude)
         self._prepared: dict[tuple[torch.device, int], PreparedConstraints | None] = {}
         self._check = RowCheck(trie, self._index_tokens, prompt_length)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copy and pickle without the tables on devices, which are computed again."""
+        return self.__dict__ | {"_tables": {}, "_prepared": {}}
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # type: ignore[override]
         """Set the scores of all tokens that may not follow to -inf. `generate()` calls this.

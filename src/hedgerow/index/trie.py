@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -57,6 +57,10 @@ class Trie:
     def num_sids(self) -> int:
         """S, the number of distinct SIDs, which is the number of leaves."""
         return self.levels[-1].num_nodes
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """The index itself, because it never changes. Constraint sets of the original fit the copy."""
+        return self
 
     @property
     def num_levels(self) -> int:

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from hedgerow.catalog.catalog import Catalog
 from hedgerow.errors import ArgumentError
 from hedgerow.index.files import Verify
 from hedgerow.index.locks import LOCK_TIMEOUT, LockedError
-from hedgerow.live.manifest import State, VersionInfo
+from hedgerow.live.manifest import VersionInfo
 from hedgerow.live.served import Prepare, Served, checked_store, do_nothing
+from hedgerow.live.store import Store
 from hedgerow.live.updates import Update, now
 from hedgerow.live.version import Version
 from hedgerow.trie_index import TrieIndex
@@ -68,6 +69,7 @@ class LiveIndex:
     ) -> None:
         self._store = checked_store(path, max_shrink, prepare, headroom, verify, lock_timeout)
         self._max_shrink = max_shrink
+        self._options = {"prepare": prepare, "headroom": headroom, "verify": verify, "lock_timeout": lock_timeout}
         self._served = Served(self._store, prepare)
 
     @classmethod
@@ -95,17 +97,17 @@ class LiveIndex:
         if not isinstance(index, TrieIndex):
             hint = " Build one: hr.build_index(catalog)." if isinstance(index, Catalog) else ""
             raise ArgumentError(f"expected a TrieIndex; got {type(index).__name__}.{hint}")
-        arguments = inspect.signature(cls).bind(path, **options)
-        arguments.apply_defaults()
-        checked_store(**arguments.arguments).create(index, now())
+        cls._store_of(path, options).create(index, now())
         return cls(path, **options)
 
     @classmethod
-    def open(cls, path: str | Path, **options: Any) -> LiveIndex:
+    def open(cls, path: str | Path, *, recover: bool = False, **options: Any) -> LiveIndex:
         """Open the live index in the folder `path`.
 
         Args:
             path: the folder.
+            recover: whether to roll back, if the current version is damaged, to the latest version before it that is
+                not.
             **options: as for `LiveIndex`.
 
         Raises:
@@ -119,7 +121,20 @@ class LiveIndex:
             assert hr.LiveIndex.open("items.live", headroom=1.5).version.num_items == 2
             ```
         """
+        if recover:
+            cls._store_of(path, options).recover()
         return cls(path, **options)
+
+    @classmethod
+    def _store_of(cls, path: str | Path, options: dict[str, Any]) -> Store:
+        """The store of a folder, from the options of `LiveIndex`, which are checked."""
+        arguments = inspect.signature(cls).bind(path, **options)
+        arguments.apply_defaults()
+        return checked_store(**arguments.arguments)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the folder and the options. A copy opens the folder again."""
+        return partial(LiveIndex, self.path, max_shrink=self._max_shrink, **self._options), ()
 
     @property
     def path(self) -> Path:
@@ -372,21 +387,9 @@ class LiveIndex:
 
     def _write(self, allow: Collection[str], write: Callable[[Update], VersionInfo]) -> Version:
         """Write the next version and serve it. If that fails, the files of the version are deleted."""
-        with self._store.locked():
-            state = self._store.read()
-            self._store.clean(state.next)
-            current = self.refresh()
-            if current.info != state.current:
-                current = self._store.load(state.current)
-            try:
-                info = write(Update(self._store, current, state.next, self._max_shrink, allow))
-                self._store.write_entry(info)
-                version = self._store.load(info, current)
-                return self._served.switch(State(info, info.number + 1), version)
-            except BaseException:
-                if self._store.read().next == state.next:
-                    self._store.remove(state.next)
-                raise
+        return self._served.write(
+            lambda current, number: write(Update(self._store, current, number, self._max_shrink, allow))
+        )
 
     @cached_property
     def _background(self) -> ThreadPoolExecutor:

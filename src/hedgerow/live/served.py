@@ -12,7 +12,7 @@ from hedgerow._arguments import check_choice, positive_number
 from hedgerow.errors import ArgumentError, IndexFileError, VersionError
 from hedgerow.index.files import VERIFY, Verify, as_folder
 from hedgerow.index.locks import check_timeout
-from hedgerow.live.manifest import State
+from hedgerow.live.manifest import State, VersionInfo
 from hedgerow.live.store import Store
 from hedgerow.live.version import Version
 
@@ -61,6 +61,28 @@ class Served:
                 self._stamp = self._store.stamp()
         return version
 
+    def write(self, make: Callable[[Version, int], VersionInfo]) -> Version:
+        """Write the next version and serve it. If that fails, the files of the version are deleted.
+
+        Args:
+            make: writes the files of a version, from the current version and the number of the next one.
+        """
+        with self._store.locked():
+            state = self._store.read()
+            self._store.clean(state.next)
+            current = self.refresh()
+            if current.info != state.current:
+                current = self._store.load(state.current)
+            try:
+                info = make(current, state.next)
+                self._store.write_entry(info)
+                version = self._store.load(info, current)
+                return self.switch(State(info, info.number + 1), version)
+            except BaseException:
+                if self._store.read().next == state.next:
+                    self._store.remove(state.next)
+                raise
+
     def _follow(self, loaded: Version | None) -> tuple[tuple[int, int] | None, Version]:
         """The stamp of the manifest, and the current version: `loaded`, if it is still current."""
         while True:
@@ -75,8 +97,14 @@ class Served:
             except (IndexFileError, OSError) as error:
                 # If the manifest has changed since it was read, the version may have been pruned: try again.
                 if self._store.stamp() == stamp:
+                    advice = (
+                        ""
+                        if loaded is not None
+                        else " Roll back to a correct version: hr.LiveIndex.open(path, recover=True), or hedgerow live "
+                        "rollback."
+                    )
                     raise IndexFileError(
-                        f"version {info.number} of {self._store.path} cannot be read: {error}"
+                        f"version {info.number} of {self._store.path} cannot be read: {error}{advice}"
                     ) from error
 
 

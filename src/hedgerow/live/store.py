@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -260,6 +261,31 @@ class Store:
             raise VersionError(
                 f"version {number} was refused, and version {current} is still served: {error}"
             ) from error
+
+    def recover(self) -> None:
+        """If the current version is damaged, make the latest correct version before it the current one.
+
+        Raises:
+            IndexFileError: there is no such version, or the manifest is damaged.
+        """
+        # Before the lock, which would name the folder's lock if there is no live index.
+        self.read()
+        with self.locked():
+            state = self.read()
+            current = state.current.number
+            earlier = [number for number in reversed(self.numbers(state)) if number < current]
+            faults = []
+            for number in (current, *earlier):
+                try:
+                    info = state.current if number == current else self.entry(number)
+                    self.load(info, verify="full")
+                except (IndexFileError, OSError) as error:
+                    faults.append(f"version {number}: {error}")
+                    continue
+                if number != current:
+                    self.switch(replace(state, current=info))
+                return
+            raise IndexFileError(f"{self.path} has no correct version to serve. {' '.join(faults)}")
 
     def _read_removed(self, info: VersionInfo, file: RemovedFile) -> np.ndarray:
         path = self.folder(info.number) / REMOVED

@@ -18,6 +18,7 @@ from hedgerow.constraints.sets import ConstraintSet
 from hedgerow.decode.beams import Beams
 from hedgerow.decode.capacity import Capacity
 from hedgerow.decode.device import DeviceIndex
+from hedgerow.errors import ArgumentError
 from hedgerow.index.locks import share_lock
 from hedgerow.live.manifest import VersionInfo
 from hedgerow.results import OrderBy, Results
@@ -109,6 +110,18 @@ class Version:
     removed_rows: np.ndarray
     _pin: Pin
     _devices: Devices
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise ArgumentError(
+            "a Version cannot be pickled, because it keeps its files for this process. Pickle the LiveIndex, or open "
+            "it there: hr.LiveIndex.open(path).version."
+        )
+
+    def __copy__(self) -> Version:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Version:
+        return self
 
     @property
     def number(self) -> int:
