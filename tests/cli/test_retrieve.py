@@ -1,9 +1,12 @@
 """`hedgerow retrieve` and `hedgerow explain` with the films demo, and with a model and an index from folders."""
 
 import json
+import os
 import re
 import shlex
+import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -177,7 +180,7 @@ class TestRules:
         [
             ('{"prompt": "w5", "where": "colour = 1"}', "'colour = 1' cannot be used"),
             ('{"prompt": "w5", "where": 3}', "expected an SQL expression"),
-            ('{"prompt": "w5", "exclude": "t1"}', "request 0: \"exclude\" must be a list of item ids; got 't1'"),
+            ('{"prompt": "w5", "exclude": "t1"}', "line 1: \"exclude\" must be a list of item ids; got 't1'"),
             ('{"prompt": "w5", "exclude": [1]}', "item ids of this index, of type string"),
         ],
     )
@@ -307,6 +310,63 @@ class TestExplain:
             assert_refused(refused, "beams")  # before the model and the index are opened
 
 
+class TestStream:
+    """Lines of --input are answered as they come, and a bad one harms no other."""
+
+    LINES = (
+        '"w5 w6"',
+        '{"prompt": ',
+        '{"prompt": "w9", "id": 7, "exclude": "t1"}',
+        '""',
+        "[5, 900]",
+        '{"prompt": "w9", "id": 8}',
+    )
+
+    def test_a_bad_line_harms_no_other(self, call, shop, tmp_path):
+        path = tmp_path / "prompts.jsonl"
+        path.write_bytes("\n".join(self.LINES).encode() + b'\n"\xff"\n\n"w5 \xe2\x80\xa8 w6"')
+        code, stdout, stderr = call("retrieve", "--input", path, "-k", "3", "--json")
+        assert (code, stderr) == (1, "")
+        answers = lines_of(stdout)
+        assert [answer.get("line") for answer in answers] == [None, 2, 3, 4, 5, None, 7, None]
+        for number, message in {2: "is not JSON", 3: "exclude", 4: "is empty", 5: "token 900", 7: "UTF-8"}.items():
+            assert list(answers[number - 1]) == ["line", "error"]
+            assert answers[number - 1]["error"].startswith(f"{path}, line {number}")
+            assert message in answers[number - 1]["error"]
+        expected = [results.item_ids for results in shop[1].retrieve(["w5 w6", "w9", "w5 w6"], k=3)]
+        found = [answers[position] for position in (0, 5, 7)]
+        assert [[item["item_id"] for item in answer["items"]] for answer in found] == expected
+        assert found[1]["id"] == 8
+        code, stdout, stderr = call("retrieve", "--input", path, "-k", "3")
+        assert (code, stderr.count("hedgerow: "), stdout.count("item_id")) == (1, 5, 3)
+
+    def test_lines_of_a_pipe_are_answered_as_they_come(self, shop, tmp_path):
+        fifo = tmp_path / "fifo"
+        os.mkfifo(fifo)
+        words = ["retrieve", "--input", fifo, "-k", "1", "--json", "--model", shop[0] / "model"]
+        code = "import sys; from hedgerow.cli.main import main; main()"
+        command = [sys.executable, "-c", code, *map(str, words), "--index", str(shop[0] / "things.hedgerow")]
+        with (
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
+            fifo.open("w") as file,
+        ):
+            assert process.stdout is not None
+            for prompt in ("w5 w6", "w9"):
+                print(json.dumps(prompt), file=file, flush=True)
+                assert json.loads(process.stdout.readline())["prompt"] == prompt
+            file.close()
+            assert process.wait(60) == 0
+
+    def test_an_empty_pipe(self, call, tmp_path):
+        fifo = tmp_path / "fifo"
+        os.mkfifo(fifo)
+        threading.Thread(target=lambda: fifo.open("w").close()).start()
+        assert_refused(call("retrieve", "--input", fifo), "contains no prompt")
+
+    def test_a_folder_is_refused(self, call, tmp_path):
+        assert_refused(call("retrieve", "--input", tmp_path), "cannot be read")
+
+
 def assert_refused(called: tuple[int, str, str], expected: str) -> None:
     code, stdout, stderr = called
     assert (code, stdout) == (1, "")
@@ -360,7 +420,7 @@ class TestBadInput:
             ('"w5"\n{"prompt": "w5", "were": "year > 2010"}', "line 2: unknown key 'were'; did you mean 'where'?"),
             ('{"prompt": "w5", "user": 7}', "unknown key 'user'; the keys are prompt, where, exclude, id."),
             ("{}", 'line 1 has no "prompt"; it has nothing.'),
-            ('"w5"\n""', "prompt 1 is empty"),
+            ('"w5"\n""', "line 2: prompt 0 is empty"),
             ("[5, 900]", "prompt 0 contains token 900"),
             ("[5, -1]", "prompt 0 contains token -1"),
             ('"w5"\nnull', "line 2"),
@@ -375,7 +435,11 @@ class TestBadInput:
     def test_in_a_file_of_prompts(self, call, tmp_path, content, expected):
         path = tmp_path / "prompts.jsonl"
         path.write_text(content)
-        assert_refused(call("retrieve", "--input", path), expected)
+        code, stdout, stderr = call("retrieve", "--input", path)
+        # The valid lines are answered.
+        assert (code, bool(stdout)) == (1, '"w5"' in content.splitlines())
+        assert all(line.startswith("hedgerow: ") for line in stderr.splitlines())
+        assert expected in stderr
 
     def test_a_file_that_is_not_text(self, call, tmp_path):
         (tmp_path / "prompts.jsonl").write_bytes(b"\xff\xfe\x00")
@@ -413,7 +477,7 @@ class TestBadInput:
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
         things = shop[0] / "things.hedgerow"
         asked = ("retrieve", "-p", "w5", "--index")
-        assert_refused(call(*asked, things, "--model", tmp_path, on_shop=False), "cannot be loaded as a causal")
+        assert_refused(call(*asked, things, "--model", tmp_path, on_shop=False), "cannot be loaded as a language model")
         (tmp_path / "file").touch()
         monkeypatch.chdir(tmp_path.parent)
         for absent in (tmp_path / "no" / "model", "nodir", f"{tmp_path.name}/model", "./a/b", tmp_path / "file"):
@@ -426,7 +490,7 @@ class TestBadInput:
         for path in (shop[0] / "model").iterdir():
             content = path.read_bytes()
             (damaged / path.name).write_bytes(content[:20] if path.suffix == ".safetensors" else content)
-        assert_refused(call(*asked, things, "--model", damaged, on_shop=False), "cannot be loaded as a causal")
+        assert_refused(call(*asked, things, "--model", damaged, on_shop=False), "cannot be loaded as a language model")
 
     def test_an_index_of_another_model(self, call, shop, tmp_path):
         other = hr.build_index(hr.Catalog([[0, 1]], codebook_sizes=9))

@@ -23,9 +23,11 @@ from tiny import (
     new_model,
     prompts_of,
     scores_by_sid,
+    tokenizer,
 )
 
 from hedgerow.hf import Retriever
+from hedgerow.hf.loading import load_retriever
 
 PROMPTS = prompts_of(9, 17, 4, 17, 1)
 BART: dict[str, Any] = {
@@ -183,3 +185,13 @@ def test_models_that_generate_from_more_than_token_ids():
         hr.ArgumentError, match=r"XLNetLMHeadModel on more than token ids \(perm_mask, target_mapping\)"
     ):
         Retriever(model, index(), TOKENS)
+
+
+def test_load_retriever(tmp_path):
+    model, words = new_model("t5"), tokenizer()
+    model.save_pretrained(tmp_path)
+    words.save_pretrained(tmp_path)
+    retriever = load_retriever(tmp_path, index(), normalize="vocab")
+    assert retriever.decoding == "cached"
+    (results,) = retriever.retrieve("w5 w6 w7", beam_width=6, k=None)
+    assert_same_scores(scores_by_sid(results), generated(model, [5, 6, 7], 6, 0))

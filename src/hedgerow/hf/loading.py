@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.utils import logging
 
 from hedgerow.errors import ArgumentError
@@ -46,12 +46,14 @@ def load_retriever(
     logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
-        model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=_dtype(dtype))
+        kinds = {True: AutoModelForSeq2SeqLM, False: AutoModelForCausalLM}
+        kind = kinds[bool(getattr(AutoConfig.from_pretrained(source), "is_encoder_decoder", False))]
+        model: Any = kind.from_pretrained(source, dtype=_dtype(dtype))
     except ArgumentError:
         raise
     except Exception as error:
         # Each kind of file in the folder has its own reader and its own exceptions.
-        raise ArgumentError(f"{source} cannot be loaded as a causal language model of transformers: {error}") from None
+        raise ArgumentError(f"{source} cannot be loaded as a language model of transformers: {error}") from None
     finally:
         if enabled:
             logging.enable_progress_bar()

@@ -114,7 +114,7 @@ def reader_of(model: CodeModel, tokenizer: Any, *, num_codes: int, **options: An
     ends = frozenset().union(
         *(_tokens(source, name) for source in sources for name in ("eos_token_id", "sep_token_id"))
     )
-    meant = ends.union(*(table.tolist() for table in model.tokens.token_ids))
+    meant = ends | {pad for pad in pads if any((table == pad).any() for table in model.tokens.token_ids)}
     # The encoder of T5 reads the end of a text.
     text_ends = frozenset() if model.is_encoder_decoder else ends
     text = TextReader(tokenizer, ends=text_ends, **options)
