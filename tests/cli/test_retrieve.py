@@ -1,68 +1,21 @@
-"""`hedgerow retrieve` and `hedgerow explain` with the films demo, and with a model and an index from folders."""
+"""`hedgerow retrieve` with the films demo, and with a model and an index from folders."""
 
 import json
-import os
-import re
-import shlex
-import subprocess
-import sys
-import threading
 
 import numpy as np
 import pytest
+from commands import assert_refused, lines_of
 
 import hedgerow as hr
-from hedgerow.cli.main import main
 from hedgerow.cli.search import check_model
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 import torch
-from tiny import CODES, TOKENS, catalog, new_model, tokenizer
+from tiny import CODES, TOKENS, tokenizer
 
 from hedgerow.hf import Retriever
-
-ATTRIBUTES = {
-    "title": [f"Thing [{row}]" for row in range(150)],
-    "year": [1900 + row // 2 for row in range(150)],
-    "kinds": [["a", "b"]] * 150,
-    "maker": ["someone", None] * 75,
-    "price": [row / 8 for row in range(150)],
-}
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory):
-    """A folder with a model, its tokenizer and an index, and a retriever with the same."""
-    folder = tmp_path_factory.mktemp("shop")
-    things = hr.Catalog(
-        catalog().sids, codebook_sizes=CODES, item_ids=[f"t{row}" for row in range(150)], attributes=ATTRIBUTES
-    )
-    index = hr.build_index(things)
-    index.save(folder / "things.hedgerow")
-    model = new_model("llama")
-    model.save_pretrained(folder / "model")
-    tokenizer().save_pretrained(folder / "model")
-    return folder, Retriever(model, index, TOKENS, tokenizer=tokenizer())
-
-
-@pytest.fixture
-def call(monkeypatch, capsys, shop):
-    """Run a command line with the shop; returns the exit code, stdout and stderr."""
-
-    def run(*words, on_shop=True):
-        folders = ["--model", shop[0] / "model", "--index", shop[0] / "things.hedgerow"] if on_shop else []
-        monkeypatch.setattr(sys, "argv", ["hedgerow", *map(str, [*words, *folders])])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        return int(stopped.value.code or 0), *capsys.readouterr()
-
-    return run
-
-
-def lines_of(stdout: str) -> list[dict]:
-    return [json.loads(line) for line in stdout.splitlines()]
 
 
 class TestRetrieve:
@@ -209,170 +162,6 @@ class TestRules:
             call(*words, "--end", "7", "--exclude", "x", on_shop=False),
             "--exclude must be item ids of this index, of type int64; got 'x'",
         )
-
-
-class TestExplain:
-    def test_text_table_and_json_equal_the_retriever(self, call, shop):
-        for item in ("t3", "t30", shop[1].retrieve("w5 w6")[0].item_ids[0]):
-            expected = shop[1].explain("w5 w6", item, beam_width=5, k=2)
-            words = ("explain", "-p", "w5 w6", "--item", item, "--beam-width", "5", "-k", "2")
-            code, stdout, stderr = call(*words)
-            assert (code, stderr) == (0, "")
-            sentence, head, *rows = stdout.splitlines()
-            assert sentence == str(expected)
-            assert head.split() == ["level", "code", "score", "rank", "candidates", "kept", "to", "beat"]
-            assert [row.split()[1] for row in rows] == list(map(str, expected.sid))
-            facts = json.loads(call(*words, "--json")[1])
-            assert (facts["outcome"], facts["rank"], facts["text"]) == (expected.outcome, expected.rank, str(expected))
-
-    def test_options_reach_the_retriever(self, call, shop):
-        options = {"normalize": "allowed", "temperature": 2.5}
-        retriever = Retriever(shop[1].model, shop[1].index, TOKENS, **options)
-        expected = retriever.explain([5, 6], "t3", beam_width=5, k=2)
-        words = ("--item", "t3", "--beam-width", "5", "-k", "2", "--normalize", "allowed", "--temperature", "2.5")
-        facts = json.loads(call("explain", "-p", "w5 w6", *words, "--json")[1])
-        scores = [level["score"] for level in facts["levels"]]
-        assert scores == pytest.approx([level.score for level in expected.levels], abs=1e-5)
-        assert scores != pytest.approx(
-            [level.score for level in shop[1].explain([5, 6], "t3", beam_width=5).levels], abs=1e-5
-        )
-
-    def test_the_example_of_its_help_runs(self, call):
-        example = re.search(
-            "Example: hedgerow (explain .*)", " ".join(call("explain", "--help", on_shop=False)[1].split())
-        )
-        assert example is not None
-        code, stdout, _ = call(*shlex.split(example[1]), on_shop=False)
-        assert code == 0
-        assert stdout.startswith("Item ")
-
-    @pytest.mark.parametrize(("name", "item"), [("title=Thing [7]", "t7"), ("price=0.5", "t4"), ("t9", "t9")])
-    def test_items_by_an_attribute_and_by_id(self, call, name, item):
-        assert json.loads(call("explain", "-p", "w5", "--item", name, "--json")[1])["item_id"] == item
-
-    def test_an_item_that_does_not_exist(self, call):
-        refused = call("explain", "-p", "w5", "--item", "t1500")
-        assert_refused(refused, "item 't1500' is not in the index, so no prompt can return it. Similar ids: t")
-        assert_refused(call("explain", "-p", "w5", "--item", "?"), "no prompt can return it.\n")
-
-    @pytest.mark.parametrize(
-        ("item", "expected"),
-        [
-            ("titel=Alien", "There is no attribute 'titel'; did you mean 'title'?"),
-            ("x=1", "There is no attribute 'x'; the attributes are title, year, kinds, maker, price."),
-        ],
-    )
-    def test_an_attribute_that_does_not_exist(self, call, item, expected):
-        assert_refused(call("explain", "-p", "w5", "--item", item), expected)
-
-    def test_a_title_instead_of_an_id(self, call):
-        refused = call("explain", "-p", "w5", "--item", "Thing [7]")
-        assert_refused(refused, "An item has this title: pass --item 'title=Thing [7]', or the id 't7'.")
-
-    @pytest.mark.parametrize(
-        ("item", "expected"),
-        [
-            ("title=Nothing", "0 items have title 'Nothing'."),
-            ("year=1910", "2 items have year '1910': 't21', 't20'. Pass one of these ids."),
-            ("maker=someone", "75 items have maker 'someone': "),
-            ("year=long ago", "0 items have year 'long ago'."),
-            ("kinds=a", "kinds"),
-        ],
-    )
-    def test_an_attribute_of_no_item_or_several(self, call, item, expected):
-        assert_refused(call("explain", "-p", "w5", "--item", item), expected)
-
-    def test_plot(self, call, tmp_path):
-        pytest.importorskip("matplotlib")
-        path = tmp_path / "beams.png"
-        code, stdout, stderr = call("explain", "-p", "w5", "--plot", path)
-        assert (code, stdout) == (0, "")
-        assert "wrote" in stderr
-        assert path.read_bytes().startswith(b"\x89PNG")
-        path.unlink()
-        code, stdout, _ = call("explain", "-p", "w5", "--item", "t3", "--plot", path, "--json")
-        assert json.loads(stdout)["item_id"] == "t3"
-        assert path.exists()
-
-    def test_plot_without_matplotlib_fails_before_loading(self, call, monkeypatch):
-        monkeypatch.setattr("hedgerow.cli.explain.find_spec", lambda _: None)
-        words = ("explain", "-p", "w5", "--plot", "x.png", "--model", "none", "--index", "none")
-        refused = call(*words, on_shop=False)
-        assert_refused(refused, "--plot needs the package matplotlib, which is not installed. Install it with: pip ")
-        assert_refused(refused, "pip install 'hedgerow[plot]'")
-
-    def test_plot_that_cannot_be_written(self, call, tmp_path):
-        pytest.importorskip("matplotlib")
-        assert_refused(call("explain", "-p", "w5", "--plot", tmp_path / "no" / "beams.png"), "cannot be written")
-        assert_refused(call("explain", "-p", "w5", "--plot", "beams.gif"), "must end in .png, .svg, .pdf")
-        for path in ("beams.gif", tmp_path / "no" / "beams.png"):
-            refused = call("explain", "-p", "w5", "--plot", path, "--model", "none", "--index", "none", on_shop=False)
-            assert_refused(refused, "beams")  # before the model and the index are opened
-
-
-class TestStream:
-    """Lines of --input are answered as they come, and a bad one harms no other."""
-
-    LINES = (
-        '"w5 w6"',
-        '{"prompt": ',
-        '{"prompt": "w9", "id": 7, "exclude": "t1"}',
-        '""',
-        "[5, 900]",
-        '{"prompt": "w9", "id": 8}',
-    )
-
-    def test_a_bad_line_harms_no_other(self, call, shop, tmp_path):
-        path = tmp_path / "prompts.jsonl"
-        path.write_bytes("\n".join(self.LINES).encode() + b'\n"\xff"\n\n"w5 \xe2\x80\xa8 w6"')
-        code, stdout, stderr = call("retrieve", "--input", path, "-k", "3", "--json")
-        assert (code, stderr) == (1, "")
-        answers = lines_of(stdout)
-        assert [answer.get("line") for answer in answers] == [None, 2, 3, 4, 5, None, 7, None]
-        for number, message in {2: "is not JSON", 3: "exclude", 4: "is empty", 5: "token 900", 7: "UTF-8"}.items():
-            assert list(answers[number - 1]) == ["line", "error"]
-            assert answers[number - 1]["error"].startswith(f"{path}, line {number}")
-            assert message in answers[number - 1]["error"]
-        expected = [results.item_ids for results in shop[1].retrieve(["w5 w6", "w9", "w5 w6"], k=3)]
-        found = [answers[position] for position in (0, 5, 7)]
-        assert [[item["item_id"] for item in answer["items"]] for answer in found] == expected
-        assert found[1]["id"] == 8
-        code, stdout, stderr = call("retrieve", "--input", path, "-k", "3")
-        assert (code, stderr.count("hedgerow: "), stdout.count("item_id")) == (1, 5, 3)
-
-    def test_lines_of_a_pipe_are_answered_as_they_come(self, shop, tmp_path):
-        fifo = tmp_path / "fifo"
-        os.mkfifo(fifo)
-        words = ["retrieve", "--input", fifo, "-k", "1", "--json", "--model", shop[0] / "model"]
-        code = "import sys; from hedgerow.cli.main import main; main()"
-        command = [sys.executable, "-c", code, *map(str, words), "--index", str(shop[0] / "things.hedgerow")]
-        with (
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
-            fifo.open("w") as file,
-        ):
-            assert process.stdout is not None
-            for prompt in ("w5 w6", "w9"):
-                print(json.dumps(prompt), file=file, flush=True)
-                assert json.loads(process.stdout.readline())["prompt"] == prompt
-            file.close()
-            assert process.wait(60) == 0
-
-    def test_an_empty_pipe(self, call, tmp_path):
-        fifo = tmp_path / "fifo"
-        os.mkfifo(fifo)
-        threading.Thread(target=lambda: fifo.open("w").close()).start()
-        assert_refused(call("retrieve", "--input", fifo), "contains no prompt")
-
-    def test_a_folder_is_refused(self, call, tmp_path):
-        assert_refused(call("retrieve", "--input", tmp_path), "cannot be read")
-
-
-def assert_refused(called: tuple[int, str, str], expected: str) -> None:
-    code, stdout, stderr = called
-    assert (code, stdout) == (1, "")
-    assert stderr.startswith("hedgerow: ")
-    assert stderr.count("\n") == 1
-    assert expected in stderr
 
 
 def test_searches_the_current_version_of_a_live_index(call, shop, tmp_path):

@@ -65,7 +65,9 @@ def shared_options(
 
 def print_json(facts: Any, *, indent: int | None = 2) -> None:
     """Print valid JSON: NaN and infinities become null; values without a JSON form, for example dates, become text."""
-    print(json.dumps(_finite(facts), indent=indent, ensure_ascii=False, allow_nan=False, default=str))
+    text = json.dumps(_finite(facts), indent=indent, ensure_ascii=False, allow_nan=False, default=str)
+    # Programs that split text by Unicode's rules would take these for ends of a line.
+    print(text.translate({code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}))
 
 
 def _finite(facts: Any) -> Any:
@@ -74,6 +76,11 @@ def _finite(facts: Any) -> Any:
     if isinstance(facts, list | tuple):
         return [_finite(value) for value in facts]
     return None if isinstance(facts, float) and not math.isfinite(facts) else facts
+
+
+def print_error(message: str) -> None:
+    """Print an error as one line on stderr."""
+    err.print(f"[bold red]hedgerow:[/] {escape(' '.join(message.splitlines()))}", soft_wrap=True, highlight=False)
 
 
 def print_path(path: Path, text: str) -> None:

@@ -7,12 +7,11 @@ from io import TextIOWrapper
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 import hedgerow as hr
 from hedgerow.cli.bench import bench, plan
 from hedgerow.cli.build import build
-from hedgerow.cli.common import err
+from hedgerow.cli.common import print_error
 from hedgerow.cli.demo import demo
 from hedgerow.cli.explain import explain
 from hedgerow.cli.filter import filter_index
@@ -78,8 +77,7 @@ def main() -> None:
     try:
         app()
     except HedgerowError as error:
-        line = " ".join(str(error).splitlines())
-        err.print(f"[bold red]hedgerow:[/] {escape(line)}", soft_wrap=True, highlight=False)
+        print_error(str(error))
         sys.exit(1)
     except BrokenPipeError:
         # The reader of the pipe, for example `head`, has closed it.

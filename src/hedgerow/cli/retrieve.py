@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -12,22 +14,24 @@ from rich.table import Table
 
 import hedgerow as hr
 from hedgerow.cli.common import (
-    advice_on_name,
     check_attributes,
     check_no_words,
     names_of,
     new_table,
     out,
+    print_error,
     print_json,
     progress_bar,
     shared_options,
 )
-from hedgerow.cli.search import SearchOptions, text_of
-from hedgerow.errors import ArgumentError
+from hedgerow.cli.requests import Line, count_lines, lines_of
+from hedgerow.cli.search import MANY_PROMPTS, SearchOptions, text_of
+from hedgerow.errors import HedgerowError
+
+if TYPE_CHECKING:
+    from hedgerow.hf import Retriever
 
 MAX_COLUMNS = 4
-# The keys of a request. "id" is not used, but printed with the items.
-KEYS = ("prompt", "where", "exclude", "id")
 
 
 @shared_options(SearchOptions)
@@ -45,7 +49,8 @@ def retrieve(
             "--input",
             metavar="FILE",
             help=r'JSON lines: "text", \[token ids], or {"prompt": either, "where": "SQL", "exclude": \[ids], '
-            '"id": any}. No other keys; id is only printed.',
+            '"id": any}. No other keys; id is only printed. Answers come as they are done; a line that cannot be '
+            "answered gives an error, and the exit code 1.",
         ),
     ] = None,
     columns: Annotated[
@@ -62,63 +67,116 @@ def retrieve(
         raise typer.BadParameter("pass --prompt or --input", param_hint="--prompt, --input")
     if prompt is not None and prompts is not None:
         raise typer.BadParameter("pass --prompt or --input, not both", param_hint="--prompt, --input")
-    requests = _read_requests(prompts) if prompts is not None else [{"prompt": text} for text in prompt or ()]
-    retriever = search.open_retriever(search.open_index(), num_prompts=len(requests))
+    count = len(prompt or ()) if prompts is None else count_lines(prompts)
+    retriever = search.open_retriever(search.open_index(), num_prompts=MANY_PROMPTS if count is None else count)
     attributes = None if columns is None else names_of(columns)
     check_attributes(attributes or [], retriever.index.attributes.column_names)
-    rules = search.rules(retriever.index, requests)
-    with progress_bar(enabled=len(requests) > 1) as progress:
-        all_results = retriever.retrieve(
+    answering = Answering(search, retriever, attributes)
+    if prompts is None:
+        with progress_bar(enabled=count != 1) as progress:
+            answering.answer(
+                [{"prompt": text} for text in prompt or ()], lambda done, total: progress("prompts", done, total)
+            )
+        return
+    with progress_bar(enabled=count != 1) as progress:
+        done = 0
+        for lines in lines_of(prompts):
+            answering.answer_lines(lines)
+            done += len(lines)
+            progress("prompts", done, count or done)
+    if answering.failed:
+        raise typer.Exit(1)
+
+
+@dataclass
+class Answering:
+    """Answers requests, and prints the answers.
+
+    Attributes:
+        search: the options.
+        retriever: the retriever.
+        attributes: the attributes to show. None: see --columns.
+        failed: whether a line was not answered.
+    """
+
+    search: SearchOptions
+    retriever: Retriever
+    attributes: list[str] | None
+    failed: bool = False
+
+    def answer(self, requests: list[dict[str, Any]], progress: Callable[[int, int], None] | None = None) -> None:
+        """Answer requests together, and print the answers.
+
+        Raises:
+            HedgerowError: a request is invalid; nothing is printed.
+        """
+        for answer in self._answers(requests, self.search.rules(self.retriever.index, requests), progress):
+            self._print(*answer)
+
+    def answer_lines(self, lines: list[Line]) -> None:
+        """Answer the requests of some lines, and print the answers and errors in the order of the lines."""
+        answers: dict[int, tuple[Any, ...] | HedgerowError] = {}
+        valid: list[tuple[int, dict[str, Any], dict[str, Any]]] = []
+        for line in lines:
+            try:
+                request = line.request()
+                valid.append((line.number, request, self.search.rules(self.retriever.index, [request])))
+            except HedgerowError as error:
+                answers[line.number] = error
+        requests = [request for _, request, _ in valid]
+        rules = {name: [own[name][0] for _, _, own in valid] for name in ("constraints", "exclude")}
+        try:
+            found = self._answers(requests, rules) if valid else []
+            answers |= zip((number for number, _, _ in valid), found, strict=True)
+        except HedgerowError:
+            # One of them is invalid: each is answered alone.
+            for number, request, own in valid:
+                try:
+                    answers |= {number: self._answers([request], own)[0]}
+                except HedgerowError as error:
+                    answers[number] = error
+        for line in lines:
+            answer = answers[line.number]
+            if isinstance(answer, HedgerowError):
+                self._print_error(line, answer)
+            else:
+                self._print(*answer)
+        sys.stdout.flush()
+
+    def _answers(
+        self,
+        requests: list[dict[str, Any]],
+        rules: dict[str, Any],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[tuple[dict[str, Any], hr.Results, hr.ConstraintSet | None]]:
+        """Each request, its results, and its constraint set."""
+        results = self.retriever.retrieve(
             [request["prompt"] for request in requests],
-            beam_width=search.beam_width,
-            k=search.k,
-            progress=lambda done, total: progress("prompts", done, total),
+            beam_width=self.search.beam_width,
+            k=self.search.k,
+            progress=progress,
             **rules,
         )
-    for request, results, allowed in zip(requests, all_results, rules["constraints"], strict=True):
-        if search.as_json:
-            print_json(request | {"items": _plain(results, attributes)}, indent=None)
+        return list(zip(requests, results, rules["constraints"], strict=True))
+
+    def _print(self, request: dict[str, Any], results: hr.Results, allowed: hr.ConstraintSet | None) -> None:
+        if self.search.as_json:
+            print_json(request | {"items": _plain(results, self.attributes)}, indent=None)
         elif not results:
             reason = "no item was found" if allowed is None or allowed.num_items else "no item matches --where"
             out.print(f"{escape(str(request['prompt']))}: {escape(reason)}", soft_wrap=True)
         else:
-            out.print(_table(str(request["prompt"]), results, attributes))
+            out.print(_table(str(request["prompt"]), results, self.attributes))
 
-
-def _read_requests(path: Path) -> list[dict[str, Any]]:
-    """Read requests from a file of JSON lines.
-
-    Raises:
-        ArgumentError: the file cannot be read, has no prompt, or a line is not a request.
-    """
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArgumentError(f"{path} cannot be read: {error}") from None
-    requests = [_request(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    if not requests:
-        raise ArgumentError(f"{path} contains no prompt.")
-    return requests
-
-
-def _request(path: Path, number: int, line: str) -> dict[str, Any]:
-    try:
-        request = json.loads(line)
-    except ValueError as error:
-        raise ArgumentError(f"{path}, line {number} is not JSON: {error}") from None
-    if not isinstance(request, dict):
-        request = {"prompt": request}
-    if not isinstance(request.get("prompt", ""), str | list):
-        raise ArgumentError(
-            f"{path}, line {number}: a prompt must be text, or a list of token ids or messages; got {line[:50]}."
-        )
-    if "prompt" not in request:
-        raise ArgumentError(f'{path}, line {number} has no "prompt"; it has {", ".join(request) or "nothing"}.')
-    unknown = next((key for key in request if key not in KEYS), None)
-    if unknown is not None:
-        advice = advice_on_name(unknown, KEYS, "keys")
-        raise ArgumentError(f"{path}, line {number}: unknown key {unknown!r}{advice}")
-    return request
+    def _print_error(self, line: Line, error: HedgerowError) -> None:
+        """Print an error: as JSON with the number of the line, or on stderr."""
+        self.failed = True
+        where = f"{line.path}, line {line.number}"
+        message = str(error) if str(error).startswith(where) else f"{where}: {error}"
+        if self.search.as_json:
+            print_json({"line": line.number, "error": message}, indent=None)
+        else:
+            print_error(message)
 
 
 def _table(prompt: str, results: hr.Results, attributes: list[str] | None) -> Table:

@@ -115,11 +115,9 @@ class SearchOptions:
             ArgumentError: "exclude" of a request is not a list.
             ConstraintError: an expression is invalid, or an id is not of the type of the index's ids.
         """
-        for number, request in enumerate(requests):
+        for request in requests:
             if not isinstance(request.get("exclude") or [], list):
-                raise ArgumentError(
-                    f'request {number}: "exclude" must be a list of item ids; got {request["exclude"]!r}.'
-                )
+                raise ArgumentError(f'"exclude" must be a list of item ids; got {request["exclude"]!r}.')
         excluded = [] if self.exclude is None else _ids(index, self.exclude)
         return {
             "constraints": [_set_of(index, self.where, request.get("where")) for request in requests],
