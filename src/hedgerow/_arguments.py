@@ -55,7 +55,8 @@ def check_choice(
     Raises:
         error: `value` is not one of `choices`.
     """
-    if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
+    # Only None and text are compared: an array has no truth value.
+    if not (value is None or isinstance(value, str)) or value not in choices:
         raise error(f"{name} must be one of {', '.join(map(str, choices))}; got {value!r}.")
 
 

@@ -34,10 +34,24 @@ def test_top_k_is_exact(backend, n, k, kind):
         x = np.round(x)
     elif kind == "mostly dead":
         x[rng.random(x.shape) < 0.999] = -np.inf
-    values, positions = map(to_numpy, ops_of(backend).top_k(array_of(backend, x), k))
-    np.testing.assert_array_equal(values, -np.sort(-x, axis=1)[:, :k])
-    np.testing.assert_array_equal(np.take_along_axis(x, positions.astype(np.int64), axis=1), values)
-    assert all(len(set(row)) == k for row in positions.tolist())
+    first = np.zeros((2, 1), np.int32)
+    values, positions = ops_of(backend).top_k(*(array_of(backend, array) for array in (x[:, None], first)), k)
+    expected = np.argsort(-x, axis=1, kind="stable")[:, :k]
+    np.testing.assert_array_equal(to_numpy(positions), expected)
+    np.testing.assert_array_equal(to_numpy(values), np.take_along_axis(x, expected, axis=1))
+
+
+@pytest.mark.parametrize(("rows", "n", "k"), [(3, 5, 7), (70, CHUNK, 70), (70, 2048, 70), (70, 1000, 70), (2, 7, 14)])
+def test_equal_values_come_in_the_order_of_their_places(backend, rows, n, k):
+    rng = np.random.default_rng(n)
+    x = np.round(rng.normal(size=(2, rows, n))).astype(np.float32)
+    order = np.stack([rng.permutation(rows) for _ in range(2)])
+    first = (order * (n + 3)).astype(np.int32)
+    values, positions = ops_of(backend).top_k(array_of(backend, x), array_of(backend, first), k)
+    places = (first[..., None] + np.arange(n)).reshape(2, -1)
+    expected = np.stack([np.lexsort(keys)[:k] for keys in zip(places, -x.reshape(2, -1), strict=True)])
+    np.testing.assert_array_equal(to_numpy(positions), expected)
+    np.testing.assert_array_equal(to_numpy(values), np.take_along_axis(x.reshape(2, -1), expected, axis=1))
 
 
 def test_popcount(backend):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from operator import getitem
 from types import ModuleType
 from typing import Any
 
@@ -27,8 +28,9 @@ class Ops:
         name: "numpy", "torch" or "jax".
         xp: the array API namespace.
         index_dtype: the integer dtype that the backend indexes with.
-        flat_top_k: (x [B, n], k) -> values [B, k] in descending order, and their positions [B, k]. Equal values come in
-            the order of their positions.
+        best_of: (x [B, m, n], places [B, m, n] integers, k) -> values [B, k] in descending order, and their positions
+            [B, k] among the m * n. Equal values come in the order of their places, which ascend along a row; the places
+            of two rows with values above -inf do not overlap.
         popcount: int32 words -> the number of bits set in each word.
         array_type: the class of the backend's arrays.
         is_float: dtype -> whether it is a floating-point type.
@@ -36,12 +38,13 @@ class Ops:
         strike: (flags [B, n], positions [B, X]) -> a copy of the flags with False at the positions.
         clip: (x, lowest, highest) -> x clipped. PyTorch cannot trace that of array-api-compat with dynamic shapes.
         gather: (x, positions, axis) -> take_along_axis, for arrays whose shapes differ at most along the axis.
+        take: (x [n] or [n, W], positions of any shape) -> x[positions].
     """
 
     name: str
     xp: ModuleType
     index_dtype: Any
-    flat_top_k: Callable[[Array, int], tuple[Array, Array]]
+    best_of: Callable[[Array, Array, int], tuple[Array, Array]]
     popcount: Callable[[Array], Array]
     array_type: type
     is_float: Callable[[Any], bool]
@@ -49,6 +52,7 @@ class Ops:
     strike: Callable[[Array, Array], Array]
     clip: Callable[[Array, float, float], Array]
     gather: Callable[[Array, Array, int], Array]
+    take: Callable[[Array, Array], Array]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the name of the backend, because modules cannot be pickled."""
@@ -66,11 +70,6 @@ class Ops:
         integers = self.xp.arange(count, dtype=self.xp.int32, device=self.device_of(like))
         return self.xp.reshape(integers, (1,) * (ndim - 1) + (count,))
 
-    def take(self, x: Array, positions: Array) -> Array:
-        """Gather x[positions], where `x` is [n] or [n, W] and `positions` has any shape."""
-        flat = self.xp.reshape(self.xp.astype(positions, self.index_dtype), (-1,))
-        return self.xp.reshape(self.xp.take(x, flat, axis=0), (*positions.shape, *x.shape[1:]))
-
     def take_along(self, x: Array, positions: Array) -> Array:
         """Gather from the last axis: of each row of `x` [..., n] the entries at the row of `positions` [..., k]."""
         return self.gather(x, self.xp.astype(positions, self.index_dtype), -1)
@@ -85,22 +84,32 @@ class Ops:
         """Number of entries of `ascending` [n] below each of `values`, int32."""
         return self.xp.astype(self.xp.searchsorted(ascending, values), self.xp.int32)
 
-    def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
-        """Find the k largest values [B, k] of each row of `x` [B, n], in descending order, and their positions.
+    def top_k(self, x: Array, first: Array, k: int) -> tuple[Array, Array]:
+        """Find the k largest values of each matrix, in descending order.
 
-        The result is exact, and equal values come in the order of their positions. A long row is divided into blocks
-        of CHUNK neighbours: its k first values lie in the k blocks that are first by their maxima. So a maximum reads
-        each value once, and only k blocks are sorted.
+        The result is exact. Many values are divided into blocks of CHUNK neighbors: the k first values lie in the k
+        blocks that are first by their maxima. So a maximum reads each value once, and only k blocks are sorted.
+
+        Args:
+            x: [B, m, n].
+            first: [B, m] integers, the place of each row's first value; the places of the others follow it. Equal
+                values come in the order of their places, which differ for values above -inf.
+            k: at most m * n.
+
+        Returns:
+            The values [B, k], and their positions [B, k] among the m * n.
         """
-        batch, n = x.shape
-        blocks = n // CHUNK
-        if n < TWO_STAGE_FROM or n % CHUNK or blocks < 2 * k:
-            return self.flat_top_k(x, k)
-        xp = self.xp
-        grid = xp.reshape(x, (batch, blocks, CHUNK))
-        _, best = self.flat_top_k(xp.max(grid, axis=2), k)
-        best = xp.sort(best, axis=-1)
-        values, positions = self.flat_top_k(xp.reshape(self.take_rows(grid, best), (batch, k * CHUNK)), k)
+        batch, rows, n = x.shape
+        first = self.xp.expand_dims(first, axis=-1)
+        if rows * n < TWO_STAGE_FROM or n % CHUNK or rows * n < 2 * k * CHUNK:
+            return self.best_of(x, first + self.arange(n, x, ndim=3), k)
+        xp, blocks = self.xp, n // CHUNK
+        grid = xp.reshape(x, (batch, rows * blocks, CHUNK))
+        places = first + self.arange(blocks, x, ndim=3) * CHUNK
+        _, best = self.best_of(xp.reshape(xp.max(grid, axis=2), places.shape), places, k)
+        first = self.take_along(xp.reshape(places, (batch, rows * blocks)), best)
+        places = xp.expand_dims(first, axis=-1) + self.arange(CHUNK, x, ndim=3)
+        values, positions = self.best_of(self.take_rows(grid, best), places, k)
         return values, self.take_along(best, positions // CHUNK) * CHUNK + positions % CHUNK
 
 
@@ -129,12 +138,13 @@ def to_numpy(array: Array) -> np.ndarray:
 def _numpy_ops() -> Ops:
     import array_api_compat.numpy as xp
 
-    def top_k(x: Array, k: int) -> tuple[Array, Array]:
+    def best_of(x: Array, places: Array, k: int) -> tuple[Array, Array]:
+        x, places = (array.reshape(len(x), -1) for array in (x, places))
         positions = np.empty((len(x), k), np.int64)
-        smallest = np.partition(x, -k, axis=-1)[:, -k] if x.size else np.zeros(len(x), x.dtype)
-        for row, values in enumerate(x):
-            (reaching,) = np.nonzero(values >= smallest[row])
-            positions[row] = reaching[np.argsort(-values[reaching], kind="stable")[:k]]
+        smallest = np.partition(x, -k, axis=-1)[:, -k] if positions.size else ()
+        for row, least in enumerate(smallest):
+            (reaching,) = np.nonzero(x[row] >= least)
+            positions[row] = reaching[np.lexsort((places[row, reaching], -x[row, reaching]))[:k]]
         return np.take_along_axis(x, positions, axis=-1), positions
 
     def popcount(words: Array) -> Array:
@@ -152,7 +162,7 @@ def _numpy_ops() -> Ops:
         name="numpy",
         xp=xp,
         index_dtype=np.int64,
-        flat_top_k=top_k,
+        best_of=best_of,
         popcount=popcount,
         array_type=np.ndarray,
         is_float=_is_float,
@@ -160,6 +170,7 @@ def _numpy_ops() -> Ops:
         strike=strike,
         clip=np.clip,
         gather=np.take_along_axis,
+        take=partial(np.take, axis=0),
     )
 
 
@@ -180,15 +191,14 @@ def _torch_ops() -> Ops:
         words = (words + (words >> 4)) & 0x0F0F0F0F
         return (words * 0x01010101) >> 24
 
-    def top_k(x: Array, k: int) -> tuple[Array, Array]:
-        # torch.topk is not stable, so it gets one distinct integer per entry: the value in the upper half, the inverted
-        # position in the lower half. Adding 0.0 makes -0.0 equal to 0.0.
+    def best_of(x: Array, places: Array, k: int) -> tuple[Array, Array]:
+        # torch.topk is not stable, so it gets one distinct integer per entry: the value in the upper half, minus the
+        # place. Adding 0.0 makes -0.0 equal to 0.0.
         bits = (x + 0.0).view(torch.int32)
         ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-        last = x.shape[1] - 1
-        keys = (ordered.long() << 32) | torch.arange(last, -1, -1, device=x.device)
-        positions = last - (torch.topk(keys, k).values & 0xFFFFFFFF)
-        return x.gather(1, positions), positions
+        keys = (ordered.long() << 32) - places
+        positions = torch.topk(keys.flatten(1), k).indices
+        return x.flatten(1).gather(1, positions), positions
 
     def is_float(dtype: Any) -> bool:
         return dtype.is_floating_point
@@ -204,7 +214,7 @@ def _torch_ops() -> Ops:
         name="torch",
         xp=xp,
         index_dtype=torch.int64,
-        flat_top_k=top_k,
+        best_of=best_of,
         popcount=popcount,
         array_type=torch.Tensor,
         is_float=is_float,
@@ -212,6 +222,8 @@ def _torch_ops() -> Ops:
         strike=strike,
         clip=torch.clamp,
         gather=gather,
+        # A third of the time of take() of array-api-compat.
+        take=getitem,
     )
 
 
@@ -220,9 +232,17 @@ def _jax_ops() -> Ops:
     import jax
     import jax.numpy as xp
 
-    def top_k(x: Array, k: int) -> tuple[Array, Array]:
-        values, positions = jax.lax.top_k(x, k)
-        return values, positions
+    def best_of(x: Array, places: Array, k: int) -> tuple[Array, Array]:
+        # lax.top_k is stable, so it gets the rows in the order of their places. It puts 0.0 before -0.0.
+        batch, rows, n = x.shape
+        x = xp.where(x == 0, 0.0, x)
+        if rows == 1:
+            values, positions = jax.lax.top_k(xp.reshape(x, (batch, n)), k)
+            return values, positions
+        order = xp.argsort(places[..., 0], axis=-1)
+        ordered = xp.take_along_axis(x, order[..., None], axis=1)
+        values, positions = jax.lax.top_k(xp.reshape(ordered, (batch, rows * n)), k)
+        return values, xp.take_along_axis(order, positions // n, axis=-1) * n + positions % n
 
     def strike(flags: Array, positions: Array) -> Array:
         rows = xp.arange(flags.shape[0])[:, None]
@@ -233,7 +253,7 @@ def _jax_ops() -> Ops:
         name="jax",
         xp=xp,
         index_dtype=xp.int32,
-        flat_top_k=top_k,
+        best_of=best_of,
         popcount=jax.lax.population_count,
         array_type=jax.Array,
         is_float=_is_float,
@@ -241,4 +261,5 @@ def _jax_ops() -> Ops:
         strike=strike,
         clip=xp.clip,
         gather=xp.take_along_axis,
+        take=partial(xp.take, axis=0),
     )

@@ -88,6 +88,8 @@ def tempered(index: DeviceIndex, logits: Array, temperature: float, normalize: N
     Raises:
         ArgumentError: the temperature is not a number from 1e-8 to 1e8, or not 1 although `normalize` is None.
     """
+    if isinstance(temperature, float) and temperature == 1.0:
+        return logits
     temperature = positive_number(temperature, "temperature")
     if temperature == 1.0:
         return logits
@@ -115,6 +117,11 @@ def _check_beams(index: DeviceIndex, beams: Beams) -> None:
                 f"beams must have codes [B, m, l], and scores, states and parents [B, m]; got {given_shapes}. Pass the "
                 "beams that hr.init_beams or hr.step returned."
             )
+    if shape[1] == 0:
+        raise ArgumentError(
+            f"beams has no beams: m is 0, for {shape[0]} requests. A search starts with one beam per request: "
+            "hr.init_beams(index, batch_size)."
+        )
     # On the host only: reading the states of an accelerator would wait for it.
     if index.backend == "numpy" or (index.backend == "torch" and on_host(index) and not is_transformed(beams.states)):
         num_parents = index.levels[beams.level].num_parents

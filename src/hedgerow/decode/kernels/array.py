@@ -63,7 +63,7 @@ def _gather_step(inputs: StepInput) -> Beams:
     valid = not_excluded(ops, inputs.constraints, beams.states, alive)
     codes = codes_of(ops, level, nodes)
     scores = _scores(inputs, ops.take_along(logits, codes), valid)
-    best, parents, child, live = _best(ops, beams, scores, inputs.beam_width)
+    best, parents, child, live = _best(ops, scores, start, inputs.beam_width)
     positions = parents * branch + child
     states, codes = ops.take_along(_flat(ops, nodes), positions), ops.take_along(_flat(ops, codes), positions)
     return _continued(ops, beams, best, live, parents, states, codes)
@@ -80,7 +80,9 @@ def _scan_step(inputs: StepInput) -> Beams:
     shape = (*words.shape[:-1], words.shape[-1] * WORD_BITS)
     valid = (xp.reshape(bits, shape)[..., :size] != 0) & xp.expand_dims(beams.states > DEAD, axis=-1)
     valid = not_excluded(ops, inputs.constraints, beams.states, valid)
-    best, parents, codes, live = _best(ops, beams, _scores(inputs, logits, valid), inputs.beam_width)
+    # In the order of SIDs, the codes of a beam come after those of all beams at lower states.
+    first = xp.argsort(xp.argsort(beams.states, axis=-1), axis=-1) * size
+    best, parents, codes, live = _best(ops, _scores(inputs, logits, valid), first, inputs.beam_width)
     codes = xp.astype(codes, xp.int32)
     states = ranked_children(ops, level, ops.take_along(beams.states, parents), codes)
     return _continued(ops, beams, best, live, parents, states, codes)
@@ -169,30 +171,32 @@ def _minus_normalizer(ops: Ops, logits: Array, over: Array) -> Array:
     return logits - top - xp.log(xp.where(total > 0, total, 1.0))
 
 
-def _best(ops: Ops, beams: Beams, scores: Array, beam_width: int) -> tuple[Array, Array, Array, Array]:
+def _best(ops: Ops, scores: Array, first: Array, beam_width: int) -> tuple[Array, Array, Array, Array]:
     """The best M candidates of each request: scores, parents, positions among the parent's, and whether they are live.
 
-    All are [B, M]. Equal scores come in the order of their SIDs, which is the order of their nodes: first that of the
-    states, then that of a state's candidates. The parent and the position of a dead beam are 0.
+    All are [B, M]. The parent and the position of a dead beam are 0.
+
+    Args:
+        ops: the operations of the backend.
+        scores: [B, m, K] or [B, m, C].
+        first: [B, m], the place of each beam's first candidate in the order of SIDs; the others follow it.
+        beam_width: M.
     """
     xp = ops.xp
-    batch, width, span = scores.shape
-    order = None
-    if width > 1:
-        order = xp.argsort(beams.states, axis=-1)
-        scores = ops.take_rows(scores, order)
-    flat = _flat(ops, scores)
+    _, width, span = scores.shape
+    best, positions = ops.top_k(scores, first, min(beam_width, width * span))
     missing = beam_width - width * span
     if missing > 0:
-        fill = xp.full((batch, missing), -INF, dtype=xp.float32, device=ops.device_of(scores))
-        flat = xp.concat([flat, fill], axis=-1)
-    best, positions = ops.top_k(flat, beam_width)
+        best, positions = (_filled(ops, x, missing, value) for x, value in ((best, -INF), (positions, 0)))
     live = best > -INF
     positions = xp.where(live, positions, 0)
-    parents = positions // span
-    if order is not None:
-        parents = xp.where(live, ops.take_along(order, parents), 0)
-    return best, parents, positions % span, live
+    return best, positions // span, positions % span, live
+
+
+def _filled(ops: Ops, x: Array, count: int, value: float) -> Array:
+    """[B, n + count]: x [B, n] and a value."""
+    fill = ops.xp.full((len(x), count), value, dtype=x.dtype, device=ops.device_of(x))
+    return ops.xp.concat([x, fill], axis=-1)
 
 
 def _continued(

@@ -108,7 +108,7 @@ def _numba_obstacle(index: DeviceIndex, beams: Beams, logits: Array) -> str | No
         if any(map(is_transformed, (logits, beams.scores, beams.states, beams.codes))):
             return "the logits or the beams are inside a transform such as torch.vmap, and have no memory to read"
         for what, tensor in (("logits", logits), ("scores of the beams", beams.scores)):
-            if tensor.requires_grad or _has_tangent(tensor):
+            if tensor.requires_grad or (_in_dual_level() and _has_tangent(tensor)):
                 return f"the {what} require a gradient, which this kernel does not compute; use detach()"
     if FORKED:
         return "this process was forked after the kernel started its threads, which do not survive a fork"
@@ -131,12 +131,15 @@ def is_transformed(tensor: Array) -> bool:
     return False
 
 
+def _in_dual_level() -> bool:
+    """Whether forward-mode differentiation in PyTorch is on. Outside of a dual level, no tensor has a tangent."""
+    return sys.modules["torch.autograd.forward_ad"]._current_level >= 0
+
+
 def _has_tangent(tensor: Array) -> bool:
-    """Whether forward-mode differentiation in PyTorch follows the tensor."""
     from torch.autograd import forward_ad
 
-    # Outside of a dual level, which is the common case, no tensor has a tangent.
-    return forward_ad._current_level >= 0 and forward_ad.unpack_dual(tensor).tangent is not None
+    return forward_ad.unpack_dual(tensor).tangent is not None
 
 
 def _size(logits: Array) -> int:

@@ -386,9 +386,13 @@ def numba_step(inputs: StepInput) -> Beams:
     batch, width, size = logits.shape
     if logits.dtype == ops.xp.float64:
         logits = bounded(ops, logits)
-    rows = to_numpy(ops.xp.astype(logits, ops.xp.float32, copy=False)).reshape(batch * width, size)
-    states = to_numpy(beams.states) if level.max_branch else np.full((batch, width), DEAD, np.int32)
-    rows, scores, states, history = map(_read_only, (rows, to_numpy(beams.scores), states, to_numpy(beams.codes)))
+    logits = ops.xp.astype(logits, ops.xp.float32, copy=False)
+    arrays = logits, beams.scores, beams.states, beams.codes
+    # Not to_numpy, which takes twice as long: these tensors are on the host and require no gradient.
+    rows, scores, states, history = (_read_only(x.numpy() if ops.name == "torch" else x) for x in arrays)
+    rows = rows.reshape(batch * width, size)
+    if level.max_branch == 0:
+        states = _read_only(np.full((batch, width), DEAD, np.int32))
     *trie_arrays, allowed = host_level(level)
     limits = _limits(inputs.constraints)
     word_tops = np.empty((batch * width, allowed.shape[1]), np.float32)
