@@ -56,7 +56,7 @@ class TestTake:
 
     def test_checks_and_looks_up_nothing_again(self, index, monkeypatch):
         rules = batch_rules(index, 2, index.constraint(ids=[0]), [[1], [2]])
-        monkeypatch.setattr("hedgerow.constraints.requests.rows_of_ids", None)
+        monkeypatch.setattr("hedgerow.constraints.requests.rows_of_lists", None)
         monkeypatch.setattr("hedgerow.constraints.requests._checked_sets", None)
         assert listed(rules.take([1])) == [(index.constraint(ids=[0]), [2])]
 

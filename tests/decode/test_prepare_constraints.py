@@ -163,6 +163,28 @@ class TestSearch:
             assert beams.num_valid.tolist() == [window.num_sids] == [expected]
 
 
+@pytest.mark.parametrize("ids", [int, "item {:03}".format])
+def test_a_batch_excludes_what_each_request_excludes_alone(ids):
+    """Requests with different sets, and with different numbers of excluded items, are prepared together."""
+    rng = np.random.default_rng(1)
+    index = hr.build_index(
+        hr.Catalog(rng.integers(0, 3, (150, 4)), codebook_sizes=3, item_ids=list(map(ids, range(150))))
+    )
+    some, others = (index.constraint(rng.random(150) < share) for share in (0.3, 0.8))
+    sets = [some, None, others, some, others, None]
+    exclude = [[ids(item) for item in rng.integers(0, 160, count)] for count in (100, 140, 120, 0, 1, 150)]
+    batch = hr.prepare_constraints(index, 6, constraints=sets, exclude=exclude)
+    assert batch is not None
+    model = FakeModel((3,) * 4)
+    together = hr.beam_search(index, model, batch_size=6, beam_width=81, constraints=batch)
+    for request in range(6):
+        allowed = np.ones(150, bool) if sets[request] is None else sets[request].mask
+        expected = index.constraint(allowed & ~np.isin(index.item_ids.to_pylist(), exclude[request]))
+        count = int(together.num_valid[request])
+        found = {tuple(sid) for sid in together.codes[request, :count].tolist()}
+        assert found == {tuple(sid) for sid in index.sids_of(index.item_ids.filter(expected.mask)).tolist()}
+
+
 class TestChecks:
     """How often rules are checked and ids looked up: once per call, not once per level."""
 
@@ -188,10 +210,9 @@ class TestChecks:
         monkeypatch.setattr(requests, "_checked_sets", counted_check)
         monkeypatch.setattr(IdLookup, "rows_of", counted_rows_of)
         beams = hr.beam_search(index, FakeModel((2,) * num_levels), batch_size=4, beam_width=5, **rules)
-        # Two of four requests exclude items.
-        assert calls == {"check": 1, "look up": 2}
+        assert calls == {"check": 1, "look up": 1}
         index.results(beams, **rules)
-        assert calls == {"check": 2, "look up": 4}
+        assert calls == {"check": 2, "look up": 2}
 
     def test_steps_with_prepared_constraints_check_no_rules(self, monkeypatch):
         from hedgerow.constraints import requests

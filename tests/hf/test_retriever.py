@@ -487,15 +487,15 @@ def test_model_is_the_model_that_was_given():
 
 
 def test_rules_are_checked_once_per_call(monkeypatch):
-    """Sets are checked once for all prompts, and the excluded ids of each prompt are looked up once."""
+    """Sets are checked once, and excluded ids are looked up once, for all prompts and batches."""
     retriever = Retriever(model_of("llama"), index(), TOKENS, max_tokens=1)
     checks, look_ups = [], []
-    check_sets, rows_of_ids = requests._checked_sets, vars(requests)["rows_of_ids"]
+    check_sets, rows_of_lists = requests._checked_sets, vars(requests)["rows_of_lists"]
     monkeypatch.setattr(requests, "_checked_sets", lambda *given: checks.append(given) or check_sets(*given))
-    monkeypatch.setattr(requests, "rows_of_ids", lambda *given: look_ups.append(given) or rows_of_ids(*given))
+    monkeypatch.setattr(requests, "rows_of_lists", lambda *given: look_ups.append(given) or rows_of_lists(*given))
     some = index().constraint(ids=[f"item {row}" for row in range(100)])
     first, second = retriever.retrieve(prompts_of(4, 9), constraints=some, exclude=[["item 3"], ["item 5", "item 7"]])
-    assert (len(checks), len(look_ups)) == (1, 2)
+    assert (len(checks), len(look_ups)) == (1, 1)
     assert "item 3" not in first.item_ids
     assert not {"item 5", "item 7"} & set(second.item_ids)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from hedgerow.constraints.sets import ConstraintSet
 from hedgerow.errors import ConstraintError
-from hedgerow.index.lookup import rows_of_ids
+from hedgerow.index.lookup import rows_of_lists
 from hedgerow.index.trie import Trie
 
 Sets = ConstraintSet | Sequence[ConstraintSet | None] | None
@@ -122,11 +122,7 @@ def _excluded_rows(index: Trie, batch_size: int, exclude: Any) -> tuple[np.ndarr
             f"there are {batch_size} requests, but exclude has {len(exclude)} entries. Pass a list of item ids, or "
             "None, for each request."
         )
-    excluded = []
-    for request, ids in enumerate(exclude):
-        rows = rows_of_ids(index, [] if ids is None else ids, f"exclude of request {request}")
-        excluded.append(rows[rows >= 0])
-    return tuple(excluded)
+    return tuple(rows_of_lists(index, exclude, "exclude of request {}".format))
 
 
 def _is_id(value: Any) -> bool:

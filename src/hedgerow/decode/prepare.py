@@ -233,17 +233,13 @@ def _placed(index: DeviceIndex, items: ConstraintSet, put: Put) -> tuple[Array, 
 def _dead_lists(index: DeviceIndex, rules: BatchRules, put: Put) -> list[tuple[Array, Array]]:
     """Per level `dead_parents` and `dead_slots` [B, X] of `LevelConstraints`."""
     assert rules.excluded is not None
-    dense = _dense_levels(index)
     length = max(MIN_DEAD_NODES, power_of_two(max(map(len, rules.excluded))))
-    requests = [
-        dead_nodes(rules.index, rules.set_of(request), rows, dense) for request, rows in enumerate(rules.excluded)
-    ]
     levels = []
-    for level in zip(*requests, strict=True):
+    for dead in dead_nodes(rules, _dense_levels(index)):
         parents = np.full((rules.batch_size, length), NO_PARENT, np.int32)
         slots = np.zeros((rules.batch_size, length), np.int32)
-        for request, dead in enumerate(level):
-            parents[request, : len(dead.parents)] = dead.parents
-            slots[request, : len(dead.slots)] = dead.slots
+        positions = np.arange(len(dead.requests)) - np.searchsorted(dead.requests, dead.requests)
+        parents[dead.requests, positions] = dead.parents
+        slots[dead.requests, positions] = dead.slots
         levels.append((put(parents), put(slots)))
     return levels

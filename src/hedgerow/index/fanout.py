@@ -15,6 +15,8 @@ import numpy as np
 
 # Forks are stored if there are at most an eighth as many forks as parents.
 FORKED_SHARE = 8
+# Fewer children than this share of the forks are searched without an array that is as long as the forks.
+FEW_CHILDREN = 32
 BLOCK = 2**22
 
 
@@ -80,8 +82,20 @@ def parents_of(start: np.ndarray | None, forks: np.ndarray | None, children: np.
         return np.searchsorted(start, np.asarray(children, start.dtype), side="right") - 1
     if forks is None:
         return children
-    not_first = forks + np.arange(1, len(forks) + 1)
-    return children - np.searchsorted(not_first, children, side="right")
+    if len(children) * FEW_CHILDREN < len(forks):
+        return children - _later_children_through(forks, children)
+    later_children = forks + np.arange(1, len(forks) + 1)
+    return children - np.searchsorted(later_children, children, side="right")
+
+
+def _later_children_through(forks: np.ndarray, children: np.ndarray) -> np.ndarray:
+    """The number of children up to each of `children` [R] that are not the first of their parent: a binary search."""
+    low, high = np.zeros(len(children), np.int64), np.full(len(children), len(forks), np.int64)
+    for _ in range(len(forks).bit_length()):
+        middle = (low + high) // 2
+        right = (low < high) & (forks[np.minimum(middle, len(forks) - 1)] + middle < children)
+        low, high = np.where(right, middle + 1, low), np.where(right, high, middle)
+    return low
 
 
 def count_parents(start: np.ndarray | None, forks: np.ndarray | None, children: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,10 +36,15 @@ class IdLookup:
 
     def rows_of(self, wanted: pa.Array) -> np.ndarray:
         """Row [R] int64 of each id of `wanted` [R], or -1 if no item has it."""
+        import pyarrow as pa
         import pyarrow.compute as pc
 
         if not len(self.ids) or not len(wanted):
             return np.full(len(wanted), -1, np.int64)
+        if pa.types.is_integer(wanted.type):
+            ids, values = self.ids.to_numpy(), wanted.to_numpy()
+            nearest = np.minimum(np.searchsorted(ids, values), len(ids) - 1)
+            return np.where(ids[nearest] == values, self.rows[nearest], -1)
         low, high = np.zeros(len(wanted), np.int64), np.full(len(wanted), len(self.ids), np.int64)
         for _ in range(len(self.ids).bit_length()):
             middle = np.minimum((low + high) // 2, len(self.ids) - 1)
@@ -105,7 +110,8 @@ def _fitting(values: list[Any], type_: pa.DataType) -> list[Any]:
     if not pa.types.is_integer(type_):
         return values
     limits = np.iinfo(type_.to_pandas_dtype())
-    return [value for value in values if not isinstance(value, int | np.integer) or limits.min <= value <= limits.max]
+    lowest, highest = int(limits.min), int(limits.max)
+    return [value for value in values if not isinstance(value, int | np.integer) or lowest <= value <= highest]
 
 
 def _fitting_column(column: pa.Array, type_: pa.DataType) -> pa.Array:
@@ -134,13 +140,31 @@ def check_is_list(ids: Any, what: str, error: type[HedgerowError]) -> None:
         raise error(f"{what} must be a list of item ids; got {ids!r}. For one item, pass [{ids!r}].")
 
 
-def rows_of_ids(index: Trie, ids: Any, what: str, *, error: type[HedgerowError] = ConstraintError) -> np.ndarray:
-    """Rows [R] int64 of R item ids, with -1 for some or none of the ids that no item has.
+def rows_of_lists(
+    index: Trie, lists: Sequence[Any], what: Callable[[int], str], *, error: type[HedgerowError] = ConstraintError
+) -> list[np.ndarray]:
+    """Rows of several lists of item ids, found by one lookup: for each list [R] int64, without ids that no item has.
 
-    Arguments and errors are those of `as_ids`.
+    Args:
+        index: the index.
+        lists: for each request a list of ids as for `as_ids`, or None.
+        what: the name of a list in messages, by its position.
+        error: the exception to raise.
+
+    Raises:
+        error: as for `as_ids`.
     """
-    wanted = as_ids(index, ids, what, error=error, skip_too_large=True)
-    return lookup_of(index).rows_of(wanted) if len(wanted) else np.zeros(0, np.int64)
+    import pyarrow as pa
+
+    wanted = [
+        as_ids(index, [] if ids is None else ids, what(request), error=error, skip_too_large=True)
+        for request, ids in enumerate(lists)
+    ]
+    if not any(map(len, wanted)):
+        return [np.zeros(0, np.int64)] * len(wanted)
+    rows = lookup_of(index).rows_of(pa.concat_arrays(wanted))
+    stops = np.cumsum(list(map(len, wanted)))[:-1]
+    return [part[part >= 0] for part in np.split(rows, stops)]
 
 
 def known_rows(index: Trie, ids: Any, what: str, *, error: type[HedgerowError] = ConstraintError) -> np.ndarray:
