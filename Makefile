@@ -13,11 +13,15 @@ INSTALL_LOWEST = -m pip install --quiet --disable-pip-version-check
 TEST_LOWEST = -m pytest -n auto --dist worksteal -W default::DeprecationWarning -W default::FutureWarning \
 	--deselect tests/hf/test_retriever.py::test_longrope_angles_switch_at_a_length
 
+# The newest versions that pip resolves, on a newer Python. Without PyTorch, of which pip takes the build for CUDA.
+NEWEST := .venv-newest
+PYTHON_NEWEST ?= python3.13
+
 # Seconds per fuzz target and of the soak test. For an hour of each: make fuzz FUZZ_SECONDS=3600
 FUZZ_SECONDS ?= 20
 SOAK_SECONDS ?= 60
 
-.PHONY: demo test test-wheel test-lowest fuzz soak check lint lint-imports docs format clean
+.PHONY: demo test test-wheel test-lowest test-newest fuzz soak check lint lint-imports docs format clean
 
 demo: .venv/.demo
 	@echo "Running the demo: it loads 17,472 films and a model of 3.9 M parameters; no network, no GPU."
@@ -34,6 +38,9 @@ test-wheel: .venv/.dev
 test-lowest: $(LOWEST)/core/.installed $(LOWEST)/all/.installed
 	$(LOWEST)/core/bin/python $(TEST_LOWEST) --ignore tests/docs
 	$(LOWEST)/all/bin/python $(TEST_LOWEST)
+
+test-newest: $(NEWEST)/.installed
+	$(NEWEST)/bin/python -m pytest -n auto --dist worksteal --ignore tests/docs
 
 # Damaged and crafted files, guided by coverage: tests/fuzz.
 fuzz: .venv/.dev
@@ -63,7 +70,7 @@ format: .venv/.dev
 	$(BIN)/ruff format
 
 clean:
-	rm -rf .venv $(LOWEST) build src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv $(LOWEST) $(NEWEST) build src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv
@@ -95,4 +102,10 @@ $(LOWEST)/all/.installed: $(LOWEST_FILES)
 	grep -v '^safetensors==' constraints-lowest.txt > $(LOWEST)/all/constraints.txt
 	$(LOWEST)/all/bin/python $(INSTALL_LOWEST) $$(grep '^torch==' constraints-lowest.txt)
 	$(LOWEST)/all/bin/python $(INSTALL_LOWEST) -c $(LOWEST)/all/constraints.txt -e '.[all,dev]'
+	touch $@
+
+$(NEWEST)/.installed: pyproject.toml
+	$(PYTHON_NEWEST) -m venv $(NEWEST)
+	$(NEWEST)/bin/pip install --quiet --disable-pip-version-check --upgrade -e '.[jax,sql,plot]' faiss-cpu hypothesis \
+		marisa-trie pandas polars pytest pytest-xdist
 	touch $@
