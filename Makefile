@@ -21,7 +21,7 @@ PYTHON_NEWEST ?= python3.13
 FUZZ_SECONDS ?= 20
 SOAK_SECONDS ?= 60
 
-.PHONY: demo test test-wheel test-lowest test-newest fuzz soak check lint lint-imports docs format clean
+.PHONY: demo test test-bounds explore test-wheel test-lowest test-newest fuzz soak check lint lint-imports docs format clean
 
 demo: .venv/.demo
 	@echo "Running the demo: it loads 17,472 films and a model of 3.9 M parameters; no network, no GPU."
@@ -30,6 +30,16 @@ demo: .venv/.demo
 # Each worker has one thread for linear algebra, because there is a worker for each core.
 test: .venv/.dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
+
+# The contract of the step, with Numba's check of every index of every array. The cache holds kernels without the check.
+test-bounds: .venv/.dev
+	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=build/numba-bounds OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal \
+		tests/decode tests/constraints tests/hf/test_processor.py tests/index/test_verify.py
+
+# Random examples, which differ from run to run, in place of the fixed ones of `make test`.
+explore: .venv/.dev
+	HYPOTHESIS_PROFILE=explore OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal \
+		tests/catalog tests/constraints tests/decode tests/index tests/hf/test_processor.py tests/test_*.py
 
 # Builds the sdist and the wheel, and uses the wheel in an environment of its own.
 test-wheel: .venv/.dev
