@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from datetime import date
 from io import StringIO
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 import hedgerow as hr
+from hedgerow.cli.common import print_json
 from hedgerow.cli.main import app, main
 
 SIDS = [[3, 1], [0, 2], [3, 1], [2, 0]]
@@ -253,3 +255,15 @@ def test_help_has_an_example(verb):
     done = CliRunner().invoke(app, [verb, "--help"])
     assert done.exit_code == 0
     assert f"Example: hedgerow {verb}" in done.output
+
+
+def test_json_is_valid_and_one_line(capsys):
+    facts = {"a": [float("nan"), -float("inf"), 0.5], "b": {"c": (float("inf"),)}, "d": date(2024, 1, 2)}
+    print_json(facts | {"text": "é\u2028\x85\u2029"}, indent=None)
+    (line,) = capsys.readouterr().out.splitlines()
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    expected = {"a": [None, None, 0.5], "b": {"c": [None]}, "d": "2024-01-02", "text": "é\u2028\x85\u2029"}
+    assert json.loads(line, parse_constant=refuse) == expected
