@@ -16,6 +16,7 @@ HEDGEROW = [
     "ArgumentError",
     "BackendError",
     "Beams",
+    "CandidateIndex",
     "Capacity",
     "Catalog",
     "CatalogError",
@@ -67,6 +68,7 @@ MEMBERS = {
     "TrieIndex": [
         "allowed_codes",
         "attributes",
+        "candidates",
         "codebook_sizes",
         "collisions",
         "constraint",
@@ -117,6 +119,7 @@ MEMBERS = {
     ],
     "ConstraintSet": ["index", "mask", "name", "named", "nbytes", "nodes_per_level", "num_items", "num_sids"],
     "DeviceIndex": ["backend", "capacity", "device", "levels", "num_levels", "refill"],
+    "CandidateIndex": ["num_requests", "results", "rows", "to"],
     "Capacity": ["holds", "levels", "of"],
     "Beams": ["codes", "level", "num_valid", "parents", "scores", "states"],
     "Results": ["attributes", "head", "item_ids", "rows", "scores", "sids", "to_pylist"],

@@ -2,6 +2,7 @@
 
 from hedgerow import metrics
 from hedgerow._version import __version__ as __version__
+from hedgerow.candidates import CandidateIndex
 from hedgerow.catalog.catalog import Catalog
 from hedgerow.constraints.sets import ConstraintSet
 from hedgerow.coverage import Coverage
@@ -38,6 +39,7 @@ __all__ = [
     "ArgumentError",
     "BackendError",
     "Beams",
+    "CandidateIndex",
     "Capacity",
     "Catalog",
     "CatalogError",

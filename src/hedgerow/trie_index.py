@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hedgerow.candidates import CandidateIndex, candidate_index
 from hedgerow.catalog.catalog import Catalog
 from hedgerow.constraints import rules, sets, sql
 from hedgerow.constraints.requests import Exclusions, Sets, batch_rules
@@ -176,6 +177,46 @@ class TrieIndex(Trie):
             ```
         """
         return rules.newest(self, attribute, days, now, nulls, name)
+
+    def candidates(
+        self, candidates: Sequence[Any], *, constraints: Sets = None, exclude: Exclusions = None
+    ) -> CandidateIndex:
+        """Create an index of a batch in which each request has only its candidates.
+
+        Use it for short lists: what is in stock near a user, or what another retriever found. The cost grows with the
+        lists, not with the catalog. For large sets that many requests share, use `constraint`.
+
+        Args:
+            candidates: for each of B requests the ids of its candidates. Ids that no item has are ignored.
+            constraints: one constraint set for all requests, or for each request its set or None. Candidates outside
+                of it are left out.
+            exclude: for each request the ids of items to leave out, or None.
+
+        Raises:
+            ConstraintError: a request has no list, a set belongs to another index, the lists do not fit each other, or
+                ids are not of the type of the index's ids.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            index = hr.build_index(hr.Catalog([[0, 1], [2, 0], [2, 2]], item_ids=["a", "b", "c"]))
+            candidates = index.candidates([["a", "c"], ["b", "c"]], exclude=[None, ["c"]])
+            assert [rows.tolist() for rows in candidates.rows] == [[0, 2], [1]]
+            ```
+        """
+        if not hasattr(candidates, "__len__") or not len(candidates):
+            raise ConstraintError(
+                f"candidates must contain one list of item ids per request; got {candidates!r:.100}. For one request: "
+                "[ids]."
+            )
+        rules = batch_rules(self, len(candidates), constraints, exclude, candidates)
+        missing = [request for request in range(rules.batch_size) if rules.candidates_of(request) is None]
+        if missing:
+            raise ConstraintError(
+                f"request {missing[0]} has no candidates. Pass a list of item ids for each request; [] for none."
+            )
+        return candidate_index(rules)
 
     def results(
         self,

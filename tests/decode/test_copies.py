@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -69,3 +70,21 @@ def test_a_copied_processor(index, how):
     other = COPIES[how](processor)
     assert torch.equal(other(ids, scores), expected)
     assert torch.isfinite(expected).sum() < len(index.allowed_codes())
+
+
+def test_a_processor_in_several_threads(index):
+    """The prepared constraints depend on the number of rows."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    from hedgerow.hf import CatalogLogitsProcessor
+
+    tokens = hr.TokenMap.from_offsets([0, 16, 32], codebook_sizes=16)
+    items = index.constraint(np.arange(100) % 3 == 0)
+    processor = CatalogLogitsProcessor(index, tokens, prompt_length=1, constraints=items)
+
+    def mask(rows):
+        return torch.isfinite(processor(torch.full((rows, 1), 50), torch.zeros(rows, 60))).sum().item() / rows
+
+    expected = mask(1)
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(mask, [1, 2, 3, 4] * 50)) == {expected}

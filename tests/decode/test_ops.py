@@ -35,7 +35,7 @@ def test_top_k_is_exact(backend, n, k, kind):
     elif kind == "mostly dead":
         x[rng.random(x.shape) < 0.999] = -np.inf
     first = np.zeros((2, 1), np.int32)
-    values, positions = ops_of(backend).top_k(*(array_of(backend, array) for array in (x[:, None], first)), k)
+    values, positions = ops_of(backend).top_k(array_of(backend, x[:, None]), array_of(backend, first), k)
     expected = np.argsort(-x, axis=1, kind="stable")[:, :k]
     np.testing.assert_array_equal(to_numpy(positions), expected)
     np.testing.assert_array_equal(to_numpy(values), np.take_along_axis(x, expected, axis=1))

@@ -1,4 +1,4 @@
-"""BatchRules: the constraint set and the excluded items of each request of a batch, checked once."""
+"""BatchRules: the constraint set, the excluded items and the candidates of each request of a batch, checked once."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from hedgerow.index.trie import Trie
 
 Sets = ConstraintSet | Sequence[ConstraintSet | None] | None
 Exclusions = Sequence[Any] | None
+Candidates = Sequence[Any] | None
 MAX_LISTED_IDS = 3
 NO_ROWS = np.zeros(0, np.int64)
 NO_ROWS.setflags(write=False)
@@ -29,18 +30,21 @@ class BatchRules:
         batch_size: B.
         sets: for each request its constraint set or None. None if no request has a set.
         excluded: for each request the excluded rows [R] int64. None if no request excludes an item.
+        candidates: for each request the rows [R] int64 of its candidates, or None for all items. None if no request has
+            candidates.
     """
 
     index: Trie
     batch_size: int
     sets: tuple[ConstraintSet | None, ...] | None
     excluded: tuple[np.ndarray, ...] | None
+    candidates: tuple[np.ndarray | None, ...] | None = None
 
     def take(self, requests: Sequence[int]) -> BatchRules:
         """Rules of some of the requests, in the given order."""
         sets = tuple(self.set_of(request) for request in requests)
         excluded = tuple(self.excluded_by(request) for request in requests)
-        return _rules(self.index, sets, excluded)
+        return _rules(self.index, sets, excluded, tuple(self.candidates_of(request) for request in requests))
 
     def set_of(self, request: int) -> ConstraintSet | None:
         """Constraint set of one request, or None."""
@@ -50,27 +54,53 @@ class BatchRules:
         """Excluded rows [R] int64 of one request."""
         return NO_ROWS if self.excluded is None else self.excluded[request]
 
+    def candidates_of(self, request: int) -> np.ndarray | None:
+        """Rows [R] int64 of the candidates of one request, or None for all items."""
+        return None if self.candidates is None else self.candidates[request]
 
-def batch_rules(index: Trie, batch_size: int, constraints: Sets, exclude: Exclusions) -> BatchRules:
-    """Check the rules of a batch, and look up the excluded ids.
+
+def batch_rules(
+    index: Trie, batch_size: int, constraints: Sets, exclude: Exclusions, candidates: Candidates = None
+) -> BatchRules:
+    """Check the rules of a batch, and look up the excluded ids and the candidates.
 
     Args:
         index: the index that is searched.
         batch_size: B.
         constraints: one constraint set for all requests, or for each request its set or None.
         exclude: for each request the ids of items to exclude, or None. Ids that no item has are ignored.
+        candidates: for each request the ids of the items that it may return, or None for all items. Ids that no item
+            has are ignored.
 
     Raises:
         ConstraintError: a set belongs to another index, the lists do not fit the batch, or ids are not of the type of
             the index's ids.
     """
-    return _rules(index, _checked_sets(index, batch_size, constraints), _excluded_rows(index, batch_size, exclude))
+    sets = _checked_sets(index, batch_size, constraints)
+    excluded = _listed_rows(index, batch_size, exclude, "exclude")
+    listed = _listed_rows(index, batch_size, candidates, "candidates")
+    wanted = [None] * batch_size if candidates is None else candidates
+    return _rules(
+        index, sets, excluded, tuple(None if ids is None else rows for ids, rows in zip(wanted, listed, strict=True))
+    )
 
 
-def _rules(index: Trie, sets: tuple[ConstraintSet | None, ...], excluded: tuple[np.ndarray, ...]) -> BatchRules:
-    """Build the rules, with None for the sets or the exclusions if no request has any."""
+def _rules(
+    index: Trie,
+    sets: tuple[ConstraintSet | None, ...],
+    excluded: tuple[np.ndarray, ...],
+    candidates: tuple[np.ndarray | None, ...],
+) -> BatchRules:
+    """Build the rules, with None for the rules of a kind if no request has any."""
     has_sets = any(constraint_set is not None for constraint_set in sets)
-    return BatchRules(index, len(sets), sets if has_sets else None, excluded if any(map(len, excluded)) else None)
+    has_candidates = any(rows is not None for rows in candidates)
+    return BatchRules(
+        index,
+        len(sets),
+        sets if has_sets else None,
+        excluded if any(map(len, excluded)) else None,
+        candidates if has_candidates else None,
+    )
 
 
 def _checked_sets(index: Trie, batch_size: int, constraints: Any) -> tuple[ConstraintSet | None, ...]:
@@ -103,26 +133,34 @@ def _checked_sets(index: Trie, batch_size: int, constraints: Any) -> tuple[Const
     return tuple(constraints)
 
 
-def _excluded_rows(index: Trie, batch_size: int, exclude: Any) -> tuple[np.ndarray, ...]:
-    if exclude is None:
+def _listed_rows(index: Trie, batch_size: int, lists: Any, what: str) -> tuple[np.ndarray, ...]:
+    """The rows of one list of item ids per request; no rows for None.
+
+    Args:
+        index: the index.
+        batch_size: B.
+        lists: B lists or None; or None.
+        what: the name of the argument in messages.
+    """
+    if lists is None:
         return (NO_ROWS,) * batch_size
-    if _is_id(exclude):
+    if _is_id(lists):
         raise ConstraintError(
-            f"exclude must contain one list of item ids per request; got {exclude!r}. For one request: "
-            f"exclude=[[{exclude!r}]]."
+            f"{what} must contain one list of item ids per request; got {lists!r}. For one request: "
+            f"{what}=[[{lists!r}]]."
         )
-    if any(ids is not None and _is_id(ids) for ids in exclude):
-        ids = _abbreviated(exclude.tolist() if isinstance(exclude, np.ndarray) else list(exclude))
+    if any(ids is not None and _is_id(ids) for ids in lists):
+        ids = _abbreviated(lists.tolist() if isinstance(lists, np.ndarray) else list(lists))
         raise ConstraintError(
-            f"exclude must contain one list of item ids per request; got one list of ids, {ids}. For one request: "
-            f"exclude=[{ids}]."
+            f"{what} must contain one list of item ids per request; got one list of ids, {ids}. For one request: "
+            f"{what}=[{ids}]."
         )
-    if len(exclude) != batch_size:
+    if len(lists) != batch_size:
         raise ConstraintError(
-            f"there are {batch_size} requests, but exclude has {len(exclude)} entries. Pass a list of item ids, or "
-            "None, for each request."
+            f"there are {batch_size} requests, but {what} has {len(lists)} entries. Pass a list of item ids, or None, "
+            "for each request."
         )
-    return tuple(rows_of_lists(index, exclude, "exclude of request {}".format))
+    return tuple(rows_of_lists(index, lists, f"{what} of request {{}}".format))
 
 
 def _is_id(value: Any) -> bool:

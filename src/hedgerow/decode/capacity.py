@@ -112,7 +112,7 @@ class Capacity:
         """
         if positive_number(headroom, "headroom") < 1:
             raise ArgumentError(f"headroom must be a number of at least 1; got {headroom!r}.")
-        levels, num_parents = [], 1
+        levels, num_parents = [], index.levels[0].num_parents
         for level in index.levels:
             size, num_forks = level.codebook_size, None
             max_branch = min(size, _rounded_up(headroom * max(level.max_branch, 2)))

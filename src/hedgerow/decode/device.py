@@ -210,6 +210,7 @@ def as_device_index(index: DeviceIndex | Trie) -> DeviceIndex:
     if not isinstance(index, DeviceIndex):
         is_live = hasattr(index, "restrict") or hasattr(index, "version")
         hint = " For a live index, pass version.index or version.to(...), and constraints=version.restrict()." * is_live
+        hint += " Copy it to a device first: .to('numpy')." * (hasattr(index, "to") and not is_live)
         raise ArgumentError(f"expected a TrieIndex or a DeviceIndex; got {type(index).__name__}.{hint}")
     return index
 

@@ -20,6 +20,7 @@ from hedgerow.decode.ops import Array
 from hedgerow.decode.prepared import OWNERS, LevelConstraints, PreparedConstraints
 from hedgerow.errors import ConstraintError
 from hedgerow.index.bits import power_of_two
+from hedgerow.index.forest import Forest
 from hedgerow.index.level import words_of
 from hedgerow.index.trie import Trie
 
@@ -178,6 +179,11 @@ def _host(index: DeviceIndex) -> Trie:
         raise ConstraintError(
             "inside traced code such as jax.jit the index has no copy on the host, which constraint sets need. Prepare "
             "the constraints outside: hr.prepare_constraints(device_index, batch_size, constraints=..., exclude=...)."
+        )
+    if isinstance(host, Forest):
+        raise ConstraintError(
+            "a CandidateIndex takes no constraints and no exclusions. Pass them with the candidates: "
+            "index.candidates(lists, constraints=..., exclude=...)."
         )
     return host
 

@@ -14,11 +14,12 @@ from hedgerow.decode.kernels.dispatch import KernelName
 from hedgerow.decode.prepare import as_prepared
 from hedgerow.decode.prepared import PreparedConstraints
 from hedgerow.decode.step import step
+from hedgerow.errors import ArgumentError
 from hedgerow.index.trie import Trie
 
 
 def init_beams(index: DeviceIndex | Trie, batch_size: int) -> Beams:
-    """Create the beams before level 0: one beam per request, at the root.
+    """Create the beams before level 0: one beam per request, at the root; or, of a `CandidateIndex`, at its own root.
 
     Args:
         index: the trie, on the device of the search.
@@ -28,7 +29,8 @@ def init_beams(index: DeviceIndex | Trie, batch_size: int) -> Beams:
         Beams [B, 1] with 0 codes.
 
     Raises:
-        ArgumentError: `batch_size` is not a positive integer, or `index` is not an index.
+        ArgumentError: `batch_size` is not a positive integer, or not the number of requests of a `CandidateIndex`; or
+            `index` is not an index.
 
     Examples:
         ```python
@@ -42,10 +44,16 @@ def init_beams(index: DeviceIndex | Trie, batch_size: int) -> Beams:
     shape = (whole_number(batch_size, "batch_size"), 1)
     device_index = as_device_index(index)
     xp, device = device_index._ops.xp, device_index.device
+    num_roots = device_index.levels[0].num_parents
+    if num_roots not in (1, shape[0]):
+        raise ArgumentError(f"the index has the candidates of {num_roots} requests; got batch_size={shape[0]}.")
+    states = xp.zeros(shape, dtype=xp.int32, device=device)
+    if num_roots > 1:
+        states = xp.reshape(xp.arange(num_roots, dtype=xp.int32, device=device), shape)
     return Beams(
         codes=xp.zeros((*shape, 0), dtype=xp.int32, device=device),
         scores=xp.zeros(shape, dtype=xp.float32, device=device),
-        states=xp.zeros(shape, dtype=xp.int32, device=device),
+        states=states,
         parents=xp.zeros(shape, dtype=xp.int32, device=device),
     )
 

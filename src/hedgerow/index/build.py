@@ -52,8 +52,8 @@ def build_trie(
     levels, parents = [], 1
     for number, (size, end, codes) in enumerate(zip(catalog.codebook_sizes, catalog.end_codes, columns, strict=True)):
         progress(f"level {number}", number + 1, passes)
-        is_first, codes = _new_nodes(is_new, codes)
-        level = _level(codes, *fan_out(is_first, parents), size, end)
+        is_first, codes = new_nodes(is_new, codes)
+        level = level_of(codes, *fan_out(is_first, parents), size, end)
         levels.append(with_bitmap(level, number) if is_dense(number, level) else level)
         parents = level.num_nodes
     progress("items", passes - 1, passes)
@@ -65,7 +65,7 @@ def build_trie(
     return Trie(tuple(levels), leaf_start, leaf_forks, partial(_items_table, ids, attributes, order))
 
 
-def _new_nodes(is_new: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def new_nodes(is_new: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Find the nodes of a level.
 
     Args:
@@ -82,7 +82,7 @@ def _new_nodes(is_new: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.nd
     return was_new[is_new], codes[is_new]
 
 
-def _level(
+def level_of(
     codes: np.ndarray,
     child_start: np.ndarray | None,
     forks: np.ndarray | None,
@@ -90,6 +90,7 @@ def _level(
     codebook_size: int,
     end: int | None,
 ) -> Level:
+    """Make a level without a bitmap, with the smallest type of its codes. Other arguments as `fan_out` returns them."""
     codes = codes.astype(np.min_scalar_type(codebook_size - 1))
     return Level(codes, child_start, forks, None, codebook_size, max_branch, end)
 

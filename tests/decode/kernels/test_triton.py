@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import test_candidates
 import test_contract
 import test_ragged
 import test_step
@@ -199,6 +200,12 @@ class TestInterpreted:
         with numbers(**FORMS[form]):
             test_ragged.assert_equals_oracle(test_ragged.NAMES, KERNEL, 2, 5, normalize, "auto")
             test_ragged.assert_equals_oracle(test_ragged.NAMES, KERNEL, 1, 3, normalize, ())
+
+    @pytest.mark.parametrize("form", FORMS)
+    def test_candidates(self, form):
+        index = hr.build_index(hr.Catalog(np.random.default_rng(0).integers(0, 3, (40, 3)), codebook_sizes=3))
+        with numbers(**FORMS[form]):
+            test_candidates.check_equals_sets(index, KERNEL, [[3, 30, 7], [], list(range(40)), [39]])
 
     @pytest.mark.parametrize("form", FORMS)
     @pytest.mark.parametrize(
