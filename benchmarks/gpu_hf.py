@@ -124,7 +124,7 @@ def searches(retriever: Retriever, prompts: list[list[int]], beam_width: int) ->
         return beams
 
     return {
-        "hedgerow": lambda: search.run(decoder(), len(prompts), beam_width, None)[-1],
+        "hedgerow": lambda: search.run(decoder(), len(prompts), beam_width, None).history[-1],
         "unconstrained": free,
     }
 

@@ -193,6 +193,28 @@ def halved(out: Any) -> Any:
     return out
 
 
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_compiled_model_runs_without_its_compiled_code(in_place):
+    model = new_model("qwen3")
+    before = Retriever(model, index(), TOKENS, normalize="vocab")
+    calls = []
+
+    def backend(graph, _):
+        calls.append(graph)
+        return graph
+
+    if in_place:
+        model.compile(backend=backend)
+    given = model if in_place else torch.compile(model, backend=backend)
+    for retriever in (before, Retriever(given, index(), TOKENS, normalize="vocab")):
+        found = retriever.retrieve(PROMPTS, beam_width=6, k=None)
+        for prompt, results in zip(PROMPTS, found, strict=True):
+            expected = generated(new_model("qwen3"), prompt, 6, catalog().sids, TOKENS)
+            assert_same_scores(scores_by_sid(results), expected)
+    assert retriever.model is given
+    assert calls == []
+
+
 def test_graphs_are_captured_again_if_weights_or_adapters_change():
     model = new_model("llama")
     attention = model.model.layers[0].self_attn

@@ -187,6 +187,30 @@ def test_models_that_generate_from_more_than_token_ids():
         Retriever(model, index(), TOKENS)
 
 
+class Prefixed(torch.nn.Module):
+    """As prompt tuning: it puts virtual tokens before the embeddings of the encoder, or in front of its states."""
+
+    def __init__(self, model: Any, *, takes_states: bool) -> None:
+        super().__init__()
+        self.inner, self.config, self.takes_states = model, model.config, takes_states
+        self.generation_config = model.generation_config
+        for name in ("get_input_embeddings", "get_output_embeddings", "get_encoder"):
+            vars(self)[name] = getattr(model, name)
+
+    def forward(self, input_ids=None, encoder_outputs=None, **rest):
+        if encoder_outputs is not None and self.takes_states:
+            return self.inner(encoder_outputs=encoder_outputs, **rest)
+        embedded = self.inner.get_input_embeddings()(input_ids)
+        return self.inner(inputs_embeds=torch.cat([torch.ones(1, 2, 32), embedded], dim=1), **rest)
+
+
+@pytest.mark.parametrize(("takes_states", "message"), [(True, "has other logits"), (False, "does not run")])
+def test_encoders_that_read_more_than_the_prompt(takes_states, message):
+    model = Prefixed(new_model("t5"), takes_states=takes_states)
+    with pytest.raises(hr.ArgumentError, match=f"Prefixed {message} on the states of its encoder alone"):
+        Retriever(model, index(), TOKENS)
+
+
 def test_load_retriever(tmp_path):
     model, words = new_model("t5"), tokenizer()
     model.save_pretrained(tmp_path)

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
-from transformers.modeling_outputs import BaseModelOutput
 
 from hedgerow.decode.beams import Beams
 from hedgerow.errors import ArgumentError
@@ -57,7 +56,7 @@ class EncodedDecoder:
         positions = torch.arange(ids.shape[1], device=ids.device)
         self.mask = (positions < lengths[:, None]).long()
         encoder = model.model.get_encoder()
-        self.states = encoder(input_ids=ids, attention_mask=self.mask, return_dict=True).last_hidden_state
+        self.encoded = encoder(input_ids=ids, attention_mask=self.mask, return_dict=True)
         start = [decoder_start(model.model), *model.tokens.begin]
         begun = [[*start, *tokens] for tokens in written or [[]] * len(prompts)]
         self.start = torch.tensor(begun, device=ids.device)[:, None]
@@ -78,7 +77,7 @@ class EncodedDecoder:
         if self.cache is not None and beams.level:
             written = written[:, -1:]
         inputs: dict[str, Any] = {
-            "encoder_outputs": BaseModelOutput(last_hidden_state=self.states),
+            "encoder_outputs": self.encoded,
             "attention_mask": self.mask,
             "use_cache": self.cache is not None,
         }
@@ -93,7 +92,8 @@ class EncodedDecoder:
 
     def _widen(self, width: int) -> None:
         """Give each beam a row. Before level 1 each request has one row, the parent of all of its beams."""
-        self.states, self.mask = (rows.repeat_interleave(width, dim=0) for rows in (self.states, self.mask))
+        self.mask = self.mask.repeat_interleave(width, dim=0)
+        self.encoded.last_hidden_state = self.encoded.last_hidden_state.repeat_interleave(width, dim=0)
         if self.cache is not None:
             self.cache.batch_repeat_interleave(width)
         self.width = width

@@ -157,7 +157,9 @@ class Inspection:
 
         The logits are neither divided by the temperature nor normalized: pass `temperature` and `normalize` to
         `hedgerow.step`. They cover the codes of the index; if the model has more codes, `retrieve` with
-        `normalize="codes"` counts these as well.
+        `normalize="codes"` counts these as well. NaN bans a code, and is an error in `retrieve` only. The length
+        penalty, and the end that `retrieve` with `normalize="vocab"` scores after the longest ragged SIDs, are left
+        to you.
 
         All prompts form one batch; `max_tokens` does not apply.
 

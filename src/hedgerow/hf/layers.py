@@ -16,14 +16,22 @@ ADAPTER_STATE = ("_active_adapter", "_disable_adapters", "merged_adapters", "sca
 
 def device_of(model: Any) -> torch.device:
     """Find the device of the token ids that a model reads."""
+    devices = (device for device in _devices(model) if device.type != "meta")
+    return next(devices, torch.device("meta"))
+
+
+def _devices(model: Any) -> Iterator[torch.device]:
     embeddings = model.get_input_embeddings()
     weight = getattr(embeddings, "weight", None)
-    devices = [weight.device] if isinstance(weight, Tensor) else []
+    if isinstance(weight, Tensor):
+        yield weight.device
     # accelerate keeps offloaded weights on "meta", and moves them to this device when they are needed.
-    executes = (getattr(hook, "execution_device", None) for hook in _hooks(embeddings, model))
-    devices += [torch.device(device) for device in executes if device is not None]
-    devices += [parameter.device for parameter in model.parameters()]
-    return next((device for device in devices if device.type != "meta"), torch.device("meta"))
+    for hook in _hooks(embeddings, model):
+        device = getattr(hook, "execution_device", None)
+        if device is not None:
+            yield torch.device(device)
+    for parameter in model.parameters():
+        yield parameter.device
 
 
 def check_loaded(model: Any) -> None:
@@ -85,33 +93,44 @@ def state_key(model: Any) -> tuple[Any, ...]:
     )
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
     weights = tuple(_described(getattr(layer, "weight", None)) for layer in ends)
-    return tuple(_modules(model)), tuple(map(id, ends)), weights, input_size(model), attention, device_of(model)
+    modules: list[Any] = []
+    for module in modules_of(model):
+        attributes = module.__dict__
+        modules += (id(module), module.__class__)
+        # What replaces the method of the class.
+        if "forward" in attributes or attributes.get("_compiled_call_impl") is not None:
+            modules += (id(attributes.get("forward")), id(attributes.get("_compiled_call_impl")))
+    return tuple(modules), tuple(map(id, ends)), weights, input_size(model), attention, device_of(model)
 
 
 def _described(weight: Any) -> tuple[Any, ...]:
     return (tuple(weight.shape), weight.dtype, weight.device) if isinstance(weight, Tensor) else (type(weight),)
 
 
-def _modules(model: Any) -> Iterator[Any]:
-    """The identity and the type of every module, and the methods that replace its own."""
-    seen, left = set(), [model]
+def modules_of(model: Any) -> list[Any]:
+    """All modules of a model, as `model.modules()`, which takes several times as long."""
+    found, seen, left = [], set(), [model]
     while left:
         module = left.pop()
-        if module is None or id(module) in seen:
-            continue
-        seen.add(id(module))
-        yield id(module), type(module)
-        attributes = vars(module)
-        for name in ("forward", "_compiled_call_impl"):
-            if attributes.get(name) is not None:
-                yield id(attributes[name])
-        left.extend(attributes["_modules"].values())
+        if module is not None and id(module) not in seen:
+            seen.add(id(module))
+            found.append(module)
+            left.extend(module.__dict__["_modules"].values())
+    return found
+
+
+def put_into_evaluation_mode(model: Any) -> None:
+    """Call `model.eval()`, unless it would change nothing."""
+    if any(module.training for module in modules_of(model)):
+        model.eval()
 
 
 def capture_key(model: Any) -> tuple[Any, ...]:
     """Describe all that a captured graph has fixed beside `state_key`: where weights are, and what adapters do."""
-    weights = tuple(weight.data_ptr() for weight in model.parameters())
-    adapters = tuple(
-        repr(vars(module)[name]) for module in model.modules() for name in ADAPTER_STATE if name in vars(module)
-    )
-    return weights, adapters
+    weights, adapters = [], []
+    for module in modules_of(model):
+        attributes = module.__dict__
+        weights += [weight.data_ptr() for weight in attributes["_parameters"].values() if weight is not None]
+        if "_active_adapter" in attributes:
+            adapters += [repr(attributes.get(name)) for name in ADAPTER_STATE]
+    return tuple(weights), tuple(adapters)

@@ -217,7 +217,10 @@ class CodeModel:
         Raises:
             ArgumentError: the output has no such logits.
         """
-        logits = getattr(self.model(**inputs), "logits", None)
+        # Not compiled: the shapes of a search are new at every level, and compiled code does not see hooks.
+        model = getattr(self.model, "_orig_mod", self.model)
+        call = model if getattr(model, "_compiled_call_impl", None) is None else model._call_impl
+        logits = getattr(call(**inputs), "logits", None)
         if not isinstance(logits, Tensor) or logits.ndim != 3:
             raise ArgumentError(
                 f"the output of {type(self.model).__name__} has no logits [R, T, V]; pass a ...ForCausalLM of "

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hedgerow.decode.beams import Beams
 from hedgerow.errors import ArgumentError
-from hedgerow.hf.encoded import EncodedDecoder
+from hedgerow.hf.encoded import EncodedDecoder, decoder_start
 from hedgerow.hf.layers import check_loaded, state_key
 from hedgerow.hf.masking import Masking
 from hedgerow.hf.model import (
@@ -72,6 +72,8 @@ def probe(model: CodeModel, decoding: Decoding) -> None:
         model.check_vocabulary(own.shape[-1])
         trial.probed = Probed(key, "all", own.shape[1] - ids.shape[1])
         trial.probed = replace(trial.probed, head=find_head_use(trial, ids, own[:, -1]))
+        if trial.is_encoder_decoder:
+            _check_encoder(trial)
         found, reason = _choose_decoder(trial, decoding)
     if reason:
         # Level 3 is the caller of Retriever().
@@ -95,7 +97,7 @@ def _own_logits(model: CodeModel) -> tuple[Tensor, Tensor]:
     except Exception as error:
         # A model is a program, which can raise any exception.
         raise ArgumentError(
-            f"{name} cannot run on a few token ids: {type(error).__name__}: {error} "
+            f"{name} cannot run on a few token ids: {type(error).__name__}: {str(error).rstrip('.')}. "
             "Retriever needs a model for which model(input_ids).logits works."
         ) from error
     if logits.is_meta:
@@ -204,6 +206,30 @@ def _choose_decoder(model: CodeModel, decoding: Decoding) -> tuple[Probed, str]:
         return found, f"{name} is searched with decoding='plain', which is slow: {error}{alone}"
 
 
+def _check_encoder(model: CodeModel) -> None:
+    """Check that the decoder of a model needs the states of its encoder, and nothing else of a prompt.
+
+    Raises:
+        ArgumentError: it does not run, or has other logits, for example with virtual tokens before the prompt.
+    """
+    ids, name = _random_ids(model, (1, PROMPTS[-1])), type(model.model).__name__
+    written = torch.tensor([[decoder_start(model.model), *model.tokens.begin]], device=ids.device)
+    own = model.logits_of(input_ids=ids, decoder_input_ids=written, use_cache=False)[:, -1].float()
+    try:
+        features = EncodedDecoder(model, ids.tolist(), has_cache=False)(_searches(model, 1)[0])
+        difference = float(relative_difference(model.logits(features[:, 0]), own.to(ids.device)))
+    except FAILURES as error:
+        raise ArgumentError(
+            f"{name} does not run on the states of its encoder alone: {type(error).__name__}: "
+            f"{str(error).rstrip('.')}. Use hedgerow.hf.CatalogLogitsProcessor with generate()."
+        ) from None
+    if difference > _tolerance(model):
+        raise ArgumentError(
+            f"{name} has other logits on the states of its encoder alone: they differ by {difference:.1e} of the "
+            "largest. Use hedgerow.hf.CatalogLogitsProcessor with generate()."
+        )
+
+
 def _without_tree(model: CodeModel) -> Probed:
     """How to compute whole sequences: in batches, if a batch gives the same logits as each sequence alone."""
     assert model.probed is not None
@@ -263,8 +289,11 @@ def _check_takes_positions(model: CodeModel) -> None:
     assert model.probed is not None
     if model.probed.extra:
         raise ArgumentError(f"it adds {model.probed.extra} positions of its own to a prompt.")
-    if getattr(getattr(model.model, "active_peft_config", None), "is_prompt_learning", False):
+    adapter = getattr(model.model, "active_peft_config", None)
+    if getattr(adapter, "is_prompt_learning", False):
         raise ArgumentError("its adapter adds virtual tokens or states of its own to a prompt.")
+    if getattr(adapter, "alora_invocation_tokens", None):
+        raise ArgumentError("its adapter looks for tokens in whole sequences.")
 
 
 def _check_is_number(difference: float) -> None:

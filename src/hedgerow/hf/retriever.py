@@ -15,7 +15,6 @@ from hedgerow.constraints.requests import Exclusions, Sets
 from hedgerow.decode.kernels.dispatch import KernelName
 from hedgerow.decode.step import tempered
 from hedgerow.errors import ArgumentError
-from hedgerow.hf.encoded import decoder_start
 from hedgerow.hf.generation import GenerationScores
 from hedgerow.hf.graphs import Captured, Size, check_capture
 from hedgerow.hf.inspection import Inspection
@@ -129,8 +128,6 @@ class Retriever(Inspection):
         self.device_index = (version or trie).to("torch", code_model.device)
         # Check the temperature before the trial runs.
         tempered(self.device_index, torch.zeros(0), temperature, "codes")
-        if code_model.is_encoder_decoder:
-            decoder_start(model)
         probe(code_model, decoding)
         generation = GenerationScores(model, applies=normalize == "vocab")
         generation.warn(stacklevel=2)

@@ -19,6 +19,7 @@ from hedgerow.errors import ArgumentError
 from hedgerow.hf.encoded import EncodedDecoder, decoder_start
 from hedgerow.hf.finish import finished, has_all_codes
 from hedgerow.hf.generation import GenerationScores
+from hedgerow.hf.layers import put_into_evaluation_mode
 from hedgerow.hf.limits import reset_rope, rope_growth, rope_switch
 from hedgerow.hf.masking import Masking
 from hedgerow.hf.model import INF, CodeModel
@@ -136,7 +137,7 @@ class ModelSearch:
             ArgumentError: the model has moved to another device, or as for `probe`.
         """
         # Training code may have put the model back into training mode.
-        self.model.model.eval()
+        put_into_evaluation_mode(self.model.model)
         probe(self.model, self.decoding)
         # Level 6 is the caller of Retriever.retrieve().
         self.generation.warn(stacklevel=6)
