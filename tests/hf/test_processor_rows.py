@@ -43,9 +43,8 @@ class TestRowsThatLeaveTheCatalog:
         with pytest.raises(hr.ArgumentError, match=r"row 0 of input_ids has left .* tokens \[7\], from position 1 on"):
             model.generate(x, decoder_input_ids=start, logits_processor=[processor_of(1)], **options)
         model.generation_config.forced_bos_token_id = 9
-        with (
-            pytest.warns(UserWarning, match="other processors exclude all of them"),
-            pytest.raises(hr.ArgumentError, match=r"left the paths .* tokens \[0\], from position 1 on.*forced_bos"),
+        with pytest.raises(
+            hr.ArgumentError, match=r"row 0: .* other processors exclude all of them .*forced_bos_token"
         ):
             model.generate(x, logits_processor=[processor_of(1)], **options)
         with pytest.raises(hr.ArgumentError, match=r"prompt_length is 2, but input_ids has 1 tokens.*forced_bos_token"):
@@ -92,17 +91,25 @@ class TestRowsThatLeaveTheCatalog:
         with pytest.raises(hr.ConstraintError, match="row 0 of input_ids begins a SID of the catalog, but no such SID"):
             processor(row, torch.zeros(1, VOCABULARY))
 
+    def test_a_forced_last_token(self):
+        ids = torch.tensor(prompts_of(4))
+        options = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 3, "forced_eos_token_id": 9}
+        with pytest.raises(hr.ArgumentError, match=r"other processors exclude all of them .* forced_eos_token_id"):
+            model_of("qwen3").generate(ids, logits_processor=[processor_of()], do_sample=False, **options)
+
     def test_tokens_that_others_exclude(self):
-        row = torch.tensor([[1, 2, 3, 4]])
-        with pytest.warns(UserWarning, match=r"row 0: of the tokens .* other processors exclude all of them"):
-            processor_of()(row, torch.full((1, VOCABULARY), -torch.inf))
-        with pytest.warns(UserWarning, match="row 0: of the tokens that the catalog allows, a score is NaN"):
-            processor_of()(row, torch.full((1, VOCABULARY), torch.nan))
         ended = CatalogLogitsProcessor(index(), hr.TokenMap(TOKENS.token_ids, end=(193,)), prompt_length=0)
-        scores = torch.zeros(1, VOCABULARY)
-        scores[0, 193] = -torch.inf
-        with pytest.warns(UserWarning, match=r"row 0: of the tokens .* other processors exclude all of them"):
-            ended(torch.from_numpy(TOKENS.encode(catalog().sids[:1])), scores)
+        sid = torch.from_numpy(TOKENS.encode(catalog().sids[:1]))
+        for processor, ids in ((processor_of(), torch.tensor([[1, 2, 3, 4]])), (ended, sid)):
+            for value, message in ((-torch.inf, "other processors exclude all of them"), (torch.nan, "a score is NaN")):
+                scores = torch.zeros(2, VOCABULARY)
+                scores[0] = value
+                with pytest.raises(hr.ArgumentError, match=f"row 0: of the tokens that the catalog allows, {message}"):
+                    processor(ids, scores[:1])
+                # Other beams can go on.
+                with pytest.warns(UserWarning, match=f"row 0: of the tokens that the catalog allows, {message}"):
+                    masked = processor(ids.repeat(2, 1), scores)
+                assert torch.equal(masked[1:], processor(ids, scores[1:]))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])

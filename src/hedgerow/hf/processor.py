@@ -16,7 +16,7 @@ from hedgerow.decode.prepare import prepared
 from hedgerow.decode.prepared import PreparedConstraints
 from hedgerow.errors import ConstraintError
 from hedgerow.hf.model import INF
-from hedgerow.hf.processor_checks import RowCheck, can_read, check_start, rules_of, warn_of_scores
+from hedgerow.hf.processor_checks import RowCheck, can_read, check_scores, check_start, rules_of
 from hedgerow.hf.processor_tables import Tables
 from hedgerow.hf.searched import Searched, check_token_map, trie_of
 from hedgerow.tokens import TokenMap
@@ -120,12 +120,12 @@ class CatalogLogitsProcessor(LogitsProcessor):
             The scores [R, V].
 
         Raises:
-            ArgumentError: the token map has a token beyond V, `prompt_length` is larger than T, or a row has left the
-                paths of the catalog.
+            ArgumentError: the token map has a token beyond V, `prompt_length` is larger than T, a row has left the
+                paths of the catalog, or other processors exclude all tokens that may follow in any row.
             ConstraintError: R is not a multiple of the number of requests, or a row has left the items of its request.
 
         Warns:
-            UserWarning: other processors exclude all tokens that may follow in a row, or their scores are NaN.
+            UserWarning: other processors exclude all tokens that may follow in some rows, or their scores are NaN.
 
         Examples:
             ```python
@@ -232,14 +232,14 @@ class CatalogLogitsProcessor(LogitsProcessor):
         if tables.constraints is not None:
             unrestricted = replace(tables, constraints=None).allow(scores.clone(), scores, level, states)
             self._check.in_set(ids, stuck & (unrestricted > -INF))
-        warn_of_scores(best, stuck)
+        check_scores(best, stuck)
 
     def _force(self, out: Tensor, scores: Tensor, token: int, rows: Tensor) -> None:
         """Write to `out` the score of one token in some rows."""
         out[:, token] = torch.where(rows, scores[:, token], out[:, token])
         stuck = rows & ~(scores[:, token] > -INF)
         if can_read(stuck) and stuck.any():
-            warn_of_scores(scores[:, token], stuck)
+            check_scores(scores[:, token], stuck)
 
     def _prepared_on(self, scores: Tensor) -> PreparedConstraints | None:
         """The constraints of every row, on the device of the scores."""

@@ -188,18 +188,26 @@ def can_read(tensor: Tensor) -> bool:
     return kind != "meta" and not (kind == "cuda" and torch.cuda.is_current_stream_capturing())
 
 
-def warn_of_scores(best: Tensor, stuck: Tensor) -> None:
-    """Warn that a row may write none of the tokens that the catalog allows.
+def check_scores(best: Tensor, stuck: Tensor) -> None:
+    """Check rows that may write none of the tokens that the catalog allows. In a beam search, other rows go on.
 
     Args:
         best: [R], the best score of the tokens that may follow.
-        stuck: bool [R], the rows where it is not a number.
+        stuck: bool [R], the rows where it is not a number; at least one.
+
+    Raises:
+        ArgumentError: these are all rows.
+
+    Warns:
+        UserWarning: these are some rows.
     """
     row = int(stuck.nonzero()[0, 0])
     reason = "a score is NaN" if bool(best[row].isnan()) else "other processors exclude all of them (score -inf)"
-    warnings.warn(
-        f"row {row}: of the tokens that the catalog allows, {reason}, so generate() may write a token that is not "
-        "allowed. Check the model, and the settings of generate() that exclude tokens, for example suppress_tokens, "
-        "no_repeat_ngram_size and min_new_tokens.",
-        stacklevel=4,
+    message = (
+        f"row {row}: of the tokens that the catalog allows, {reason}, so generate() would write a token that is not "
+        "allowed. Check the model, and the settings of generate() that force or exclude tokens, for example "
+        "forced_bos_token_id, forced_eos_token_id, suppress_tokens, no_repeat_ngram_size and min_new_tokens."
     )
+    if bool(stuck.all()):
+        raise ArgumentError(message)
+    warnings.warn(message, stacklevel=5)
