@@ -81,3 +81,13 @@ def test_rejects_other_types():
         hr.diff(index_of([[0, 1]], [1]), index_of([[0, 1]], ["x"]))
     with pytest.raises(hr.ArgumentError, match="two indexes; got str"):
         hr.diff("old", "new")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_columns_of_two_types_are_compared_value_by_value(swap):
+    narrow = pa.array([0.5, 0.1, None, float("nan")], pa.float32())
+    wide = pa.array([0.5, 0.1, None, float("nan")], pa.float64())
+    indexes = [hr.build_index(hr.Catalog([[0], [1], [2], [3]], attributes={"x": column})) for column in (narrow, wide)]
+    found = hr.diff(*(reversed(indexes) if swap else indexes)).to_dict(10)
+    # 0.1 is another number in float32.
+    assert found["examples"]["changed"] == [1]

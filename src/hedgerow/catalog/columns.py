@@ -289,8 +289,8 @@ def as_type(column: pa.Array | pa.ChunkedArray, field: pa.Field) -> pa.Array:
         return exact_cast(one_array(column), field.type)
     except pa.ArrowException as error:
         raise CatalogError(
-            f"{field.name} has the type {field.type} in the index; got {column.type}, which cannot be converted: "
-            f"{error}"
+            f"{field.name} has the type {field.type} in the index; got {column.type}, which cannot be converted "
+            f"without a change: {error}. Pass a column of type {field.type}."
         ) from None
 
 

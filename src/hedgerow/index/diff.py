@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -195,11 +196,15 @@ def _differ(old: pa.ChunkedArray, new: pa.ChunkedArray) -> np.ndarray:
 
     from hedgerow.catalog.columns import as_type, sortable
 
-    try:
-        columns = [sortable(as_type(column, pa.field("", old.type))) for column in (old, new)]
-        equal = pc.equal(*columns)
-    except CatalogError:
+    columns: list[pa.Array] = []
+    # One of the types can often hold the values of both.
+    for type_ in (old.type, new.type):
+        with suppress(CatalogError):
+            columns = columns or [sortable(as_type(column, pa.field("", type_))) for column in (old, new)]
+    if not columns:
         return np.ones(len(old), bool)
+    try:
+        equal = pc.equal(*columns)
     except pa.ArrowNotImplementedError:
         # Arrow does not compare lists and other nested types.
         pairs = zip(old.to_pylist(), new.to_pylist(), strict=True)
