@@ -1,5 +1,6 @@
 """A Retriever searches the model as it is, and not as it was when the Retriever was created."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -186,6 +187,17 @@ def test_every_search_notices(call):
     before = answer(retriever)
     model.register_forward_hook(lambda _, __, out: halved(out))
     assert answer(retriever) == answer(Retriever(model, index(), TOKENS, normalize="vocab")) != before
+
+
+def test_threads_notice_together():
+    model, prompts = new_model("qwen3"), prompts_of(*range(3, 15))
+    retriever = Retriever(model, index(), TOKENS, normalize="vocab")
+    model.register_forward_hook(lambda _, __, out: halved(out))
+    new = Retriever(model, index(), TOKENS, normalize="vocab")
+    expected = [results.item_ids for results in new.retrieve(prompts, beam_width=5)]
+    with ThreadPoolExecutor(4) as pool:
+        found = pool.map(lambda prompt: retriever.retrieve(prompt, beam_width=5)[0].item_ids, prompts)
+        assert list(found) == expected
 
 
 def halved(out: Any) -> Any:

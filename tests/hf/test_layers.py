@@ -70,5 +70,5 @@ def test_a_model_that_leaves_its_device():
     retriever = Retriever(model, index(), TOKENS)
     model.to("meta")
     for search in (retriever.retrieve, retriever.free_search, lambda prompt: retriever.code_logits(prompt, 0)):
-        with pytest.raises(hr.ArgumentError, match="are not loaded: .* is on the device 'meta'"):
+        with pytest.raises(hr.ArgumentError, match=r"are not loaded: .* is on the device 'meta'"):
             search([5, 6])

@@ -171,7 +171,7 @@ def explained(
     codes = codes_of_leaves(index, leaf)[0].tolist()
     nodes = path_of(index, codes)
 
-    def attempt() -> Outcome[tuple[list[float], tuple[LevelTrace, ...], Beams]]:
+    def attempt(search: ModelSearch) -> Outcome[tuple[list[float], tuple[LevelTrace, ...], Beams]]:
         scores, of_path = _path_scores(search, prompt, codes, nodes, constraints)
         levels, beams, of_beams, deviation = _levels(search, prompt, beam_width, codes, nodes, scores, constraints)
         return (scores, levels, beams), torch.stack([*of_path, *of_beams], dim=-1), deviation

@@ -19,14 +19,14 @@ LISTED = 5
 Outcome = tuple[T, Tensor, Tensor | None]
 
 
-def retried(search: ModelSearch, attempt: Callable[[], Outcome[T]], rows: Sequence[int]) -> T:
+def retried(search: ModelSearch, attempt: Callable[[ModelSearch], Outcome[T]], rows: Sequence[int]) -> T:
     """Run a search, check its logits, and run it again if the model has changed since its trial.
 
     The check waits for the device once, at the end.
 
     Args:
         search: the model, the index and the options.
-        attempt: runs the search.
+        attempt: runs the search that it gets, whose model is ready.
         rows: the number of each prompt, for errors.
 
     Raises:
@@ -34,7 +34,7 @@ def retried(search: ModelSearch, attempt: Callable[[], Outcome[T]], rows: Sequen
     """
     for _ in range(2):
         try:
-            result, invalid, deviation = attempt()
+            result, invalid, deviation = attempt(search.ready())
             check(search, invalid, deviation, rows)
         except ModelChangedError:
             # The next attempt tries the model again, and leaves all logits to it.

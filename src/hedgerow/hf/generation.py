@@ -40,6 +40,12 @@ OTHERS = (
     "guidance_scale",
     "renormalize_logits",
     "watermarking_config",
+    "diversity_penalty",
+    "num_beam_groups",
+    "force_words_ids",
+    "constraints",
+    "penalty_alpha",
+    "dola_layers",
 )
 SAMPLING = (
     "temperature",
@@ -53,7 +59,15 @@ SAMPLING = (
 )
 # 0 is a token, and 1 is no penalty.
 TOKENS = ("forced_bos_token_id", "forced_eos_token_id")
-FACTORS = ("repetition_penalty", "encoder_repetition_penalty", "guidance_scale", "temperature", "top_p", "typical_p")
+FACTORS = (
+    "repetition_penalty",
+    "encoder_repetition_penalty",
+    "guidance_scale",
+    "num_beam_groups",
+    "temperature",
+    "top_p",
+    "typical_p",
+)
 
 
 class GenerationScores:

@@ -99,7 +99,6 @@ def captured_search(
     Raises:
         ArgumentError: as for `check_capture`.
     """
-    search.ready()
     check_capture(search)
     assert search.model.probed is not None
     state = (search.model.probed.key, capture_key(search.model.model))

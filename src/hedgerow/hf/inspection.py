@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from hedgerow._arguments import whole_number
-from hedgerow.constraints.requests import BatchRules, Exclusions, Sets, batch_rules
+from hedgerow.candidates import CandidateIndex
+from hedgerow.constraints.requests import BatchRules, Candidates, Exclusions, Sets, batch_rules
 from hedgerow.decode.beams import Beams
 from hedgerow.decode.device import DeviceIndex
 from hedgerow.decode.prepare import prepared
@@ -223,9 +225,11 @@ class Inspection:
             return torch.empty((0, self.index.codebook_sizes[level]), device=self._search.model.device)
         return logits_after(self._search, ids, level)
 
-    def _rules(self, prompts: int, constraints: Sets, exclude: Exclusions) -> BatchRules:
+    def _rules(
+        self, prompts: int, constraints: Sets, exclude: Exclusions, candidates: Candidates = None
+    ) -> BatchRules:
         restricted = constraints if self.version is None else self.version.restrict(constraints)
-        return batch_rules(self.index, prompts, restricted, exclude)
+        return batch_rules(self.index, prompts, restricted, exclude, candidates)
 
     def _encode(
         self,
@@ -263,26 +267,48 @@ class Inspection:
         return ids[0]
 
     @torch.inference_mode()
-    def _beams(self, prompts: list[Ids], beam_width: int, rules: BatchRules, rows: list[int]) -> list[Beams]:
-        """The beams after every level of a search; `rows` are the numbers of the prompts, for errors."""
-        search, constraints = self._search, prepared(self.device_index, rules)
+    def _beams(
+        self,
+        prompts: list[Ids],
+        beam_width: int,
+        rules: BatchRules,
+        rows: Sequence[int],
+        *,
+        widths: Sequence[int] = (),
+        candidates: CandidateIndex | None = None,
+    ) -> list[Beams]:
+        """The beams after every level of a search.
 
-        def attempt() -> Outcome[list[Beams]]:
+        Args:
+            prompts: the token ids of B prompts.
+            beam_width: M.
+            rules: the rules of the requests, which are not applied to `candidates` again.
+            rows: the numbers of the prompts, for errors.
+            widths: the number of beams of each request, at most M. Default: M.
+            candidates: the index to search. Default: that of the retriever.
+        """
+        device = self.device_index.device
+        index = self.device_index if candidates is None else candidates.to("torch", device)
+        constraints = prepared(index, rules) if candidates is None else None
+        narrower = torch.tensor(widths, device=device) if len(set(widths)) > 1 else None
+
+        def attempt(search: ModelSearch) -> Outcome[list[Beams]]:
             # Graphs are captured only for searches without rules.
-            if self._cuda_graphs and constraints is None:
+            if self._cuda_graphs and constraints is narrower is candidates is None:
                 found = captured_search(search, self._captured, prompts, beam_width)
             else:
-                decoder = search.decoder(prompts, beam_width)
-                found = search.run(decoder, len(prompts), beam_width, constraints, search.written(prompts))
+                decoder, written = search.decoder(prompts, beam_width), search.written(prompts)
+                search = replace(search, device_index=index)
+                found = search.run(decoder, len(prompts), beam_width, constraints, written, narrower)
             return found.history, found.invalid, found.deviation
 
-        return retried(search, attempt, rows)
+        return retried(self._search, attempt, rows)
 
     def _free(self, prompts: list[Ids], beam_width: int, rows: list[int]) -> tuple[Tensor, Tensor]:
         """SIDs [B, M, L], -1 after the end of a ragged SID, and scores [B, M] of an unconstrained search."""
 
-        def attempt() -> Outcome[Beams]:
-            found = self._search.free(prompts, beam_width)
+        def attempt(search: ModelSearch) -> Outcome[Beams]:
+            found = search.free(prompts, beam_width)
             return found.history[-1], found.invalid, found.deviation
 
         beams = retried(self._search, attempt, rows)

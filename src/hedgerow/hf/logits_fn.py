@@ -24,6 +24,7 @@ class LogitsFn:
     def __init__(self, search: ModelSearch, prompts: list[Ids], beam_width: int) -> None:
         """Prepare searches of B prompts."""
         self._search, self._prompts, self._beam_width = search, prompts, beam_width
+        self._started = search
         self._decoder: Decoder | None = None
         self._next_level = 0
 
@@ -40,13 +41,13 @@ class LogitsFn:
         self._check(beams)
         self._next_level = beams.level + 1
         if beams.level == 0:
-            return retried(self._search, lambda: self._start(beams), range(len(self._prompts)))
+            return retried(self._search, lambda search: self._start(search, beams), range(len(self._prompts)))
         assert self._decoder is not None
-        return self._search.logits_of(self._decoder(beams), beams.level)
+        return self._started.logits_of(self._decoder(beams), beams.level)
 
-    def _start(self, beams: Beams) -> Outcome[Tensor]:
-        self._decoder = self._search.decoder(self._prompts, self._beam_width)
-        logits = self._search.logits_of(self._decoder(beams), 0)
+    def _start(self, search: ModelSearch, beams: Beams) -> Outcome[Tensor]:
+        self._started, self._decoder = search, search.decoder(self._prompts, self._beam_width)
+        logits = search.logits_of(self._decoder(beams), 0)
         return logits, _none_invalid(logits), self._decoder.deviation
 
     def _check(self, beams: Beams) -> None:
@@ -71,8 +72,7 @@ class LogitsFn:
 def logits_after(search: ModelSearch, prompts: list[Ids], num_codes: int) -> Tensor:
     """Compute the logits [B, C] of the level after `num_codes` codes, whose tokens end each prompt."""
 
-    def attempt() -> Outcome[Tensor]:
-        search.ready()
+    def attempt(search: ModelSearch) -> Outcome[Tensor]:
         decoder: Decoder
         if search.model.is_encoder_decoder:
             texts = [prompt[: len(prompt) - num_codes] for prompt in prompts]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import torch
@@ -130,8 +131,11 @@ class ModelSearch:
         """The number of codes of a SID that the model reads."""
         return self.index.num_levels - (0 if self.scores_last_end else 1)
 
-    def ready(self) -> None:
+    def ready(self) -> ModelSearch:
         """Prepare the model for a search, and try it if it has changed.
+
+        Returns:
+            This search, with the result of the trial as it is now: another thread may try the model again meanwhile.
 
         Raises:
             ArgumentError: the model has moved to another device, or as for `probe`.
@@ -146,6 +150,7 @@ class ModelSearch:
                 f"the model was on {self.device_index.device} when the Retriever was created, and is on "
                 f"{self.model.device} now; create a new Retriever."
             )
+        return replace(self, model=copy.copy(self.model))
 
     def rope_group(self, prompt: Ids) -> Hashable:
         """What prompts of one batch must have in common, so that a search has the angles of the prompt alone."""
@@ -156,19 +161,22 @@ class ModelSearch:
 
     def batches(self, prompts: list[Ids], beam_width: int, max_tokens: int) -> list[list[int]]:
         """Group the rows of prompts into batches of at most `max_tokens` tokens, each of one `rope_group`."""
+        beam_tokens = self.num_read * beam_width
+        if self.model.is_encoder_decoder:
+            # The decoder keeps a prompt for each beam.
+            beam_tokens, max_tokens = self.num_read, max(1, max_tokens // beam_width)
         groups: dict[Hashable, list[int]] = {}
         for row, prompt in enumerate(prompts):
             groups.setdefault(self.rope_group(prompt), []).append(row)
         of_all = []
         for rows in groups.values():
             lengths = [prompts[row] for row in rows]
-            of_group = batches(lengths, beam_tokens=self.num_read * beam_width, max_tokens=max_tokens)
+            of_group = batches(lengths, beam_tokens=beam_tokens, max_tokens=max_tokens)
             of_all += [[rows[position] for position in batch] for batch in of_group]
         return of_all
 
     def decoder(self, prompts: list[Ids], beam_width: int) -> Decoder:
         """Start a search of prompts."""
-        self.ready()
         if rope_growth(self.model.config) < INF:
             reset_rope(self.model.model)
         assert self.model.probed is not None
@@ -210,6 +218,7 @@ class ModelSearch:
         beam_width: int,
         prepared: PreparedConstraints | None,
         prompts: Sequence[Ids] = (),
+        widths: Tensor | None = None,
     ) -> Searched:
         """Run a search. It never waits for the device.
 
@@ -219,6 +228,7 @@ class ModelSearch:
             beam_width: M.
             prepared: the constraints.
             prompts: as for `scores_of`.
+            widths: [B], the number of beams of each request, at most M. Default: M.
         """
         beams, history, invalid = init_beams(self.device_index, batch_size), [], []
         for _ in range(self.index.num_levels):
@@ -226,7 +236,8 @@ class ModelSearch:
             invalid.append(self.invalid(scores.peak, beams))
             options = {"beam_width": beam_width, "normalize": scores.normalize, "kernel": self.kernel}
             beams = step(self.device_index, beams, scores.values, constraints=prepared, **options)
-            history.append(beams)
+            history.append(beams if widths is None else _narrowed(beams, widths))
+            beams = history[-1]
         history[-1], of_end = self.finish(decoder, beams, prompts)
         return Searched(history, torch.stack([*invalid, *of_end], dim=-1), decoder.deviation)
 
@@ -304,6 +315,17 @@ class ModelSearch:
         ended = torch.full_like(log_probs[0, 0], -INF)
         ended[end] = 0.0
         return torch.where((beams.codes[..., -1] == before)[..., None], ended, log_probs)
+
+
+def _narrowed(beams: Beams, widths: Tensor) -> Beams:
+    """The first beams [B] of each request. As beams are sorted, they are those of a search with fewer beams."""
+    dead = torch.arange(beams.states.shape[1], device=widths.device) >= widths[:, None]
+    return Beams(
+        beams.codes.masked_fill(dead[..., None], -1),
+        beams.scores.masked_fill(dead, -INF),
+        beams.states.masked_fill(dead, -1),
+        beams.parents.masked_fill(dead, 0),
+    )
 
 
 def _best_of_all(beams: Beams, log_probs: Tensor, beam_width: int) -> Beams:
