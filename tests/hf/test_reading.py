@@ -141,6 +141,23 @@ class TestSpecialTokens:
             assert retriever.encode("<bos> w9") == [[BOS, 9]]
         assert retriever.encode("w9", add_special_tokens=False) == [[9]]
 
+    def test_a_tokenizer_that_pads_all_texts(self):
+        words = adding("<bos> $A").backend_tokenizer
+        words.enable_padding(length=8, pad_id=PAD, pad_token="w11")
+        retriever = Retriever(model_of("llama"), index(), TOKENS, tokenizer=words)
+        assert retriever.encode(["w9", "<bos> w9 w10"]) == [[BOS, 9], [BOS, 9, 10]]
+
+    def test_a_tokenizer_without_tokens_for_any_text(self):
+        made = Tokenizer(models.WordLevel({"<bos>": BOS, "w9": 9}))
+        made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
+        made.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
+            single="<bos> $A", special_tokens=[("<bos>", BOS)]
+        )
+        retriever = Retriever(model_of("llama"), index(), TOKENS, tokenizer=made)
+        assert retriever.encode(["w9", "<bos> w9"]) == [[BOS, 9], [BOS, 9]]
+        with pytest.raises(hr.ArgumentError, match="the tokenizer cannot encode prompt 1: WordLevel error"):
+            retriever.encode(["w9", "w10"])
+
     def test_an_appended_end_is_left_out_with_a_warning(self):
         retriever = reads("<bos> $A <eos>")
         with pytest.warns(UserWarning, match=f"the tokenizer appends token {EOS} .*add_special_tokens=True") as said:

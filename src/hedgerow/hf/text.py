@@ -45,15 +45,21 @@ class TextReader:
             raise ArgumentError(
                 f"prompt {row} is text, and there is no tokenizer; pass Retriever(..., tokenizer=...), or token ids."
             )
-        ids = self._of_text(prompt) if isinstance(prompt, str) else self._of_chat(row, prompt)
+        ids = self._of_text(row, prompt) if isinstance(prompt, str) else self._of_chat(row, prompt)
         if not ids:
             raise ArgumentError(f"prompt {row} is empty: the tokenizer returned no tokens for it.")
         return ids
 
-    def _of_text(self, text: str) -> Ids:
-        if self.add_special_tokens is not None:
-            return self._encode(text, add_special_tokens=self.add_special_tokens)
-        ids, (first, last) = self._encode(text), self._added
+    def _of_text(self, row: int, text: str) -> Ids:
+        chosen = {} if self.add_special_tokens is None else {"add_special_tokens": self.add_special_tokens}
+        try:
+            ids = self._encode(text, **chosen)
+        except Exception as error:
+            # Each kind of tokenizer has its own exceptions.
+            raise ArgumentError(f"the tokenizer cannot encode prompt {row}: {error}") from None
+        if chosen:
+            return ids
+        first, last = self._added or self._added_to(text) or ([], [])
         if last and ids[-len(last) :] == last and self.ends.issuperset(last):
             self._warn_of_end(last)
             ids = ids[: -len(last)]
@@ -62,19 +68,24 @@ class TextReader:
 
     def _encode(self, text: str, **options: Any) -> Ids:
         if hasattr(self.tokenizer, "encode_batch"):
-            # A tokenizer of the tokenizers library.
-            return list(self.tokenizer.encode(text, **options).ids)
+            # A tokenizer of the tokenizers library, which may pad all that it encodes.
+            encoding = self.tokenizer.encode(text, **options)
+            return [token for token, shown in zip(encoding.ids, encoding.attention_mask, strict=True) if shown]
         return list(self.tokenizer(text, **options)["input_ids"])
 
     @cached_property
-    def _added(self) -> tuple[Ids, Ids]:
-        """The tokens that the tokenizer adds before and after a text."""
+    def _added(self) -> tuple[Ids, Ids] | None:
+        return self._added_to(SAMPLE)
+
+    def _added_to(self, text: str) -> tuple[Ids, Ids] | None:
+        """The tokens that the tokenizer adds before and after a text; None if it has no tokens for the text itself."""
         try:
-            whole, bare = self._encode(SAMPLE), self._encode(SAMPLE, add_special_tokens=False)
-        except TypeError:
-            return [], []
+            whole, bare = self._encode(text), self._encode(text, add_special_tokens=False)
+        except Exception:
+            # Some tokenizers take no such option, and some have no tokens for the sample.
+            return None
         places = [at for at in range(len(whole) - len(bare) + 1) if bare and whole[at : at + len(bare)] == bare]
-        return (whole[: places[0]], whole[places[0] + len(bare) :]) if places else ([], [])
+        return (whole[: places[0]], whole[places[0] + len(bare) :]) if places else None
 
     def _warn_of_end(self, last: Ids) -> None:
         if not vars(self).get("_has_warned"):
