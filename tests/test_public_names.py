@@ -23,6 +23,7 @@ HEDGEROW = [
     "ConstraintError",
     "ConstraintSet",
     "Coverage",
+    "DeadlineError",
     "DeviceIndex",
     "Diff",
     "HedgerowError",
@@ -32,6 +33,7 @@ HEDGEROW = [
     "PreparedConstraints",
     "Quantizer",
     "QuantizerFileError",
+    "Request",
     "Results",
     "SemanticIds",
     "TokenMap",
@@ -189,6 +191,7 @@ MEMBERS = {
     "SemanticIds": ["codebook_sizes", "embeddings", "quantizer", "report", "sids"],
 }
 RETRIEVER = [
+    "answer",
     "code_logits",
     "decoding",
     "device_index",
@@ -202,6 +205,7 @@ RETRIEVER = [
     "model",
     "normalize",
     "retrieve",
+    "score",
     "temperature",
     "tokenizer",
     "tokens",

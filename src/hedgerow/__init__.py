@@ -19,6 +19,7 @@ from hedgerow.errors import (
     BackendError,
     CatalogError,
     ConstraintError,
+    DeadlineError,
     HedgerowError,
     IndexFileError,
     MissingDependencyError,
@@ -28,6 +29,7 @@ from hedgerow.errors import (
 from hedgerow.index.diff import Diff, diff
 from hedgerow.live.live import LiveIndex
 from hedgerow.live.version import Version
+from hedgerow.request import Request
 from hedgerow.results import Results
 from hedgerow.semantic.embed import embed_texts
 from hedgerow.semantic.ids import semantic_ids
@@ -46,6 +48,7 @@ __all__ = [
     "ConstraintError",
     "ConstraintSet",
     "Coverage",
+    "DeadlineError",
     "DeviceIndex",
     "Diff",
     "HedgerowError",
@@ -55,6 +58,7 @@ __all__ = [
     "PreparedConstraints",
     "Quantizer",
     "QuantizerFileError",
+    "Request",
     "Results",
     "SemanticIds",
     "TokenMap",

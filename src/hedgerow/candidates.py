@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -123,9 +123,9 @@ class CandidateIndex:
             raise ArgumentError(f"these are the candidates of {self.num_requests} requests; got beams of {given}.")
         return self._results(beams, picking)
 
-    def _results(self, beams: Beams, picking: Picking) -> list[Results]:
+    def _results(self, beams: Beams, pickings: Picking | Sequence[Picking]) -> list[Results]:
         no_rules = BatchRules(self._forest, self.num_requests, None, None)
-        found = results_of(self._forest, beams, no_rules, picking)
+        found = results_of(self._forest, beams, no_rules, pickings)
         return [replace(results, rows=self._forest.rows[results.rows]) for results in found]
 
 

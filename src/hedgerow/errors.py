@@ -130,6 +130,23 @@ class VersionError(HedgerowError, RuntimeError):
     """
 
 
+class DeadlineError(HedgerowError, TimeoutError):
+    """The deadline of a request had passed before its search began.
+
+    Examples:
+        ```python
+        import time
+
+        import hedgerow as hr
+        from hedgerow.demo.films import load_catalog, load_retriever
+
+        retriever = load_retriever(hr.build_index(load_catalog()))
+        (answer,) = retriever.answer([hr.Request("Recommend me a western", deadline=time.monotonic() - 1)])
+        assert isinstance(answer, hr.DeadlineError)
+        ```
+    """
+
+
 class MissingDependencyError(HedgerowError, ImportError):
     """An optional package is not installed. The message names the extra that installs it.
 

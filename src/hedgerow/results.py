@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
@@ -168,12 +168,20 @@ def _is_order(order_by: Any) -> bool:
     return isinstance(order_by, tuple | list) and len(order_by) == 2 and order_by[1] in DIRECTIONS
 
 
-def results_of(index: Trie, beams: Beams, rules: BatchRules, picking: Picking) -> list[Results]:
-    """One `Results` per request, with rules that are checked already: see `TrieIndex.results`."""
+def results_of(index: Trie, beams: Beams, rules: BatchRules, pickings: Picking | Sequence[Picking]) -> list[Results]:
+    """One `Results` per request, with rules that are checked already: see `TrieIndex.results`.
+
+    Args:
+        index: the index that was searched.
+        beams: finished beams of B requests.
+        rules: the rules of the requests.
+        pickings: for each request, or one for all.
+    """
     states, scores, codes = (to_numpy(array) for array in (beams.states, beams.scores, beams.codes))
+    each = [pickings] * len(states) if isinstance(pickings, Picking) else pickings
     return [
         _request(index, states[request], scores[request], codes[request], rules, request, picking)
-        for request in range(len(states))
+        for request, picking in enumerate(each)
     ]
 
 

@@ -66,8 +66,9 @@ def test_equals_a_search_with_a_set_of_the_candidates(index, kernel):
     check_equals_sets(index, kernel, LISTS)
 
 
-def test_one_request(index, kernel):
-    check_equals_sets(index, kernel, [LISTS[5]])
+@pytest.mark.parametrize("lists", [[LISTS[5]], [[]], [[], []], [LISTS[0], []], [[], LISTS[0]]])
+def test_requests_without_candidates(index, kernel, lists):
+    check_equals_sets(index, kernel, lists)
 
 
 def test_constraints_and_exclusions_apply(index, kernel):

@@ -85,6 +85,17 @@ def batch_rules(
     )
 
 
+def joined_rules(rules: Sequence[BatchRules]) -> BatchRules:
+    """The rules of several batches over one index as those of one batch."""
+    each = [(batch, request) for batch in rules for request in range(batch.batch_size)]
+    return _rules(
+        rules[0].index,
+        tuple(batch.set_of(request) for batch, request in each),
+        tuple(batch.excluded_by(request) for batch, request in each),
+        tuple(batch.candidates_of(request) for batch, request in each),
+    )
+
+
 def _rules(
     index: Trie,
     sets: tuple[ConstraintSet | None, ...],

@@ -7,7 +7,7 @@ from typing import Any
 
 from hedgerow._arguments import whole_number
 from hedgerow.constraints.requests import Exclusions, Sets
-from hedgerow.decode.beams import Beams
+from hedgerow.decode.beams import DEAD, Beams
 from hedgerow.decode.device import DeviceIndex, as_device_index
 from hedgerow.decode.kernels.array import Normalize
 from hedgerow.decode.kernels.dispatch import KernelName
@@ -44,15 +44,21 @@ def init_beams(index: DeviceIndex | Trie, batch_size: int) -> Beams:
     shape = (whole_number(batch_size, "batch_size"), 1)
     device_index = as_device_index(index)
     xp, device = device_index._ops.xp, device_index.device
-    num_roots = device_index.levels[0].num_parents
+    num_roots, start = device_index.levels[0].num_parents, device_index.levels[0].child_start
     if num_roots not in (1, shape[0]):
         raise ArgumentError(f"the index has the candidates of {num_roots} requests; got batch_size={shape[0]}.")
+    scores = xp.zeros(shape, dtype=xp.float32, device=device)
     states = xp.zeros(shape, dtype=xp.int32, device=device)
     if num_roots > 1:
-        states = xp.reshape(xp.arange(num_roots, dtype=xp.int32, device=device), shape)
+        assert start is not None
+        # The beam of a request without items is dead.
+        has_items = start[1:] > start[:-1]
+        roots = xp.where(has_items, xp.arange(num_roots, dtype=xp.int32, device=device), DEAD)
+        states = xp.reshape(xp.astype(roots, xp.int32), shape)
+        scores = xp.where(states > DEAD, scores, -float("inf"))
     return Beams(
         codes=xp.zeros((*shape, 0), dtype=xp.int32, device=device),
-        scores=xp.zeros(shape, dtype=xp.float32, device=device),
+        scores=scores,
         states=states,
         parents=xp.zeros(shape, dtype=xp.int32, device=device),
     )

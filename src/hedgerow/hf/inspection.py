@@ -225,9 +225,7 @@ class Inspection:
             return torch.empty((0, self.index.codebook_sizes[level]), device=self._search.model.device)
         return logits_after(self._search, ids, level)
 
-    def _rules(
-        self, prompts: int, constraints: Sets, exclude: Exclusions, candidates: Candidates = None
-    ) -> BatchRules:
+    def _rules(self, prompts: int, constraints: Sets, exclude: Exclusions, candidates: Candidates = None) -> BatchRules:
         restricted = constraints if self.version is None else self.version.restrict(constraints)
         return batch_rules(self.index, prompts, restricted, exclude, candidates)
 

@@ -11,23 +11,23 @@ from typing import Any
 import torch
 
 from hedgerow._arguments import check_choice, whole_number
-from hedgerow.constraints.requests import Exclusions, Sets
+from hedgerow.constraints.requests import Candidates, Exclusions, Sets
 from hedgerow.decode.kernels.dispatch import KernelName
 from hedgerow.decode.step import tempered
 from hedgerow.errors import ArgumentError
+from hedgerow.hf.answering import Answering, Task, batches_of
 from hedgerow.hf.generation import GenerationScores
 from hedgerow.hf.graphs import Captured, Size, check_capture
-from hedgerow.hf.inspection import Inspection
 from hedgerow.hf.model import CodeModel
 from hedgerow.hf.probe import DECODING, Decoding, probe
 from hedgerow.hf.prompts import Ids
 from hedgerow.hf.search import NORMALIZE, ModelSearch, Normalize
 from hedgerow.hf.searched import Searched, check_token_map, trie_of
-from hedgerow.results import OrderBy, Picking, Results, results_of
+from hedgerow.results import OrderBy, Picking, Results
 from hedgerow.tokens import TokenMap
 
 
-class Retriever(Inspection):
+class Retriever(Answering):
     """Retrieves the catalog items to which a causal language model gives the highest scores, for each prompt.
 
     The search is exact beam search over the catalog. It gives the beams of
@@ -206,7 +206,7 @@ class Retriever(Inspection):
             ```
         """
         picking = Picking(k, order_by, caps)
-        beam_width, ids = whole_number(beam_width, "beam_width"), self.encode(prompts)
+        beam_width, ids = self._width(beam_width), self.encode(prompts)
         rules = self._rules(len(ids), constraints, exclude, candidates)
         tasks = [Task(prompt, rules.take([row]), picking, beam_width) for row, prompt in enumerate(ids)]
         results: dict[int, Results] = {}
@@ -215,76 +215,6 @@ class Retriever(Inspection):
             if progress is not None:
                 progress(len(results), len(ids))
         return [results[row] for row in range(len(ids))]
-
-    def answer(self, requests: Sequence[Request]) -> list[Results | HedgerowError]:
-        """Answer requests that each have their own rules and sizes: one answer per request, in their order.
-
-        A request that is invalid, or fails, gets the error as its answer, and the others get their results. Each gets
-        what `retrieve` gives for it alone.
-
-        Args:
-            requests: the requests.
-
-        Returns:
-            For each request its `Results`, or the error.
-
-        Examples:
-            ```python
-            import hedgerow as hr
-            from hedgerow.demo.films import load_catalog, load_retriever
-
-            retriever = load_retriever(hr.build_index(load_catalog()))
-            requests = [hr.Request("Recommend me a western", k=3), hr.Request(""), hr.Request("A comedy", beam_width=9)]
-            western, error, comedy = retriever.answer(requests)
-            assert len(western) == 3 and "empty" in str(error)
-            ```
-        """
-        answers: dict[int, Answer] = {}
-        tasks: dict[int, Task] = {}
-        for number, request in enumerate(requests):
-            try:
-                tasks[number] = self._task(request)
-            except HedgerowError as error:
-                answers[number] = error
-        numbers = list(tasks)
-        for batch in batches_of(self._search, list(tasks.values()), self.max_tokens):
-            answers |= answers_of(tasks, [numbers[position] for position in batch], self._results)
-        return [answers[number] for number in range(len(requests))]
-
-    def score(self, prompt: Any, item_ids: Any) -> np.ndarray:
-        """Compute the exact scores of given items, for example to rank what another retriever found.
-
-        Args:
-            prompt: one prompt, as for `retrieve`.
-            item_ids: R ids of items, in any order.
-
-        Returns:
-            float32 [R], the scores that `retrieve` gives these items; -inf if the model bans a code.
-
-        Raises:
-            ArgumentError: an item is not in the index or was removed; `normalize` is "allowed", which needs the items
-                to compare with; or as for `retrieve`.
-
-        Examples:
-            ```python
-            import hedgerow as hr
-            from hedgerow.demo.films import load_catalog, load_retriever
-
-            retriever = load_retriever(hr.build_index(load_catalog()))
-            (results,) = retriever.retrieve("Recommend me a western", k=3)
-            scores = retriever.score("Recommend me a western", results.item_ids)
-            assert abs(scores - results.scores).max() < 1e-4
-            ```
-        """
-        if self.normalize == "allowed":
-            raise ArgumentError("score needs normalize='codes' or 'vocab'; this retriever has normalize='allowed'.")
-        ids, rows = self._encode_one(prompt), known_rows(self.index, item_ids, "item_ids", error=ArgumentError)
-        removed = np.isin(rows, [] if self.version is None else self.version.removed)
-        if removed.any():
-            raise ArgumentError(f"{self.index.item_ids[int(rows[removed][0])].as_py()!r} was removed from the index.")
-        leaves, positions = np.unique(leaves_of(self.index, rows), return_inverse=True)
-        scores = [self._scores(ids, part) for part in batches_of_leaves(self._search, ids, leaves, self.max_tokens)]
-        return np.concatenate([np.zeros(0, np.float32), *scores])[positions]
 
     def encode(
         self,
