@@ -82,7 +82,7 @@ class EncodedDecoder:
             "use_cache": self.cache is not None,
         }
         if self.cache is not None:
-            inputs["past_key_values"] = self.cache
+            inputs[self.model.cache_argument] = self.cache
         last = torch.full((len(written),), written.shape[1] - 1, device=written.device)
         if beams.level:
             features = self.model.features(written, last=last, **inputs)

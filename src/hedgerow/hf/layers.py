@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -63,6 +64,14 @@ def input_size(model: Any) -> int:
     if isinstance(weight, Tensor) and weight.ndim == 2 and weight.is_floating_point():
         return int(weight.shape[0])
     return int(model.config.get_text_config(decoder=True).vocab_size)
+
+
+def cache_argument(model: Any) -> str:
+    """Find the name of the argument for stored keys and values, which is "cache" from transformers 5.24 on."""
+    base = getattr(model, "_orig_mod", model)
+    base = base.get_base_model() if hasattr(base, "get_base_model") else base
+    parameters = inspect.signature(type(base).forward).parameters
+    return "cache" if "cache" in parameters else "past_key_values"
 
 
 def is_plain_linear(layer: Any) -> bool:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hedgerow.errors import ArgumentError
-from hedgerow.hf.layers import check_loaded, device_of, input_size, is_plain_linear
+from hedgerow.hf.layers import cache_argument, check_loaded, device_of, input_size, is_plain_linear
 from hedgerow.hf.masking import Masking
 from hedgerow.token_tables import NO_TOKEN
 from hedgerow.tokens import TokenMap
@@ -67,6 +67,7 @@ class CodeModel:
     Attributes:
         model: the model, as given.
         tokens: the tokens of each level's codes.
+        cache_argument: the name of the model's argument for stored keys and values.
         probed: the result of the last trial; None: there was no trial.
         trusts_rows: whether "rows" may be used; False after a search in which they gave other logits than the model.
     """
@@ -87,6 +88,7 @@ class CodeModel:
         self._rows = [_selection(ids) for ids in self._ids]
         absent = [torch.as_tensor(table == NO_TOKEN, device=self.device) for table in tokens.token_ids]
         self._absent = [codes if bool(codes.any()) else None for codes in absent]
+        self.cache_argument = cache_argument(model)
         self.probed: Probed | None = None
         self.trusts_rows = True
 

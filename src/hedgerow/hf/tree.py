@@ -88,8 +88,7 @@ class TreeDecoder:
             self.prompts,
             last=self.lengths - 1,
             position_ids=positions,
-            past_key_values=self.cache,
-            use_cache=True,
+            **self._cached(),
         )
         return features
 
@@ -105,9 +104,11 @@ class TreeDecoder:
             self.model.token_ids(beams.codes[..., -1], level - 1),
             attention_mask=self._mask(batch, width, level),
             position_ids=(self.lengths[:, None] + level - 1).expand(batch, width),
-            past_key_values=self.cache,
-            use_cache=True,
+            **self._cached(),
         )
+
+    def _cached(self) -> dict[str, Any]:
+        return {self.model.cache_argument: self.cache, "use_cache": True}
 
     def _mask(self, batch: int, width: int, level: int) -> Tensor | dict[str, Tensor]:
         """Show each beam its prompt, and at each earlier level the one beam that it continues."""
