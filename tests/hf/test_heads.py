@@ -160,8 +160,10 @@ def test_heads_that_are_not_plain_equal_generate(maker):
     model = MAKERS[maker]()
     retriever = Retriever(model, index(), TOKENS, normalize="vocab")
     assert (retriever.decoding, retriever._search.model.head_use) == ("tree", "last")
+    # generate() of transformers 5.13 takes the device of the first weight, which is "meta".
+    reference = new_model("qwen3", tie_word_embeddings=False) if maker == "offloaded" else model
     for prompt, results in zip(PROMPTS, retriever.retrieve(PROMPTS, beam_width=6, k=None), strict=True):
-        assert_same_scores(scores_by_sid(results), generated(model, prompt, 6, catalog().sids, TOKENS))
+        assert_same_scores(scores_by_sid(results), generated(reference, prompt, 6, catalog().sids, TOKENS))
 
 
 def test_virtual_tokens():
