@@ -99,7 +99,7 @@ class TestNewest:
         [
             "",
             "NaT",
-            np.datetime64("NaT"),
+            np.datetime64("NaT", "us"),
             float("nan"),
             pd.NaT,
             np.datetime64(2**62, "s"),

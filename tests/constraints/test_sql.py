@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 from datetime import UTC, date, datetime, timedelta
+from importlib.metadata import version
 from threading import Event, Thread, Timer
 
 import numpy as np
@@ -154,10 +155,13 @@ class TestTime:
         # The cache does not mix zones.
         assert ids_of(moments.where("utc::DATE = DATE '2024-01-05'")) == "def"
 
-    def test_nanoseconds_need_a_cast(self, index):
-        with pytest.raises(hr.ConstraintError, match="Timestamps of nanoseconds need a cast"):
-            index.where("stamp <= now()")
+    def test_nanoseconds_need_a_cast_in_duckdb_2_0_0(self, index):
         assert ids_of(index.where("stamp::TIMESTAMPTZ <= now()")) == "abcde"
+        if version("duckdb") == "2.0.0":
+            with pytest.raises(hr.ConstraintError, match="Timestamps of nanoseconds need a cast"):
+                index.where("stamp <= now()")
+        else:
+            assert ids_of(index.where("stamp <= now()")) == "abcde"
 
     @pytest.mark.parametrize("zone", ["Mars/Base", "", None, 3, "UTC'; SELECT 1; --"])
     def test_rejects_zones(self, moments, zone):

@@ -220,7 +220,7 @@ class TestChecks:
         index = hr.build_index(hr.Catalog([[0, 1], [1, 0], [1, 1]]))
         prepared = hr.prepare_constraints(index, 1, constraints=index.constraint(ids=[1]), exclude=[[0]])
         monkeypatch.setattr(requests, "_checked_sets", None)
-        monkeypatch.setattr(requests, "_excluded_rows", None)
+        monkeypatch.setattr(requests, "_listed_rows", None)
         beams = hr.beam_search(index, FakeModel((2, 2)), batch_size=1, beam_width=3, constraints=prepared)
         assert beams.num_valid.tolist() == [1]
 

@@ -181,13 +181,18 @@ def _is_constant(expression: str) -> bool:
 
 @cache
 def _changing_functions() -> frozenset[str]:
-    """Names of DuckDB's functions whose result can change from call to call."""
+    """Names of DuckDB's functions whose result can change from call to call.
+
+    Functions that are consistent within a query depend on the clock if they have no parameters. The others depend on
+    the time zone of the session, which is part of the key of the cache.
+    """
     import duckdb
 
     with duckdb.connect(":memory:", config=CONFIG) as connection:
         rows = connection.execute(
             "SELECT lower(function_name) FROM duckdb_functions() GROUP BY ALL "
-            "HAVING bool_or(stability <> 'CONSISTENT') "
+            "HAVING bool_or(stability NOT IN ('CONSISTENT', 'CONSISTENT_WITHIN_QUERY')) "
+            "OR bool_or(stability = 'CONSISTENT_WITHIN_QUERY' AND len(parameters) = 0) "
             "OR bool_or(stability IS NULL) AND NOT bool_or(coalesce(stability = 'CONSISTENT', false))"
         ).fetchall()
     return frozenset(name for (name,) in rows)
