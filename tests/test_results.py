@@ -4,9 +4,10 @@ import pickle
 
 import numpy as np
 import pytest
-from support import BACKENDS, FakeModel, search
+from support import BACKENDS, FakeModel, array_of, search
 
 import hedgerow as hr
+from hedgerow.decode.ops import to_numpy
 
 
 @pytest.fixture
@@ -171,3 +172,32 @@ def test_pickling(index, backend, tmp_path):
         assert copy.results(beams)[0].item_ids == original.results(pickle.loads(pickle.dumps(beams)))[0].item_ids
     device_index = pickle.loads(pickle.dumps(index.to(backend)))
     assert device_index._ops is index.to(backend)._ops
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_code_scores_are_the_log_probabilities_of_the_codes(backend):
+    pytest.importorskip(backend)
+    sids = np.random.default_rng(0).integers(0, 3, (40, 4))
+    index = hr.build_index(hr.Catalog(sids, codebook_sizes=3))
+    model = FakeModel((3,) * 4)
+    device_index = index.to(backend)
+    beams = hr.beam_search(
+        device_index, lambda beams: array_of(backend, model(beams)), batch_size=2, beam_width=index.num_sids + 3
+    )
+    for request, results in enumerate(index.results(beams, k=9)):
+        assert results.code_scores is not None
+        for sid, code_scores in zip(results.sids.tolist(), results.code_scores, strict=True):
+            for level, code in enumerate(sid):
+                logits = np.asarray(model.logits_of(request)(tuple(sid[:level])))
+                expected = logits[code] - np.log(np.exp(logits).sum())
+                np.testing.assert_allclose(code_scores[level], expected, atol=1e-4)
+        np.testing.assert_allclose(results.code_scores.sum(axis=1), results.scores, atol=1e-4)
+        np.testing.assert_array_equal(results[2:4].code_scores, results.code_scores[2:4])
+    assert np.isneginf(to_numpy(beams.code_scores)[:, -3:]).all()
+
+
+def test_beams_of_single_steps_have_no_code_scores(index):
+    beams = hr.init_beams(index, 1)
+    for size in index.codebook_sizes:
+        beams = hr.step(index, beams, np.zeros((*beams.states.shape, size)), beam_width=2)
+    assert index.results(beams)[0].code_scores is None

@@ -26,6 +26,7 @@ from hedgerow.errors import (
     QuantizerFileError,
     VersionError,
 )
+from hedgerow.generated import results_of
 from hedgerow.index.diff import Diff, diff
 from hedgerow.live.live import LiveIndex
 from hedgerow.live.version import Version
@@ -75,6 +76,7 @@ __all__ = [
     "merge",
     "metrics",
     "prepare_constraints",
+    "results_of",
     "semantic_ids",
     "step",
 ]

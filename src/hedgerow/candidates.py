@@ -15,7 +15,7 @@ from hedgerow.decode.device import DeviceIndex, to_device
 from hedgerow.errors import ArgumentError
 from hedgerow.index.bits import bits_at
 from hedgerow.index.forest import Forest, grow_forest
-from hedgerow.results import OrderBy, Picking, Results, check_finished, results_of
+from hedgerow.results import OrderBy, Picking, Results, check_finished, batch_results
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -125,7 +125,7 @@ class CandidateIndex:
 
     def _results(self, beams: Beams, pickings: Picking | Sequence[Picking]) -> list[Results]:
         no_rules = BatchRules(self._forest, self.num_requests, None, None)
-        found = results_of(self._forest, beams, no_rules, pickings)
+        found = batch_results(self._forest, beams, no_rules, pickings)
         return [replace(results, rows=self._forest.rows[results.rows]) for results in found]
 
 

@@ -43,6 +43,9 @@ class Results:
         scores: float32 [items], the sum of the log-probabilities along the SID. Items that share a SID share the score.
         rows: int64 [items], the rows of the items in the index's `item_ids` and `attributes`.
         attributes: the attributes of the items, as an Arrow table.
+        code_scores: float32 [items, L], the log-probability of each code of the SIDs; 0 after the end of a ragged SID.
+            They add up to the scores, before a length penalty and without the end after a SID of L codes. None if the
+            beams have none: see `Beams.code_scores`.
 
     Examples:
         ```python
@@ -64,6 +67,7 @@ class Results:
     scores: np.ndarray
     rows: np.ndarray
     attributes: pa.Table
+    code_scores: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -116,7 +120,9 @@ class Results:
         attributes = (
             self.attributes.take(positions) if self.attributes.num_columns else self.attributes.slice(0, len(item_ids))
         )
-        return Results(item_ids, self.sids[positions], self.scores[positions], self.rows[positions], attributes)
+        code_scores = None if self.code_scores is None else self.code_scores[positions]
+        arrays = self.sids[positions], self.scores[positions], self.rows[positions]
+        return Results(item_ids, *arrays, attributes, code_scores)
 
     def to_pylist(self) -> list[dict[str, Any]]:
         """Convert to a list with one dict per item: its attributes, and item_id, score and sid.
@@ -168,7 +174,7 @@ def _is_order(order_by: Any) -> bool:
     return isinstance(order_by, tuple | list) and len(order_by) == 2 and order_by[1] in DIRECTIONS
 
 
-def results_of(index: Trie, beams: Beams, rules: BatchRules, pickings: Picking | Sequence[Picking]) -> list[Results]:
+def batch_results(index: Trie, beams: Beams, rules: BatchRules, pickings: Picking | Sequence[Picking]) -> list[Results]:
     """One `Results` per request, with rules that are checked already: see `TrieIndex.results`.
 
     Args:
@@ -177,12 +183,10 @@ def results_of(index: Trie, beams: Beams, rules: BatchRules, pickings: Picking |
         rules: the rules of the requests.
         pickings: for each request, or one for all.
     """
-    states, scores, codes = (to_numpy(array) for array in (beams.states, beams.scores, beams.codes))
-    each = [pickings] * len(states) if isinstance(pickings, Picking) else pickings
-    return [
-        _request(index, states[request], scores[request], codes[request], rules, request, picking)
-        for request, picking in enumerate(each)
-    ]
+    arrays = (beams.codes, beams.scores, beams.states, beams.parents, beams.code_scores)
+    host = Beams(*(None if array is None else to_numpy(array) for array in arrays))
+    each = [pickings] * len(host.states) if isinstance(pickings, Picking) else pickings
+    return [_request(index, host, rules, request, picking) for request, picking in enumerate(each)]
 
 
 def check_finished(index: Trie, beams: Any) -> None:
@@ -199,15 +203,9 @@ def check_finished(index: Trie, beams: Any) -> None:
         )
 
 
-def _request(
-    index: Trie,
-    states: np.ndarray,
-    scores: np.ndarray,
-    codes: np.ndarray,
-    rules: BatchRules,
-    request: int,
-    picking: Picking,
-) -> Results:
+def _request(index: Trie, host: Beams, rules: BatchRules, request: int, picking: Picking) -> Results:
+    """The results of one request, from beams of NumPy arrays."""
+    states, scores, codes = host.states[request], host.scores[request], host.codes[request]
     live_beams = np.flatnonzero(states >= 0)
     leaves = states[live_beams].astype(np.int64)
     if (leaves >= index.num_sids).any() or (codes_of_leaves(index, leaves) != codes[live_beams]).any():
@@ -223,7 +221,8 @@ def _request(
     items = index.items_table.take(rows)
     item_ids, attributes = items.column(ITEM_ID).to_pylist(), items.drop_columns([ITEM_ID])
     sids = without_ends(codes[beams], index.end_codes) if index.ragged else codes[beams]
-    return Results(item_ids, sids, scores[beams], rows, attributes)
+    code_scores = None if host.code_scores is None else host.code_scores[request][beams]
+    return Results(item_ids, sids, scores[beams], rows, attributes, code_scores)
 
 
 def _rows_of_leaves(index: Trie, leaves: np.ndarray, beams: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hedgerow.candidates import CandidateIndex, candidate_index
-from hedgerow.catalog.catalog import Catalog
+from hedgerow.catalog.catalog import ITEM_ID, Catalog
 from hedgerow.constraints import rules, sets, sql
 from hedgerow.constraints.requests import Exclusions, Sets, batch_rules
 from hedgerow.constraints.rules import Nulls
@@ -19,14 +19,15 @@ from hedgerow.decode.capacity import Capacity
 from hedgerow.decode.device import DeviceIndex, to_device
 from hedgerow.decode.prepared import PreparedConstraints
 from hedgerow.errors import ArgumentError, ConstraintError
-from hedgerow.index import build, describe, files
+from hedgerow.index import attributes, build, describe, files
 from hedgerow.index import merge as merging
+from hedgerow.index.attributes import AttributeRule, MissingAttributes, NewAttributes
 from hedgerow.index.build import DenseLevels, Progress, ignore_progress
 from hedgerow.index.files import Verify
 from hedgerow.index.locks import LOCK_TIMEOUT
 from hedgerow.index.lookup import known_rows, leaves_of
 from hedgerow.index.trie import Trie
-from hedgerow.results import OrderBy, Picking, Results, check_finished, results_of
+from hedgerow.results import OrderBy, Picking, Results, check_finished, batch_results
 
 
 class TrieIndex(Trie):
@@ -265,7 +266,7 @@ class TrieIndex(Trie):
                 "results needs constraint sets, but these constraints are prepared for a device. Pass the constraint "
                 "sets that they were prepared from."
             )
-        return results_of(self, beams, batch_rules(self, len(beams.states), constraints, exclude), picking)
+        return batch_results(self, beams, batch_rules(self, len(beams.states), constraints, exclude), picking)
 
     def filter(self, mask: Any, *, dense_levels: DenseLevels = "auto") -> TrieIndex:
         """Build the index of the items where `mask` is true, without sorting.
@@ -288,6 +289,45 @@ class TrieIndex(Trie):
             ```
         """
         return TrieIndex._of(merging.filter_trie(self, mask, dense_levels=dense_levels))
+
+    def with_attributes(
+        self,
+        table: Any = None,
+        *,
+        item_id: str = ITEM_ID,
+        new_attributes: NewAttributes = "error",
+        drop: Collection[str] = (),
+    ) -> TrieIndex:
+        """Make the index in which attributes of some items differ. It shares the arrays of the trie with this one.
+
+        Items and attributes that `table` does not contain stay as they are. A column widens if needed, as for `merge`.
+        To change the type of a column in another way, drop it and add it: `drop=["price"], new_attributes="add"`.
+
+        Args:
+            table: a mapping of names to columns, an Arrow table, or a pandas or Polars frame: the column of item ids,
+                and the attributes to change.
+            item_id: the name of the column of item ids.
+            new_attributes: for columns that this index does not have: "error"; "add" the attribute, which is null for
+                items that `table` does not contain; or "drop" the column of `table`.
+            drop: names of attributes to remove from the index, before `table` is applied.
+
+        Raises:
+            CatalogError: an id is not in the index, null, repeated or of another type; an attribute does not exist, or
+                its values do not fit the type of the column.
+            ArgumentError: there is nothing to change, `new_attributes` is something else, or `drop` is not a list.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            catalog = hr.Catalog([[0, 1], [2, 0]], item_ids=["a", "b"], attributes={"price": [3, 9]})
+            index = hr.build_index(catalog)
+            changed = index.with_attributes({"item_id": ["b"], "price": [8], "sale": [True]}, new_attributes="add")
+            assert changed.attributes.to_pydict() == {"price": [3, 8], "sale": [None, True]}
+            ```
+        """
+        changed = attributes.with_attributes(self, table, item_id, new_attributes, drop)
+        return TrieIndex._of(changed)
 
     def to(self, backend: str, device: Any = None, *, capacity: Capacity | None = None) -> DeviceIndex:
         """Copies the trie to a device as arrays of a backend, ready for `step` and `beam_search`.
@@ -410,22 +450,36 @@ def load_index(path: str | Path, *, mmap: bool = False, verify: Verify | None = 
 
 
 def merge(
-    index: TrieIndex, added: Catalog | None = None, removed: Any = (), *, dense_levels: DenseLevels = "auto"
+    index: TrieIndex,
+    added: Catalog | None = None,
+    removed: Any = (),
+    *,
+    new_attributes: NewAttributes = "error",
+    missing_attributes: MissingAttributes = "error",
+    dense_levels: DenseLevels = "auto",
 ) -> TrieIndex:
     """Build the index of `index`'s items without those `removed` and with those `added`.
 
     An added item whose id is already in the index replaces the old one. The result equals `build_index` of the
     resulting catalog, byte for byte, and takes less time: only the added items are sorted.
 
+    Added values are converted to the types of `index`. If a value does not fit, the column widens, if a type of the
+    same kind holds all old and new values exactly: int32 to int64, float32 to float64, string to large_string,
+    timestamps to a finer unit, null to any type. No other types change. An index without items takes the attributes of
+    the added items.
+
     Args:
         index: the index to start from; it does not change.
-        added: items with ids, the attributes of `index`, and no code outside its codebooks.
+        added: items with ids, and no code outside the codebooks of `index`.
         removed: ids of items of `index`.
+        new_attributes: for attributes that only `added` has: "error"; "add" them, with null for the other items; or
+            "drop" them.
+        missing_attributes: for attributes that only `index` has: "error"; or "null", their value for the added items.
         dense_levels: as for `build_index`.
 
     Raises:
         CatalogError: a removed id is not in the index, or ids, attributes or codes do not fit `index`.
-        ArgumentError: as for `build_index`.
+        ArgumentError: `new_attributes` or `missing_attributes` is something else, or as for `build_index`.
 
     Examples:
         ```python
@@ -436,4 +490,5 @@ def merge(
         assert index.item_ids.to_pylist() == ["c", "b"]
         ```
     """
-    return TrieIndex._of(merging.merge_trie(index, added, removed, dense_levels=dense_levels))
+    rule = AttributeRule(new_attributes, missing_attributes)
+    return TrieIndex._of(merging.merge_trie(index, added, removed, rule=rule, dense_levels=dense_levels))

@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 import torch
-from tiny import OFFSETS, TOKENS, index, model_of, new_model, prompts_of
+from tiny import OFFSETS, TOKENS, index, last_logits, model_of, new_model, prompts_of
 
 from hedgerow.hf import Retriever
 
@@ -193,3 +193,22 @@ class TestScore:
     def test_normalize_allowed_is_refused(self):
         with pytest.raises(hr.ArgumentError, match="score needs normalize='codes' or 'vocab'"):
             Retriever(model_of("llama"), index(), TOKENS, normalize="allowed").score([5, 6], ["item 3"])
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 1.0])
+def test_code_scores_add_up_to_the_scores(length_penalty):
+    retriever = Retriever(model_of("llama"), index(), TOKENS, normalize="vocab", length_penalty=length_penalty)
+    requests = [
+        hr.Request(PROMPTS[0], beam_width=6),
+        hr.Request(PROMPTS[1], beam_width=5, candidates=items_from(0, 40)),
+    ]
+    for request, results in zip(requests, retriever.answer(requests), strict=True):
+        assert isinstance(results, hr.Results)
+        assert results.code_scores is not None
+        np.testing.assert_allclose(results.code_scores.sum(axis=1), results.scores * 3**length_penalty, rtol=1e-4)
+        for sid, code_scores in zip(results.sids.tolist(), results.code_scores, strict=True):
+            written: list[int] = []
+            for level, code in enumerate(sid):
+                log_probs = last_logits(model_of("llama"), (*request.prompt, *written)).log_softmax(-1)
+                written.append(OFFSETS[level] + code)
+                assert code_scores[level] == pytest.approx(float(log_probs[written[-1]]), abs=1e-3)

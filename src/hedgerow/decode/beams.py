@@ -21,6 +21,8 @@ class Beams:
         scores: [B, m] float32, the sum of the log-probabilities of the codes.
         states: [B, m] int32, the node that each beam is at; the leaf after the last level.
         parents: [B, m] int32, the beam of the previous step that each beam continues; use it to reorder a KV cache.
+        code_scores: [B, m, l] float32, the log-probability of each code, as the difference of two scores; -inf for dead
+            beams. `beam_search` and `Retriever` compute it at the end of a search; `step` does not: None.
 
     Examples:
         ```python
@@ -39,6 +41,7 @@ class Beams:
     scores: Any
     states: Any
     parents: Any
+    code_scores: Any = None
 
     @property
     def level(self) -> int:

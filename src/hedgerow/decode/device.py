@@ -288,7 +288,7 @@ def _register_with_jax() -> None:
     register = jax.tree_util.register_dataclass
     register(LevelConstraints, ["rows", "free", "alive", "dead_parents", "dead_slots"], [])
     register(PreparedConstraints, ["levels"], [])
-    register(Beams, ["codes", "scores", "states", "parents"], [])
+    register(Beams, ["codes", "scores", "states", "parents", "code_scores"], [])
     register(DeviceLevel, [*ARRAYS], ["codebook_size", "max_branch", "end"])
     register(DeviceIndex, ["levels"], ["_ops", "device", "capacity"])
     # An exported step takes and returns these, and jax.export writes it to a file.

@@ -11,6 +11,7 @@ from hedgerow.decode.beams import DEAD, Beams
 from hedgerow.decode.device import DeviceIndex, as_device_index
 from hedgerow.decode.kernels.array import Normalize
 from hedgerow.decode.kernels.dispatch import KernelName
+from hedgerow.decode.paths import with_code_scores
 from hedgerow.decode.prepare import as_prepared
 from hedgerow.decode.prepared import PreparedConstraints
 from hedgerow.decode.step import step
@@ -92,7 +93,8 @@ def beam_search(
         exclude: as for `step`.
 
     Returns:
-        Finished beams [B, M], for `TrieIndex.results` with the same constraints. Errors as for `step`.
+        Finished beams [B, M] with `code_scores`, for `TrieIndex.results` with the same constraints. Errors as for
+        `step`.
 
     Examples:
         ```python
@@ -110,6 +112,8 @@ def beam_search(
     beams = init_beams(device_index, batch_size)
     prepared = as_prepared(device_index, batch_size, constraints, exclude)
     options = {"beam_width": beam_width, "normalize": normalize, "temperature": temperature, "kernel": kernel}
+    history = []
     for _ in range(device_index.num_levels):
         beams = step(device_index, beams, logits_fn(beams), constraints=prepared, **options)
-    return beams
+        history.append(beams)
+    return with_code_scores(device_index._ops, history)

@@ -20,7 +20,7 @@ from hedgerow.hf.search import ModelSearch
 from hedgerow.index.bits import power_of_two
 from hedgerow.index.lookup import check_is_list, known_rows, leaves_of
 from hedgerow.request import Request
-from hedgerow.results import Picking, Results, results_of
+from hedgerow.results import Picking, Results, batch_results
 
 Answer = Results | HedgerowError
 # Answers the tasks of a batch; the numbers of the tasks are for errors.
@@ -200,7 +200,7 @@ class Answering(Inspection):
         prompts = [task.ids for task in tasks]
         beams = self._beams(prompts, max(widths), rules, numbers, widths=widths, candidates=candidates)[-1]
         return (
-            results_of(self.index, beams, rules, pickings)
+            batch_results(self.index, beams, rules, pickings)
             if candidates is None
             else candidates._results(beams, pickings)
         )

@@ -25,7 +25,7 @@ from hedgerow.hf.search import ModelSearch
 from hedgerow.index.bits import bits_at
 from hedgerow.index.lookup import leaves_of, row_of_id
 from hedgerow.index.trie import Trie, codes_of_leaves
-from hedgerow.results import Picking, results_of
+from hedgerow.results import Picking, batch_results
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def explained(
         return (scores, levels, beams), torch.stack([*of_path, *of_beams], dim=-1), deviation
 
     scores, levels, beams = retried(search, attempt, [0])
-    results = results_of(index, beams, rules, Picking(None, None, None))[0]
+    results = batch_results(index, beams, rules, Picking(None, None, None))[0]
     positions = np.flatnonzero(results.rows == row)
     if positions.size:
         rank, score = int(positions[0]) + 1, float(results.scores[positions[0]])

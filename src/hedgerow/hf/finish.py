@@ -40,11 +40,13 @@ def finished(index: Trie, beams: Beams, end_log_probs: Tensor | None, length_pen
     states = beams.states.masked_fill(dead, -1)
     codes = beams.codes.masked_fill(dead[..., None], -1)
     parents = beams.parents.masked_fill(dead, 0)
+    rows = order[..., None].expand(-1, -1, codes.shape[-1])
     return Beams(
-        codes.gather(1, order[..., None].expand(-1, -1, codes.shape[-1])),
+        codes.gather(1, rows),
         scores.gather(-1, order),
         states.gather(-1, order),
         parents.gather(-1, order),
+        None if beams.code_scores is None else beams.code_scores.gather(1, rows),
     )
 
 

@@ -141,5 +141,5 @@ def _capture(
 
 def _first(beams: Beams, requests: int) -> Beams:
     """A copy of the beams of the first requests; the others are padding."""
-    arrays = (beams.codes, beams.scores, beams.states, beams.parents)
-    return Beams(*(array[:requests].clone() for array in arrays))
+    arrays = (beams.codes, beams.scores, beams.states, beams.parents, beams.code_scores)
+    return Beams(*(None if array is None else array[:requests].clone() for array in arrays))

@@ -13,6 +13,7 @@ from torch import Tensor
 from hedgerow.decode.beams import Beams
 from hedgerow.decode.device import DeviceIndex
 from hedgerow.decode.kernels.dispatch import KernelName
+from hedgerow.decode.paths import with_code_scores
 from hedgerow.decode.prepared import PreparedConstraints
 from hedgerow.decode.search import init_beams
 from hedgerow.decode.step import step, tempered
@@ -238,6 +239,7 @@ class ModelSearch:
             beams = step(self.device_index, beams, scores.values, constraints=prepared, **options)
             history.append(beams if widths is None else _narrowed(beams, widths))
             beams = history[-1]
+        beams = with_code_scores(self.device_index._ops, history)
         history[-1], of_end = self.finish(decoder, beams, prompts)
         return Searched(history, torch.stack([*invalid, *of_end], dim=-1), decoder.deviation)
 
