@@ -27,7 +27,7 @@ from hedgerow.index.files import Verify
 from hedgerow.index.locks import LOCK_TIMEOUT
 from hedgerow.index.lookup import known_rows, leaves_of
 from hedgerow.index.trie import Trie
-from hedgerow.results import OrderBy, Picking, Results, check_finished, batch_results
+from hedgerow.results import OrderBy, Picking, Results, batch_results, check_finished
 
 
 class TrieIndex(Trie):

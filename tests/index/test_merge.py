@@ -234,7 +234,8 @@ def test_merge_into_a_ragged_index():
     [
         (dt.date(2020, 1, 1), dt.datetime(2020, 1, 1, 5)),
         ([dt.date(2020, 1, 1)], [dt.datetime(2020, 1, 1, 23, 59)]),
-        (pa.scalar(1, pa.timestamp("s")), pa.scalar(1_000_000_001, pa.timestamp("ns"))),
+        # Nanoseconds do not hold the year 3000.
+        (pa.scalar(32_503_680_000, pa.timestamp("s")), pa.scalar(1_000_000_001, pa.timestamp("ns"))),
     ],
 )
 def test_a_merge_truncates_no_date_or_time(before, after):
@@ -252,11 +253,11 @@ def test_a_merge_truncates_no_date_or_time(before, after):
     ("before", "after", "row"),
     [
         (pa.array([1], pa.timestamp("s")), pa.array([1_700_000_000, 2]), "int64 holds other values than timestamp"),
-        (pa.array([0.5], pa.float32()), pa.array([0.5, 1e300]), "row 1: 1e[+]300 would lose data"),
+        (pa.array([1]), pa.array([1, 1.5]), "row 1: .* 1.5"),
         (pa.array([True]), pa.array([1.0, float("nan")]), "double holds other values than bool"),
         (pa.array([{"a": 1}]), pa.array([{"a": 1, "b": None}, {"a": 1, "b": 2}]), "row 1: .* would lose data"),
     ],
-    ids=["epoch", "narrow", "bool", "struct"],
+    ids=["epoch", "float", "bool", "struct"],
 )
 def test_a_merge_and_a_live_index_refuse_values_that_change(before, after, row, tmp_path):
     first = hr.Catalog([[0]], item_ids=["a"], codebook_sizes=2, attributes={"price": before})

@@ -60,12 +60,57 @@ def exact_cast(column: pa.Array, type_: pa.DataType) -> pa.Array:
     return converted
 
 
+def wider_type(type_: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    """The smallest type of the same kind that holds the values of two types; None if there is none.
+
+    It may not hold all of them, for example uint64 and int64: `exact_cast` refuses the others.
+    """
+    if not _same_kind(type_, other):
+        return None
+    schemas = [pa.schema([("", each)]) for each in (type_, other)]
+    try:
+        wide = pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+    except pa.ArrowException:
+        # Time zones differ.
+        return None
+    return None if _holds(pa.types.is_decimal256, wide) else wide
+
+
+def _same_kind(type_: pa.DataType, other: pa.DataType) -> bool:
+    """Whether two types differ only in their range, precision or unit, or one of them has no values."""
+    if pa.types.is_null(type_) or pa.types.is_null(other):
+        return True
+    if is_list(type_) and is_list(other):
+        return _same_kind(type_.value_type, other.value_type)
+    if pa.types.is_struct(type_) and pa.types.is_struct(other):
+        fields, others = ({field.name: field.type for field in each} for each in (type_, other))
+        return fields.keys() == others.keys() and all(_same_kind(fields[name], others[name]) for name in fields)
+    if pa.types.is_map(type_) and pa.types.is_map(other):
+        return _same_kind(type_.key_type, other.key_type) and _same_kind(type_.item_type, other.item_type)
+    kinds = (
+        pa.types.is_integer,
+        pa.types.is_floating,
+        pa.types.is_decimal,
+        pa.types.is_timestamp,
+        pa.types.is_date,
+        pa.types.is_time,
+        pa.types.is_duration,
+        is_text,
+        _is_bytes,
+    )
+    return any(check(type_) and check(other) for check in kinds)
+
+
+def _is_bytes(type_: pa.DataType) -> bool:
+    return pa.types.is_binary(type_) or pa.types.is_large_binary(type_) or pa.types.is_fixed_size_binary(type_)
+
+
 def _kind(type_: pa.DataType) -> str:
     """The kind of the values of a type that is not nested."""
     kinds = {
         "number": (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal),
         "moment": (pa.types.is_date, pa.types.is_timestamp),
-        "text": (is_text, pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary),
+        "text": (is_text, _is_bytes),
     }
     for kind, checks in kinds.items():
         if any(check(type_) for check in checks):

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,9 @@ import pyarrow.compute as pc
 
 from hedgerow.catalog.codes import TextParser
 from hedgerow.catalog.columns import (
+    as_column,
+    as_table,
+    checked_item_ids,
     codebook_sizes_of,
     column_of,
     from_frame,
@@ -70,6 +73,35 @@ def arguments_of(
         "attributes": {name: column_of(rows, name, "attribute") for name in kept},
         "ragged": ragged,
     }
+
+
+def changes_of(table: Any, item_id: str, reserved: Sequence[str]) -> tuple[pa.Array, pa.Table]:
+    """The item ids and the attributes of a table of changes, which `TrieIndex.with_attributes` documents.
+
+    Args:
+        table: a mapping of names to columns, an Arrow table, or a data frame.
+        item_id: the column of item ids.
+        reserved: the names that no attribute may have.
+
+    Raises:
+        CatalogError: there is no such column or no other one, an id is null or repeated, or a column is not valid.
+    """
+    if isinstance(table, Mapping):
+        columns = {str(name): as_column(values, f"column {name!r}") for name, values in table.items()}
+        num_rows = len(next(iter(columns.values()), ()))
+        table = as_table(columns, num_rows, reserved=(), copy=False)
+    rows = from_frame(table)
+    ids = checked_item_ids(column_of(rows, item_id, "item id"), rows.num_rows)
+    names = other_columns(rows, {item_id})
+    if not names:
+        raise CatalogError(f"there are no attributes to change beside the column of item ids, {item_id!r}.")
+    if "sid" in names:
+        raise CatalogError(
+            "the column 'sid' is no attribute, and SIDs cannot be changed in this way. Leave it out, or use "
+            "update(...) or hedgerow live update."
+        )
+    columns = {name: column_of(rows, name, "attribute") for name in names}
+    return ids, as_table(columns, rows.num_rows, reserved=reserved, copy=False)
 
 
 def sids_of_columns(table: pa.Table, names: Sequence[str], *, ragged: bool = False) -> np.ndarray:

@@ -138,7 +138,8 @@ def _plain_nested(type_: pa.DataType) -> pa.DataType:
 
 
 def _plain_field(field: pa.Field) -> pa.Field:
-    return field.with_type(plain_type(field.type))
+    # Nullable, because items that are added later may have nulls.
+    return field.with_type(plain_type(field.type)).with_nullable(True)
 
 
 def _large_type(type_: pa.DataType) -> pa.DataType:

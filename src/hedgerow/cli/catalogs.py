@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import hedgerow as hr
 from hedgerow.cli.common import read_npy
 from hedgerow.errors import CatalogError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FILES = "Parquet, CSV, JSON (items to SIDs, or rows) or JSON lines; a folder, or a quoted pattern 'items/*.parquet'"
 Items = Annotated[
@@ -60,11 +63,41 @@ def columns_of(paths: Sequence[Path]) -> list[str]:
     from hedgerow.catalog import readers
     from hedgerow.catalog.sources import kind_of
 
-    kind, files = kind_of(paths), [str(path) for path in paths]
-    if kind == "parquet":
-        return readers.parquet_files(files).schema.names
-    parts = readers.read_csv(files) if kind == "csv" else readers.read_json(files) if kind == "json" else []
-    return [] if isinstance(parts, Mapping) else readers.concatenated(parts).column_names if parts else []
+    if kind_of(paths) == "parquet":
+        return readers.parquet_files([str(path) for path in paths]).schema.names
+    rows = _rows_of(paths)
+    return [] if rows is None else rows.column_names
+
+
+def read_rows(paths: Sequence[Path], columns: Sequence[str] | None = None) -> Any:
+    """Read the rows of files.
+
+    Args:
+        paths: files of one kind, folders or patterns.
+        columns: the columns to read. Default: all.
+
+    Returns:
+        A table, or a mapping of names to columns.
+
+    Raises:
+        CatalogError: the files cannot be read, or do not have these columns.
+    """
+    from hedgerow.catalog.columns import column_of
+
+    rows = _rows_of(paths)
+    if rows is None:
+        raise CatalogError(f"{', '.join(map(str, paths))}: expected rows with named columns.")
+    return rows if columns is None else {name: column_of(rows, name, "attribute") for name in columns}
+
+
+def _rows_of(paths: Sequence[Path]) -> pa.Table | None:
+    """The rows of files; None if they have no columns."""
+    from hedgerow.catalog import readers
+    from hedgerow.catalog.sources import kind_of
+
+    read = {"parquet": readers.read_parquet, "csv": readers.read_csv, "json": readers.read_json}.get(kind_of(paths))
+    parts = read([str(path) for path in paths]) if read else {}
+    return None if isinstance(parts, Mapping) else readers.concatenated(parts)
 
 
 def stored_codebook_sizes(paths: Sequence[Path], sid: str | Sequence[str]) -> list[int] | None:

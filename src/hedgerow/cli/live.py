@@ -10,8 +10,9 @@ import typer
 from rich.markup import escape
 
 import hedgerow as hr
-from hedgerow.cli.catalogs import Items, id_column, read_catalog
+from hedgerow.cli.catalogs import FILES, Items, id_column, read_catalog, read_rows
 from hedgerow.cli.common import AsJson, IndexPath, Sid, names_of, new_table, out, print_json, sid_columns
+from hedgerow.index.attributes import MissingAttributes, NewAttributes
 
 live = typer.Typer(
     no_args_is_help=True, help="Manage a live index: a folder of versions, one of which is the current one."
@@ -33,6 +34,16 @@ Allow = Annotated[
     typer.Option(
         metavar="KIND",
         help="Accept an unusual version: empty, shrunk or codebooks (other codebook sizes); repeat for several.",
+    ),
+]
+New = Annotated[
+    NewAttributes,
+    typer.Option("--new-attributes", help="For attributes that the live index does not have: an error, or what to do."),
+]
+Missing = Annotated[
+    MissingAttributes,
+    typer.Option(
+        "--missing-attributes", help="For attributes that the files do not have: an error, or null for their items."
     ),
 ]
 
@@ -86,11 +97,18 @@ def add(
     sid: Sid = "sid",
     item_id: IdColumn = None,
     attributes: Attributes = None,
+    new_attributes: New = "error",
+    missing_attributes: Missing = "error",
     allow: Allow = None,
 ) -> None:
     """Add items with new ids, as a new version."""
     live_index = hr.LiveIndex.open(path)
-    live_index.add(_catalog(live_index, items, sid, item_id, attributes), allow=allow or ())
+    live_index.add(
+        _catalog(live_index, items, sid, item_id, attributes),
+        new_attributes=new_attributes,
+        missing_attributes=missing_attributes,
+        allow=allow or (),
+    )
     _print_current(live_index)
 
 
@@ -101,11 +119,49 @@ def update(
     sid: Sid = "sid",
     item_id: IdColumn = None,
     attributes: Attributes = None,
+    new_attributes: New = "error",
+    missing_attributes: Missing = "error",
     allow: Allow = None,
 ) -> None:
     """Add items, and replace items whose ids exist, as a new version."""
     live_index = hr.LiveIndex.open(path)
-    live_index.update(_catalog(live_index, items, sid, item_id, attributes), allow=allow or ())
+    live_index.update(
+        _catalog(live_index, items, sid, item_id, attributes),
+        new_attributes=new_attributes,
+        missing_attributes=missing_attributes,
+        allow=allow or (),
+    )
+    _print_current(live_index)
+
+
+@live.command(epilog="Example: hedgerow live update-attributes items.live prices.csv")
+def update_attributes(
+    path: LivePath,
+    rows: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[ROWS]...", help=f"Files with item ids and attributes: {FILES}.", show_default=False),
+    ] = None,
+    item_id: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="The column of item ids. Default: item_id, or the one unknown column."),
+    ] = None,
+    attributes: Annotated[
+        str | None, typer.Option(metavar="COLUMNS", help="The attributes to change, a,b,c. Default: all other columns.")
+    ] = None,
+    new_attributes: New = "error",
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="First remove this attribute from all items; repeat for several."),
+    ] = None,
+) -> None:
+    """Change attributes of items, as a new version. SIDs and other attributes stay."""
+    live_index = hr.LiveIndex.open(path)
+    table = None
+    if rows:
+        names = names_of(attributes or "")
+        item_id = item_id or id_column(live_index.version.index, rows, names)
+        table = read_rows(rows, None if attributes is None else [item_id or "item_id", *names])
+    live_index.update_attributes(table, item_id=item_id or "item_id", new_attributes=new_attributes, drop=drop or ())
     _print_current(live_index)
 
 

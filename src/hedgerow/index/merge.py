@@ -19,6 +19,7 @@ import numpy as np
 from hedgerow.catalog.catalog import ITEM_ID, Catalog
 from hedgerow.catalog.ragged import without_ends
 from hedgerow.errors import ArgumentError, CatalogError
+from hedgerow.index.attributes import STRICT, AttributeRule, conformed, fitted_attributes, joined_schema
 from hedgerow.index.build import DenseLevels, build_trie, dense_rule, with_bitmap
 from hedgerow.index.edit import (
     NO_EDIT,
@@ -42,7 +43,12 @@ if TYPE_CHECKING:
 
 
 def merge_trie(
-    index: Trie, added: Catalog | None = None, removed: Any = (), *, dense_levels: DenseLevels = "auto"
+    index: Trie,
+    added: Catalog | None = None,
+    removed: Any = (),
+    *,
+    rule: AttributeRule = STRICT,
+    dense_levels: DenseLevels = "auto",
 ) -> Trie:
     """Build the trie of `index` with items added and removed. `hedgerow.merge` documents the arguments and errors."""
     if not isinstance(index, Trie):
@@ -50,7 +56,7 @@ def merge_trie(
     rows = rows_to_remove(index, removed)
     if added is None:
         return splice_index(index, None, np.sort(rows), dense_levels=dense_levels)
-    added = fitted(index, added)
+    added = fitted(index, added, rule)
     replaced = present_rows(index, added)
     rows = np.unique(np.concatenate((rows, replaced[replaced >= 0])))
     return splice_index(index, added, rows, dense_levels=dense_levels)
@@ -85,8 +91,13 @@ def present_rows(index: Trie, added: Catalog) -> np.ndarray:
     return scan_rows(index, as_ids(index, added.item_ids, "item ids", error=CatalogError))
 
 
-def fitted(index: Trie, added: Catalog) -> Catalog:
-    """Convert added items to the codebook sizes of `index`, and to the types of its ids and attributes.
+def fitted(index: Trie, added: Catalog, rule: AttributeRule = STRICT) -> Catalog:
+    """Convert added items to the codebook sizes of `index`, to the type of its ids, and to its attributes.
+
+    Args:
+        index: the index.
+        added: the items.
+        rule: for attributes that only the index or only the items have.
 
     Raises:
         ArgumentError: `added` is not a catalog.
@@ -102,7 +113,7 @@ def fitted(index: Trie, added: Catalog) -> Catalog:
             "ragged=True."
         )
     if index.ragged:
-        return _fitted_ragged(index, added)
+        return _fitted_ragged(index, added, rule)
     if added.num_levels != index.num_levels:
         raise CatalogError(
             f"the SIDs of the index have {index.num_levels} codes, but those of the items to add have "
@@ -115,11 +126,11 @@ def fitted(index: Trie, added: Catalog) -> Catalog:
                 f"row {row}, level {level}: code {codes[row]} is outside the index's codebook of {size}. "
                 "For larger codebooks, build a new index."
             )
-    ids, columns = _typed(index, added)
+    ids, columns = _typed(index, added, rule)
     return Catalog(added.sids, codebook_sizes=index.codebook_sizes, item_ids=ids, attributes=columns)
 
 
-def _fitted_ragged(index: Trie, added: Catalog) -> Catalog:
+def _fitted_ragged(index: Trie, added: Catalog, rule: AttributeRule) -> Catalog:
     """Convert added items to the number of levels and the end codes of a ragged index."""
     if added.num_levels > index.num_levels:
         raise CatalogError(
@@ -127,7 +138,7 @@ def _fitted_ragged(index: Trie, added: Catalog) -> Catalog:
             f"{added.num_levels}."
         )
     levels = zip(index.codebook_sizes, index.end_codes, strict=True)
-    ids, columns = _typed(index, added)
+    ids, columns = _typed(index, added, rule)
     return Catalog(
         without_ends(added.sids.astype(np.int64), added.end_codes),
         codebook_sizes=[size - (end is not None) for size, end in levels],
@@ -137,28 +148,20 @@ def _fitted_ragged(index: Trie, added: Catalog) -> Catalog:
     )
 
 
-def _typed(index: Trie, added: Catalog) -> tuple[Any, Any]:
-    """The ids and attributes of `added`, in the types of the index."""
+def _typed(index: Trie, added: Catalog, rule: AttributeRule) -> tuple[Any, Any]:
+    """The ids of `added` in the type of the index, and its attributes in the types of the result."""
     from hedgerow.catalog.columns import as_type
 
     ids, columns = added.item_ids, added.attributes
     if index.num_items == 0:
         return ids, columns
-    schema = index.items_table.schema
-    names = [name for name in schema.names if name != ITEM_ID]
-    if sorted(columns.column_names) != sorted(names):
-        raise CatalogError(
-            f"the index has the attributes {names}, but the items to add have {columns.column_names}. Pass the same "
-            "attributes."
-        )
-    typed = {name: as_type(columns.column(name), schema.field(name)) for name in names}
-    field = schema.field(ITEM_ID)
+    field = index.items_table.schema.field(ITEM_ID)
     if str(ids.type).startswith(("int", "uint")) != str(field.type).startswith(("int", "uint")):
         raise CatalogError(
             f"the item ids of the index are {field.type}, but those of the items to add are {ids.type}. Pass ids of "
             "one type."
         )
-    return as_type(ids, field), typed or None
+    return as_type(ids, field), fitted_attributes(index.attributes, columns, rule)
 
 
 def splice_index(index: Trie, added: Catalog | None, removed_rows: np.ndarray, *, dense_levels: DenseLevels) -> Trie:
@@ -321,7 +324,9 @@ def _items_left(index: Trie, removed: np.ndarray) -> pa.Table:
 def _items_merged(old: pa.Table, load_new: Callable[[], pa.Table], items: Edit) -> pa.Table:
     import pyarrow as pa
 
-    new = load_new().cast(old.schema)
+    new = load_new()
+    schema = joined_schema(old.schema, new.schema)
+    old, new = (conformed(table, schema) for table in (old, new))
     rows = np.arange(old.num_rows)
     order = splice_array(rows, items.inserted, old.num_rows + np.arange(new.num_rows), items.removed)
     return pa.concat_tables([old, new]).combine_chunks().take(order)

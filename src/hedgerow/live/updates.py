@@ -11,6 +11,7 @@ import numpy as np
 
 from hedgerow.catalog.catalog import Catalog
 from hedgerow.errors import ArgumentError, CatalogError, IndexFileError, VersionError
+from hedgerow.index.attributes import AttributeRule, NewAttributes
 from hedgerow.index.edit import in_sorted
 from hedgerow.index.merge import fitted, present_rows, rows_to_remove, splice_index
 from hedgerow.live.manifest import RemovedFile, VersionInfo
@@ -44,19 +45,21 @@ class Update:
         if not is_list or any(reason not in REFUSALS for reason in self.allow):
             raise ArgumentError(f"allow must be a list of {', '.join(map(repr, REFUSALS))}; got {self.allow!r}.")
 
-    def merge(self, catalog: Catalog | None, removed: Any, *, only_new: bool = False) -> VersionInfo:
+    def merge(
+        self, catalog: Catalog | None, removed: Any, rule: AttributeRule, *, only_new: bool = False
+    ) -> VersionInfo:
         """The version with the items of a catalog, and without the items with the ids `removed`.
 
         Raises:
             CatalogError: with `only_new`, an item of the catalog exists; or as for `hedgerow.merge`.
             VersionError: the version is refused, or the current version is damaged.
         """
-        return replace(self, current=self._verified())._merge(catalog, removed, only_new=only_new)
+        return replace(self, current=self._verified())._merge(catalog, removed, rule, only_new=only_new)
 
-    def _merge(self, catalog: Catalog | None, removed: Any, *, only_new: bool) -> VersionInfo:
+    def _merge(self, catalog: Catalog | None, removed: Any, rule: AttributeRule, *, only_new: bool) -> VersionInfo:
         current = self.current
         rows = [current.removed_rows, self._existing_rows(removed)]
-        added = None if catalog is None else fitted(current.index, catalog)
+        added = None if catalog is None else fitted(current.index, catalog, rule)
         if added is not None:
             replaced = present_rows(current.index, added)
             exists = (replaced >= 0) & ~in_sorted(replaced, current.removed_rows)
@@ -69,6 +72,20 @@ class Update:
             rows.append(replaced[replaced >= 0])
         index = splice_index(current.index, added, np.unique(np.concatenate(rows)), dense_levels="auto")
         return self.publish(TrieIndex._of(index))
+
+    def set_attributes(
+        self, table: Any, item_id: str, new_attributes: NewAttributes, drop: Collection[str]
+    ) -> VersionInfo:
+        """The version in which attributes of some items differ.
+
+        Raises:
+            CatalogError: as for `TrieIndex.with_attributes`.
+            VersionError: the current version is damaged.
+        """
+        index, removed = self._verified().index, self.current.removed_rows
+        if len(removed):
+            index = TrieIndex._of(splice_index(index, None, removed, dense_levels="auto"))
+        return self.publish(index.with_attributes(table, item_id=item_id, new_attributes=new_attributes, drop=drop))
 
     def remove(self, ids: Any) -> VersionInfo:
         """The version without some items, which keeps the index of the current version.

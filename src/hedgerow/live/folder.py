@@ -1,0 +1,205 @@
+"""The folder of a live index as a process sees it: opened, followed, and rid of old versions."""
+
+from __future__ import annotations
+
+import inspect
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+from hedgerow._arguments import whole_number
+from hedgerow.catalog.catalog import Catalog
+from hedgerow.errors import ArgumentError
+from hedgerow.index.files import Verify
+from hedgerow.index.locks import LOCK_TIMEOUT, LockedError
+from hedgerow.live.manifest import VersionInfo
+from hedgerow.live.served import Prepare, Served, checked_store, do_nothing
+from hedgerow.live.store import Store
+from hedgerow.live.updates import now
+from hedgerow.live.version import Version
+from hedgerow.trie_index import TrieIndex
+
+
+class LiveFolder:
+    """The part of `hedgerow.LiveIndex` that writes no new versions. `LiveIndex` documents the arguments."""
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        max_shrink: float = 0.5,
+        prepare: Prepare = do_nothing,
+        headroom: float | None = None,
+        verify: Verify = "structure",
+        lock_timeout: float = LOCK_TIMEOUT,
+    ) -> None:
+        self._store = checked_store(path, max_shrink, prepare, headroom, verify, lock_timeout)
+        self._max_shrink = max_shrink
+        self._options = {"prepare": prepare, "headroom": headroom, "verify": verify, "lock_timeout": lock_timeout}
+        self._served = Served(self._store, prepare)
+
+    @classmethod
+    def create(cls, path: str | Path, index: TrieIndex, **options: Any) -> Self:
+        """Create a live index in the folder `path`, with `index` as version 1.
+
+        Args:
+            path: the folder.
+            index: the index of version 1.
+            **options: as for `LiveIndex`.
+
+        Raises:
+            ArgumentError: `index` is not a TrieIndex, or as for `LiveIndex`; nothing is written.
+            IndexFileError: the folder contains something, or cannot be written.
+            VersionError: `index` is not valid.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            live = hr.LiveIndex.create("items.live", hr.build_index(hr.Catalog([[0, 1], [2, 0]])))
+            assert live.version.number == 1
+            ```
+        """
+        if not isinstance(index, TrieIndex):
+            hint = " Build one: hr.build_index(catalog)." if isinstance(index, Catalog) else ""
+            raise ArgumentError(f"expected a TrieIndex; got {type(index).__name__}.{hint}")
+        cls._store_of(path, options).create(index, now())
+        return cls(path, **options)
+
+    @classmethod
+    def open(cls, path: str | Path, *, recover: bool = False, **options: Any) -> Self:
+        """Open the live index in the folder `path`.
+
+        Args:
+            path: the folder.
+            recover: whether to roll back, if the current version is damaged, to the latest version before it that is
+                not.
+            **options: as for `LiveIndex`.
+
+        Raises:
+            IndexFileError: there is no live index, or it is damaged.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            hr.LiveIndex.create("items.live", hr.build_index(hr.Catalog([[0, 1], [2, 0]])))
+            assert hr.LiveIndex.open("items.live", headroom=1.5).version.num_items == 2
+            ```
+        """
+        if recover:
+            cls._store_of(path, options).recover()
+        return cls(path, **options)
+
+    @classmethod
+    def _store_of(cls, path: str | Path, options: dict[str, Any]) -> Store:
+        """The store of a folder, from the options of `LiveIndex`, which are checked."""
+        arguments = inspect.signature(cls).bind(path, **options)
+        arguments.apply_defaults()
+        return checked_store(**arguments.arguments)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the folder and the options. A copy opens the folder again."""
+        return partial(type(self), self.path, max_shrink=self._max_shrink, **self._options), ()
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self._store.path
+
+    @property
+    def version(self) -> Version:
+        """The version that was current when this object last called `refresh` or wrote."""
+        return self._served.version
+
+    def refresh(self) -> Version:
+        """Return the current version. If nothing has changed, this only checks the date of a file.
+
+        While one thread loads a new version, other threads get the previous one.
+
+        Raises:
+            VersionError: the current version cannot be read; `version` does not change.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            live = hr.LiveIndex.create("items.live", hr.build_index(hr.Catalog([[0, 1], [2, 0]])))
+            reader = hr.LiveIndex.open("items.live")
+            live.remove([0])
+            assert reader.version.number == 1
+            assert reader.refresh().number == 2
+            ```
+        """
+        return self._served.refresh()
+
+    def versions(self) -> tuple[VersionInfo, ...]:
+        """Read the entries of all versions that are kept, by ascending number.
+
+        Raises:
+            IndexFileError: the manifest or an entry is missing or damaged.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            live = hr.LiveIndex.create("items.live", hr.build_index(hr.Catalog([[0, 1], [2, 0]])))
+            live.remove([0])
+            assert [(info.number, info.items) for info in live.versions()] == [(1, 2), (2, 1)]
+            ```
+        """
+        return self._store.infos(self._store.read())
+
+    def prune(self, keep: int = 3) -> list[int]:
+        """Delete old versions, without waiting.
+
+        The current version, versions that a process uses, and versions whose index another kept version uses, are not
+        deleted. If another process is writing, none is.
+
+        Args:
+            keep: the number of latest versions to keep, at least 0.
+
+        Returns:
+            The numbers of the deleted versions.
+
+        Raises:
+            ArgumentError: `keep` is not an integer, or is below 0.
+            IndexFileError: the folder cannot be written.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            live = hr.LiveIndex.create("items.live", hr.build_index(hr.Catalog([[0, 1], [2, 0]], codebook_sizes=3)))
+            live.update(removed=[0])
+            assert live.prune(keep=1) == [1]
+            ```
+        """
+        keep = whole_number(keep, "keep", least=0)
+        try:
+            with self._store.locked(timeout=0):
+                return self._store.prune(keep)
+        except LockedError:
+            return []
+
+    def verify(self) -> dict[int, str]:
+        """Check all files of all versions, as `hedgerow verify` does for an index.
+
+        Returns:
+            The number of each damaged version, and what is wrong with it; empty if all versions are correct.
+
+        Raises:
+            IndexFileError: the manifest is missing or damaged.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            live = hr.LiveIndex.create("items.live", hr.build_index(hr.Catalog([[0, 1], [2, 0]])))
+            assert live.verify() == {}
+            ```
+        """
+        return self._store.faults()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r}, {self.version!r})"
