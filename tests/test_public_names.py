@@ -50,6 +50,7 @@ HEDGEROW = [
     "merge",
     "metrics",
     "prepare_constraints",
+    "results_of",
     "semantic_ids",
     "step",
 ]
@@ -99,6 +100,7 @@ MEMBERS = {
         "sids_of",
         "to",
         "where",
+        "with_attributes",
     ],
     "Catalog": [
         "attribute_names",
@@ -123,8 +125,8 @@ MEMBERS = {
     "DeviceIndex": ["backend", "capacity", "device", "levels", "num_levels", "refill"],
     "CandidateIndex": ["num_requests", "results", "rows", "to"],
     "Capacity": ["holds", "levels", "of"],
-    "Beams": ["codes", "level", "num_valid", "parents", "scores", "states"],
-    "Results": ["attributes", "head", "item_ids", "rows", "scores", "sids", "to_pylist"],
+    "Beams": ["code_scores", "codes", "level", "num_valid", "parents", "scores", "states"],
+    "Results": ["attributes", "code_scores", "head", "item_ids", "rows", "scores", "sids", "to_pylist"],
     "PreparedConstraints": ["batch_size", "copy", "levels", "refill"],
     "Coverage": ["add", "beams", "counts", "dead_beams", "index", "items", "num_returned", "requests", "share"],
     "TokenMap": [
@@ -154,6 +156,7 @@ MEMBERS = {
         "remove",
         "rollback",
         "update",
+        "update_attributes",
         "update_in_background",
         "verify",
         "version",
@@ -230,6 +233,16 @@ MODEL = [
     "-k",
     "-p",
 ]
+LIVE_ITEMS = [
+    "--allow",
+    "--attributes",
+    "--item-id",
+    "--missing-attributes",
+    "--new-attributes",
+    "--sid",
+    "ITEMS",
+    "PATH",
+]
 # Command -> its options. Positional arguments are in capitals.
 COMMANDS = {
     "hedgerow": ["--version"],
@@ -253,8 +266,9 @@ COMMANDS = {
     "hedgerow diff": ["--json", "--limit", "NEW", "OLD"],
     "hedgerow live": [],
     "hedgerow live init": ["INDEX", "PATH"],
-    "hedgerow live add": ["--allow", "--attributes", "--item-id", "--sid", "ITEMS", "PATH"],
-    "hedgerow live update": ["--allow", "--attributes", "--item-id", "--sid", "ITEMS", "PATH"],
+    "hedgerow live add": LIVE_ITEMS,
+    "hedgerow live update": LIVE_ITEMS,
+    "hedgerow live update-attributes": ["--attributes", "--drop", "--item-id", "--new-attributes", "PATH", "ROWS"],
     "hedgerow live verify": ["--json", "PATH"],
     "hedgerow live remove": ["--allow", "IDS", "PATH"],
     "hedgerow live rollback": ["--to", "PATH"],

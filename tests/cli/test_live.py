@@ -107,6 +107,42 @@ def test_items_from_csv_and_json_lines(folder):
     assert items_of(hr.LiveIndex.open(path).version) == {7: [0, 1], 8: [2, 3], 9: [2, 4], 10: [1, 2], 11: [0, 3]}
 
 
+def attributes_of(path):
+    index = hr.LiveIndex.open(path).version.index
+    return {"item_id": index.item_ids.to_pylist()} | index.attributes.to_pydict()
+
+
+def test_attributes_come_change_and_go(folder):
+    path = folder / "items.live"
+    run("live", "init", path, folder / "items.hedgerow")
+    (folder / "prices.csv").write_text("sku,price,note\n9,2.5,x\n7,4.0,y\n")
+    words = ("live", "update-attributes", path, folder / "prices.csv")
+    assert "name the column of item ids with --item-id NAME" in refused(*words)
+    assert "no attribute 'price'" in refused(*words, "--item-id", "sku")
+    run(*words, "--item-id", "sku", "--attributes", "price", "--new-attributes", "add")
+    assert attributes_of(path) == {"item_id": [7, 8, 9], "price": [4.0, None, 2.5]}
+    (folder / "more.jsonl").write_text('{"item_id": 8, "price": 1}\n{"item_id": 9, "price": 3}')
+    assert "serves Version(3" in run("live", "update-attributes", path, folder / "more.jsonl")
+    assert attributes_of(path) == {"item_id": [7, 8, 9], "price": [4.0, 1.0, 3.0]}
+    assert "no attribute column 'size'" in refused(*words, "--item-id", "sku", "--attributes", "size")
+    assert "--missing-attributes null" in refused("live", "add", path, folder / "new.parquet")
+    run("live", "add", path, folder / "new.parquet", "--missing-attributes", "null")
+    rows = pa.table({"item_id": [7], "sid": [[0, 1]], "price": [5.0], "sale": [True]})
+    pq.write_table(rows, folder / "sale.parquet")
+    assert "--new-attributes add" in refused("live", "update", path, folder / "sale.parquet")
+    run("live", "update", path, folder / "sale.parquet", "--new-attributes", "drop")
+    assert attributes_of(path) == {"item_id": [7, 8, 9, 10], "price": [5.0, 1.0, 3.0, None]}
+    run("live", "update", path, folder / "sale.parquet", "--new-attributes", "add")
+    assert attributes_of(path)["sale"] == [True, None, None, None]
+    run("live", "update-attributes", path, "--drop", "sale", "--drop", "price")
+    assert list(attributes_of(path)) == ["item_id"]
+    assert "nothing to change" in refused("live", "update-attributes", path)
+    (folder / "map.json").write_text('{"7": [1, 2]}')
+    assert "map.json: expected rows with named columns" in refused(
+        "live", "update-attributes", path, folder / "map.json"
+    )
+
+
 def test_times_are_not_cut_in_a_narrow_terminal(folder):
     run("live", "init", folder / "items.live", folder / "items.hedgerow")
     created = hr.LiveIndex.open(folder / "items.live").version.info.created

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import uuid
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -134,7 +135,8 @@ def test_attributes_that_only_one_has_are_refused_by_default():
     assert "new_attributes" not in str(found.value)
     with pytest.raises(hr.CatalogError, match=r"new_attributes='add'.*missing_attributes='null'"):
         hr.merge(index, catalog(["e"], [[1, 1]], sale=[True]))
-    for options in ({"new_attributes": "null"}, {"missing_attributes": "drop"}):
+    wrong: list[dict[str, Any]] = [{"new_attributes": "null"}, {"missing_attributes": "drop"}]
+    for options in wrong:
         with pytest.raises(hr.ArgumentError, match=f"{next(iter(options))} must be one of error"):
             hr.merge(index, catalog(["e"], [[1, 1]], price=[5], brand=["y"]), **options)
 

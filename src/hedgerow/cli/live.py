@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 import hedgerow as hr
-from hedgerow.cli.catalogs import FILES, Items, id_column, read_catalog, read_rows
+from hedgerow.cli.catalogs import Items, id_column, read_catalog, read_rows
 from hedgerow.cli.common import AsJson, IndexPath, Sid, names_of, new_table, out, print_json, sid_columns
 from hedgerow.index.attributes import MissingAttributes, NewAttributes
 
@@ -38,12 +38,15 @@ Allow = Annotated[
 ]
 New = Annotated[
     NewAttributes,
-    typer.Option("--new-attributes", help="For attributes that the live index does not have: an error, or what to do."),
+    typer.Option(
+        "--new-attributes",
+        help="Attributes that the live index does not have: refuse, add (null for other items) or drop them.",
+    ),
 ]
 Missing = Annotated[
     MissingAttributes,
     typer.Option(
-        "--missing-attributes", help="For attributes that the files do not have: an error, or null for their items."
+        "--missing-attributes", help="Attributes that the files do not have: refuse, or null for their items."
     ),
 ]
 
@@ -139,7 +142,11 @@ def update_attributes(
     path: LivePath,
     rows: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[ROWS]...", help=f"Files with item ids and attributes: {FILES}.", show_default=False),
+        typer.Argument(
+            metavar="ROWS",
+            help="Files with item ids and attributes: Parquet, CSV, JSON or JSON lines; a folder, or a quoted pattern.",
+            show_default=False,
+        ),
     ] = None,
     item_id: Annotated[
         str | None,

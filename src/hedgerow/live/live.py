@@ -188,7 +188,8 @@ class LiveIndex(LiveFolder):
         """Write and serve a version without some items. Only the rows of the removed items are written.
 
         The index does not change; `Version.removed` marks its removed items. `Version.restrict` excludes them from a
-        search, and `Version.results` from its results. The next `add` or `update` writes an index without them.
+        search, and `Version.results` from its results. The next `add`, `update` or `update_attributes` writes an index
+        without them.
 
         Args:
             ids: the ids of the items to remove.
