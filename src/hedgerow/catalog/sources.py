@@ -10,10 +10,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 from urllib.parse import unquote
 
+import numpy as np
+
 from hedgerow.errors import CatalogError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Source: TypeAlias = str | Path | BinaryIO | Sequence[str | Path]
 
@@ -61,14 +66,24 @@ class File:
 
     @contextmanager
     def opened(self) -> Iterator[Any]:
-        """The file, open for reading by Arrow.
-
-        The threads of Arrow never call Python: one that does while the interpreter exits ends the process.
-        """
+        """The file, open for reading by Arrow."""
         import pyarrow as pa
 
-        with pa.OSFile(str(self.content)) if isinstance(self.content, Path) else pa.BufferReader(self._bytes) as file:
+        is_path = isinstance(self.content, Path)
+        with pa.OSFile(str(self.content)) if is_path else pa.BufferReader(arrow_buffer(self._bytes)) as file:
             yield file
+
+
+def arrow_buffer(data: bytes | np.ndarray) -> pa.Buffer:
+    """A copy of bytes in the memory of Arrow.
+
+    A thread of Arrow that releases the memory of Python while the interpreter exits ends the process, or waits forever.
+    """
+    import pyarrow as pa
+
+    buffer = pa.allocate_buffer(len(data))
+    np.frombuffer(buffer, np.uint8)[:] = np.frombuffer(data, np.uint8)
+    return buffer
 
 
 def suffix_of(path: Path) -> str:

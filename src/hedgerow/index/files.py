@@ -22,6 +22,7 @@ import numpy as np
 
 from hedgerow._arguments import check_choice
 from hedgerow.catalog.catalog import ITEM_ID
+from hedgerow.catalog.sources import arrow_buffer
 from hedgerow.errors import ArgumentError, IndexFileError
 from hedgerow.index.fanout import count_children, expected_arrays
 from hedgerow.index.level import ARRAYS, Level, words_of
@@ -288,7 +289,7 @@ def _read_items(path: Path, data: np.ndarray, num_items: int) -> pa.Table:
 
     try:
         # Not read_table, which imports pandas if it is installed; the import takes a third of a second.
-        file = pq.ParquetFile(pa.BufferReader(pa.py_buffer(data)))
+        file = pq.ParquetFile(pa.BufferReader(arrow_buffer(data)))
         table = _as_written(file.read(), file.metadata.metadata or {})
     except (OSError, ValueError, pa.ArrowException) as error:
         raise IndexFileError(f"{path} cannot be read: {error}. {REBUILD}") from error
