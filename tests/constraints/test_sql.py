@@ -2,7 +2,9 @@
 
 import os
 import signal
+import subprocess
 import sys
+import textwrap
 import time
 from datetime import UTC, date, datetime, timedelta
 from importlib.metadata import version
@@ -287,6 +289,34 @@ class TestLimits:
     def test_rejects_timeouts(self, index, timeout):
         with pytest.raises(hr.ConstraintError, match="timeout must be a number of seconds above 0"):
             index.where("true", timeout=timeout)
+
+    @pytest.mark.parametrize("timeout", [1e10, 1e300])
+    def test_long_timeouts(self, index, timeout):
+        assert ids_of(index.where("year = 1999", timeout=timeout)) == "b"
+
+    @pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C to all processes of a console")
+    @pytest.mark.parametrize("ends", ["interrupted", "daemon"])
+    def test_the_process_ends_while_a_query_runs(self, ends):
+        code = """
+            import os, signal, sys, threading, time
+            import hedgerow as hr
+
+            index = hr.build_index(hr.Catalog([[0]]))
+            tables = ", ".join(f"(SELECT unnest(range(90000)) AS {name})" for name in "abc")
+            query = f"EXISTS (SELECT 1 FROM {tables} WHERE a * b * c < 0)"
+            if sys.argv[1] == "daemon":
+                threading.Thread(target=index.where, args=(query,), daemon=True).start()
+                time.sleep(0.5)
+            else:
+                threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+                try:
+                    index.where(query)
+                except KeyboardInterrupt:
+                    print("interrupted")
+        """
+        words = [sys.executable, "-c", textwrap.dedent(code), ends]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stdout) == (0, "interrupted\n" if ends == "interrupted" else "")
 
     def test_ctrl_c_is_obeyed(self, index):
         timer = Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))

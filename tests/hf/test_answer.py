@@ -107,6 +107,7 @@ def test_invalid_requests_get_errors_and_the_others_answers(some):
         hr.Request([5, 6], beam_width=5, deadline=time.monotonic() - 1),
         hr.Request([5, 6], beam_width=5, candidates="item 3"),
         hr.Request([5, 6], beam_width=5, constraints=some, deadline=time.monotonic() + 1e6),
+        hr.Request([5, 6], beam_width=5, constraints=[some]),  # pyright: ignore[reportArgumentType]
     ]
     answers = retriever.answer(requests)
     assert_same_results(answers[0], alone(retriever, valid))
@@ -120,14 +121,25 @@ def test_invalid_requests_get_errors_and_the_others_answers(some):
         6: (hr.ArgumentError, "expected a Request; got list"),
         7: (hr.DeadlineError, "had passed before its search began"),
         8: (hr.ConstraintError, "must be a list of item ids"),
+        10: (hr.ConstraintError, "must be one constraint set or None; got list"),
     }
     for number, (kind, text) in expected.items():
         assert type(answers[number]) is kind
         assert text in str(answers[number])
 
 
-def test_no_requests():
-    assert Retriever(model_of("llama"), index(), TOKENS).answer([]) == []
+def test_lists_of_requests():
+    retriever, request = Retriever(model_of("llama"), index(), TOKENS), hr.Request([5, 6], k=3)
+    assert retriever.answer([]) == []
+    (results,) = retriever.answer(request for _ in range(1))
+    assert_same_results(results, alone(retriever, request))
+    for given, advice in (
+        (request, r"got Request. For one request, pass \[request\]"),
+        (5, "got int"),
+        ("text", "got str"),
+    ):
+        with pytest.raises(hr.ArgumentError, match=f"expected a list of requests; {advice}"):
+            retriever.answer(given)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("invalid", [{"k": 0}, {"beam_width": 0}, {"caps": {"x": 0}}, {"deadline": "soon"}])

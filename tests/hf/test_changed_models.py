@@ -276,3 +276,32 @@ class TestChangedHeads:
         model.set_output_embeddings(head)
         expected = Retriever(model, index(), TOKENS).retrieve(prompt)[0]
         assert_same_scores(scores_by_sid(retriever.retrieve(prompt)[0]), scores_by_sid(expected))
+
+
+def banned(out: Any) -> Any:
+    """An output without some codes of level 0, and without words."""
+    out.logits[..., OFFSETS[0] : OFFSETS[0] + 7] = -torch.inf
+    out.logits[..., 3:60] = -torch.inf
+    return out
+
+
+@pytest.mark.parametrize("name", ["qwen3", "gpt2", "t5"])
+@pytest.mark.parametrize("how", ["hook", "forward"])
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("normalize", ["vocab", "codes"])
+def test_tokens_that_the_model_bans(name, how, after, normalize):
+    model = new_model(name)
+    retriever = Retriever(model, index(), TOKENS, normalize=normalize)
+    retriever.retrieve(PROMPTS)
+    forward = model.forward
+    if how == "hook":
+        model.register_forward_hook(lambda module, inputs, out: banned(out))
+    else:
+        model.forward = lambda *given, **named: banned(forward(*given, **named))
+    if not after:
+        retriever = Retriever(model, index(), TOKENS, normalize=normalize)
+    if normalize == "vocab" and name != "t5":
+        assert_equals_generate(retriever, model)
+    every = retriever.retrieve(PROMPTS, beam_width=200, k=None)
+    allowed = {tuple(sid) for sid in catalog().sids.tolist() if sid[0] >= 7}
+    assert [set(scores_by_sid(results)) for results in every] == [allowed] * len(PROMPTS)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import re
 from functools import cache
 from math import isfinite
-from threading import Event, Thread
+from threading import TIMEOUT_MAX, Event, Thread
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,16 @@ def _is_encodable(expression: str) -> bool:
     return True
 
 
+# The queries that run, and their connections. A thread that runs while the interpreter exits would end the process.
+RUNNING: dict[_Query, Any] = {}
+
+
+@atexit.register
+def _stop_all() -> None:
+    for query in list(RUNNING):
+        query.stop()
+
+
 class _Query:
     """An expression that DuckDB evaluates in a thread, so that the caller can stop waiting: for time, or Ctrl-C.
 
@@ -100,15 +111,15 @@ class _Query:
 
     def _run(self) -> Any:
         connection = self._connection()
+        RUNNING[self] = connection
         Thread(target=self._evaluate, args=(connection,), name="hedgerow-where", daemon=True).start()
         try:
-            is_done = self.done.wait(self.timeout)
+            is_done = self.done.wait(min(self.timeout, TIMEOUT_MAX))
         except BaseException:
-            connection.interrupt()
+            self.stop()
             raise
         if not is_done:
-            connection.interrupt()
-            self.done.wait(GRACE)
+            self.stop()
             raise self._error(
                 f"it did not finish within {self.timeout:g} seconds. Use a simpler expression, or pass a larger timeout"
             )
@@ -120,6 +131,13 @@ class _Query:
             hint = ". Timestamps of nanoseconds need a cast, for example released::TIMESTAMPTZ"
             raise self._error(str(self.error) + (hint if "_NS" in str(self.error) else "")) from None
         return self.table
+
+    def stop(self) -> None:
+        """Interrupt the evaluation, and wait until it has ended."""
+        connection = RUNNING.get(self)
+        if connection is not None:
+            connection.interrupt()
+            self.done.wait(GRACE)
 
     def _connection(self) -> Any:
         import pyarrow as pa
@@ -146,6 +164,7 @@ class _Query:
         except BaseException as error:
             self.error = error
         finally:
+            RUNNING.pop(self, None)
             connection.close()
             self.done.set()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from hedgerow._arguments import whole_number
 from hedgerow.candidates import candidate_index
 from hedgerow.constraints.requests import BatchRules, joined_rules
+from hedgerow.constraints.sets import ConstraintSet
 from hedgerow.decode.ops import to_numpy
 from hedgerow.errors import ArgumentError, ConstraintError, DeadlineError, HedgerowError
 from hedgerow.hf.inspection import Inspection
@@ -97,7 +98,7 @@ def _is_late(task: Task) -> bool:
 class Answering(Inspection):
     """The base of `Retriever`: requests in batches."""
 
-    def answer(self, requests: Sequence[Request]) -> list[Results | HedgerowError]:
+    def answer(self, requests: Iterable[Request]) -> list[Results | HedgerowError]:
         """Answer requests that each have their own rules and sizes: one answer per request, in their order.
 
         A request that is invalid, or fails, gets the error as its answer, and the others get their results. Each gets
@@ -108,6 +109,9 @@ class Answering(Inspection):
 
         Returns:
             For each request its `Results`, or the error.
+
+        Raises:
+            ArgumentError: `requests` is not a list of requests.
 
         Examples:
             ```python
@@ -120,7 +124,11 @@ class Answering(Inspection):
             assert len(western) == 3 and "empty" in str(error)
             ```
         """
+        if isinstance(requests, str | Mapping | Request) or not isinstance(requests, Iterable):
+            advice = " For one request, pass [request]." if isinstance(requests, Request) else ""
+            raise ArgumentError(f"expected a list of requests; got {type(requests).__name__}.{advice}")
         answers: dict[int, Answer] = {}
+        requests = list(requests)
         tasks: dict[int, Task] = {}
         for number, request in enumerate(requests):
             try:
@@ -178,6 +186,9 @@ class Answering(Inspection):
         """
         if not isinstance(request, Request):
             raise ArgumentError(f"expected a Request; got {type(request).__name__}. Make one with hr.Request(prompt).")
+        if not isinstance(request.constraints, ConstraintSet | None):
+            given = type(request.constraints).__name__
+            raise ConstraintError(f"constraints of a request must be one constraint set or None; got {given}.")
         lists = {"exclude": request.exclude, "candidates": request.candidates}
         for name, ids in lists.items():
             if ids is not None:

@@ -106,6 +106,9 @@ def state_key(model: Any) -> tuple[Any, ...]:
     for module in modules_of(model):
         attributes = module.__dict__
         modules += (id(module), module.__class__)
+        # Not the hooks before a module: a search has one of its own.
+        if attributes["_forward_hooks"]:
+            modules += map(id, attributes["_forward_hooks"].values())
         # What replaces the method of the class.
         if "forward" in attributes or attributes.get("_compiled_call_impl") is not None:
             modules += (id(attributes.get("forward")), id(attributes.get("_compiled_call_impl")))

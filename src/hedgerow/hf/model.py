@@ -269,11 +269,15 @@ class CodeModel:
 def relative_difference(some: Tensor, others: Tensor) -> Tensor:
     """The largest difference, as a share of the largest absolute value of `others`; on the device.
 
-    Infinite and NaN `others` do not count. NaN if there are no other ones, or `some` has NaN.
+    Infinity if one of the two has an infinite entry that the other does not have. NaN in `others` does not count. NaN if
+    there are no other entries, or `some` has NaN.
     """
     finite = torch.isfinite(others)
     largest = torch.where(finite, others, 0).abs().amax().clamp(min=1e-30)
-    return torch.where(finite, some - others, 0).abs().amax() / (largest * finite.any())
+    difference = torch.where(finite, some - others, 0).abs().amax() / (largest * finite.any())
+    # A model bans tokens with -inf.
+    is_same = finite | others.isnan() | (some == others)
+    return torch.where(is_same.all(), difference, INF)
 
 
 @contextmanager
