@@ -231,6 +231,9 @@ class TrieIndex(Trie):
     ) -> list[Results]:
         """Map finished beams to items: one `Results` per request, best first, from its live beams.
 
+        Beams of an index with other SIDs are refused. Indexes with the same SIDs and other item ids cannot be told
+        apart: keep the beams and their index together.
+
         Args:
             beams: the beams after the last level.
             constraints: the constraint sets of the search. Of items that share a SID, only those in the request's

@@ -173,7 +173,7 @@ def test_searches_the_current_version_of_a_live_index(call, shop, tmp_path):
     found = [item["item_id"] for item in lines_of(stdout)[0]["items"]]
     assert found == Retriever(shop[1].model, live, TOKENS).retrieve([[5, 6]])[0].item_ids, stderr
     assert best not in found
-    assert "not in the index" in call("explain", *words, "--item", best, on_shop=False)[1]
+    assert "was removed from the live index" in call("explain", *words, "--item", best, on_shop=False)[1]
 
 
 class TestBadInput:

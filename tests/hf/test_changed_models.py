@@ -295,7 +295,7 @@ def test_tokens_that_the_model_bans(name, how, after, normalize):
     retriever.retrieve(PROMPTS)
     forward = model.forward
     if how == "hook":
-        model.register_forward_hook(lambda module, inputs, out: banned(out))
+        model.register_forward_hook(lambda *given: banned(given[-1]))
     else:
         model.forward = lambda *given, **named: banned(forward(*given, **named))
     if not after:

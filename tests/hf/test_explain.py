@@ -211,3 +211,12 @@ def test_counts(retriever, options):
 def test_one_prompt_at_a_time(retriever):
     with pytest.raises(hr.ArgumentError, match="expected one prompt; got 2"):
         retriever.explain([[5], [6]], "item 1")
+
+
+def test_an_item_that_was_removed_from_a_live_index(tmp_path):
+    live = hr.LiveIndex.create(tmp_path / "live", index())
+    live.remove(["item 3"])
+    found = Retriever(model_of("llama"), live, TOKENS).explain([5], "item 3")
+    assert (found.outcome, found.levels) == ("removed", ())
+    assert found.sid == tuple(catalog().sids[3].tolist())
+    assert str(found) == "Item 'item 3' was removed from the live index, so no prompt can return it."

@@ -204,7 +204,7 @@ def test_retriever_on_a_version(tmp_path):
     for searched in (version, hr.LiveIndex.open(tmp_path / "shop.live")):
         retriever = Retriever(model, searched, TOKENS)
         assert item_ids_of(retriever.retrieve([[5, 6], [7]], k=None)) == item_ids_of(expected)
-        assert retriever.explain([5, 6], ids[0]).outcome == "not in the index"
+        assert retriever.explain([5, 6], ids[0]).outcome == "removed"
         assert "Version(2, items=100, removed=50, TrieIndex(" in repr(retriever)
     few = version.index.constraint(ids=expected[0].item_ids[:3] + ids[:1])
     results = Retriever(model, version, TOKENS).retrieve([[5, 6]], constraints=[few])[0]

@@ -17,6 +17,8 @@ from hedgerow.decode.prepared import PreparedConstraints
 from hedgerow.errors import ArgumentError, BackendError
 from hedgerow.index.trie import Trie
 
+# Beams are numbered by int32.
+MAX_BEAMS = 2**31 - 1
 # LARGEST times or divided by these is a normal float32.
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-8, 1e8
 
@@ -140,7 +142,7 @@ def check_step(index: DeviceIndex, beams: Beams, logits: Any, beam_width: int, n
         raise ArgumentError(
             f"these beams are finished: they have all {index.num_levels} codes. Call index.results(beams)."
         )
-    whole_number(beam_width, "beam_width")
+    whole_number(beam_width, "beam_width", most=MAX_BEAMS)
     check_choice(normalize, "normalize", ("codes", "allowed", None))
     _check_logits(index, beams, logits)
     _check_beams(index, beams)

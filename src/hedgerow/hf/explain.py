@@ -58,7 +58,8 @@ class Explanation:
         item_id: the id of the item.
         outcome: "returned"; "beyond k" (its SID was found, behind k other items); "cut" (its prefix left the beam);
             "banned" (the model gives one of its codes probability 0); "not in the set" (the constraint set does not
-            contain it); "excluded" (it is one of the excluded ids); or "not in the index".
+            contain it); "excluded" (it is one of the excluded ids); "removed" (it was removed from the live index); or
+            "not in the index".
         sid: its codes; empty if it is not in the index.
         rank: its rank among the items of the finished beams, from 1; None if it is not among them.
         level: the level at which its prefix left the beam, from 0; None if it did not.
@@ -111,6 +112,8 @@ class Explanation:
     def __str__(self) -> str:
         if self.outcome == "not in the index":
             return f"Item {self.item_id!r} is not in the index, so no prompt can return it."
+        if self.outcome == "removed":
+            return f"Item {self.item_id!r} was removed from the live index, so no prompt can return it."
         if self.outcome == "not in the set":
             return f"Item {self.item_id!r} is not in the constraint set, so this search cannot return it."
         if self.outcome == "excluded":
@@ -161,11 +164,12 @@ def explained(
     _check_is_one_id(item_id)
     beam_width, k = whole_number(beam_width, "beam_width"), whole_number(k, "k")
     index, row = search.index, row_of_id(search.index, item_id)
-    if row is None or (removed is not None and removed[row]):
+    if row is None:
         return Explanation(item_id, "not in the index", (), None, None, (), beam_width, k)
     leaf = leaves_of(index, np.asarray([row]))
     sid = tuple(trimmed(index.sids(leaf)[0].tolist()))
-    if (outcome := _forbidden_by(rules, row)) is not None:
+    outcome = "removed" if removed is not None and removed[row] else _forbidden_by(rules, row)
+    if outcome is not None:
         return Explanation(item_id, outcome, sid, None, None, (), beam_width, k)
     constraints = prepared(search.device_index, rules)
     codes = codes_of_leaves(index, leaf)[0].tolist()

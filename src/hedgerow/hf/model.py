@@ -269,8 +269,8 @@ class CodeModel:
 def relative_difference(some: Tensor, others: Tensor) -> Tensor:
     """The largest difference, as a share of the largest absolute value of `others`; on the device.
 
-    Infinity if one of the two has an infinite entry that the other does not have. NaN in `others` does not count. NaN if
-    there are no other entries, or `some` has NaN.
+    Infinity if one of the two has an infinite entry that the other does not have. NaN in `others` does not count. NaN
+    if there are no other entries, or `some` has NaN.
     """
     finite = torch.isfinite(others)
     largest = torch.where(finite, others, 0).abs().amax().clamp(min=1e-30)
