@@ -62,7 +62,7 @@ soak: .venv/.dev
 	HEDGEROW_SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/pytest tests/live/test_soak.py tests/live/test_crash.py \
 		tests/index/test_file_writers.py
 
-check: lint lint-imports docs
+check: lint lint-imports docs fuzz
 
 lint: .venv/.dev
 	$(BIN)/ruff check
