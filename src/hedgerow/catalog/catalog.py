@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hedgerow.catalog.codes import parsed
 from hedgerow.catalog.ragged import ENDED, EndCodes, as_ragged_sids, end_codes_of, with_ends
+from hedgerow.catalog.rows import as_rows
 from hedgerow.catalog.sids import as_sids, checked_codebook_sizes
 from hedgerow.errors import CatalogError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from hedgerow.catalog.sources import Source
+    from hedgerow.catalog.sources import Source, Types
 
 ITEM_ID = "item_id"
 # The names that results have of their own.
@@ -91,7 +90,7 @@ class Catalog:
     def _fill(
         self, sids: Any, codebook_sizes: Any, item_ids: Any, attributes: Any, *, ragged: bool, copy: bool
     ) -> None:
-        rows = _as_rows(sids, ragged=ragged)
+        rows = as_rows(sids, ragged=ragged)
         matrix = as_ragged_sids(rows, codebook_sizes) if ragged else as_sids(rows)
         sizes = checked_codebook_sizes(matrix, codebook_sizes, min_code=ENDED if ragged else 0)
         ends: EndCodes = (None,) * len(sizes)
@@ -215,7 +214,9 @@ class Catalog:
         return readers.catalog_of(cls._from_file, readers.read_parquet(path), options)
 
     @classmethod
-    def from_csv(cls, source: Source, *, text: Sequence[str] = (), **options: Any) -> Catalog:
+    def from_csv(
+        cls, source: Source, *, text: Sequence[str] = (), types: Types | None = None, **options: Any
+    ) -> Catalog:
         """Make a catalog from CSV files, or TSV files by their names. Empty fields are null.
 
         Columns of numbers, booleans, dates and timestamps are converted if no digit is lost: ``007`` stays text.
@@ -223,10 +224,13 @@ class Catalog:
         Args:
             source: as for `from_parquet`.
             text: the columns to keep as text.
+            types: the types of columns, for example of the index that the items are added to:
+                ``index.items_table.schema``. An attribute may get a wider type of the same kind.
             **options: as for `from_arrow`. The SID column holds text: ``"2,6,4"``, ``2-6-4`` or ``<a_2><b_6><c_4>``.
 
         Raises:
-            CatalogError: a file cannot be read, or as for `from_arrow`. The message names the file.
+            CatalogError: a file cannot be read, a value cannot be converted to its type in `types` without a change, or
+                as for `from_arrow`. The message names the file, and the row of the value.
 
         Examples:
             ```python
@@ -240,7 +244,8 @@ class Catalog:
         """
         from hedgerow.catalog import readers
 
-        return readers.catalog_of(cls._from_file, readers.read_csv(source, text), options)
+        exact = [options.get("item_id") or ITEM_ID]
+        return readers.catalog_of(cls._from_file, readers.read_csv(source, text, types, exact), options)
 
     @classmethod
     def from_json(
@@ -367,19 +372,6 @@ class Catalog:
             f"Catalog(items={self.num_items:,}, levels={self.num_levels}, {ragged}"
             f"codebook_sizes={list(self.codebook_sizes)}, attributes=[{', '.join(self.attribute_names)}])"
         )
-
-
-def _as_rows(sids: Any, *, ragged: bool) -> Any:
-    """Convert an Arrow column, or rows of text, to codes; return other objects unchanged."""
-    if isinstance(sids, (str, PurePath)):
-        raise CatalogError(
-            f"sids must be SIDs; got {sids!r:.60}. To read a file, use Catalog.from_parquet, from_csv or from_json."
-        )
-    if not hasattr(sids, "__arrow_c_array__") and not hasattr(sids, "__arrow_c_stream__"):
-        return parsed(sids, ragged=ragged)
-    from hedgerow.catalog import columns
-
-    return columns.sids_of_lists(columns.as_column(sids, "sids"), "sids", ragged=ragged)
 
 
 def _checked_ids(item_ids: Any, num_items: int, *, copy: bool) -> pa.Array | None:

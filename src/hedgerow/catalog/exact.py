@@ -48,7 +48,7 @@ def exact_cast(column: pa.Array, type_: pa.DataType) -> pa.Array:
         return column
     if column.null_count == len(column):
         return pa.nulls(len(column), type_)
-    if not _fits(column.type, type_):
+    if not same_values(column.type, type_):
         raise pa.ArrowTypeError(f"{column.type} holds other values than {type_}")
     try:
         converted = column.cast(type_)
@@ -119,17 +119,17 @@ def _kind(type_: pa.DataType) -> str:
     return str(type_).partition("[")[0].rstrip("0123456789")
 
 
-def _fits(type_: pa.DataType, other: pa.DataType) -> bool:
+def same_values(type_: pa.DataType, other: pa.DataType) -> bool:
     """Whether values of a type are of the same kind as those of another one, or are text that can stand for them."""
     if pa.types.is_null(type_):
         return True
     if is_list(type_) and is_list(other):
-        return _fits(type_.value_type, other.value_type)
+        return same_values(type_.value_type, other.value_type)
     if pa.types.is_struct(type_) and pa.types.is_struct(other):
         fields = [field for field in type_ if other.get_field_index(field.name) >= 0]
-        return all(_fits(field.type, other.field(field.name).type) for field in fields)
+        return all(same_values(field.type, other.field(field.name).type) for field in fields)
     if pa.types.is_map(type_) and pa.types.is_map(other):
-        return _fits(type_.key_type, other.key_type) and _fits(type_.item_type, other.item_type)
+        return same_values(type_.key_type, other.key_type) and same_values(type_.item_type, other.item_type)
     if pa.types.is_nested(type_) or pa.types.is_nested(other):
         return False
     kinds = _kind(type_), _kind(other)

@@ -1,8 +1,5 @@
 """Readers of catalog files: Parquet, CSV, JSON and JSON lines. Every road into a catalog uses them."""
 
-# pyarrow.compute creates its functions at import time, so pyright cannot see them.
-# pyright: reportAttributeAccessIssue=false
-
 from __future__ import annotations
 
 import io
@@ -12,29 +9,21 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 
 from hedgerow.catalog.columns import as_column, codebook_sizes_of
-from hedgerow.catalog.sources import File, files_of
+from hedgerow.catalog.sources import File, Types, files_of
+from hedgerow.catalog.text_columns import INTEGER, inferred, typed
 from hedgerow.errors import CatalogError
 
 # No row of a CSV file may be longer: 64 MB.
 CSV_BLOCK = 1 << 26
-# Numbers whose text is lost by a conversion stay text: leading zeros, and integers above 2**63.
-INTEGER = r"^-?(0|[1-9][0-9]*)$"
-FLOAT = r"^(-?(0|[1-9][0-9]{0,14})|-?[0-9]+\.[0-9]*([eE][-+]?[0-9]+)?|-?[0-9]+[eE][-+]?[0-9]+|-?(nan|NaN|inf))$"
-# A float holds 15 digits exactly.
-FIFTEEN_DIGITS = r"^-?[0-9.]{1,16}$|^-?(nan|NaN|inf)$"
-LEADING_ZERO = r"^-?0[0-9]"
-TRUTH = r"^(true|True|TRUE|false|False|FALSE)$"
 Part = tuple[str, pa.Table]
 T = TypeVar("T")
 
@@ -142,7 +131,12 @@ def read_parquet(source: Any) -> list[Part]:
         raise CatalogError(f"{source} cannot be read as Parquet: {error}") from None
 
 
-def read_csv(source: Any, text: Collection[str] = ()) -> list[Part]:
+def read_csv(
+    source: Any,
+    text: Collection[str] = (),
+    types: Types | None = None,
+    exact: Collection[str] = (),
+) -> list[Part]:
     """The CSV files of a source, each with its name.
 
     Empty fields are null. A column becomes integers, floats, booleans, dates or timestamps if all its values are
@@ -151,9 +145,12 @@ def read_csv(source: Any, text: Collection[str] = ()) -> list[Part]:
     Args:
         source: see `files_of`.
         text: the columns that stay text.
+        types: the types of columns by name; a column may get a wider type of the same kind.
+        exact: the columns of `types` that must not get another type.
 
     Raises:
-        CatalogError: a file cannot be read. The message names the file and the row.
+        CatalogError: a file cannot be read, or a value does not have the type of its column. The message names the
+            file and the row.
     """
     parts = []
     for file in files_of(source, "csv"):
@@ -163,14 +160,31 @@ def read_csv(source: Any, text: Collection[str] = ()) -> list[Part]:
             table = table.append_column(name, pa.repeat(pa.scalar(value, pa.string()), len(table)))
         parts.append((file.name, table))
     rows = concatenated(parts)
-    typed = [
-        column if name in text else _typed(column) for name, column in zip(rows.column_names, rows.columns, strict=True)
-    ]
-    rows, start = pa.Table.from_arrays(typed, rows.column_names), 0
+    fields = _fields(types)
+
+    def typed_column(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+        if name in text:
+            return column
+        return typed(column, fields[name], widens=name not in exact) if name in fields else inferred(column)
+
+    try:
+        columns = [typed_column(*named) for named in zip(rows.column_names, rows.columns, strict=True)]
+    except CatalogError as error:
+        raise CatalogError(f"{_place(parts, str(error))}: {error}") from None
+    rows, start = pa.Table.from_arrays(columns, rows.column_names), 0
     for position, (name, table) in enumerate(parts):
         parts[position] = name, rows.slice(start, table.num_rows)
         start += table.num_rows
     return parts
+
+
+def _fields(types: Types | None) -> dict[str, pa.Field]:
+    try:
+        return {} if types is None else {field.name: field for field in pa.schema(types)}
+    except (TypeError, ValueError, pa.ArrowException) as error:
+        raise CatalogError(
+            f"types must map names of columns to Arrow types, or be an Arrow schema; got {types!r:.60}: {error}"
+        ) from None
 
 
 def _csv_table(content: bytes, delimiter: str) -> pa.Table:
@@ -182,41 +196,6 @@ def _csv_table(content: bytes, delimiter: str) -> pa.Table:
         column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
     )
     return csv.read_csv(io.BytesIO(content), read, parse, convert)
-
-
-def _typed(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Convert a column of text to the type that all its values have."""
-    values = column.drop_null()
-    if not len(values):
-        return column
-    candidates: list[pa.DataType] = []
-    if _all_match(values, INTEGER):
-        candidates = [pa.int64()]
-    elif _all_match(values, FLOAT) and not pc.any(pc.match_substring_regex(values, LEADING_ZERO)).as_py():
-        candidates = [pa.float64()]
-    elif _all_match(values, TRUTH):
-        candidates = [pa.bool_()]
-    elif _all_match(values, r"^[0-9]{4}-[0-9]{2}-[0-9]{2}"):
-        candidates = [pa.date32(), pa.timestamp("us"), pa.timestamp("us", "UTC")]
-    for type_ in candidates:
-        try:
-            converted = column.cast(type_)
-        except pa.ArrowInvalid:
-            continue
-        if not pa.types.is_floating(type_) or _keeps_digits(values):
-            return converted
-    return column
-
-
-def _keeps_digits(numbers: pa.ChunkedArray) -> bool:
-    """Whether floats have all the digits of numbers as text."""
-    numbers = numbers.filter(pc.invert(pc.match_substring_regex(numbers, FIFTEEN_DIGITS)))
-    numbers = numbers.filter(pc.not_equal(numbers.cast(pa.float64()).cast(pa.string()), numbers))
-    return all(Decimal(text) == Decimal(repr(float(text))) for text in numbers.to_pylist())
-
-
-def _all_match(values: pa.ChunkedArray, pattern: str) -> bool:
-    return pc.all(pc.match_substring_regex(values, pattern)).as_py()
 
 
 def read_json(source: Any) -> Mapping[str, Any] | list[Part]:
@@ -321,6 +300,8 @@ def catalog_of(make: Callable[..., T], parts: Sequence[Part], options: Mapping[s
 
 def _place(parts: Sequence[Part], message: str) -> str:
     """The file of the row that a message names, which is counted over all files."""
+    if len(parts) == 1:
+        return parts[0][0]
     match = re.search(r"\brows? (?:[0-9]+ and )?([0-9]+)", message)
     row = int(match[1]) if match else sum(len(table) for _, table in parts)
     start = 0

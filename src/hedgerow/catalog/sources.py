@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Source: TypeAlias = str | Path | BinaryIO | Sequence[str | Path]
+Types: TypeAlias = "Mapping[str, pa.DataType] | pa.Schema"
 
 SUFFIXES = {
     "parquet": (".parquet", ".parq", ".pq"),

@@ -15,6 +15,8 @@ from hedgerow.errors import CatalogError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from hedgerow.catalog.sources import Types
+
 FILES = "Parquet, CSV, JSON (items to SIDs, or rows) or JSON lines; a folder, or a quoted pattern 'items/*.parquet'"
 Items = Annotated[
     list[Path],
@@ -22,13 +24,16 @@ Items = Annotated[
 ]
 
 
-def read_catalog(paths: Sequence[Path], options: Mapping[str, Any], *, ragged: bool) -> hr.Catalog:
+def read_catalog(
+    paths: Sequence[Path], options: Mapping[str, Any], *, ragged: bool, types: Types | None = None
+) -> hr.Catalog:
     """Read a catalog.
 
     Args:
         paths: files of one kind, folders or patterns.
         options: sid, item_id, codebook_sizes and attributes, as for `Catalog.from_arrow`.
         ragged: as for `Catalog`.
+        types: as for `Catalog.from_csv`. Other files have types of their own.
 
     Raises:
         BadParameter: a .npy file with options for columns.
@@ -40,7 +45,7 @@ def read_catalog(paths: Sequence[Path], options: Mapping[str, Any], *, ragged: b
     if kind == "parquet":
         return hr.Catalog.from_parquet(files, **options, ragged=ragged)
     if kind == "csv":
-        return hr.Catalog.from_csv(files, **options, ragged=ragged)
+        return hr.Catalog.from_csv(files, **options, ragged=ragged, types=types)
     shared = {"codebook_sizes": options["codebook_sizes"], "ragged": ragged}
     columns = {name: options[name] for name in ("item_id", "attributes") if options[name] is not None}
     if kind == "json":
@@ -69,12 +74,14 @@ def columns_of(paths: Sequence[Path]) -> list[str]:
     return [] if rows is None else rows.column_names
 
 
-def read_rows(paths: Sequence[Path], columns: Sequence[str] | None = None) -> Any:
+def read_rows(paths: Sequence[Path], item_id: str, columns: Sequence[str] | None, types: Types) -> Any:
     """Read the rows of files.
 
     Args:
         paths: files of one kind, folders or patterns.
-        columns: the columns to read. Default: all.
+        item_id: the column of item ids.
+        columns: the other columns to read. None: all.
+        types: as for `Catalog.from_csv`. Other files have types of their own.
 
     Returns:
         A table, or a mapping of names to columns.
@@ -84,19 +91,37 @@ def read_rows(paths: Sequence[Path], columns: Sequence[str] | None = None) -> An
     """
     from hedgerow.catalog.columns import column_of
 
-    rows = _rows_of(paths)
+    rows = _rows_of(paths, types=types, exact=[item_id])
     if rows is None:
         raise CatalogError(f"{', '.join(map(str, paths))}: expected rows with named columns.")
-    return rows if columns is None else {name: column_of(rows, name, "attribute") for name in columns}
+    return rows if columns is None else {name: column_of(rows, name, "attribute") for name in (item_id, *columns)}
 
 
-def _rows_of(paths: Sequence[Path]) -> pa.Table | None:
+def types_of(index: hr.TrieIndex, item_id: str, attributes: Sequence[str]) -> dict[str, pa.DataType]:
+    """The types, in an index, of the columns of a file.
+
+    Args:
+        index: the index. Without items, it takes the types of the file; only text stays text.
+        item_id: the column of item ids in the file.
+        attributes: the attributes that are read from the file.
+    """
+    from hedgerow.catalog.types import is_text
+
+    types = {field.name: field.type for field in index.attributes.schema if field.name in attributes}
+    types[item_id] = index.item_ids.type
+    return types if index.num_items else {name: type_ for name, type_ in types.items() if is_text(type_)}
+
+
+def _rows_of(paths: Sequence[Path], **csv_options: Any) -> pa.Table | None:
     """The rows of files; None if they have no columns."""
     from hedgerow.catalog import readers
     from hedgerow.catalog.sources import kind_of
 
-    read = {"parquet": readers.read_parquet, "csv": readers.read_csv, "json": readers.read_json}.get(kind_of(paths))
-    parts = read([str(path) for path in paths]) if read else {}
+    kind, files = kind_of(paths), [str(path) for path in paths]
+    if kind == "csv":
+        return readers.concatenated(readers.read_csv(files, **csv_options))
+    read = {"parquet": readers.read_parquet, "json": readers.read_json}.get(kind)
+    parts = read(files) if read else {}
     return None if isinstance(parts, Mapping) else readers.concatenated(parts)
 
 

@@ -10,8 +10,19 @@ import typer
 from rich.markup import escape
 
 import hedgerow as hr
-from hedgerow.cli.catalogs import Items, id_column, read_catalog, read_rows
-from hedgerow.cli.common import AsJson, IndexPath, Sid, names_of, new_table, out, print_json, sid_columns
+from hedgerow.cli.catalogs import Items, id_column, read_catalog, read_rows, types_of
+from hedgerow.cli.common import (
+    AsJson,
+    IndexPath,
+    Sid,
+    names_of,
+    new_table,
+    out,
+    print_json,
+    print_warning,
+    printed_warnings,
+    sid_columns,
+)
 from hedgerow.index.attributes import MissingAttributes, NewAttributes
 
 live = typer.Typer(
@@ -165,9 +176,11 @@ def update_attributes(
     live_index = hr.LiveIndex.open(path)
     table = None
     if rows:
-        names = names_of(attributes or "")
-        item_id = item_id or id_column(live_index.version.index, rows, names)
-        table = read_rows(rows, None if attributes is None else [item_id or "item_id", *names])
+        names, index = None if attributes is None else names_of(attributes), live_index.version.index
+        item_id = item_id or id_column(index, rows, names or ()) or "item_id"
+        kept = index.attributes.column_names if names is None else names
+        types = types_of(index, item_id, [name for name in kept if name not in (drop or ())])
+        table = read_rows(rows, item_id, names, types)
     live_index.update_attributes(table, item_id=item_id or "item_id", new_attributes=new_attributes, drop=drop or ())
     _print_current(live_index)
 
@@ -211,17 +224,20 @@ def prune(
     path: LivePath, keep: Annotated[int, typer.Option(metavar="N", min=0, help="Number of versions to keep.")] = 3
 ) -> None:
     """Delete old versions that no process uses."""
-    deleted = hr.LiveIndex.open(path).prune(keep)
+    live_index = hr.LiveIndex.open(path)
+    with printed_warnings():
+        deleted = live_index.prune(keep)
     out.print(f"removed: {', '.join(map(str, deleted)) or 'none'}")
 
 
 @live.command(epilog="Example: hedgerow live verify items.live")
 def verify(path: LivePath, *, as_json: AsJson = False) -> None:
     """Check every checksum, array and SID of all versions."""
+    from hedgerow.live import kept
     from hedgerow.live.store import Store
 
     # Not hr.LiveIndex.open, which fails if the current version is damaged.
-    faults = Store(path.expanduser()).faults()
+    faults = kept.faults(Store(path.expanduser()))
     if as_json:
         print_json({"valid": not faults, "damaged": faults})
     for number, fault in faults.items() if not as_json else ():
@@ -235,14 +251,15 @@ def verify(path: LivePath, *, as_json: AsJson = False) -> None:
 @live.command(epilog="Example: hedgerow live status items.live")
 def status(path: LivePath, *, as_json: AsJson = False) -> None:
     """List the versions, and show which is the current one."""
+    from hedgerow.live import kept
+    from hedgerow.live.manifest import MANIFEST
     from hedgerow.live.store import Store
 
-    # Not hr.LiveIndex.open, which fails if the current version is damaged.
-    store = Store(path.expanduser())
-    state = store.read()
-    infos, current = store.infos(state), state.current.number
+    # Not hr.LiveIndex.open, which fails if the current version or current.json is damaged.
+    state, infos, damaged = kept.survey(Store(path.expanduser()))
+    current = None if state is None else state.current.number
     if as_json:
-        print_json({"current": current, "versions": [asdict(info) for info in infos]})
+        print_json({"current": current, "versions": [asdict(info) for info in infos], "damaged": damaged})
         return
     table = new_table(None, "version", "items", "index of", "parent", "created (UTC)", "")
     table.columns[4].no_wrap = True
@@ -251,6 +268,8 @@ def status(path: LivePath, *, as_json: AsJson = False) -> None:
         cells = (info.number, f"{info.items:,}", info.index, info.parent or "", created)
         table.add_row(*map(str, cells), "current" if info.number == current else "")
     out.print(table)
+    for name, fault in damaged.items():
+        print_warning(fault if name == MANIFEST else f"version {name} is damaged: {fault}")
 
 
 def _catalog(
@@ -258,13 +277,16 @@ def _catalog(
 ) -> hr.Catalog:
     """Read items; ragged SIDs if the live index has them."""
     index, columns = live_index.version.index, sid_columns(sid)
+    sids = [columns] if isinstance(columns, str) else columns
     options = {
         "sid": columns,
-        "item_id": item_id or id_column(index, paths, [columns] if isinstance(columns, str) else columns),
+        "item_id": item_id or id_column(index, paths, sids),
         "codebook_sizes": None,
         "attributes": None if attributes is None else names_of(attributes),
     }
-    return read_catalog(paths, options, ragged=index.ragged)
+    kept = index.attributes.column_names if attributes is None else options["attributes"]
+    types = types_of(index, options["item_id"] or "item_id", [name for name in kept if name not in sids])
+    return read_catalog(paths, options, ragged=index.ragged, types=types)
 
 
 def _print_current(live_index: hr.LiveIndex) -> None:

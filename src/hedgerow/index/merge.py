@@ -159,7 +159,8 @@ def _typed(index: Trie, added: Catalog, rule: AttributeRule) -> tuple[Any, Any]:
     if str(ids.type).startswith(("int", "uint")) != str(field.type).startswith(("int", "uint")):
         raise CatalogError(
             f"the item ids of the index are {field.type}, but those of the items to add are {ids.type}. Pass ids of "
-            "one type."
+            "one type. To read a CSV file with the types of an index: Catalog.from_csv(path, "
+            "types=index.items_table.schema)."
         )
     return as_type(ids, field), fitted_attributes(index.attributes, columns, rule)
 
