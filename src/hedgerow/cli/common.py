@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
+import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -81,6 +82,21 @@ def _finite(facts: Any) -> Any:
 def print_error(message: str) -> None:
     """Print an error as one line on stderr."""
     err.print(f"[bold red]hedgerow:[/] {escape(' '.join(message.splitlines()))}", soft_wrap=True, highlight=False)
+
+
+def print_warning(message: str) -> None:
+    """Print a warning as one line on stderr."""
+    err.print(f"[bold yellow]warning:[/] {escape(message)}", soft_wrap=True, highlight=False)
+
+
+@contextmanager
+def printed_warnings() -> Iterator[None]:
+    """Print warnings as one line each."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for warning in caught:
+        print_warning(str(warning.message))
 
 
 def print_path(path: Path, text: str) -> None:

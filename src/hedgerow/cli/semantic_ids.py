@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,11 +19,11 @@ from hedgerow.cli.common import (
     AsJson,
     Overwrite,
     check_not_input,
-    err,
     out,
     parsed_sizes,
     print_json,
     print_path,
+    printed_warnings,
     progress_bar,
 )
 from hedgerow.cli.embeddings import column_named, embeddings_of, read_table
@@ -149,7 +148,7 @@ def semantic_ids(
             published = _published(existing, sid, trained, id_name, item_ids)
     vectors = embeddings_of(source, table, embeddings, text, model)
     policy = {"on_collision": on_collision, "items_per_sid": items_per_sid}
-    with progress_bar(enabled=not as_json) as progress, _printed_warnings():
+    with progress_bar(enabled=not as_json) as progress, printed_warnings():
         if trained is None:
             ids = hr.semantic_ids(vectors, **options, **policy, progress=progress)
         else:
@@ -278,16 +277,6 @@ def _published(
     sizes = (*quantizer.codebook_sizes, *last)
     keep = hr.Catalog.from_arrow(existing, sid=sid, item_id=id_name, attributes=[], codebook_sizes=sizes)
     return {"keep": keep, "ids": ids}
-
-
-@contextmanager
-def _printed_warnings() -> Iterator[None]:
-    """Print warnings as one line each."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        yield
-    for warning in caught:
-        err.print(f"[bold yellow]warning:[/] {escape(str(warning.message))}", soft_wrap=True, highlight=False)
 
 
 def _write(ids: hr.SemanticIds, output_table: pa.Table | None, sid: str, output: Path, quantizer: Path | None) -> None:

@@ -112,13 +112,16 @@ def load_trie(path: str | Path, *, mmap: bool = False, verify: Verify | None = N
         raise IndexFileError(f"{folder} cannot be read: {error.strerror or error}.") from error
 
 
-def stamp_of(path: Path) -> tuple[int, int] | None:
-    """The inode and modification time of a file, which differ from those of its replacement; None if it is missing."""
+def stamp_of(path: Path) -> tuple[int, int, int] | None:
+    """The inode and the times of a file, which differ from those of its replacement; None if it is missing.
+
+    A restored copy can have the inode and the modification time of the file that it replaces, but not its change time.
+    """
     try:
         info = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return info.st_ino, info.st_mtime_ns
+    return info.st_ino, info.st_mtime_ns, info.st_ctime_ns
 
 
 def as_folder(path: str | Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +13,7 @@ from hedgerow.catalog.catalog import Catalog
 from hedgerow.errors import ArgumentError
 from hedgerow.index.files import Verify
 from hedgerow.index.locks import LOCK_TIMEOUT, LockedError
+from hedgerow.live import kept
 from hedgerow.live.manifest import VersionInfo
 from hedgerow.live.served import Prepare, Served, checked_store, do_nothing
 from hedgerow.live.store import Store
@@ -73,7 +75,8 @@ class LiveFolder:
         Args:
             path: the folder.
             recover: whether to roll back, if the current version is damaged, to the latest version before it that is
-                not.
+                not. If `current.json` is damaged or missing, the latest correct version becomes the current one; this
+                can be a version that was rolled back before.
             **options: as for `LiveIndex`.
 
         Raises:
@@ -88,7 +91,7 @@ class LiveFolder:
             ```
         """
         if recover:
-            cls._store_of(path, options).recover()
+            kept.recover(cls._store_of(path, options))
         return cls(path, **options)
 
     @classmethod
@@ -136,8 +139,10 @@ class LiveFolder:
     def versions(self) -> tuple[VersionInfo, ...]:
         """Read the entries of all versions that are kept, by ascending number.
 
+        Versions whose entry is damaged are left out, with a UserWarning that names them.
+
         Raises:
-            IndexFileError: the manifest or an entry is missing or damaged.
+            IndexFileError: the manifest is missing or damaged.
 
         Examples:
             ```python
@@ -148,13 +153,16 @@ class LiveFolder:
             assert [(info.number, info.items) for info in live.versions()] == [(1, 2), (2, 1)]
             ```
         """
-        return self._store.infos(self._store.read())
+        infos, damaged = kept.read_entries(self._store, self._store.read())
+        _warn(damaged)
+        return infos
 
     def prune(self, keep: int = 3) -> list[int]:
         """Delete old versions, without waiting.
 
         The current version, versions that a process uses, and versions whose index another kept version uses, are not
-        deleted. If another process is writing, none is.
+        deleted. If another process is writing, none is. Versions whose entry is damaged are neither counted nor
+        deleted, and a UserWarning names them.
 
         Args:
             keep: the number of latest versions to keep, at least 0.
@@ -178,9 +186,11 @@ class LiveFolder:
         keep = whole_number(keep, "keep", least=0)
         try:
             with self._store.locked(timeout=0):
-                return self._store.prune(keep)
+                removed, damaged = kept.prune(self._store, keep)
         except LockedError:
             return []
+        _warn(damaged)
+        return removed
 
     def verify(self) -> dict[int, str]:
         """Check all files of all versions, as `hedgerow verify` does for an index.
@@ -199,7 +209,13 @@ class LiveFolder:
             assert live.verify() == {}
             ```
         """
-        return self._store.faults()
+        return kept.faults(self._store)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r}, {self.version!r})"
+
+
+def _warn(damaged: dict[int, str]) -> None:
+    """Warn of versions whose entry is damaged."""
+    for number, fault in damaged.items():
+        warnings.warn(f"version {number} is damaged: {fault}", stacklevel=3)

@@ -21,6 +21,11 @@ FORMAT_VERSION = 2
 MANIFEST = LIVE
 ENTRY = "version.json"
 RESTORE = "Restore it from a copy."
+RECOVER = "Roll back to a correct version: hr.LiveIndex.open(path, recover=True), or hedgerow live rollback."
+
+
+class DamagedError(IndexFileError):
+    """A file of a live index is missing or damaged. It is not a file of a newer hedgerow."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class VersionInfo:
         parent: the number of the version that it was made from, which may have been pruned; None for the first version.
         items: the number of items.
         created: the time of creation, ISO 8601 in UTC.
+        index_sha256: the checksum in the manifest of that index; None if an earlier hedgerow wrote the entry.
     """
 
     number: int
@@ -50,6 +56,7 @@ class VersionInfo:
     parent: int | None
     items: int
     created: str
+    index_sha256: str | None = None
 
     def to_bytes(self) -> bytes:
         """The file of the entry."""
@@ -80,10 +87,10 @@ def read_state(path: Path) -> State:
         FileNotFoundError: the file does not exist.
         IndexFileError: the file is not a manifest, damaged, or of another format version.
     """
-    content = _opened(path, FORMAT, "the manifest of a live index")
-    state = State(_info_of(content.get("current"), path), content.get("next"))  # pyright: ignore[reportArgumentType]
+    content = _opened(path, FORMAT, "the manifest of a live index", RECOVER)
+    state = State(_info_of(content.get("current"), path, RECOVER), content.get("next"))  # pyright: ignore[reportArgumentType]
     if not is_whole(state.next, state.current.number + 1):
-        raise _altered(path)
+        raise _altered(path, RECOVER)
     return state
 
 
@@ -94,9 +101,9 @@ def read_entry(path: Path, number: int) -> VersionInfo:
         FileNotFoundError: the file does not exist.
         IndexFileError: the file is not that entry, damaged, or of another format version.
     """
-    info = _info_of(_opened(path, ENTRY_FORMAT, "the entry of a version of a live index"), path)
+    info = _info_of(_opened(path, ENTRY_FORMAT, "the entry of a version of a live index", RESTORE), path, RESTORE)
     if info.number != number:
-        raise _altered(path)
+        raise _altered(path, RESTORE)
     return info
 
 
@@ -105,20 +112,22 @@ def _sealed(kind: str, content: dict[str, Any]) -> bytes:
     return json.dumps(whole | {"sha256": digest_of(whole)}, indent=1, sort_keys=True).encode() + b"\n"
 
 
-def _opened(path: Path, kind: str, what: str) -> dict[str, Any]:
+def _opened(path: Path, kind: str, what: str, advice: str) -> dict[str, Any]:
     """The content of a file after its format and its checksum have been checked."""
     if path.exists() and not path.is_file():
         # Reading a FIFO would wait.
-        raise IndexFileError(f"{path} is not a file.")
+        raise DamagedError(f"{path} is not a file. {advice}")
     data = path.read_bytes()
     try:
         content = json.loads(data)
         version = content["version"]
         if content["format"] != kind or not is_whole(version):
             raise KeyError("format")
-        intact = version != FORMAT_VERSION or content["sha256"] == digest_of(content)
+        intact = content["sha256"] == digest_of(content)
+        if version > FORMAT_VERSION and not intact:
+            raise KeyError("version")
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise IndexFileError(f"{path} is not {what}, or it is damaged. {RESTORE}") from None
+        raise DamagedError(f"{path} is not {what}, or it is damaged. {advice}") from None
     if version > FORMAT_VERSION:
         raise IndexFileError(
             f"{path} has format version {version}; this hedgerow reads version {FORMAT_VERSION}. Upgrade hedgerow."
@@ -129,20 +138,20 @@ def _opened(path: Path, kind: str, what: str) -> dict[str, Any]:
             f"again from one of the indexes in {path.parent / 'versions'}, which hr.load_index reads."
         )
     if not intact:
-        raise _altered(path)
+        raise _altered(path, advice)
     return content
 
 
-def _info_of(content: Any, path: Path) -> VersionInfo:
+def _info_of(content: Any, path: Path, advice: str) -> VersionInfo:
     try:
         removed = content["removed"]
         file = None if removed is None else RemovedFile(removed["bytes"], removed["sha256"])
         entry = (content[name] for name in ("parent", "items", "created"))
-        info = VersionInfo(content["number"], content["index"], file, *entry)
+        info = VersionInfo(content["number"], content["index"], file, *entry, index_sha256=content.get("index_sha256"))
     except (KeyError, TypeError):
-        raise _altered(path) from None
+        raise _altered(path, advice) from None
     if not _is_valid(info):
-        raise _altered(path)
+        raise _altered(path, advice)
     return info
 
 
@@ -155,8 +164,9 @@ def _is_valid(info: VersionInfo) -> bool:
         and (info.parent is None or is_whole(info.parent))
         and is_whole(info.items, 0)
         and isinstance(info.created, str)
+        and (info.index_sha256 is None or isinstance(info.index_sha256, str))
     )
 
 
-def _altered(path: Path) -> IndexFileError:
-    return IndexFileError(f"{path} was altered or damaged: its checksum differs. {RESTORE}")
+def _altered(path: Path, advice: str) -> DamagedError:
+    return DamagedError(f"{path} was altered or damaged: its checksum differs. {advice}")

@@ -17,7 +17,7 @@ from hedgerow.live.store import Store
 from hedgerow.live.version import Version
 
 # The stamp of no manifest.
-UNKNOWN = (0, 0)
+UNKNOWN = (0, 0, 0)
 Prepare = Callable[[Version], object]
 
 
@@ -73,17 +73,18 @@ class Served:
             current = self.refresh()
             if current.info != state.current:
                 current = self._store.load(state.current)
+            number = self._store.free_number(state)
             try:
-                info = make(current, state.next)
+                info = make(current, number)
                 self._store.write_entry(info)
                 version = self._store.load(info, current)
                 return self.switch(State(info, info.number + 1), version)
             except BaseException:
                 if self._store.read().next == state.next:
-                    self._store.remove(state.next)
+                    self._store.remove(number)
                 raise
 
-    def _follow(self, loaded: Version | None) -> tuple[tuple[int, int] | None, Version]:
+    def _follow(self, loaded: Version | None) -> tuple[tuple[int, int, int] | None, Version]:
         """The stamp of the manifest, and the current version: `loaded`, if it is still current."""
         while True:
             stamp = self._store.stamp()

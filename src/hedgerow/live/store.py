@@ -6,16 +6,27 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
 from hedgerow.errors import IndexFileError, VersionError
 from hedgerow.index.files import OURS, Verify, replace_file, save_trie, stamp_of, sync
 from hedgerow.index.locks import LOCK, LOCK_TIMEOUT, locked, open_lock, try_lock
+from hedgerow.index.manifest import read_manifest
 from hedgerow.index.verify import verify_trie
-from hedgerow.live.manifest import ENTRY, MANIFEST, RemovedFile, State, VersionInfo, read_entry, read_state
+from hedgerow.live.manifest import (
+    ENTRY,
+    MANIFEST,
+    RECOVER,
+    DamagedError,
+    RemovedFile,
+    State,
+    VersionInfo,
+    read_entry,
+    read_state,
+)
 from hedgerow.live.removed import removed_content, removed_rows
 from hedgerow.live.version import Devices, Pin, SharedCapacity, Version
 from hedgerow.trie_index import TrieIndex, load_index
@@ -24,6 +35,8 @@ VERSIONS = "versions"
 # Versions are moved here before their files are removed, so that a version is complete or gone.
 PRUNED = "pruned"
 NEW = "current-new"
+# Exists while version 1 is written, which tells an interrupted `create` from a live index that lost its manifest.
+CREATING = "creating"
 REMOVED = "removed.npy"
 ROLL_BACK = "Roll back to another version."
 
@@ -53,7 +66,7 @@ class Store:
         """The folder of a version."""
         return self.path / VERSIONS / str(number)
 
-    def stamp(self) -> tuple[int, int] | None:
+    def stamp(self) -> tuple[int, int, int] | None:
         """A value that changes with the manifest.
 
         Raises:
@@ -66,18 +79,27 @@ class Store:
         """Read the manifest.
 
         Raises:
-            IndexFileError: there is no manifest, or it is damaged.
+            DamagedError: the manifest is damaged, or missing although there are versions.
+            IndexFileError: there is no live index, or it cannot be read.
         """
         with self._read_errors():
             try:
                 return read_state(self.path / MANIFEST)
             except (FileNotFoundError, NotADirectoryError):
+                if self.lost_manifest():
+                    raise DamagedError(f"{self.path / MANIFEST} is missing. {RECOVER}") from None
                 problem = (
                     f"contains no {MANIFEST}, so it is not a live index" if self.path.exists() else "does not exist"
                 )
                 raise IndexFileError(
                     f"{self.path} {problem}. Create one with hr.LiveIndex.create(path, index) or hedgerow live init."
                 ) from None
+
+    def lost_manifest(self) -> bool:
+        """Whether the folder has complete versions, but no manifest, and no `create` was interrupted."""
+        names = os.listdir(self.path) if self.path.is_dir() else []
+        entries = (self.path / VERSIONS).glob(f"*/{ENTRY}")
+        return MANIFEST not in names and CREATING not in names and any(entries)
 
     def entry(self, number: int) -> VersionInfo:
         """Read the entry of a version.
@@ -88,22 +110,20 @@ class Store:
         with self._read_errors():
             return read_entry(self.folder(number) / ENTRY, number)
 
-    def numbers(self, state: State) -> list[int]:
-        """The numbers of all versions that are kept, in ascending order."""
+    def numbers(self, state: State | None) -> list[int]:
+        """The numbers of all versions that are kept, in ascending order; of all folders if there is no manifest."""
         with self._read_errors():
             names = os.listdir(self.path / VERSIONS)
-        return sorted(int(name) for name in names if name.isdecimal() and int(name) < state.next)
+        numbers = sorted(int(name) for name in names if name.isdecimal() and str(int(name)) == name)
+        return [number for number in numbers if number > 0 and (state is None or number < state.next)]
 
-    def infos(self, state: State) -> tuple[VersionInfo, ...]:
-        """Read the entries of all versions that are kept, by ascending number."""
-        numbers = self.numbers(state)
-        try:
-            return tuple(self.entry(number) for number in numbers)
-        except IndexFileError:
-            # Versions may have been pruned since their numbers were read.
-            if self.numbers(state) == numbers:
-                raise
-            return self.infos(state)
+    def index_sha256(self, number: int) -> str:
+        """The checksum in the manifest of the index in the folder of a version, which differs for other content.
+
+        Raises:
+            IndexFileError: there is no index, or its manifest is damaged.
+        """
+        return read_manifest(self.folder(number))["sha256"]
 
     @contextmanager
     def _read_errors(self) -> Iterator[None]:
@@ -126,14 +146,18 @@ class Store:
         with self.locked():
             self.claim()
             self.clean(1)
+            (self.path / CREATING).touch()
             try:
                 self.write_index(1, index)
-                info = VersionInfo(1, 1, None, None, index.num_items, created)
+                info = VersionInfo(1, 1, None, None, index.num_items, created, self.index_sha256(1))
                 self.write_entry(info)
                 self.switch(State(info, 2))
             except BaseException:
-                self.remove(1)
+                if not (self.path / MANIFEST).exists():
+                    self.remove(1)
                 raise
+            finally:
+                (self.path / CREATING).unlink(missing_ok=True)
 
     def claim(self) -> None:
         """Create the folder for a new live index, unless it exists and contains only the rest of an interrupted one.
@@ -144,16 +168,23 @@ class Store:
         if self.path.exists() and not self.path.is_dir():
             raise IndexFileError(f"{self.path} is a file; a live index is a folder. Choose another path.")
         (self.path / VERSIONS).mkdir(parents=True, exist_ok=True)
-        foreign = sorted(set(os.listdir(self.path)) - {LOCK, VERSIONS, NEW, PRUNED})
-        if MANIFEST in foreign:
-            raise IndexFileError(
-                f"{self.path} is a live index already. Open it with hr.LiveIndex.open(path), or see hedgerow live "
-                "status."
-            )
+        foreign = sorted(set(os.listdir(self.path)) - {LOCK, VERSIONS, NEW, PRUNED, CREATING})
+        if MANIFEST in foreign or self.lost_manifest():
+            self._refuse_claim()
         if foreign:
             raise IndexFileError(
                 f"{self.path} contains {foreign[0]!r}, which is not part of a live index. Choose another path."
             )
+
+    def _refuse_claim(self) -> NoReturn:
+        """Refuse to create a live index where there is one, with the way to open it."""
+        try:
+            self.read()
+        except DamagedError as error:
+            raise IndexFileError(f"{self.path} is a live index already, and it is damaged: {error}") from error
+        raise IndexFileError(
+            f"{self.path} is a live index already. Open it with hr.LiveIndex.open(path), or see hedgerow live status."
+        )
 
     @contextmanager
     def locked(self, timeout: float | None = None) -> Iterator[None]:
@@ -216,7 +247,8 @@ class Store:
 
         Args:
             info: the entry of the version.
-            loaded: a version that is loaded already. If it has the same index, its index and device copies are reused.
+            loaded: a version that is loaded already. If its index has the same content as the one in the folder, it
+                is reused with its device copies.
             verify: as for `load_index`; the index is then read again. Default: `self.verify`.
 
         Raises:
@@ -225,7 +257,11 @@ class Store:
         """
         folder = self.folder(info.index)
         pin = Pin(self.folder(number) for number in sorted({info.index, info.number}))
-        if loaded is not None and loaded.info.index == info.index and verify is None:
+        content = self.index_sha256(info.index)
+        if info.index_sha256 not in (None, content):
+            raise IndexFileError(f"{folder} was replaced: its index is not that of version {info.number}. {ROLL_BACK}")
+        same = loaded is not None and (loaded.info.index, loaded.info.index_sha256) == (info.index, content)
+        if loaded is not None and same and verify is None:
             index, devices = loaded.index, loaded._devices
         else:
             index = load_index(folder, mmap=True, verify=verify or self.verify)
@@ -262,33 +298,10 @@ class Store:
                 f"version {number} was refused, and version {current} is still served: {error}"
             ) from error
 
-    def recover(self) -> None:
-        """If the current version is damaged, make the latest correct version before it the current one.
-
-        Raises:
-            IndexFileError: there is no such version, or the manifest is damaged.
-        """
-        # Before the lock, which would name the folder's lock if there is no live index.
-        self.read()
-        with self.locked():
-            state = self.read()
-            current = state.current.number
-            earlier = [number for number in reversed(self.numbers(state)) if number < current]
-            faults = []
-            for number in (current, *earlier):
-                try:
-                    info = state.current if number == current else self.entry(number)
-                    self.load(info, verify="full")
-                except (IndexFileError, OSError) as error:
-                    faults.append(f"version {number}: {error}")
-                    continue
-                if number != current:
-                    self.switch(replace(state, current=info))
-                return
-            raise IndexFileError(f"{self.path} has no correct version to serve. {' '.join(faults)}")
-
     def _read_removed(self, info: VersionInfo, file: RemovedFile) -> np.ndarray:
         path = self.folder(info.number) / REMOVED
+        if not path.exists():
+            raise IndexFileError(f"{path} is missing. {ROLL_BACK}")
         # The size is checked first, because reading a FIFO would wait.
         content = path.read_bytes() if path.stat().st_size == file.bytes else b""
         rows = removed_rows(content)
@@ -305,22 +318,19 @@ class Store:
                 with suppress(OSError):
                     _remove_folder(pruned / name)
             pruned.rmdir()
+        (self.path / CREATING).unlink(missing_ok=True)
 
-    def prune(self, keep: int) -> list[int]:
-        """Remove old versions, and return their numbers: see `LiveIndex.prune`."""
-        state = self.read()
-        self.clean(state.next)
-        infos = self.infos(state)
-        usable = {info.number for info in infos[max(0, len(infos) - keep) :]} | {state.current.number}
-        usable |= {info.number for info in infos if self.pinned(info.number)}
-        needed = usable | {info.index for info in (*infos, state.current) if info.number in usable}
-        removed = [number for info in reversed(infos) if (number := info.number) not in needed and self._move(number)]
-        if removed:
-            sync(self.path / VERSIONS)
-            self.clean(state.next)
-        return sorted(removed)
+    def free_number(self, state: State) -> int:
+        """The number of the next version. A folder that is still there keeps its number.
 
-    def _move(self, number: int) -> bool:
+        After an older manifest was restored, a process may still use a version with that number.
+        """
+        number = state.next
+        while self.folder(number).exists():
+            number += 1
+        return number
+
+    def move(self, number: int) -> bool:
         """Move the folder of a version to the pruned ones; a later version that uses its index has been moved."""
         try:
             (self.path / PRUNED).mkdir(exist_ok=True)
@@ -329,24 +339,6 @@ class Store:
             # Windows does not move a folder whose files a reader has mapped.
             return False
         return True
-
-    def faults(self) -> dict[int, str]:
-        """Check all files of all versions: see `LiveIndex.verify`."""
-        state, faults = self.read(), {}
-        for number in self.numbers(state):
-            try:
-                info = self.entry(number)
-                version = self.load(info, verify="none")
-                if info.index == number:
-                    verify_trie(self.folder(number))
-                elif info.index in faults:
-                    raise IndexFileError(faults[info.index])
-                del version
-            except (IndexFileError, OSError) as error:
-                # Versions may be pruned meanwhile.
-                if number in self.numbers(state):
-                    faults[number] = str(error)
-        return faults
 
     def discard(self, number: int) -> None:
         """Remove the folder of a version unless a process uses it."""

@@ -13,6 +13,7 @@ from hedgerow.catalog.catalog import Catalog
 from hedgerow.errors import ArgumentError, CatalogError, IndexFileError, VersionError
 from hedgerow.index.attributes import AttributeRule, NewAttributes
 from hedgerow.index.edit import in_sorted
+from hedgerow.index.files import Verify
 from hedgerow.index.merge import fitted, present_rows, rows_to_remove, splice_index
 from hedgerow.live.manifest import RemovedFile, VersionInfo
 from hedgerow.live.store import Store
@@ -54,7 +55,7 @@ class Update:
             CatalogError: with `only_new`, an item of the catalog exists; or as for `hedgerow.merge`.
             VersionError: the version is refused, or the current version is damaged.
         """
-        return replace(self, current=self._verified())._merge(catalog, removed, rule, only_new=only_new)
+        return replace(self, current=self._stored(verify="full"))._merge(catalog, removed, rule, only_new=only_new)
 
     def _merge(self, catalog: Catalog | None, removed: Any, rule: AttributeRule, *, only_new: bool) -> VersionInfo:
         current = self.current
@@ -82,7 +83,8 @@ class Update:
             CatalogError: as for `TrieIndex.with_attributes`.
             VersionError: the current version is damaged.
         """
-        index, removed = self._verified().index, self.current.removed_rows
+        current = self._stored(verify="full")
+        index, removed = current.index, current.removed_rows
         if len(removed):
             index = TrieIndex._of(splice_index(index, None, removed, dense_levels="auto"))
         return self.publish(index.with_attributes(table, item_id=item_id, new_attributes=new_attributes, drop=drop))
@@ -92,11 +94,13 @@ class Update:
 
         Raises:
             CatalogError: there is no such item.
-            VersionError: the version is refused.
+            VersionError: the version is refused, or the current version is damaged.
         """
-        index = self.current.index
+        return replace(self, current=self._stored(self.current))._remove(ids)
+
+    def _remove(self, ids: Any) -> VersionInfo:
         rows = np.union1d(self.current.removed_rows, self._existing_rows(ids))
-        num_items = index.num_items - len(rows)
+        num_items = self.current.index.num_items - len(rows)
         self._check_size(num_items)
         return self._info(self.current.info.index, self.store.write_removed(self.number, rows), num_items)
 
@@ -119,14 +123,16 @@ class Update:
         self.store.write_index(self.number, index)
         return self._info(self.number, None, index.num_items)
 
-    def _verified(self) -> Version:
-        """The current version, with its checksums verified, so that no damage is copied to the next one.
+    def _stored(self, loaded: Version | None = None, verify: Verify | None = None) -> Version:
+        """The current version as its files are now, because rows of one index mean nothing in another.
+
+        With `verify="full"`, its checksums are verified, so that no damage is copied to the next version.
 
         Raises:
-            VersionError: the version is damaged.
+            VersionError: the version is damaged, or was replaced.
         """
         try:
-            return self.store.load(self.current.info, verify="full")
+            return self.store.load(self.current.info, loaded, verify=verify)
         except (IndexFileError, OSError) as error:
             raise VersionError(
                 f"version {self.number} was refused, because the version that it is made from is damaged: {error} Roll "
@@ -157,7 +163,8 @@ class Update:
         )
 
     def _info(self, index: int, removed: RemovedFile | None, num_items: int) -> VersionInfo:
-        return VersionInfo(self.number, index, removed, self.current.number, num_items, now())
+        content = self.store.index_sha256(index)
+        return VersionInfo(self.number, index, removed, self.current.number, num_items, now(), content)
 
 
 def now() -> str:
