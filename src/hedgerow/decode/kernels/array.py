@@ -63,10 +63,9 @@ def _gather_step(inputs: StepInput) -> Beams:
     valid = not_excluded(ops, inputs.constraints, beams.states, alive)
     codes = codes_of(ops, level, nodes)
     scores = _scores(inputs, ops.take_along(logits, codes), valid)
-    best, parents, child, live = _best(ops, scores, start, inputs.beam_width)
-    positions = parents * branch + child
+    best, positions, live = _best(ops, scores, start, inputs.beam_width)
     states, codes = ops.take_along(_flat(ops, nodes), positions), ops.take_along(_flat(ops, codes), positions)
-    return _continued(ops, beams, best, live, parents, states, codes)
+    return _continued(ops, beams, best, live, positions // branch, states, codes)
 
 
 def _scan_step(inputs: StepInput) -> Beams:
@@ -81,9 +80,11 @@ def _scan_step(inputs: StepInput) -> Beams:
     valid = (xp.reshape(bits, shape)[..., :size] != 0) & xp.expand_dims(beams.states > DEAD, axis=-1)
     valid = not_excluded(ops, inputs.constraints, beams.states, valid)
     # In the order of SIDs, the codes of a beam come after those of all beams at lower states.
-    first = xp.argsort(xp.argsort(beams.states, axis=-1), axis=-1) * size
-    best, parents, codes, live = _best(ops, _scores(inputs, logits, valid), first, inputs.beam_width)
-    codes = xp.astype(codes, xp.int32)
+    first = beams.states * 0
+    if beams.states.shape[1] > 1:
+        first = xp.argsort(xp.argsort(beams.states, axis=-1), axis=-1) * size
+    best, positions, live = _best(ops, _scores(inputs, logits, valid), first, inputs.beam_width)
+    parents, codes = positions // size, xp.astype(positions % size, xp.int32)
     states = ranked_children(ops, level, ops.take_along(beams.states, parents), codes)
     return _continued(ops, beams, best, live, parents, states, codes)
 
@@ -171,10 +172,10 @@ def _minus_normalizer(ops: Ops, logits: Array, over: Array) -> Array:
     return logits - top - xp.log(xp.where(total > 0, total, 1.0))
 
 
-def _best(ops: Ops, scores: Array, first: Array, beam_width: int) -> tuple[Array, Array, Array, Array]:
-    """The best M candidates of each request: scores, parents, positions among the parent's, and whether they are live.
+def _best(ops: Ops, scores: Array, first: Array, beam_width: int) -> tuple[Array, Array, Array]:
+    """The best M candidates of each request: scores, positions among its m * K or m * C, and whether they are live.
 
-    All are [B, M]. The parent and the position of a dead beam are 0.
+    All are [B, M]. The position of a dead beam is 0.
 
     Args:
         ops: the operations of the backend.
@@ -189,8 +190,7 @@ def _best(ops: Ops, scores: Array, first: Array, beam_width: int) -> tuple[Array
     if missing > 0:
         best, positions = (_filled(ops, x, missing, value) for x, value in ((best, -INF), (positions, 0)))
     live = best > -INF
-    positions = xp.where(live, positions, 0)
-    return best, positions // span, positions % span, live
+    return best, xp.where(live, positions, 0), live
 
 
 def _filled(ops: Ops, x: Array, count: int, value: float) -> Array:
