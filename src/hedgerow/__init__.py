@@ -28,6 +28,7 @@ from hedgerow.errors import (
 )
 from hedgerow.generated import results_of
 from hedgerow.index.diff import Diff, diff
+from hedgerow.indexes import build_index, load_index, merge
 from hedgerow.live.live import LiveIndex
 from hedgerow.live.version import Version
 from hedgerow.request import Request
@@ -36,7 +37,7 @@ from hedgerow.semantic.embed import embed_texts
 from hedgerow.semantic.ids import semantic_ids
 from hedgerow.semantic.quantizer import Quantizer, SemanticIds
 from hedgerow.tokens import TokenMap
-from hedgerow.trie_index import TrieIndex, build_index, load_index, merge
+from hedgerow.trie_index import TrieIndex
 
 __all__ = [
     "ArgumentError",

@@ -16,6 +16,7 @@ from hedgerow.index.files import OURS, Verify, replace_file, save_trie, stamp_of
 from hedgerow.index.locks import LOCK, LOCK_TIMEOUT, locked, open_lock, try_lock
 from hedgerow.index.manifest import read_manifest
 from hedgerow.index.verify import verify_trie
+from hedgerow.indexes import load_index
 from hedgerow.live.manifest import (
     ENTRY,
     MANIFEST,
@@ -29,7 +30,7 @@ from hedgerow.live.manifest import (
 )
 from hedgerow.live.removed import removed_content, removed_rows
 from hedgerow.live.version import Devices, Pin, SharedCapacity, Version
-from hedgerow.trie_index import TrieIndex, load_index
+from hedgerow.trie_index import TrieIndex
 
 VERSIONS = "versions"
 # Versions are moved here before their files are removed, so that a version is complete or gone.
