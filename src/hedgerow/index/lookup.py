@@ -43,7 +43,10 @@ class IdLookup:
             return np.full(len(wanted), -1, np.int64)
         if pa.types.is_integer(wanted.type):
             ids, values = self.ids.to_numpy(), wanted.to_numpy()
-            nearest = np.minimum(np.searchsorted(ids, values), len(ids) - 1)
+            nearest = np.empty(len(values), np.int64)
+            # In ascending order, neighboring searches read the same memory.
+            order = np.argsort(values)
+            nearest[order] = np.minimum(np.searchsorted(ids, values[order]), len(ids) - 1)
             return np.where(ids[nearest] == values, self.rows[nearest], -1)
         low, high = np.zeros(len(wanted), np.int64), np.full(len(wanted), len(self.ids), np.int64)
         for _ in range(len(self.ids).bit_length()):
