@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 import pytest
 
 import hedgerow as hr
@@ -9,9 +10,11 @@ import hedgerow as hr
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+import torch
 from tiny import (
     OFFSETS,
     TOKENS,
+    VOCABULARY,
     assert_same_scores,
     catalog,
     generated,
@@ -143,3 +146,54 @@ def test_a_configuration_that_changes_later():
     assert len(said) == 1
     # Once is enough, and another warning would be an error here.
     by_codes.retrieve(PROMPTS[0])
+
+
+V = VOCABULARY
+INF = float("inf")
+TOKEN_IDS = f"token ids from 0 to {V - 1}"
+INVALID = [
+    *[("repetition_penalty", value, "a float above 0") for value in (-1.0, 0.0, "x", 2, INF, float("nan"), [1.2])],
+    *[("no_repeat_ngram_size", value, "a positive integer") for value in (-1, 1.5, "2", True, [2])],
+    *[("suppress_tokens", value, f"a list of {TOKEN_IDS}") for value in ([500], [V], [-1], [1.5], ["a"], "5")],
+    *[("begin_suppress_tokens", value, f"a list of {TOKEN_IDS}") for value in ([3, V], [[3]], {3: 1.0})],
+    *[
+        ("bad_words_ids", value, f"a list of lists of {TOKEN_IDS}")
+        for value in ([[]], [[3], []], [3], [[V]], [[-1]], [(3,)], "x", [[1]])
+    ],
+    *[
+        ("sequence_bias", value, f"a list of pairs of a list of {TOKEN_IDS}, and a float")
+        for value in ([[]], [[[3], 1]], [[[], 1.0]], [[[V], 1.0]], [[[3], INF]], {(): 1.0}, {3: 1.0}, {(3,): 1}, 5)
+    ],
+]
+
+
+@pytest.mark.parametrize(("option", "value", "expected"), INVALID)
+def test_invalid_values_are_errors_that_name_the_option(option, value, expected):
+    model = configured(**{option: value}, eos_token_id=1)
+    with pytest.raises(hr.ArgumentError, match=rf"model\.generation_config\.{option} must be {expected}.*got"):
+        Retriever(model, index(), TOKENS, normalize="vocab")
+    model = configured()
+    retriever = Retriever(model, index(), TOKENS, normalize="vocab")
+    model.generation_config.update(**{option: value}, eos_token_id=1)
+    with pytest.raises(hr.ArgumentError, match=f"generation_config.{option} must be"):
+        retriever.retrieve(PROMPTS[0])
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("repetition_penalty", np.float32(1.3)),
+        ("no_repeat_ngram_size", np.int64(2)),
+        ("suppress_tokens", tuple(BANNED)),
+        ("suppress_tokens", np.array(BANNED)),
+        ("begin_suppress_tokens", torch.tensor(BANNED)),
+        ("bad_words_ids", [[1], *APPLIED["bad_words_ids"]]),
+        ("sequence_bias", {tuple(ids): bias for ids, bias in APPLIED["sequence_bias"]}),
+    ],
+)
+def test_other_forms_of_the_same_values(option, value):
+    found = []
+    for form in (value, APPLIED[option]):
+        retriever = Retriever(configured(**{option: form}, eos_token_id=1), index(), TOKENS, normalize="vocab")
+        found.append(scores_by_sid(retriever.retrieve(PROMPTS[0], beam_width=5, k=None)[0]))
+    assert_same_scores(*found)

@@ -130,7 +130,7 @@ class Retriever(Answering):
         tempered(self.device_index, torch.zeros(0), temperature, "codes")
         probe(code_model, decoding)
         generation = GenerationScores(model, applies=normalize == "vocab")
-        generation.warn(stacklevel=2)
+        generation.check(stacklevel=2)
         options = (normalize, float(temperature), float(length_penalty), kernel, generation)
         self._search = ModelSearch(code_model, trie, self.device_index, decoding, *options)
         self._add_special_tokens, self._chat_template_kwargs = add_special_tokens, dict(chat_template_kwargs or {})

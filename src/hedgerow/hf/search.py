@@ -145,7 +145,7 @@ class ModelSearch:
         put_into_evaluation_mode(self.model.model)
         probe(self.model, self.decoding)
         # Level 6 is the caller of Retriever.retrieve().
-        self.generation.warn(stacklevel=6)
+        self.generation.check(stacklevel=6)
         if self.model.device != self.device_index.device:
             raise ArgumentError(
                 f"the model was on {self.device_index.device} when the Retriever was created, and is on "
