@@ -75,6 +75,26 @@ def test_torch_compile_compiles_each_level_once(index, rules):
         assert counter.frame_count == len(SIZES)
 
 
+@pytest.mark.parametrize("fullgraph", [True, False])
+@pytest.mark.parametrize("names", [["constraints"], ["exclude"], ["constraints", "exclude"], ["one"]])
+def test_torch_compile_refuses_rules_that_are_not_prepared(index, rules, names, fullgraph):
+    torch = pytest.importorskip("torch")
+    torch.compiler.reset()
+    device_index = index.to("torch")
+    rule = {"one": {"constraints": rules[0]["constraints"][0]}}.get(names[0], {n: rules[0].get(n) for n in names})
+    beams, logits = hr.init_beams(device_index, BATCH), torch.zeros(BATCH, 1, SIZES[0])
+    compiled = torch.compile(hr.step, fullgraph=fullgraph, backend="eager")
+    with pytest.raises(
+        hr.ConstraintError, match=r"inside torch\.compile\. Prepare them outside.*hr\.prepare_constrain"
+    ):
+        compiled(device_index, beams, logits, beam_width=WIDTH, **rule)
+    # The same function runs with prepared rules.
+    prepared = hr.prepare_constraints(device_index, BATCH, **rule)
+    found = compiled(device_index, beams, logits, beam_width=WIDTH, constraints=prepared)
+    expected = hr.step(device_index, beams, logits, beam_width=WIDTH, **rule)
+    assert torch.equal(found.codes, expected.codes)
+
+
 def test_torch_export_accepts_other_constraints(index, rules):
     torch = pytest.importorskip("torch")
     device_index, model = index.to("torch"), FakeModel(SIZES)

@@ -323,6 +323,23 @@ class TestRejects:
         with pytest.raises(hr.BackendError, match="logits are list"):
             hr.step(self.index, self.beams, [[[0.0] * 4]] * 2, beam_width=2)
 
+    @pytest.mark.filterwarnings("ignore:.*(nested tensors|Sparse CSR):UserWarning")
+    @pytest.mark.parametrize("kind", ["sparse_coo", "sparse_csr", "_mkldnn", "nested", "jagged"])
+    def test_logits_that_are_not_dense(self, kind):
+        torch = pytest.importorskip("torch")
+        dense, rows = torch.zeros(2, 1, 4), [torch.zeros(1, 4)] * 2
+        logits = {
+            "sparse_coo": dense.to_sparse,
+            "sparse_csr": dense.to_sparse_csr,
+            "_mkldnn": dense.to_mkldnn,
+            "nested": lambda: torch.nested.nested_tensor(rows),
+            "jagged": lambda: torch.nested.nested_tensor(rows, layout=torch.jagged),
+        }[kind]()
+        index, word = self.index.to("torch"), "nested" if kind == "jagged" else kind
+        for call in (lambda **o: hr.step(*o.values(), beam_width=2), lambda **o: hr.masked_probability(*o.values())):
+            with pytest.raises(hr.ArgumentError, match=rf"must be a dense tensor; got a \S*{word} one.*to_dense"):
+                call(index=index, beams=hr.init_beams(index, 2), logits=logits)
+
     def test_unknown_backend_and_device(self):
         with pytest.raises(hr.BackendError, match="backend must be one of 'numpy', 'torch', 'jax'; got 'tensorflow'"):
             self.index.to("tensorflow")

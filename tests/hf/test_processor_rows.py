@@ -1,5 +1,6 @@
 """Rows that leave the catalog, ids outside the vocabulary, and torch.compile: errors, not text."""
 
+import numpy as np
 import pytest
 
 import hedgerow as hr
@@ -159,3 +160,32 @@ class TestCompiled:
 
 def test_continuous_batching_drops_it_with_a_warning():
     assert CatalogLogitsProcessor.supports_continuous_batching is False
+
+
+class TestInputs:
+    @pytest.mark.parametrize(
+        ("ids", "scores", "message"),
+        [
+            (torch.zeros(4).long(), torch.zeros(VOCABULARY), r"got \[4\] and \[300\]\. .*input_ids\[None\]"),
+            (torch.zeros(1, 4).long(), torch.zeros(VOCABULARY), r"got \[1, 4\] and \[300\]"),
+            (torch.zeros(2, 4).long(), torch.zeros(1, VOCABULARY), r"got \[2, 4\] and \[1, 300\]"),
+            (torch.zeros(1, 4).long(), torch.zeros(1, 4, VOCABULARY), r"got \[1, 4\] and \[1, 4, 300\]"),
+            (np.zeros((1, 4), int), np.zeros((1, VOCABULARY)), "input_ids must be a torch tensor; got ndarray"),
+            (torch.zeros(1, 4).long(), np.zeros((1, VOCABULARY)), "scores must be a torch tensor; got ndarray"),
+            ([[0] * 4], torch.zeros(1, VOCABULARY), "input_ids must be a torch tensor; got list"),
+            (None, torch.zeros(1, VOCABULARY), "got NoneType"),
+            (torch.zeros(1, 4), torch.zeros(1, VOCABULARY), r"got torch\.float32 and torch\.float32"),
+            (torch.zeros(1, 4).bool(), torch.zeros(1, VOCABULARY), r"got torch\.bool"),
+            (torch.zeros(1, 4).long(), torch.zeros(1, VOCABULARY).long(), r"and torch\.int64"),
+            (torch.zeros(1, 4).long(), torch.zeros(1, VOCABULARY).to_sparse(), r"sparse_coo"),
+            (torch.zeros(1, 4).long(), torch.zeros(1, VOCABULARY, device="meta"), "on cpu, but the scores are on meta"),
+        ],
+    )
+    def test_other_types_and_shapes(self, ids, scores, message):
+        for processor in (processor_of(), CatalogLogitsProcessor(index(), DELIMITED)):
+            with pytest.raises(hr.ArgumentError, match=message):
+                processor(ids, scores)
+
+    def test_tokens_as_int32(self):
+        ids, scores = torch.zeros(1, 4, dtype=torch.int32), torch.zeros(1, VOCABULARY)
+        assert torch.equal(processor_of()(ids, scores), processor_of()(ids.long(), scores))

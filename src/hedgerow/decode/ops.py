@@ -34,6 +34,7 @@ class Ops:
         popcount: int32 words -> the number of bits set in each word.
         array_type: the class of the backend's arrays.
         is_float: dtype -> whether it is a floating-point type.
+        is_dense: array -> whether its values lie in memory by their strides: not sparse and not nested.
         rank_rows: (ascending [B, n], values [B, X]) -> [B, X], the number of entries of the row below each value.
         strike: (flags [B, n], positions [B, X]) -> a copy of the flags with False at the positions.
         clip: (x, lowest, highest) -> x clipped. PyTorch cannot trace that of array-api-compat with dynamic shapes.
@@ -48,6 +49,7 @@ class Ops:
     popcount: Callable[[Array], Array]
     array_type: type
     is_float: Callable[[Any], bool]
+    is_dense: Callable[[Array], bool]
     rank_rows: Callable[[Array, Array], Array]
     strike: Callable[[Array, Array], Array]
     clip: Callable[[Array, float, float], Array]
@@ -166,6 +168,7 @@ def _numpy_ops() -> Ops:
         popcount=popcount,
         array_type=np.ndarray,
         is_float=_is_float,
+        is_dense=_is_always_dense,
         rank_rows=rank_rows,
         strike=strike,
         clip=np.clip,
@@ -177,6 +180,10 @@ def _numpy_ops() -> Ops:
 def _is_float(dtype: Any) -> bool:
     """Whether a dtype of NumPy or ml_dtypes is a floating-point type; NumPy does not recognize bfloat16 as one."""
     return "float" in np.dtype(dtype).name
+
+
+def _is_always_dense(_: Array) -> bool:
+    return True
 
 
 @cache
@@ -203,6 +210,9 @@ def _torch_ops() -> Ops:
     def is_float(dtype: Any) -> bool:
         return dtype.is_floating_point
 
+    def is_dense(x: Array) -> bool:
+        return x.layout == torch.strided and not x.is_nested
+
     def gather(x: Array, positions: Array, axis: int) -> Array:
         # Not take_along_dim, whose broadcasting fixes the batch size of a trace.
         return torch.gather(x, axis, positions)
@@ -218,6 +228,7 @@ def _torch_ops() -> Ops:
         popcount=popcount,
         array_type=torch.Tensor,
         is_float=is_float,
+        is_dense=is_dense,
         rank_rows=torch.searchsorted,
         strike=strike,
         clip=torch.clamp,
@@ -257,6 +268,7 @@ def _jax_ops() -> Ops:
         popcount=jax.lax.population_count,
         array_type=jax.Array,
         is_float=_is_float,
+        is_dense=_is_always_dense,
         rank_rows=rank_rows,
         strike=strike,
         clip=xp.clip,

@@ -80,6 +80,10 @@ def prepare_constraints(
         ```
     """
     device_index = as_device_index(index)
+    if device_index.backend == "torch" and _is_compiling():
+        from hedgerow.decode.traced import refuse_sets
+
+        refuse_sets()
     whole_number(batch_size, "batch_size")
     if isinstance(constraints, PreparedConstraints):
         raise ConstraintError(

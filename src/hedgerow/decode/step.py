@@ -157,6 +157,11 @@ def _check_logits(index: DeviceIndex, beams: Beams, logits: Any) -> None:
                 f"the index is on the backend {index.backend!r}, but the {what} are {type(array).__name__}. Pass "
                 "arrays of one backend, or move the index with index.to(...)."
             )
+    if not index._ops.is_dense(logits):
+        raise ArgumentError(
+            f"logits must be a dense tensor; got a {'nested' if logits.is_nested else logits.layout} one. Use "
+            "logits.to_dense(), or logits.to_padded_tensor(-inf) for a nested tensor."
+        )
     level = index.levels[beams.level]
     expected = (*beams.states.shape, level.codebook_size)
     if tuple(logits.shape) != expected:

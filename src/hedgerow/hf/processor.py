@@ -16,7 +16,7 @@ from hedgerow.decode.prepare import prepared
 from hedgerow.decode.prepared import PreparedConstraints
 from hedgerow.errors import ConstraintError
 from hedgerow.hf.model import INF
-from hedgerow.hf.processor_checks import RowCheck, can_read, check_scores, check_start, rules_of
+from hedgerow.hf.processor_checks import RowCheck, can_read, check_inputs, check_scores, check_start, rules_of
 from hedgerow.hf.processor_tables import Tables
 from hedgerow.hf.searched import Searched, check_token_map, trie_of
 from hedgerow.tokens import TokenMap
@@ -120,8 +120,9 @@ class CatalogLogitsProcessor(LogitsProcessor):
             The scores [R, V].
 
         Raises:
-            ArgumentError: the token map has a token beyond V, `prompt_length` is larger than T, a row has left the
-                paths of the catalog, or other processors exclude all tokens that may follow in any row.
+            ArgumentError: `input_ids` or `scores` has another type or shape, the token map has a token beyond V,
+                `prompt_length` is larger than T, a row has left the paths of the catalog, or other processors exclude
+                all tokens that may follow in any row.
             ConstraintError: R is not a multiple of the number of requests, or a row has left the items of its request.
 
         Warns:
@@ -144,6 +145,7 @@ class CatalogLogitsProcessor(LogitsProcessor):
         return _outside_of_graphs(self._mask, input_ids, scores)  # pyright: ignore[reportCallIssue]
 
     def _mask(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        check_inputs(input_ids, scores)
         tables = replace(self._tables_on(scores), constraints=self._prepared_on(scores))
         if self.prompt_length is None:
             return self._within_text(tables, input_ids, scores)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,6 +38,36 @@ def check_start(tokens: TokenMap, prompt_length: int | None) -> None:
             f"the begin delimiter {tokens.begin} consists of tokens of codes or of the end delimiter, so it could "
             "occur within a SID; use a delimiter with at least one other token."
         )
+
+
+def check_inputs(ids: Any, scores: Any) -> None:
+    """Check what `generate()` passes to a processor: tokens [R, T] and scores [R, V].
+
+    Raises:
+        ArgumentError: they are something else.
+    """
+    for name, given in (("input_ids", ids), ("scores", scores)):
+        if not isinstance(given, Tensor):
+            raise ArgumentError(
+                f"{name} must be a torch tensor; got {type(given).__name__}. Use torch.as_tensor(...), or for a search "
+                "of NumPy or JAX arrays hr.step."
+            )
+    if (ids.ndim, scores.ndim) != (2, 2) or len(ids) != len(scores):
+        raise ArgumentError(
+            f"expected input_ids [R, T] and scores [R, V], one row per sequence; got {list(ids.shape)} and "
+            f"{list(scores.shape)}. For one sequence, R is 1: input_ids[None], scores[None]."
+        )
+    if (
+        ids.dtype not in (torch.int32, torch.int64)
+        or not scores.dtype.is_floating_point
+        or scores.layout != torch.strided
+    ):
+        raise ArgumentError(
+            f"expected input_ids of int64 and dense scores of floats; got {ids.dtype} and {scores.dtype} "
+            f"({scores.layout})."
+        )
+    if ids.device != scores.device:
+        raise ArgumentError(f"input_ids are on {ids.device}, but the scores are on {scores.device}. Move one of them.")
 
 
 def rules_of(index: Trie, constraints: Sets, exclude: Exclusions) -> BatchRules | None:
