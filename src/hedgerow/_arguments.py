@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from numbers import Real
 from typing import Any
@@ -69,3 +70,16 @@ def positive_number(value: Any, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < math.inf:
         raise ArgumentError(f"{name} must be a finite number above 0; got {value!r}.")
     return float(value)
+
+
+def distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of JSON pairs: an `object_pairs_hook`.
+
+    Raises:
+        ValueError: a key is repeated.
+    """
+    items = dict(pairs)
+    if len(items) < len(pairs):
+        repeated = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"an object contains {repeated!r} twice; keys must be distinct")
+    return items

@@ -1,5 +1,6 @@
 """`hedgerow retrieve --input` answers lines as they come."""
 
+import io
 import json
 import os
 import subprocess
@@ -59,6 +60,47 @@ class TestStream:
                 assert json.loads(process.stdout.readline())["prompt"] == prompt
             file.close()
             assert process.wait(60) == 0
+
+    @pytest.mark.parametrize("as_json", [True, False])
+    def test_standard_input(self, call, shop, as_json, monkeypatch):
+        content = b'"w5 w6"\n\n{"prompt": \n{"prompt": "w9", "id": 8}'
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        code, stdout, stderr = call("retrieve", "--input", "-", "-k", "3", *["--json"] * as_json)
+        assert code == 1
+        if not as_json:
+            assert (stderr.count("hedgerow: standard input, line 3 is not JSON"), stdout.count("item_id")) == (1, 2)
+            return
+        first, error, second = lines_of(stdout)
+        assert error["line"] == 3
+        assert error["error"].startswith("standard input, line 3 is not JSON")
+        expected = [results.item_ids for results in shop[1].retrieve(["w5 w6", "w9"], k=3)]
+        assert [[item["item_id"] for item in answer["items"]] for answer in (first, second)] == expected
+
+    def test_standard_input_without_prompts_or_closed(self, call, monkeypatch):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\n")))
+        assert_refused(call("retrieve", "--input", "-"), "standard input contains no prompt")
+        monkeypatch.setattr(sys, "stdin", None)
+        assert_refused(call("retrieve", "--input", "-"), "standard input cannot be read: it is closed")
+
+    @pytest.mark.parametrize(
+        ("line", "key"),
+        [
+            ('{"prompt": "w5", "prompt": "w9"}', "prompt"),
+            ('{"prompt": "w5", "where": "year > 1", "where": "year > 1"}', "where"),
+            ('{"prompt": [{"role": "user", "content": "w5", "content": "w6"}]}', "content"),
+            ('{"prompt": "w5", "id": {"a": 1, "a": 2}}', "a"),
+        ],
+    )
+    def test_a_repeated_key_is_refused(self, call, tmp_path, line, key):
+        path = tmp_path / "prompts.jsonl"
+        path.write_text(f'"w9"\n{line}\n')
+        code, stdout, stderr = call("retrieve", "--input", path, "-k", "1", "--json")
+        answer, error = lines_of(stdout)
+        assert (code, stderr, len(answer["items"])) == (1, "", 1)
+        assert error == {
+            "line": 2,
+            "error": f"{path}, line 2 is not JSON: an object contains {key!r} twice; keys must be distinct",
+        }
 
     def test_an_empty_pipe(self, call, tmp_path):
         fifo = tmp_path / "fifo"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv
 
+from hedgerow._arguments import distinct_keys
 from hedgerow.catalog.columns import as_column, codebook_sizes_of
 from hedgerow.catalog.sources import File, Types, files_of
 from hedgerow.catalog.text_columns import INTEGER, inferred, typed
@@ -229,7 +229,7 @@ def _json_of(file: File) -> Mapping[str, Any] | list[Any]:
         if file.suffix in (".jsonl", ".ndjson"):
             return _lines(file, text)
         try:
-            content = json.loads(text, object_pairs_hook=_distinct)
+            content = json.loads(text, object_pairs_hook=distinct_keys)
         except json.JSONDecodeError as error:
             if not error.msg.startswith("Extra data"):
                 raise
@@ -250,7 +250,7 @@ def _lines(file: File, text: str) -> list[Any]:
         if not line.strip():
             continue
         try:
-            record = json.loads(line, object_pairs_hook=_distinct)
+            record = json.loads(line, object_pairs_hook=distinct_keys)
         except ValueError as error:
             raise CatalogError(f"{file.name}, line {number} cannot be read as JSON: {error}") from None
         if not isinstance(record, Mapping):
@@ -262,14 +262,6 @@ def _lines(file: File, text: str) -> list[Any]:
     if not records:
         raise CatalogError(f"{file.name} contains no rows.")
     return records
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    items = dict(pairs)
-    if len(items) < len(pairs):
-        repeated = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"an object contains {repeated!r} twice; keys and item ids must be distinct")
-    return items
 
 
 def _table_of_records(records: list[Any]) -> pa.Table:

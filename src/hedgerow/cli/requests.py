@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from hedgerow._arguments import distinct_keys
 from hedgerow.cli.common import advice_on_name
 from hedgerow.errors import ArgumentError
 
 # The keys of a request. "id" is not used, but printed with the items.
 KEYS = ("prompt", "where", "exclude", "id")
+# The path that stands for standard input.
+STDIN = Path("-")
 # Lines of a file that are answered together.
 LINES_AT_ONCE = 64
 
@@ -24,7 +28,7 @@ class Line:
     """A line of a file of requests.
 
     Attributes:
-        path: the file.
+        path: the file; STDIN for standard input.
         number: the number of the line, from 1.
         content: the line.
     """
@@ -33,16 +37,21 @@ class Line:
     number: int
     content: bytes
 
+    @property
+    def where(self) -> str:
+        """The place of the line, for messages."""
+        return f"{_name(self.path)}, line {self.number}"
+
     def request(self) -> dict[str, Any]:
         """Parse the line.
 
         Raises:
             ArgumentError: the line is not a request.
         """
-        where = f"{self.path}, line {self.number}"
+        where = self.where
         try:
             text = self.content.decode("utf-8-sig" if self.number == 1 else "utf-8").strip()
-            request = json.loads(text)
+            request = json.loads(text, object_pairs_hook=distinct_keys)
         except UnicodeDecodeError as error:
             raise ArgumentError(f"{where} cannot be read as UTF-8: {error}") from None
         except (ValueError, RecursionError) as error:
@@ -59,6 +68,10 @@ class Line:
         return request
 
 
+def _name(path: Path) -> str:
+    return "standard input" if path == STDIN else str(path)
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Turn errors of the file system into errors that name the file.
@@ -69,19 +82,27 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ArgumentError(f"{path} cannot be read: {error}") from None
+        raise ArgumentError(f"{_name(path)} cannot be read: {error}") from None
+
+
+def _opened(path: Path) -> AbstractContextManager[BinaryIO]:
+    if path != STDIN:
+        return path.open("rb")
+    if sys.stdin is None:
+        raise OSError("it is closed")
+    return nullcontext(sys.stdin.buffer)
 
 
 def count_lines(path: Path) -> int | None:
-    """The number of lines that are not empty; None for a pipe.
+    """The number of lines that are not empty; None for a pipe and standard input.
 
     Raises:
         ArgumentError: the file cannot be read, or has no such line.
     """
     with reading(path):
-        if path.exists() and not path.is_file() and not path.is_dir():
+        if path == STDIN or (path.exists() and not path.is_file() and not path.is_dir()):
             return None
-        with path.open("rb") as file:
+        with _opened(path) as file:
             count = sum(1 for line in file if line.strip())
     if not count:
         raise ArgumentError(f"{path} contains no prompt.")
@@ -94,12 +115,12 @@ def lines_of(path: Path) -> Iterator[list[Line]]:
     Raises:
         ArgumentError: the file cannot be read, or has no such line.
     """
-    with reading(path), path.open("rb") as file:
+    with reading(path), _opened(path) as file:
         lines = (Line(path, number, line) for number, line in enumerate(file, 1) if line.strip())
-        size = LINES_AT_ONCE if path.is_file() else 1
+        size = LINES_AT_ONCE if path != STDIN and path.is_file() else 1
         found = False
         while some := list(islice(lines, size)):
             found = True
             yield some
     if not found:
-        raise ArgumentError(f"{path} contains no prompt.")
+        raise ArgumentError(f"{_name(path)} contains no prompt.")

@@ -48,7 +48,8 @@ def retrieve(
         typer.Option(
             "--input",
             metavar="FILE",
-            help=r'JSON lines: "text", \[token ids], or {"prompt": either, "where": "SQL", "exclude": \[ids], '
+            help=r'A file of JSON lines, or - for standard input: "text", \[token ids], or '
+            r'{"prompt": either, "where": "SQL", "exclude": \[ids], '
             '"id": any}. No other keys; id is only printed. Answers come as they are done; a line that cannot be '
             "answered gives an error, and the exit code 1.",
         ),
@@ -171,8 +172,7 @@ class Answering:
     def _print_error(self, line: Line, error: HedgerowError) -> None:
         """Print an error: as JSON with the number of the line, or on stderr."""
         self.failed = True
-        where = f"{line.path}, line {line.number}"
-        message = str(error) if str(error).startswith(where) else f"{where}: {error}"
+        message = str(error) if str(error).startswith(line.where) else f"{line.where}: {error}"
         if self.search.as_json:
             print_json({"line": line.number, "error": message}, indent=None)
         else:
