@@ -68,8 +68,8 @@ def typed(column: pa.ChunkedArray, field: pa.Field, *, widens: bool) -> pa.Chunk
     stops = range(len(column) + 1)
     row = bisect.bisect_left(stops, True, key=lambda stop: _converted(column[:stop], type_) is None) - 1
     raise CatalogError(
-        f"row {row} of column {field.name!r}: {column[row].as_py()!r} cannot be converted to {type_}, the expected type "
-        "of this column, without a change. Change the value, or leave out the row."
+        f"row {row} of column {field.name!r}: {column[row].as_py()!r} cannot be converted to {type_}, the expected "
+        "type of this column, without a change. Change the value, or leave out the row."
     )
 
 
