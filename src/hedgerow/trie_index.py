@@ -159,7 +159,7 @@ class TrieIndex(Trie):
             attribute: the name of an attribute of dates, timestamps (UTC if they have no time zone) or numbers.
             days: the length of the window; for numbers, in their own units.
             now: the end of the window: a date (its midnight) or a datetime, or for numbers a number. Default: the
-                current time.
+                current time; of an attribute of dates, the current date in UTC.
             nulls: whether items without a value are "in" or "out" of the set. Required if there are such items.
             name: the label of the set in messages. Default: made from the attribute and the window.
 

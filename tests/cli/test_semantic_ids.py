@@ -360,6 +360,12 @@ def test_without_ids_all_items_are_new_and_that_is_printed():
     invoke("semantic-ids", "items.parquet", "-o", "one.parquet", *DAY_ONE)
     done = run("new.parquet", "-o", "two.parquet", "--with-quantizer", "q.safetensors", "--taken", "one.parquet")
     assert "All items are new: name the column of their ids with --item-id" in done.output
+    invoke("build", "one.parquet", "-o", "one.hedgerow", "--item-id", "asin")
+    for taken in ("one.parquet", "one.hedgerow"):
+        refused = run("items.parquet", "-o", "x.parquet", "--with-quantizer", "q.safetensors", "--taken", taken)
+        assert "--taken contains 50 of the 50 values of the column 'asin'" in str(refused.exception)
+        assert "Pass --item-id asin: items that exist keep their SIDs" in str(refused.exception)
+        assert not os.path.exists("x.parquet")
     assert "there is no input column 'nothing'" in str(
         run("new.parquet", "-o", "x.parquet", *SMALL, "--item-id", "nothing").exception
     )

@@ -37,6 +37,12 @@ class TestNewest:
         assert ids_of(index.newest("released", days=3, now=now)) == ("bc" if now != datetime(2024, 1, 8, 23) else "c")
         assert ids_of(index.newest("released", days=7, now=now)) == ("abc" if now != datetime(2024, 1, 8, 23) else "bc")
 
+    def test_default_of_dates_is_the_whole_current_day(self):
+        days = [datetime.now(UTC).date() - timedelta(days=count) for count in range(4)]
+        index = hr.build_index(hr.Catalog([[0], [1], [2], [3]], item_ids=list("abcd"), attributes={"day": days}))
+        assert ids_of(index.newest("day", days=2)) == "abc"
+        assert ids_of(index.newest("day", days=0)) == "a"
+
     def test_name_of_an_empty_window_states_the_range_of_values(self, index):
         none = index.newest("released", days=3, now=date(2030, 1, 1))
         assert none.num_items == 0

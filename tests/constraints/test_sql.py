@@ -157,6 +157,10 @@ class TestTime:
         # The cache does not mix zones.
         assert ids_of(moments.where("utc::DATE = DATE '2024-01-05'")) == "def"
 
+    def test_text_in_double_quotes_is_a_column(self, index):
+        with pytest.raises(hr.ConstraintError, match="text is in single quotes: brand = 'Ace'"):
+            index.where('genres[1] = "western"')
+
     def test_nanoseconds_need_a_cast_in_duckdb_2_0_0(self, index):
         assert ids_of(index.where("stamp::TIMESTAMPTZ <= now()")) == "abcde"
         if version("duckdb") == "2.0.0":

@@ -99,3 +99,23 @@ def test_rejects_mappings_and_data_frames(ids):
 def test_rejects_bytearrays():
     with pytest.raises(hr.ConstraintError, match="ids must be a list of item ids"):
         integer_index().constraint(ids=bytearray(b"\x01"))
+
+
+@pytest.mark.parametrize(
+    ("item_ids", "others"),
+    [
+        (["1", "2"], [[1, 2], np.asarray([1, 2]), pa.array([1, 2]), pl.Series([1, 2]), pd.Series([1, 2])]),
+        ([1, 2], [["1", "2"], np.asarray(["1", "2"]), pa.array(["1", "2"]), pl.Series(["1"]), pd.Series(["1"])]),
+    ],
+)
+def test_text_and_numbers_of_the_same_digits_are_different_ids(item_ids, others):
+    index = hr.build_index(hr.Catalog([[0], [1]], item_ids=item_ids))
+    for ids in others:
+        with pytest.raises(hr.ConstraintError, match="must be item ids of this index, of type"):
+            hr.prepare_constraints(index, 1, exclude=[ids])
+        with pytest.raises(hr.ConstraintError, match="must be item ids of this index, of type"):
+            index.constraint(ids=ids, missing="ignore")
+        with pytest.raises(hr.ConstraintError, match="must be item ids of this index, of type"):
+            index.candidates([ids])
+    for nothing in ([], np.zeros(0), pa.array([], pa.null()), pl.Series([])):
+        assert index.constraint(ids=nothing).num_items == 0

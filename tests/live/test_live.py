@@ -418,3 +418,11 @@ def test_restrict_checks_constraints_without_removals(live):
     for wrong in ("x", 5, ["x"], other):
         with pytest.raises(hr.ConstraintError):
             version.restrict(wrong)
+
+
+@pytest.mark.parametrize("catalog", [None, {"sid": [[0]]}, []])
+def test_add_takes_a_catalog(tmp_path, catalog):
+    live = hr.LiveIndex.create(tmp_path / "live", hr.build_index(hr.Catalog([[0]], item_ids=["a"])))
+    with pytest.raises(hr.ArgumentError, match=f"add takes a Catalog; got {type(catalog).__name__}"):
+        live.add(catalog)
+    assert live.refresh().number == 1

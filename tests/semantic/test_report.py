@@ -42,7 +42,7 @@ def test_report_with_deduplication():
     last = report.levels[2]
     assert (last.codebook_size, last.codes_used, last.prefixes, last.error, last.purity) == (16, 2, 6, None, None)
     assert report.deduplicated
-    assert "2 of 6 items share 1 SIDs, at most 2 one SID; the last code separates them" in str(report)
+    assert "2 of 6 items share 1 SID, at most 2 one SID; the last code separates them" in str(report)
 
 
 @pytest.mark.parametrize("method", ["product", "opq"])

@@ -23,6 +23,7 @@ from hedgerow.cli.common import (
     printed_warnings,
     sid_columns,
 )
+from hedgerow.cli.search import ids_of
 from hedgerow.index.attributes import MissingAttributes, NewAttributes
 
 live = typer.Typer(
@@ -192,11 +193,8 @@ def remove(
     allow: Allow = None,
 ) -> None:
     """Remove items, as a new version."""
-    import pyarrow as pa
-
     live_index = hr.LiveIndex.open(path)
-    # An Arrow column can be converted to the type of the ids, for example to numbers.
-    live_index.remove(pa.array(ids), allow=allow or ())
+    live_index.remove(ids_of(live_index.version.index, ids, "ID"), allow=allow or ())
     _print_current(live_index)
 
 

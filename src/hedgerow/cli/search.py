@@ -118,7 +118,7 @@ class SearchOptions:
         for request in requests:
             if not isinstance(request.get("exclude") or [], list):
                 raise ArgumentError(f'"exclude" must be a list of item ids; got {request["exclude"]!r}.')
-        excluded = [] if self.exclude is None else _ids(index, self.exclude)
+        excluded = [] if self.exclude is None else ids_of(index, names_of(self.exclude), "--exclude")
         return {
             "constraints": [_set_of(index, self.where, request.get("where")) for request in requests],
             "exclude": [excluded + (request.get("exclude") or []) for request in requests],
@@ -155,17 +155,24 @@ def _set_of(index: hr.TrieIndex, shared: str | None, own: Any) -> hr.ConstraintS
     return sets[0] & sets[1] if len(sets) == 2 else next(iter(sets), None)
 
 
-def _ids(index: hr.TrieIndex, text: str) -> list[Any]:
-    """Parse ids separated by commas, as the type of the index's ids.
+def ids_of(index: hr.TrieIndex, texts: list[str], what: str) -> list[Any]:
+    """Convert texts to the type of the index's ids.
+
+    Args:
+        index: the index.
+        texts: the ids, as they are written on the command line.
+        what: the option, for the message.
 
     Raises:
-        ConstraintError: they are not of that type.
+        ConstraintError: a text is no id of that type, or another way to write one: 007 among integers.
     """
     import pyarrow as pa
 
+    from hedgerow.catalog.exact import exact_cast
+
     try:
-        return pa.array(names_of(text), pa.string()).cast(index.item_ids.type).to_pylist()
+        return exact_cast(pa.array(texts, pa.string()), index.item_ids.type).to_pylist()
     except pa.ArrowException as error:
         raise ConstraintError(
-            f"--exclude must be item ids of this index, of type {index.item_ids.type}; got {text!r}: {error}"
+            f"{what} must be item ids of this index, of type {index.item_ids.type}; got {','.join(texts)!r}: {error}"
         ) from None

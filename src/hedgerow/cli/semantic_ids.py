@@ -141,6 +141,8 @@ def semantic_ids(
             column_named(table, item_id)
         id_name = ITEM_ID if item_id is None and table is not None and ITEM_ID in table.column_names else item_id
         existing = None if taken is None else _existing(taken, sid)
+        if existing is not None and id_name is None:
+            _check_new(output_table, existing, {sid, *(text or ())})
         trained = None if with_quantizer is None else hr.Quantizer.load(with_quantizer)
         published = {}
         if trained is not None and existing is not None:
@@ -176,6 +178,30 @@ def semantic_ids(
     else:
         command = _live_command("update" if "keep" in published else "add", output, sid, id_column)
     out.print(f"[dim]{seconds:.1f} s. Next: {escape(command)}[/]", soft_wrap=True, highlight=False)
+
+
+def _check_new(table: pa.Table | None, existing: hr.TrieIndex | pa.Table, others: set[str]) -> None:
+    """Check that INPUT has no items of --taken, if --item-id does not tell them apart.
+
+    Raises:
+        ArgumentError: a column of INPUT has ids of items that exist, which would get other SIDs.
+    """
+    import pyarrow.compute as pc
+
+    for name in _id_columns(table, others):
+        if isinstance(existing, hr.TrieIndex):
+            ids = existing.item_ids
+        else:
+            ids = existing.column(name) if existing.column_names.count(name) == 1 else None
+        column = column_named(table, name)
+        if ids is not None and ids.type == column.type:
+            known = pc.sum(pc.is_in(column, value_set=ids.combine_chunks())).as_py()  # pyright: ignore[reportAttributeAccessIssue]
+            if known:
+                raise ArgumentError(
+                    f"--taken contains {known:,} of the {len(column):,} values of the column {name!r}, and without "
+                    f"--item-id all items would get new SIDs. Pass --item-id {name}: items that exist keep their SIDs. "
+                    "If the ids are in another column, name that one."
+                )
 
 
 def _check_quantizer_usage(
@@ -330,7 +356,12 @@ def _live_command(change: str, output: Path, sid: str, id_name: str | None) -> s
 
 
 def _likely_ids(table: pa.Table | None, others: set[str]) -> str | None:
-    """The first column of distinct texts or integers, which `hedgerow build` needs as --item-id."""
+    """The first column of `_id_columns`, which `hedgerow build` needs as --item-id."""
+    return next(_id_columns(table, others), None)
+
+
+def _id_columns(table: pa.Table | None, others: set[str]) -> Iterator[str]:
+    """The columns of distinct texts or integers."""
     import pyarrow as pa
 
     from hedgerow.catalog.types import is_text
@@ -340,5 +371,4 @@ def _likely_ids(table: pa.Table | None, others: set[str]) -> str | None:
         if column is None or name in others or column.null_count:
             continue
         if (is_text(column.type) or pa.types.is_integer(column.type)) and len(column.unique()) == len(column):
-            return name
-    return None
+            yield name

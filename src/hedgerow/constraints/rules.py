@@ -27,6 +27,8 @@ MAX_MOMENT = 2**62 - 2 * MICROSECONDS_PER_DAY
 
 def newest(index: Trie, attribute: str, days: float, now: Any, nulls: Nulls, name: str | None) -> ConstraintSet:
     """Make the set of the items of the latest days: see `TrieIndex.newest`."""
+    import pyarrow as pa
+
     column = attribute_column(index, attribute, "newest")
     if not _is_number(days) or not days >= 0:
         raise ConstraintError(f"days must be a number, 0 or more; got {days!r}.")
@@ -39,6 +41,9 @@ def newest(index: Trie, attribute: str, days: float, now: Any, nulls: Nulls, nam
             f"{int(is_null.sum()):,} of {len(values):,} items have no {attribute!r}. Choose whether they are in the "
             "set: nulls='in' or nulls='out'."
         )
+    if now is None and pa.types.is_date(column.type):
+        # A day is in the window whatever the time of day is.
+        now = datetime.now(UTC).date()
     last: Any = _moment(now, attribute) if values.dtype.kind == "M" else _number(now, attribute, column.type)
     since = last - (_duration(days) if values.dtype.kind == "M" else days)
     in_window = (values >= since) & (values <= last)

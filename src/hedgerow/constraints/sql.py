@@ -128,8 +128,7 @@ class _Query:
                 raise self._error(f"it needs more than {MEMORY_LIMIT} of memory")
             if not isinstance(self.error, self.duckdb.Error):
                 raise self.error
-            hint = ". Timestamps of nanoseconds need a cast, for example released::TIMESTAMPTZ"
-            raise self._error(str(self.error) + (hint if "_NS" in str(self.error) else "")) from None
+            raise self._error(str(self.error) + _hint(str(self.error))) from None
         return self.table
 
     def stop(self) -> None:
@@ -174,6 +173,15 @@ class _Query:
             f"the SQL expression {self.expression!r} cannot be used: {' '.join(reason.split())}. The columns are "
             f"{columns}."
         )
+
+
+def _hint(error: str) -> str:
+    """What to do about an error of DuckDB, if that is known."""
+    if "_NS" in error:
+        return ". Timestamps of nanoseconds need a cast, for example released::TIMESTAMPTZ"
+    if "Referenced column" in error:
+        return """. Double quotes are for names of columns; text is in single quotes: brand = 'Ace'"""
+    return ""
 
 
 def _unused_column(names: list[str]) -> str:

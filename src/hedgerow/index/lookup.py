@@ -87,6 +87,7 @@ def as_ids(
 
     from hedgerow.catalog.columns import as_column, sortable
     from hedgerow.catalog.exact import exact_array, exact_cast
+    from hedgerow.catalog.types import is_text
 
     check_is_list(ids, what, error)
     type_ = index.item_ids.type
@@ -94,6 +95,9 @@ def as_ids(
     try:
         if hasattr(ids, "dtype") or isinstance(ids, pa.Array | pa.ChunkedArray):
             column = as_column(ids, what)
+            # An id that is text is another one than a number of the same digits, in a column as in a list.
+            if len(column) and is_text(column.type) != is_text(type_):
+                raise pa.ArrowTypeError("text and other values are different ids")
             converted = sortable(exact_cast(_fitting_column(column, type_) if skip_too_large else column, type_))
         else:
             values = list(ids)

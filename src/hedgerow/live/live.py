@@ -10,6 +10,7 @@ from typing import Any
 
 from hedgerow._arguments import whole_number
 from hedgerow.catalog.catalog import ITEM_ID, Catalog
+from hedgerow.errors import ArgumentError
 from hedgerow.index.attributes import AttributeRule, MissingAttributes, NewAttributes
 from hedgerow.live.folder import LiveFolder
 from hedgerow.live.manifest import VersionInfo
@@ -69,6 +70,7 @@ class LiveIndex(LiveFolder):
             allow: as for `update`.
 
         Raises:
+            ArgumentError: `catalog` is not a Catalog.
             CatalogError: an item with such an id exists, or as for `merge`.
             VersionError: as for `update`.
             IndexFileError: as for `update`.
@@ -82,6 +84,9 @@ class LiveIndex(LiveFolder):
             assert version.num_items == 3
             ```
         """
+        if not isinstance(catalog, Catalog):
+            given = type(catalog).__name__
+            raise ArgumentError(f"add takes a Catalog; got {given}. Make one with hr.Catalog(sids, item_ids=ids).")
         rule = AttributeRule(new_attributes, missing_attributes)
         return self._write(allow, lambda update: update.merge(catalog, (), rule, only_new=True))
 

@@ -111,8 +111,9 @@ class SidReport:
         if not self.colliding_items:
             return "collisions: none, every item has codes of its own"
         after = "; the last code separates them" if self.deduplicated else ""
+        shared = "1 SID" if self.shared_sids == 1 else f"{self.shared_sids:,} SIDs"
         return (
-            f"collisions: {self.colliding_items:,} of {self.items:,} items share {self.shared_sids:,} SIDs, at most "
+            f"collisions: {self.colliding_items:,} of {self.items:,} items share {shared}, at most "
             f"{self.largest_collision:,} one SID{after}"
         )
 
