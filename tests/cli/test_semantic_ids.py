@@ -336,11 +336,12 @@ def invoke(*words):
     return done.output
 
 
-@pytest.mark.parametrize("taken", ["one.hedgerow", "one.parquet"])
+@pytest.mark.parametrize("taken", ["one.hedgerow", "one.live", "one.parquet"])
 def test_published_items_keep_their_sids(items, taken):
     names = ["--item-id", "asin", "--drop", "embedding"]
     invoke("semantic-ids", "items.parquet", "-o", "one.parquet", *DAY_ONE, *names)
     invoke("build", "one.parquet", "-o", "one.hedgerow", "--item-id", "asin")
+    invoke("live", "init", "one.live", "one.hedgerow")
     # The next day, in another order, some items are gone and 10 are new.
     rest = RNG.permutation(60)[:40]
     pq.write_table(items.take(rest), "two-in.parquet")

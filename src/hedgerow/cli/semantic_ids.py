@@ -28,6 +28,7 @@ from hedgerow.cli.common import (
 )
 from hedgerow.cli.embeddings import column_named, embeddings_of, read_table
 from hedgerow.errors import ArgumentError
+from hedgerow.index.manifest import LIVE
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -77,7 +78,8 @@ Taken = Annotated[
     Path | None,
     typer.Option(
         metavar="PATH",
-        help="Published SIDs, in an index or a Parquet file. Its items, by id, keep theirs; new items get other SIDs.",
+        help="Published SIDs, in an index, a live index or a Parquet file. Its items, by id, keep theirs; new items "
+        "get other SIDs.",
     ),
 ]
 OnCollision = Annotated[
@@ -280,7 +282,9 @@ def _output_table(table: pa.Table | None, drop: list[str] | None, sid: str) -> p
 
 
 def _existing(path: Path, sid: str) -> hr.TrieIndex | pa.Table:
-    """A saved index, or the rows of a Parquet file with a SID column."""
+    """A saved index, the current index of a live one, or the rows of a Parquet file with a SID column."""
+    if (path / LIVE).is_file():
+        return hr.LiveIndex.open(path).version.index
     if path.suffix != ".parquet":
         return hr.load_index(path, mmap=True)
     rows = read_table(path)
