@@ -21,7 +21,7 @@ PYTHON_NEWEST ?= python3.13
 FUZZ_SECONDS ?= 20
 SOAK_SECONDS ?= 60
 
-.PHONY: demo test test-bounds explore test-wheel test-lowest test-newest fuzz soak check lint lint-imports docs format clean
+.PHONY: demo test test-triton test-bounds explore test-wheel test-lowest test-newest fuzz soak check lint lint-imports docs format clean
 
 demo: .venv/.demo
 	@echo "Running the demo: it loads 17,472 films and a model of 3.9 M parameters; no network, no GPU."
@@ -40,6 +40,10 @@ test-bounds: .venv/.dev
 explore: .venv/.dev
 	HYPOTHESIS_PROFILE=explore OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal \
 		tests/catalog tests/constraints tests/decode tests/index tests/hf/test_processor.py tests/test_*.py
+
+# The Triton kernels in Triton's interpreter, which is slow.
+test-triton: .venv/.dev
+	HEDGEROW_TEST_TRITON=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal tests/decode/kernels
 
 # Builds the sdist and the wheel, and uses the wheel in an environment of its own.
 test-wheel: .venv/.dev

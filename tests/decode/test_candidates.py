@@ -67,7 +67,9 @@ def test_equals_a_search_with_a_set_of_the_candidates(index, kernel):
 
 
 @pytest.mark.parametrize("lists", [[LISTS[5]], [[]], [[], []], [LISTS[0], []], [[], LISTS[0]]])
+@pytest.mark.parametrize("kernel", ["numpy-array", "torch-array", "numpy-numba"])
 def test_requests_without_candidates(index, kernel, lists):
+    require(kernel)
     check_equals_sets(index, kernel, lists)
 
 

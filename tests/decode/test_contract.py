@@ -45,7 +45,7 @@ def test_equals_the_oracle_on_random_catalogs(kernel):
     require(kernel)
 
     # JAX compiles each shape, so it runs on fewer examples.
-    @settings(max_examples=20 if kernel.startswith("jax") else 300)
+    @settings(max_examples=10 if kernel.startswith("jax") else 300)
     @given(
         catalog=catalogs(),
         batch_size=st.integers(1, 3),

@@ -119,6 +119,11 @@ def _kind(type_: pa.DataType) -> str:
     return str(type_).partition("[")[0].rstrip("0123456789")
 
 
+def is_textual(type_: pa.DataType) -> bool:
+    """Whether a type holds text, also as bytes."""
+    return _kind(type_) == "text"
+
+
 def same_values(type_: pa.DataType, other: pa.DataType) -> bool:
     """Whether values of a type are of the same kind as those of another one, or are text that can stand for them."""
     if pa.types.is_null(type_):

@@ -86,8 +86,7 @@ def as_ids(
     import pyarrow as pa
 
     from hedgerow.catalog.columns import as_column, sortable
-    from hedgerow.catalog.exact import exact_array, exact_cast
-    from hedgerow.catalog.types import is_text
+    from hedgerow.catalog.exact import exact_array, exact_cast, is_textual
 
     check_is_list(ids, what, error)
     type_ = index.item_ids.type
@@ -96,7 +95,7 @@ def as_ids(
         if hasattr(ids, "dtype") or isinstance(ids, pa.Array | pa.ChunkedArray):
             column = as_column(ids, what)
             # An id that is text is another one than a number of the same digits, in a column as in a list.
-            if len(column) and is_text(column.type) != is_text(type_):
+            if len(column) and is_textual(column.type) != is_textual(type_):
                 raise pa.ArrowTypeError("text and other values are different ids")
             converted = sortable(exact_cast(_fitting_column(column, type_) if skip_too_large else column, type_))
         else:

@@ -28,6 +28,7 @@ from hedgerow.decode.ops import to_numpy
 
 KERNEL = "torch-triton"
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+SLOW = pytest.mark.skipif("HEDGEROW_TEST_TRITON" not in os.environ, reason="make test-triton runs these tests: minutes")
 INF = float("inf")
 SIZES = (8, 40, 300, 9)
 # Small enough that every loop of every kernel runs more than once, and every step makes a shortlist.
@@ -137,6 +138,7 @@ print("triton" in sys.modules, "torch" in sys.modules)
         assert finished.stdout.split() == ["False", "False"]
 
 
+@SLOW
 @pytest.mark.skipif(INTERPRETED, reason="this is the process of the interpreter")
 def test_in_the_interpreter():
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{__file__}::TestInterpreted"]
@@ -145,6 +147,7 @@ def test_in_the_interpreter():
     assert finished.returncode == 0, finished.stdout[-6000:] + finished.stderr[-2000:]
 
 
+@SLOW
 @pytest.mark.skipif(INTERPRETED, reason="the script starts its own interpreter")
 class TestGpuScript:
     SCRIPT = Path(__file__).parents[3] / "benchmarks" / "gpu.sh"

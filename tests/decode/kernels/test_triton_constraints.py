@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shown import Request, assert_finds_allowed_items, random_requests
 from support import catalogs, dense_levels_of
+from test_triton import SLOW
 
 import hedgerow as hr
 
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+@SLOW
 @pytest.mark.skipif(INTERPRETED, reason="this is the process of the interpreter")
 def test_in_the_interpreter():
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{__file__}::TestInterpreted"]
