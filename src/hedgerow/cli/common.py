@@ -20,7 +20,7 @@ from rich.table import Table
 
 from hedgerow.errors import ArgumentError, CatalogError
 from hedgerow.index.build import Progress, ignore_progress
-from hedgerow.index.manifest import MANIFEST
+from hedgerow.index.manifest import LIVE, MANIFEST
 
 out = Console()
 err = Console(stderr=True)
@@ -177,6 +177,11 @@ def check_no_words(words: Sequence[str]) -> None:
     """
     if words:
         raise typer.BadParameter(f"got {words[0]!r}; pass the prompt with -p", param_hint="--prompt")
+
+
+def is_live(path: Path) -> bool:
+    """Whether a path is the folder of a live index."""
+    return (path / LIVE).is_file()
 
 
 def names_of(text: str) -> list[str]:

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import hedgerow as hr
-from hedgerow.cli.common import AsJson, err, names_of
+from hedgerow.cli.common import AsJson, err, is_live, names_of
 from hedgerow.errors import ArgumentError, ConstraintError
-from hedgerow.index.manifest import LIVE
 
 if TYPE_CHECKING:
     from hedgerow.hf import Retriever
@@ -83,7 +82,7 @@ class SearchOptions:
             from hedgerow.demo.films import load_catalog
 
             return hr.build_index(load_catalog())
-        return hr.LiveIndex.open(self.index).version if (self.index / LIVE).is_file() else hr.load_index(self.index)
+        return hr.LiveIndex.open(self.index).version if is_live(self.index) else hr.load_index(self.index)
 
     def open_retriever(self, index: hr.TrieIndex | hr.Version, *, num_prompts: int) -> Retriever:
         """Load the model, and create the retriever. Errors as for `hedgerow.hf.loading.load_retriever`."""

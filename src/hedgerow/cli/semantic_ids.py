@@ -19,6 +19,7 @@ from hedgerow.cli.common import (
     AsJson,
     Overwrite,
     check_not_input,
+    is_live,
     out,
     parsed_sizes,
     print_json,
@@ -28,7 +29,6 @@ from hedgerow.cli.common import (
 )
 from hedgerow.cli.embeddings import column_named, embeddings_of, read_table
 from hedgerow.errors import ArgumentError
-from hedgerow.index.manifest import LIVE
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -283,7 +283,7 @@ def _output_table(table: pa.Table | None, drop: list[str] | None, sid: str) -> p
 
 def _existing(path: Path, sid: str) -> hr.TrieIndex | pa.Table:
     """A saved index, the current index of a live one, or the rows of a Parquet file with a SID column."""
-    if (path / LIVE).is_file():
+    if is_live(path):
         return hr.LiveIndex.open(path).version.index
     if path.suffix != ".parquet":
         return hr.load_index(path, mmap=True)
