@@ -108,7 +108,7 @@ def milliseconds(run: Run, search: Search) -> np.ndarray:
 
 def searches(retriever: Retriever, prompts: list[list[int]], beam_width: int) -> dict[str, Search]:
     """The search of the retriever, and the same search without a constraint."""
-    search = retriever._search
+    search = retriever._searcher.search
     masking = search.masking
     assert masking is not None
     # A graph cannot capture the copy of the prompts to the device, so the decoder is created from copied prompts.

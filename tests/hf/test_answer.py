@@ -14,6 +14,7 @@ import torch
 from tiny import OFFSETS, TOKENS, index, last_logits, model_of, new_model, prompts_of
 
 from hedgerow.hf import Retriever
+from hedgerow.hf.searcher import Searcher
 
 PROMPTS = prompts_of(9, 4, 7, 12, 5, 3)
 
@@ -82,8 +83,8 @@ def test_widths_of_one_batch(monkeypatch):
     requests = [
         hr.Request(prompt, beam_width=width, k=None) for prompt, width in zip(PROMPTS, (5, 8, 6, 7), strict=False)
     ]
-    widths, beams = [], retriever._beams
-    monkeypatch.setattr(retriever, "_beams", lambda *given, **named: widths.append(given[1]) or beams(*given, **named))
+    widths, beams = [], Searcher.beams
+    monkeypatch.setattr(Searcher, "beams", lambda *given, **named: widths.append(given[2]) or beams(*given, **named))
     answers = retriever.answer(requests)
     assert widths == [8]
     for got, request in zip(answers, requests, strict=True):

@@ -156,10 +156,10 @@ def test_logits_that_the_model_scales_from_now_on():
     """No module changes, so only the comparison of a search with the model's own logits can tell."""
     model = new_model("qwen3")
     retriever = Retriever(model, index(), TOKENS, normalize="vocab")
-    assert retriever._search.model.head_use == "rows"
+    assert retriever._searcher.search.model.head_use == "rows"
     handle = model.register_forward_hook(lambda _, __, out: halved(out))
     assert_equals_generate(retriever, model)
-    assert retriever._search.model.head_use == "last"
+    assert retriever._searcher.search.model.head_use == "last"
     for search in (retriever.free_search, lambda prompt: retriever.logits_fn(prompt, beam_width=2)):
         search(PROMPTS[0])
     handle.remove()

@@ -132,7 +132,7 @@ def test_neutral_values_are_not_named():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         retriever = Retriever(configured(**neutral), index(), TOKENS)
-    assert not retriever._search.generation
+    assert not retriever._searcher.search.generation
 
 
 def test_a_configuration_that_changes_later():

@@ -159,7 +159,7 @@ MAKERS = {
 def test_heads_that_are_not_plain_equal_generate(maker):
     model = MAKERS[maker]()
     retriever = Retriever(model, index(), TOKENS, normalize="vocab")
-    assert (retriever.decoding, retriever._search.model.head_use) == ("tree", "last")
+    assert (retriever.decoding, retriever._searcher.search.model.head_use) == ("tree", "last")
     # generate() of transformers 5.13 takes the device of the first weight, which is "meta".
     reference = new_model("qwen3", tie_word_embeddings=False) if maker == "offloaded" else model
     for prompt, results in zip(PROMPTS, retriever.retrieve(PROMPTS, beam_width=6, k=None), strict=True):

@@ -46,9 +46,8 @@ def test_angles_that_grow_are_those_of_the_prompt_alone():
     ):
         for results, right in zip(found, expected, strict=True):
             assert_same_scores(scores_by_sid(results), right)
-    groups = {
-        tuple(sorted(len(prompts[row]) for row in rows)) for rows in retriever._search.batches(prompts, 6, 10_000)
-    }
+    batches = retriever._searcher.search.batches(prompts, 6, 10_000)
+    groups = {tuple(sorted(len(prompts[row]) for row in rows)) for rows in batches}
     assert groups == {(9, 29), (60, 60), (33,), (31,), (45,)}
     with pytest.raises(hr.ArgumentError, match="cuda_graphs does not support 'longrope' and 'dynamic'"):
         Retriever(fresh(), index(), TOKENS, cuda_graphs=True)

@@ -126,10 +126,10 @@ def test_temperature_counts_codes_that_only_the_model_has(normalize):
 
 
 def test_head_rows_are_used_unless_logits_are_scaled_or_capped():
-    assert Retriever(model_of("qwen3"), index(), TOKENS)._search.model.head_use == "rows"
-    assert Retriever(model_of("phi"), index(), TOKENS)._search.model.head_use == "rows"
-    assert Retriever(model_of("gemma2"), index(), TOKENS)._search.model.head_use == "last"
-    assert Retriever(model_of("granite"), index(), TOKENS)._search.model.head_use == "last"
+    assert Retriever(model_of("qwen3"), index(), TOKENS)._searcher.search.model.head_use == "rows"
+    assert Retriever(model_of("phi"), index(), TOKENS)._searcher.search.model.head_use == "rows"
+    assert Retriever(model_of("gemma2"), index(), TOKENS)._searcher.search.model.head_use == "last"
+    assert Retriever(model_of("granite"), index(), TOKENS)._searcher.search.model.head_use == "last"
 
 
 def test_detects_a_cap_that_affects_only_some_codes():
@@ -145,8 +145,8 @@ def test_detects_a_cap_that_affects_only_some_codes():
 
 def test_detects_a_cap_in_half_precision():
     model = new_model("gemma2", final_logit_softcapping=30.0).to(torch.bfloat16)
-    assert Retriever(model, index(), TOKENS)._search.model.head_use == "last"
-    assert Retriever(new_model("llama").to(torch.bfloat16), index(), TOKENS)._search.model.head_use == "rows"
+    assert Retriever(model, index(), TOKENS)._searcher.search.model.head_use == "last"
+    assert Retriever(new_model("llama").to(torch.bfloat16), index(), TOKENS)._searcher.search.model.head_use == "rows"
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "gemma3"])
@@ -194,8 +194,8 @@ def test_longrope_angles_switch_at_a_length():
     assert retriever.decoding == "tree"
     for prompt, results in zip(prompts, retriever.retrieve(prompts, beam_width=8, k=None), strict=True):
         assert_same_scores(scores_by_sid(results), generated(model, prompt, 8, catalog().sids, TOKENS))
-    assert isinstance(retriever._search.decoder(prompts[:1], 8), TreeDecoder)
-    assert not isinstance(retriever._search.decoder(prompts[:2], 8), TreeDecoder)
+    assert isinstance(retriever._searcher.search.decoder(prompts[:1], 8), TreeDecoder)
+    assert not isinstance(retriever._searcher.search.decoder(prompts[:2], 8), TreeDecoder)
     with pytest.raises(hr.ArgumentError, match="cuda_graphs does not support 'longrope'"):
         Retriever(model, index(), TOKENS, cuda_graphs=True)
 
@@ -243,7 +243,7 @@ def test_a_search_never_waits_for_the_device(name, attention, normalize):
     retriever = Retriever(model_of(name, attention), index(), TOKENS, normalize=normalize, kernel="array")
     prompts = prompts_of(5, 12)
     with torch.inference_mode(), RefuseReadBack():
-        found = retriever._search.run(retriever._search.decoder(prompts, 4), 2, 4, None)
+        found = retriever._searcher.search.run(retriever._searcher.search.decoder(prompts, 4), 2, 4, None)
     assert index().contains(found.history[-1].codes[1]).all()
 
 
@@ -259,10 +259,10 @@ def test_a_prompt_is_computed_once_and_stored_once():
     retriever = Retriever(model, index(), TOKENS)
     lengths.clear()
     rows.clear()
-    decoder = retriever._search.decoder(prompts_of(40), 6)
+    decoder = retriever._searcher.search.decoder(prompts_of(40), 6)
     assert isinstance(decoder, TreeDecoder)
     with torch.inference_mode():
-        retriever._search.run(decoder, 1, 6, None)
+        retriever._searcher.search.run(decoder, 1, 6, None)
     assert lengths == [40, 6, 6]
     # Once for the prompt, to compare, and of no position for the beams.
     assert rows == [1, 0, 0]

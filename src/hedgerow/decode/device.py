@@ -88,17 +88,17 @@ class DeviceIndex:
         """Number of levels, L."""
         return len(self.levels)
 
-    def refill(self, index: Trie) -> None:
+    def refill(self, index: Trie | DeviceIndex) -> None:
         """Copy another index into the tensors of this one, so that a captured CUDA graph searches the other index.
 
         Call it between searches. On a GPU, the copy runs after the work that was launched before on the current
         stream. Constraints must come from the other index afterwards; see `PreparedConstraints.refill`.
 
         Args:
-            index: an index that fits into `capacity`.
+            index: an index that fits into `capacity`, or a device index with this capacity, which is copied faster.
 
         Raises:
-            ArgumentError: this index has no capacity, or `index` is not a TrieIndex or does not fit into it.
+            ArgumentError: this index has no capacity, or `index` is not an index or does not fit into it.
             BackendError: this index is not on PyTorch.
 
         Examples:
@@ -122,14 +122,34 @@ class DeviceIndex:
             raise ArgumentError(
                 "refill needs an index with a capacity: index.to('torch', capacity=hr.Capacity.of(index))."
             )
+        if isinstance(index, DeviceIndex):
+            self._take(index)
+            return
         if not isinstance(index, Trie):
-            raise ArgumentError(f"refill takes a TrieIndex; got {type(index).__name__}.")
+            raise ArgumentError(f"refill takes a TrieIndex or a DeviceIndex; got {type(index).__name__}.")
         padded = padded_levels(self.capacity, index)
         HOSTS[self] = index
         for device_level, level in zip(self.levels, padded, strict=True):
             for name, array in level.arrays.items():
                 tensor = getattr(device_level, name)
                 tensor.copy_(_from_numpy(array.view(f"i{array.itemsize}") if array.itemsize > 1 else array))
+
+    def _take(self, other: DeviceIndex) -> None:
+        """Copy the arrays of an index with the same capacity."""
+        if (other.backend, other.capacity) != (self.backend, self.capacity):
+            raise ArgumentError(
+                "refill takes a device index of the same backend and capacity. Pass the TrieIndex instead, or make it "
+                "with index.to('torch', capacity=device_index.capacity)."
+            )
+        host = HOSTS.get(other)
+        if host is None:
+            HOSTS.pop(self, None)
+        else:
+            HOSTS[self] = host
+        for level, of_other in zip(self.levels, other.levels, strict=True):
+            for name in ARRAYS:
+                if (tensor := getattr(level, name)) is not None:
+                    tensor.copy_(getattr(of_other, name))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle with the index on the host, which constraints need."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from hedgerow.decode.beams import Beams
+from hedgerow.decode.device import DeviceIndex
+from hedgerow.decode.prepared import PreparedConstraints
 from hedgerow.errors import ArgumentError
 from hedgerow.hf.layers import capture_key
 from hedgerow.hf.limits import rope_growth, rope_switch
@@ -21,8 +27,38 @@ from hedgerow.index.bits import power_of_two
 PROMPT_STEP = 64
 # Kernels are compiled and libraries are initialized before the capture.
 WARM_UPS = 3
-# Batch size, prompt length and beam width.
-Size = tuple[int, int, int]
+# The graphs that are kept. They share their memory, but each has its inputs and outputs.
+MAX_GRAPHS = 128
+
+
+@dataclass(frozen=True)
+class PaddedBatch:
+    """The prompts of a batch, filled up to one of a few sizes, for which graphs are captured.
+
+    Attributes:
+        prompts: the token ids of B prompts, B a power of two: those of the batch, then copies of the first.
+        widths: the number of beams of each prompt; None if all have as many.
+        length: T, the number of tokens that prompts are padded to.
+        num_requests: the number of prompts that are no copies.
+    """
+
+    prompts: list[Ids]
+    widths: list[int] | None
+    length: int
+    num_requests: int
+
+    @classmethod
+    def of(cls, prompts: list[Ids], widths: Sequence[int]) -> PaddedBatch:
+        """Fill up a batch."""
+        size, length = bucket(len(prompts), max(map(len, prompts)))
+        missing = size - len(prompts)
+        filled = [*widths, *[widths[0]] * missing] if len(set(widths)) > 1 else None
+        return cls(prompts + prompts[:1] * missing, filled, length, len(prompts))
+
+    @property
+    def requests(self) -> list[int]:
+        """For each prompt its position in the batch, or that of the prompt of which it is a copy."""
+        return [*range(self.num_requests), *[0] * (len(self.prompts) - self.num_requests)]
 
 
 @dataclass(frozen=True)
@@ -32,29 +68,149 @@ class Captured:
     Attributes:
         prompts: [B, T] int64, the input: token ids.
         lengths: [B] int64, the input: tokens per prompt.
-        graph: reads the inputs and writes `searched`.
+        widths: [B] int64, the input: beams per prompt; None if all have as many.
+        constraints: the input: the rules of the batch; None if it has none.
+        replay: reads the inputs and writes `searched`.
         searched: the search.
-        key: the state of the model that the graph has fixed.
     """
 
     prompts: Tensor
     lengths: Tensor
-    graph: torch.cuda.CUDAGraph
+    widths: Tensor | None
+    constraints: PreparedConstraints | None
+    replay: Callable[[], object]
     searched: Searched
-    key: tuple[Any, ...]
 
-    def __call__(self, prompts: Tensor, lengths: Tensor, batch_size: int) -> Searched:
-        """Run the search for other prompts of the same size; the first `batch_size` of them are no padding."""
-        self.prompts.copy_(prompts)
+    def __call__(self, batch: PaddedBatch, constraints: PreparedConstraints | None) -> Searched:
+        """Run the search for another batch of the same size."""
+        ids, lengths = padded(batch.prompts, self.prompts.device, length=batch.length)
+        self.prompts.copy_(ids)
         self.lengths.copy_(lengths)
-        self.graph.replay()
-        history = [_first(beams, batch_size) for beams in self.searched.history]
-        deviation = self.searched.deviation
+        if self.widths is not None:
+            self.widths.copy_(torch.tensor(batch.widths))
+        if self.constraints is not None:
+            self.constraints.refill(constraints)
+        self.replay()
+        count, deviation = batch.num_requests, self.searched.deviation
         return Searched(
-            history,
-            self.searched.invalid[:batch_size].clone(),
+            [_first(beams, count) for beams in self.searched.history],
+            self.searched.invalid[:count].clone(),
             None if deviation is None else deviation.clone(),
         )
+
+
+class Graphs:
+    """The captured searches of a retriever, one per size of batch, prompt, beams and rules.
+
+    They share one pool of memory. If there are too many, the one that was not used for the longest time is released.
+    With a capacity, versions of a live index share the graphs: these read a copy of the index, which is filled with
+    the version that is searched.
+
+    Attributes:
+        captures: the number of captures so far.
+    """
+
+    def __init__(self, max_graphs: int = MAX_GRAPHS) -> None:
+        self.captures = 0
+        self._max_graphs = max_graphs
+        self._captured: OrderedDict[Hashable, Captured] = OrderedDict()
+        self._state: Any = None
+        # The index that the graphs read, and the one whose values it has.
+        self._index: DeviceIndex | None = None
+        self._source: DeviceIndex | None = None
+        self._pool: Any = None
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._captured)
+
+    def run(
+        self, search: ModelSearch, batch: PaddedBatch, beam_width: int, constraints: PreparedConstraints | None
+    ) -> Searched:
+        """Run a search by the graph of its size. The first search of a size captures the graph.
+
+        Graphs of a model that has changed are captured again.
+
+        Args:
+            search: the model, the index and the options.
+            batch: the prompts.
+            beam_width: M.
+            constraints: the rules of the batch.
+
+        Returns:
+            As `ModelSearch.run`, of the requests without copies.
+
+        Raises:
+            ArgumentError: as for `check_capture`.
+        """
+        check_capture(search)
+        # A graph has one set of inputs and outputs.
+        with self._lock:
+            index = self._index_of(search)
+            key = (len(batch.prompts), batch.length, beam_width, batch.widths is None, _shapes(constraints))
+            if key not in self._captured:
+                self._captured[key] = self._capture(replace(search, device_index=index), batch, beam_width, constraints)
+                self.captures += 1
+            self._captured.move_to_end(key)
+            while len(self._captured) > self._max_graphs:
+                self._captured.popitem(last=False)
+            return self._captured[key](batch, constraints)
+
+    def _index_of(self, search: ModelSearch) -> DeviceIndex:
+        """The index that the graphs read, with the values of the searched one; graphs that do not fit are released."""
+        assert search.model.probed is not None
+        given = search.device_index
+        state = (search.model.probed.key, capture_key(search.model.model), _options(search), given.capacity)
+        fits = state == self._state and (given.capacity is not None or self._source is given)
+        if not fits:
+            self._captured.clear()
+            self._index = given if given.capacity is None else deepcopy(given)
+            self._source, self._state = given, state
+        assert self._index is not None
+        if self._source is not given:
+            self._index.refill(given)
+            self._source = given
+        return self._index
+
+    def _capture(
+        self, search: ModelSearch, batch: PaddedBatch, beam_width: int, constraints: PreparedConstraints | None
+    ) -> Captured:
+        assert search.masking is not None
+        masking, device = search.masking, search.model.device
+        prompts, lengths = padded(batch.prompts, device, length=batch.length)
+        widths = None if batch.widths is None else torch.tensor(batch.widths, device=device)
+        static = None if constraints is None else constraints.copy()
+
+        def run() -> Searched:
+            decoder = TreeDecoder(search.model, masking, prompts, lengths, beam_width, search.num_read)
+            return search.run(decoder, len(prompts), beam_width, static, widths=widths)
+
+        if self._pool is None:
+            self._pool = new_pool()
+        return Captured(prompts, lengths, widths, static, *capture(run, self._pool))
+
+
+def new_pool() -> Any:
+    """The memory that graphs share: each writes its temporary results anew."""
+    return torch.cuda.graph_pool_handle()
+
+
+def capture(run: Callable[[], Searched], pool: Any) -> tuple[Callable[[], object], Searched]:
+    """Capture a function in a CUDA graph.
+
+    Returns:
+        A function that runs it again, and its result, which each run overwrites.
+    """
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(WARM_UPS):
+            run()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, pool=pool):
+        searched = run()
+    return graph.replay, searched
 
 
 def check_capture(search: ModelSearch) -> None:
@@ -80,63 +236,22 @@ def check_capture(search: ModelSearch) -> None:
         )
 
 
-def captured_search(
-    search: ModelSearch, captured: dict[Size, Captured], prompts: list[Ids], beam_width: int
-) -> Searched:
-    """Run an unconstrained search by the graph of its size. The first search of a size captures the graph.
-
-    Graphs of a model that has changed are captured again.
-
-    Args:
-        search: the model, the index and the options.
-        captured: the graphs so far; a new one is added to it.
-        prompts: token ids of each prompt.
-        beam_width: M.
-
-    Returns:
-        As `ModelSearch.run`.
-
-    Raises:
-        ArgumentError: as for `check_capture`.
-    """
-    check_capture(search)
-    assert search.model.probed is not None
-    state = (search.model.probed.key, capture_key(search.model.model))
-    for stale in [size for size, graph in captured.items() if graph.key != state]:
-        del captured[stale]
-    size, length = bucket(len(prompts), max(map(len, prompts)))
-    ids, lengths = padded(prompts + prompts[:1] * (size - len(prompts)), search.model.device, length=length)
-    key = (size, length, beam_width)
-    if key not in captured:
-        captured[key] = _capture(search, ids, lengths, beam_width, state)
-    return captured[key](ids, lengths, len(prompts))
-
-
 def bucket(batch_size: int, length: int) -> tuple[int, int]:
     """Compute the batch size and the prompt length that a search is padded to."""
     return power_of_two(batch_size), -(-length // PROMPT_STEP) * PROMPT_STEP
 
 
-def _capture(
-    search: ModelSearch, prompts: Tensor, lengths: Tensor, beam_width: int, state: tuple[Any, ...]
-) -> Captured:
-    assert search.masking is not None
-    prompts, lengths, masking = prompts.clone(), lengths.clone(), search.masking
+def _options(search: ModelSearch) -> tuple[Any, ...]:
+    return search.normalize, search.temperature, search.length_penalty, search.kernel
 
-    def run() -> Searched:
-        decoder = TreeDecoder(search.model, masking, prompts, lengths, beam_width, search.num_read)
-        return search.run(decoder, len(prompts), beam_width, None)
 
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(WARM_UPS):
-            run()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        searched = run()
-    return Captured(prompts, lengths, graph, searched, state)
+def _shapes(constraints: PreparedConstraints | None) -> Hashable:
+    """The shapes of the arrays of constraints."""
+    if constraints is None:
+        return None
+    return tuple(
+        None if array is None else tuple(array.shape) for level in constraints.levels for array in level.arrays
+    )
 
 
 def _first(beams: Beams, requests: int) -> Beams:

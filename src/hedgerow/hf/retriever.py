@@ -12,19 +12,25 @@ import torch
 
 from hedgerow._arguments import check_choice, whole_number
 from hedgerow.constraints.requests import Candidates, Exclusions, Sets
+from hedgerow.decode.device import DeviceIndex
 from hedgerow.decode.kernels.dispatch import KernelName
 from hedgerow.decode.step import tempered
 from hedgerow.errors import ArgumentError
-from hedgerow.hf.answering import Answering, Task, batches_of
+from hedgerow.hf.answering import Answering
 from hedgerow.hf.generation import GenerationScores
-from hedgerow.hf.graphs import Captured, Size, check_capture
+from hedgerow.hf.graphs import Graphs, check_capture
 from hedgerow.hf.model import CodeModel
 from hedgerow.hf.probe import DECODING, Decoding, probe
 from hedgerow.hf.prompts import Ids
 from hedgerow.hf.search import NORMALIZE, ModelSearch, Normalize
 from hedgerow.hf.searched import Searched, check_token_map, trie_of
+from hedgerow.hf.searcher import Searcher
+from hedgerow.hf.tasks import Task, batches_of
+from hedgerow.live.live import LiveIndex
+from hedgerow.live.version import Version
 from hedgerow.results import OrderBy, Picking, Results
 from hedgerow.tokens import TokenMap
+from hedgerow.trie_index import TrieIndex
 
 
 class Retriever(Answering):
@@ -40,7 +46,7 @@ class Retriever(Answering):
             adapters of peft, quantized or offloaded weights. A search uses the model as it is then, and puts it into
             evaluation mode.
         index: the index of the catalog; or a `Version` of a live index, whose removed items are then never returned;
-            or a `LiveIndex`, of which the current version is used. For the next version, create a new retriever.
+            or a `LiveIndex`, of which the current version is used. For another version, call `refresh`.
         tokens: the tokens of each level's codes. Default: `TokenMap.detect(tokenizer)`. If SIDs are ragged, its end
             token ends a SID before the last level and is scored like a code.
         tokenizer: the tokenizer for text and chats. Not needed for token ids.
@@ -63,17 +69,12 @@ class Retriever(Answering):
             second beginning, if the text has one already (from a chat template), and without an end of the text.
         chat_template_kwargs: options of the tokenizer's chat template, for example `{"enable_thinking": False}` or
             `{"tools": [...]}`. A chat whose last message is of the assistant begins the reply, which the SID continues.
-        cuda_graphs: on a CUDA device, capture the whole search in a graph for each size of batch, prompt and beams, if
-            it has no constraints and no exclusions. Prompts are then padded to multiples of 64 tokens, and batches to
-            powers of two. If parameters are replaced, or adapters are changed, graphs are captured again.
+        cuda_graphs: on a CUDA device, capture the whole search in a graph for each size of batch, prompt, beams and
+            rules, unless it has candidates. Prompts are then padded to multiples of 64 tokens, and batches to powers of
+            two. If parameters are replaced, or adapters are changed, graphs are captured again. With the `headroom` of
+            a live index, versions share the graphs.
 
     Attributes:
-        model: the model, as given.
-        index: the index that is searched.
-        version: the version of a live index that is searched; None if the index is not live.
-        device_index: the index on the model's device.
-        tokens: the token map.
-        tokenizer: the tokenizer, or None.
         max_tokens: the maximum size of a batch in tokens.
 
     Raises:
@@ -123,41 +124,70 @@ class Retriever(Answering):
         check_model(model)
         tokens = TokenMap.detect(tokenizer) if tokens is None else tokens
         check_token_map(tokens)
-        self.model, self.index, self.version, self.tokens, self.tokenizer = model, trie, version, tokens, tokenizer
+        self._live = index if isinstance(index, LiveIndex) else None
         code_model = CodeModel(model.eval(), tokens.of_index(trie))
-        self.device_index = (version or trie).to("torch", code_model.device)
+        device_index = (version or trie).to("torch", code_model.device)
         # Check the temperature before the trial runs.
-        tempered(self.device_index, torch.zeros(0), temperature, "codes")
+        tempered(device_index, torch.zeros(0), temperature, "codes")
         probe(code_model, decoding)
         generation = GenerationScores(model, applies=normalize == "vocab")
         generation.check(stacklevel=2)
         options = (normalize, float(temperature), float(length_penalty), kernel, generation)
-        self._search = ModelSearch(code_model, trie, self.device_index, decoding, *options)
-        self._add_special_tokens, self._chat_template_kwargs = add_special_tokens, dict(chat_template_kwargs or {})
-        self._captured: dict[Size, Captured] = {}
-        self._cuda_graphs = cuda_graphs
+        search = ModelSearch(code_model, trie, device_index, decoding, *options)
         if cuda_graphs:
-            check_capture(self._search)
+            check_capture(search)
+        graphs, chat_options = Graphs() if cuda_graphs else None, dict(chat_template_kwargs or {})
+        self._searcher = Searcher(search, version, tokens, tokenizer, add_special_tokens, chat_options, graphs)
+
+    @property
+    def model(self) -> Any:
+        """The model, as given."""
+        return self._searcher.search.model.model
+
+    @property
+    def index(self) -> TrieIndex:
+        """The index that is searched."""
+        return self._searcher.index
+
+    @property
+    def version(self) -> Version | None:
+        """The version of a live index that is searched; None if the index is not live."""
+        return self._searcher.version
+
+    @property
+    def device_index(self) -> DeviceIndex:
+        """The index on the model's device."""
+        return self._searcher.device_index
+
+    @property
+    def tokens(self) -> TokenMap:
+        """The token map."""
+        return self._searcher.tokens
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer, or None."""
+        return self._searcher.tokenizer
 
     @property
     def normalize(self) -> Normalize:
         """The codes over which probabilities are normalized: "codes", "vocab" or "allowed"."""
-        return self._search.normalize
+        return self._searcher.search.normalize
 
     @property
     def temperature(self) -> float:
         """The number that divides the logits before they are normalized."""
-        return self._search.temperature
+        return self._searcher.search.temperature
 
     @property
     def length_penalty(self) -> float:
         """The power of the length that divides the scores."""
-        return self._search.length_penalty
+        return self._searcher.search.length_penalty
 
     @property
     def decoding(self) -> str:
         """The way beams are computed: "tree", "plain", or "cached" for an encoder-decoder model."""
-        return self._search.way
+        return self._searcher.search.way
 
     def retrieve(
         self,
@@ -205,13 +235,13 @@ class Retriever(Answering):
             assert not set(others.item_ids) & set(first.item_ids)
             ```
         """
-        picking = Picking(k, order_by, caps)
-        beam_width, ids = self._width(beam_width), self.encode(prompts)
-        rules = self._rules(len(ids), constraints, exclude, candidates)
+        picking, searcher = Picking(k, order_by, caps), self._searcher
+        beam_width, ids = searcher.width(beam_width), searcher.encode(prompts)
+        rules = searcher.rules(len(ids), constraints, exclude, candidates)
         tasks = [Task(prompt, rules.take([row]), picking, beam_width) for row, prompt in enumerate(ids)]
         results: dict[int, Results] = {}
-        for rows in batches_of(self._search, tasks, self.max_tokens):
-            results |= zip(rows, self._results([tasks[row] for row in rows], rows), strict=True)
+        for rows in batches_of(searcher.search, tasks, self.max_tokens):
+            results |= zip(rows, searcher.results([tasks[row] for row in rows], rows), strict=True)
             if progress is not None:
                 progress(len(results), len(ids))
         return [results[row] for row in range(len(ids))]
@@ -244,11 +274,13 @@ class Retriever(Answering):
             assert retriever.retrieve(ids)[0].item_ids == retriever.retrieve("Recommend me a western")[0].item_ids
             ```
         """
-        return self._encode(prompts, add_special_tokens=add_special_tokens, chat_template_kwargs=chat_template_kwargs)
+        return self._searcher.encode(
+            prompts, add_special_tokens=add_special_tokens, chat_template_kwargs=chat_template_kwargs
+        )
 
     def __repr__(self) -> str:
         searched = self.index if self.version is None else self.version
-        name, search = type(self.model).__name__, self._search
+        name, search = type(self.model).__name__, self._searcher.search
         return (
             f"Retriever({name} on {search.model.device}, {searched!r}, normalize={search.normalize!r}, "
             f"decoding={self.decoding!r})"
