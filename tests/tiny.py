@@ -288,3 +288,11 @@ def tokenizer() -> PreTrainedTokenizerFast:
     for level, first in zip("abc", OFFSETS, strict=True):
         words |= {f"<s_{level}_{code}>": first + code for code in range(CODES)}
     return word_tokenizer(words)
+
+
+def assert_same_results(got: Any, expected: hr.Results) -> None:
+    """Check that an answer has the items of other results."""
+    assert isinstance(got, hr.Results)
+    assert got.item_ids == expected.item_ids
+    np.testing.assert_array_equal(got.rows, expected.rows)
+    np.testing.assert_allclose(got.scores, expected.scores, rtol=1e-4)

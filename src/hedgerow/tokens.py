@@ -28,6 +28,8 @@ from hedgerow.token_tables import (
 
 # The number of codes that an error lists.
 LISTED_CODES = 5
+# The codes of a larger codebook are sorted: one counter for each would take too much memory.
+MAX_COUNTED_CODES = 2**22
 # Maps a column of codes to token ids, or of token ids to codes.
 Translator = Callable[[np.ndarray], np.ndarray]
 
@@ -303,7 +305,8 @@ class TokenMap:
             )
         tokens = self._with_ends(index) if index.ragged else self
         for level_number, (level, table) in enumerate(zip(index.levels, tokens.token_ids, strict=True)):
-            used = np.unique(level.codes)
+            is_small = level.codebook_size <= MAX_COUNTED_CODES
+            used = np.flatnonzero(np.bincount(level.codes)) if is_small else np.unique(level.codes)
             missing = [code for code in used.tolist() if code >= len(table) or table[code] == NO_TOKEN]
             if missing:
                 listed = ", ".join(map(str, missing[:LISTED_CODES])) + " ..." * (len(missing) > LISTED_CODES)

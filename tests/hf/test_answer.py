@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 import torch
-from tiny import OFFSETS, TOKENS, index, last_logits, model_of, new_model, prompts_of
+from tiny import OFFSETS, TOKENS, assert_same_results, index, last_logits, model_of, new_model, prompts_of
 
 from hedgerow.hf import Retriever
 from hedgerow.hf.searcher import Searcher
@@ -57,13 +57,6 @@ def alone(retriever, request):
         constraints=request.constraints,
         **{name: None if value is None else [value] for name, value in optional.items()},
     )[0]
-
-
-def assert_same_results(got, expected):
-    assert isinstance(got, hr.Results)
-    assert got.item_ids == expected.item_ids
-    np.testing.assert_array_equal(got.rows, expected.rows)
-    np.testing.assert_allclose(got.scores, expected.scores, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("name", "decoding"), [("llama", "tree"), ("qwen3", "plain")])

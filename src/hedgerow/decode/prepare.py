@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 from weakref import ref
 
@@ -93,13 +94,30 @@ def prepare_constraints(
     return prepared(device_index, batch_rules(_host(device_index), batch_size, constraints, exclude))
 
 
-def prepared(index: DeviceIndex, rules: BatchRules) -> PreparedConstraints | None:
+@dataclass(frozen=True)
+class Room:
+    """The least sizes of prepared constraints, so that batches of different rules have equal shapes.
+
+    Attributes:
+        sets: the number of distinct sets in a batch that has any.
+        excluded: the number of excluded items per request in a batch that has any.
+    """
+
+    sets: int = 1
+    excluded: int = MIN_DEAD_NODES
+
+
+def prepared(index: DeviceIndex, rules: BatchRules, room: Room = Room()) -> PreparedConstraints | None:
     """Prepare rules that are checked already. None if no request has a rule."""
     if rules.sets is None and rules.excluded is None:
         return None
     put, num_levels = placer(index), len(index.levels)
-    requests, alive = ((None, None), (None,) * num_levels) if rules.sets is None else _stacked(index, rules, put)
-    dead: Any = [(None, None)] * num_levels if rules.excluded is None else _dead_lists(index, rules, put)
+    requests, alive = (None, None), (None,) * num_levels
+    dead: Any = [(None, None)] * num_levels
+    if rules.sets is not None:
+        requests, alive = _stacked(index, rules, room.sets, put)
+    if rules.excluded is not None:
+        dead = _dead_lists(index, rules, room.excluded, put)
     constraints = PreparedConstraints(
         tuple(LevelConstraints(*requests, words, *lists) for words, lists in zip(alive, dead, strict=True))
     )
@@ -192,13 +210,15 @@ def _host(index: DeviceIndex) -> Trie:
     return host
 
 
-def _stacked(index: DeviceIndex, rules: BatchRules, put: Put) -> tuple[tuple[Array, Array], tuple[Array, ...]]:
+def _stacked(
+    index: DeviceIndex, rules: BatchRules, room: int, put: Put
+) -> tuple[tuple[Array, Array], tuple[Array, ...]]:
     """`rows` and `free` of `LevelConstraints`, and per level the words of all sets of the batch."""
     assert rules.sets is not None
     # Sorted, so that the same sets in another order share one stack.
     distinct = sorted({items for items in rules.sets if items is not None}, key=lambda items: items._key)
     # Filled up to a power of two with copies of the first set.
-    stacked = distinct + distinct[:1] * (power_of_two(len(distinct)) - len(distinct))
+    stacked = distinct + distinct[:1] * (power_of_two(max(len(distinct), room)) - len(distinct))
     keys = tuple(items._key for items in stacked)
     stack_keys, words = cache_of(rules.index).stack(_device_key(index), keys, lambda: _stack(index, stacked, put))
     rows = np.asarray([0 if items is None else stack_keys.index(items._key) for items in rules.sets], np.int32)
@@ -240,10 +260,10 @@ def _placed(index: DeviceIndex, items: ConstraintSet, put: Put) -> tuple[Array, 
     return alive.placed[key]
 
 
-def _dead_lists(index: DeviceIndex, rules: BatchRules, put: Put) -> list[tuple[Array, Array]]:
+def _dead_lists(index: DeviceIndex, rules: BatchRules, room: int, put: Put) -> list[tuple[Array, Array]]:
     """Per level `dead_parents` and `dead_slots` [B, X] of `LevelConstraints`."""
     assert rules.excluded is not None
-    length = max(MIN_DEAD_NODES, power_of_two(max(map(len, rules.excluded))))
+    length = power_of_two(max(room, *map(len, rules.excluded)))
     levels = []
     for dead in dead_nodes(rules, _dense_levels(index)):
         parents = np.full((rules.batch_size, length), NO_PARENT, np.int32)

@@ -7,6 +7,7 @@ try:
     from hedgerow.hf.plot import plot_beams
     from hedgerow.hf.processor import CatalogLogitsProcessor
     from hedgerow.hf.retriever import Retriever
+    from hedgerow.hf.shapes import Shapes
 except ModuleNotFoundError as error:
     package = str(error.name).partition(".")[0]
     # An import error of another package is a fault, which the message about the extra would hide.
@@ -14,4 +15,4 @@ except ModuleNotFoundError as error:
         raise
     raise MissingDependencyError.of("hedgerow.hf", package, "hf") from error
 
-__all__ = ["CatalogLogitsProcessor", "Explanation", "Retriever", "plot_beams"]
+__all__ = ["CatalogLogitsProcessor", "Explanation", "Retriever", "Shapes", "plot_beams"]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hedgerow.decode.beams import Beams
 from hedgerow.decode.device import DeviceIndex
+from hedgerow.decode.prepare import Room
 from hedgerow.decode.prepared import PreparedConstraints
 from hedgerow.errors import ArgumentError
 from hedgerow.hf.layers import capture_key
@@ -48,11 +49,11 @@ class PaddedBatch:
     num_requests: int
 
     @classmethod
-    def of(cls, prompts: list[Ids], widths: Sequence[int]) -> PaddedBatch:
-        """Fill up a batch."""
+    def of(cls, prompts: list[Ids], widths: Sequence[int], beam_width: int) -> PaddedBatch:
+        """Fill up a batch whose search has `beam_width` beams."""
         size, length = bucket(len(prompts), max(map(len, prompts)))
         missing = size - len(prompts)
-        filled = [*widths, *[widths[0]] * missing] if len(set(widths)) > 1 else None
+        filled = [*widths, *[widths[0]] * missing] if {*widths, beam_width} != {beam_width} else None
         return cls(prompts + prompts[:1] * missing, filled, length, len(prompts))
 
     @property
@@ -108,11 +109,13 @@ class Graphs:
 
     Attributes:
         captures: the number of captures so far.
+        room: the least sizes of the rules of a batch.
+        beam_widths: searches with other widths run with the next of these, if there is one.
     """
 
     def __init__(self, max_graphs: int = MAX_GRAPHS) -> None:
-        self.captures = 0
-        self._max_graphs = max_graphs
+        self.captures, self.room, self._max_graphs = 0, Room(), max_graphs
+        self.beam_widths: tuple[int, ...] = ()
         self._captured: OrderedDict[Hashable, Captured] = OrderedDict()
         self._state: Any = None
         # The index that the graphs read, and the one whose values it has.
@@ -123,6 +126,10 @@ class Graphs:
 
     def __len__(self) -> int:
         return len(self._captured)
+
+    def prepare(self, room: Room, beam_widths: Sequence[int], max_graphs: int) -> None:
+        """Set the sizes that searches are padded to, and the number of graphs that are kept."""
+        self.room, self.beam_widths, self._max_graphs = room, tuple(sorted(beam_widths)), max_graphs
 
     def run(
         self, search: ModelSearch, batch: PaddedBatch, beam_width: int, constraints: PreparedConstraints | None

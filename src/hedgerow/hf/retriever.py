@@ -25,7 +25,9 @@ from hedgerow.hf.prompts import Ids
 from hedgerow.hf.search import NORMALIZE, ModelSearch, Normalize
 from hedgerow.hf.searched import Searched, check_token_map, trie_of
 from hedgerow.hf.searcher import Searcher
+from hedgerow.hf.shapes import Shapes
 from hedgerow.hf.tasks import Task, batches_of
+from hedgerow.hf.warming import warm_up
 from hedgerow.live.live import LiveIndex
 from hedgerow.live.version import Version
 from hedgerow.results import OrderBy, Picking, Results
@@ -245,6 +247,73 @@ class Retriever(Answering):
             if progress is not None:
                 progress(len(results), len(ids))
         return [results[row] for row in range(len(ids))]
+
+    def refresh(self, index: Searched | None = None) -> Version | None:
+        """Search another version of the index from now on. Searches that have begun finish on the version they have.
+
+        The model is neither tried nor compiled again, unless the codes have other tokens. If the live index has a
+        `headroom`, nothing is compiled or captured for versions that fit.
+
+        Args:
+            index: the version, another index of the same codes, or a live index, of which the current version is used.
+                Default: the current version of the live index that the retriever was created with.
+
+        Returns:
+            The version that is searched now; None if the index is not live.
+
+        Raises:
+            ArgumentError: the index does not fit the tokens, or there is none. The previous one is still searched.
+            VersionError: the current version cannot be read. The previous one is still searched.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+            from hedgerow.demo.films import load_catalog, load_retriever
+
+            live = hr.LiveIndex.create("films.live", hr.build_index(load_catalog()))
+            retriever = load_retriever(live)
+            (best,) = retriever.retrieve("Recommend me a western", k=1)
+            live.remove(best.item_ids)
+            assert retriever.refresh().number == 2
+            assert retriever.retrieve("Recommend me a western", k=1)[0].item_ids != best.item_ids
+            ```
+        """
+        if index is None:
+            index = self._live
+        if index is None:
+            raise ArgumentError("this retriever was not created with a LiveIndex; pass the index or the version.")
+        trie, version = trie_of(index)
+        self._searcher = self._searcher.of(trie, version)
+        if isinstance(index, LiveIndex):
+            self._live = index
+        return version
+
+    def warm_up(self, shapes: Shapes | None = None, *, progress: Callable[[int, int], None] | None = None) -> None:
+        """Compile, capture and load what the first requests would wait for, by searches of all kinds of requests.
+
+        After it, no search of these shapes compiles a kernel or captures a graph. After `refresh` this holds as well,
+        if the live index has a `headroom` and the version fits.
+
+        Args:
+            shapes: the sizes of the traffic. Default: `Shapes()`.
+            progress: called with the number of finished searches and the number of all searches.
+
+        Raises:
+            ArgumentError: the model gives NaN or infinite logits.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+            from hedgerow.demo.films import load_catalog, load_retriever
+            from hedgerow.hf import Shapes
+
+            retriever = load_retriever(hr.build_index(load_catalog()))
+            retriever.warm_up(Shapes(beam_widths=(50,), batch_size=8, prompt_length=64, sets=4, excluded=20))
+            ```
+        """
+        if not isinstance(shapes, Shapes | None):
+            raise ArgumentError(f"shapes must be a hedgerow.hf.Shapes; got {type(shapes).__name__}.")
+        warm_up(self._searcher, shapes or Shapes(), progress)
 
     def encode(
         self,

@@ -22,6 +22,8 @@ from hedgerow.errors import ArgumentError, ConstraintError
 from hedgerow.hf.faults import Outcome, retried
 from hedgerow.hf.graphs import Graphs, PaddedBatch
 from hedgerow.hf.limits import max_positions
+from hedgerow.hf.model import CodeModel
+from hedgerow.hf.probe import probe
 from hedgerow.hf.prompts import Ids, checked
 from hedgerow.hf.reading import reader_of
 from hedgerow.hf.search import ModelSearch
@@ -66,6 +68,22 @@ class Searcher:
         """The index on the model's device."""
         return self.search.device_index
 
+    def of(self, index: TrieIndex, version: Version | None) -> Searcher:
+        """The same model on another version of the index. The model is tried again only if codes have other tokens.
+
+        Raises:
+            ArgumentError: the index does not fit the tokens.
+        """
+        if index is self.index and version is self.version:
+            return self
+        model, tokens = self.search.model, self.tokens.of_index(index)
+        if tokens != model.tokens:
+            model = CodeModel(model.model, tokens)
+            probe(model, self.search.decoding)
+        device_index = (version or index).to("torch", model.device)
+        search = replace(self.search, model=model, index=index, device_index=device_index)
+        return replace(self, search=search, version=version)
+
     def rules(self, prompts: int, constraints: Sets, exclude: Exclusions, candidates: Candidates = None) -> BatchRules:
         """Check the rules of a number of prompts, as `batch_rules`; removed items are not allowed."""
         restricted = constraints if self.version is None else self.version.restrict(constraints)
@@ -88,17 +106,22 @@ class Searcher:
             add_special_tokens=self.add_special_tokens if add_special_tokens is None else add_special_tokens,
             chat_template_kwargs={**self.chat_template_kwargs, **(chat_template_kwargs or {})},
         )
-        positions = max_positions(model.config)
-        extra = 0 if model.probed is None else model.probed.extra
-        # An encoder-decoder model writes the SID, with its begin delimiter, in the decoder.
-        written = 0 if model.is_encoder_decoder else self.search.num_read + extra
         return checked(
             read(prompts),
             begin=() if model.is_encoder_decoder else model.tokens.begin,
             vocabulary_size=model.vocabulary_size,
-            max_length=None if positions is None else positions - written,
+            max_length=self.max_length(),
             num_codes=num_codes,
         )
+
+    def max_length(self) -> int | None:
+        """The largest number of tokens of a prompt, with the begin delimiter; None if there is no limit."""
+        model = self.search.model
+        positions = max_positions(model.config)
+        extra = 0 if model.probed is None else model.probed.extra
+        # An encoder-decoder model writes the SID, with its begin delimiter, in the decoder.
+        written = 0 if model.is_encoder_decoder else self.search.num_read + extra
+        return None if positions is None else positions - written
 
     def encode_one(self, prompt: Any) -> Ids:
         """Convert one prompt to token ids.
@@ -207,8 +230,10 @@ class Searcher:
         widths: Sequence[int],
     ) -> list[Beams]:
         """As `beams`, by a captured search, whose batch is filled up with copies of the first request."""
-        batch = PaddedBatch.of(prompts, widths)
-        constraints = prepared(self.device_index, rules.take(batch.requests))
+        widths = widths or [beam_width] * len(prompts)
+        beam_width = next((width for width in graphs.beam_widths if width >= beam_width), beam_width)
+        batch = PaddedBatch.of(prompts, widths, beam_width)
+        constraints = prepared(self.device_index, rules.take(batch.requests), graphs.room)
 
         def attempt(search: ModelSearch) -> Outcome[list[Beams]]:
             found = graphs.run(search, batch, beam_width, constraints)
