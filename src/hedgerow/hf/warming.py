@@ -24,7 +24,7 @@ def warm_up(searcher: Searcher, shapes: Shapes, progress: Callable[[int, int], N
     kinds = [(*rules, False) for rules in shapes.rules] + [(False, False, True)] * shapes.candidates
     batches = list(product(dict.fromkeys(sizes), shapes.beam_widths, kinds, (False, True)))
     for done, ((batch_size, length), beam_width, kind, mixed) in enumerate(batches):
-        _search(searcher, batch_size, length, beam_width, kind, mixed=mixed and batch_size > 1)
+        _search(searcher, batch_size, length, beam_width, kind, mixed=mixed)
         if progress is not None:
             progress(done + 1, len(batches))
 
