@@ -31,6 +31,7 @@ HEDGEROW = [
     "LiveIndex",
     "MissingDependencyError",
     "PreparedConstraints",
+    "PromptLengthError",
     "Quantizer",
     "QuantizerFileError",
     "Request",
@@ -54,7 +55,7 @@ HEDGEROW = [
     "semantic_ids",
     "step",
 ]
-HF = ["CatalogLogitsProcessor", "Explanation", "Retriever", "plot_beams"]
+HF = ["CatalogLogitsProcessor", "Explanation", "Retriever", "Shapes", "plot_beams"]
 METRICS = [
     "Estimate",
     "bootstrap_ci",

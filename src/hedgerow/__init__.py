@@ -23,6 +23,7 @@ from hedgerow.errors import (
     HedgerowError,
     IndexFileError,
     MissingDependencyError,
+    PromptLengthError,
     QuantizerFileError,
     VersionError,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "LiveIndex",
     "MissingDependencyError",
     "PreparedConstraints",
+    "PromptLengthError",
     "Quantizer",
     "QuantizerFileError",
     "Request",

@@ -51,6 +51,21 @@ class ArgumentError(HedgerowError, ValueError):
     """
 
 
+class PromptLengthError(ArgumentError):
+    """A prompt has more tokens than the model takes before a SID.
+
+    Examples:
+        ```python
+        import hedgerow as hr
+        from hedgerow.demo.films import load_catalog, load_retriever
+
+        retriever = load_retriever(hr.build_index(load_catalog()))
+        (answer,) = retriever.answer([hr.Request([5] * 100_000)])
+        assert isinstance(answer, hr.PromptLengthError)
+        ```
+    """
+
+
 class IndexFileError(HedgerowError, RuntimeError):
     """A saved index is missing, damaged, written by another program, or in a newer format.
 

@@ -46,6 +46,8 @@ class Results:
         code_scores: float32 [items, L], the log-probability of each code of the SIDs; 0 after the end of a ragged SID.
             They add up to the scores, before a length penalty and without the end after a SID of L codes. None if the
             beams have none: see `Beams.code_scores`.
+        num_valid: the number of SIDs that the search found, at most its beam width. Rules, k and caps can leave fewer
+            items than that, and SIDs with several items more. None if the results are not those of a search.
 
     Examples:
         ```python
@@ -68,6 +70,7 @@ class Results:
     rows: np.ndarray
     attributes: pa.Table
     code_scores: np.ndarray | None = None
+    num_valid: int | None = None
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -122,7 +125,7 @@ class Results:
         )
         code_scores = None if self.code_scores is None else self.code_scores[positions]
         arrays = self.sids[positions], self.scores[positions], self.rows[positions]
-        return Results(item_ids, *arrays, attributes, code_scores)
+        return Results(item_ids, *arrays, attributes, code_scores, self.num_valid)
 
     def to_pylist(self) -> list[dict[str, Any]]:
         """Convert to a list with one dict per item: its attributes, and item_id, score and sid.
@@ -222,7 +225,7 @@ def _request(index: Trie, host: Beams, rules: BatchRules, request: int, picking:
     item_ids, attributes = items.column(ITEM_ID).to_pylist(), items.drop_columns([ITEM_ID])
     sids = without_ends(codes[beams], index.end_codes) if index.ragged else codes[beams]
     code_scores = None if host.code_scores is None else host.code_scores[request][beams]
-    return Results(item_ids, sids, scores[beams], rows, attributes, code_scores)
+    return Results(item_ids, sids, scores[beams], rows, attributes, code_scores, len(live_beams))
 
 
 def _rows_of_leaves(index: Trie, leaves: np.ndarray, beams: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

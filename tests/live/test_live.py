@@ -123,7 +123,7 @@ def test_results_have_the_attributes_of_their_items(path):
         (lambda live: live.remove(["a"], allow=["shrink"]), hr.ArgumentError, r"'shrunk', .*; got \['shrink'\]"),
         (lambda live: live.rollback(), hr.VersionError, "no version before it"),
         (lambda live: live.rollback(to=0), hr.ArgumentError, "to must be a positive integer; got 0"),
-        (lambda live: live.rollback(7), hr.VersionError, "no version 7 to roll back to; the versions kept are 1"),
+        (lambda live: live.rollback(7), hr.VersionError, "no version 7; the versions kept are 1"),
     ],
 )
 def test_refused_versions_leave_no_files(live, path, change, error, message):

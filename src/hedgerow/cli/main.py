@@ -19,6 +19,7 @@ from hedgerow.cli.inspect import inspect, verify
 from hedgerow.cli.live import diff, live
 from hedgerow.cli.retrieve import retrieve
 from hedgerow.cli.semantic_ids import semantic_ids
+from hedgerow.cli.serve import serve
 from hedgerow.errors import HedgerowError
 
 app = typer.Typer(
@@ -41,6 +42,7 @@ COMMANDS = {
         semantic_ids,
         "semantic-ids items.parquet -o sids.parquet --text title --quantizer items.safetensors",
     ),
+    "serve": (serve, "serve DIR items.live --follow --rules rules.toml"),
     "demo": (demo, "demo --prompt 'Recommend me a western'"),
     "plan": (plan, "plan --items 20e6 --levels 8 --codebook-sizes 2048"),
 }

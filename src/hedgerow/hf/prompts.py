@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from hedgerow.errors import ArgumentError
+from hedgerow.errors import ArgumentError, PromptLengthError
 
 Ids = list[int]
 
@@ -25,7 +25,8 @@ def checked(
         num_codes: the number of tokens at the end of each prompt that are codes. The delimiter goes before them.
 
     Raises:
-        ArgumentError: a token is not in the vocabulary, or a prompt is too long, or has too few tokens for the codes.
+        ArgumentError: a token is not in the vocabulary, or a prompt has too few tokens for the codes.
+        PromptLengthError: a prompt is too long.
     """
     begun = []
     for row, prompt in enumerate(prompts):
@@ -42,7 +43,7 @@ def checked(
                 f"prompt {row} contains token {unknown[0]}, but the model has tokens 0 to {vocabulary_size - 1}."
             )
         if max_length is not None and len(text) > max_length:
-            raise ArgumentError(
+            raise PromptLengthError(
                 f"prompt {row} has {len(text):,} tokens, but the model takes {max_length:,} before a SID "
                 "(max_position_embeddings of its configuration); shorten it."
             )

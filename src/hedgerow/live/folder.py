@@ -136,6 +136,30 @@ class LiveFolder:
         """
         return self._served.refresh()
 
+    def load_version(self, number: int) -> Version:
+        """Load a version that is kept, for example to compare it with the current one, which does not change.
+
+        Args:
+            number: the number of the version.
+
+        Raises:
+            ArgumentError: `number` is not a positive integer.
+            VersionError: the version does not exist or is damaged.
+            IndexFileError: the manifest is missing or damaged.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            live = hr.LiveIndex.create("items.live", hr.build_index(hr.Catalog([[0, 1], [2, 0]])))
+            live.remove([0])
+            assert live.load_version(1).num_items == 2
+            assert live.version.number == 2
+            ```
+        """
+        whole_number(number, "number")
+        return self._store.load_kept(self._store.read(), number, self.version)
+
     def versions(self) -> tuple[VersionInfo, ...]:
         """Read the entries of all versions that are kept, by ascending number.
 

@@ -288,16 +288,37 @@ class Store:
         number = state.current.parent if number is None else number
         if number is None:
             raise VersionError(f"version {current} has no version before it to roll back to.")
-        numbers = self.numbers(state)
-        if number not in numbers:
-            kept = ", ".join(map(str, numbers))
-            raise VersionError(f"there is no version {number} to roll back to; the versions kept are {kept}.")
+        self._check_kept(state, number)
         try:
             return self.load(self.entry(number), verify="full")
         except (IndexFileError, OSError) as error:
             raise VersionError(
                 f"version {number} was refused, and version {current} is still served: {error}"
             ) from error
+
+    def load_kept(self, state: State, number: int, loaded: Version) -> Version:
+        """Open a version that is kept.
+
+        Args:
+            state: the manifest.
+            number: the number of the version.
+            loaded: as for `load`.
+
+        Raises:
+            VersionError: the version does not exist or is damaged.
+        """
+        self._check_kept(state, number)
+        try:
+            info = self.entry(number)
+            return loaded if info == loaded.info else self.load(info, loaded)
+        except (IndexFileError, OSError) as error:
+            raise VersionError(f"version {number} cannot be loaded: {error}") from error
+
+    def _check_kept(self, state: State, number: int) -> None:
+        numbers = self.numbers(state)
+        if number not in numbers:
+            kept = ", ".join(map(str, numbers))
+            raise VersionError(f"there is no version {number}; the versions kept are {kept}.")
 
     def _read_removed(self, info: VersionInfo, file: RemovedFile) -> np.ndarray:
         path = self.folder(info.number) / REMOVED

@@ -1,0 +1,192 @@
+"""`hedgerow serve`: the retrieval service."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import hedgerow as hr
+from hedgerow.cli.common import is_live, whole_numbers
+from hedgerow.cli.search import check_model
+from hedgerow.errors import ArgumentError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from hedgerow.hf import Retriever
+    from hedgerow.serve.rules import Rule
+
+# Versions of a live index may grow by this factor before anything is compiled again.
+HEADROOM = 1.5
+FILMS = "films"
+FILM_RULES = {"recent": "year >= 2000", "classic": "year < 1960", "french": "list_contains(countries, 'France')"}
+
+
+def serve(
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODEL]", help="A causal model: a folder or a hub name. Default: the films demo."),
+    ] = None,
+    index: Annotated[
+        Path | None, typer.Argument(metavar="[INDEX]", help="A saved index or a live index.", show_default=False)
+    ] = None,
+    *,
+    host: Annotated[str, typer.Option(help="The address to listen on. 0.0.0.0: all networks.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="The port. 0: a free one.")] = 8000,
+    name: Annotated[str | None, typer.Option(help="The name of the model for clients. Default: its folder.")] = None,
+    rules: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help='Named sets: a TOML file with \\[sets], and in it new = "year >= 2000".'),
+    ] = None,
+    beam_width: Annotated[
+        str, typer.Option(metavar="N,N", help="Beam widths to warm up. The first is the default, the last the maximum.")
+    ] = "50",
+    max_batch: Annotated[int, typer.Option(metavar="N", min=1, help="The largest number of requests in a batch.")] = 32,
+    max_wait_ms: Annotated[
+        float, typer.Option(metavar="MS", min=0, help="Milliseconds that a batch waits for more requests.")
+    ] = 2.0,
+    queue: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Requests that wait at most; further ones get status 429.")
+    ] = 256,
+    deadline_ms: Annotated[
+        float,
+        typer.Option(metavar="MS", min=1, help="A request that waits longer gets status 504, unless it sets its own."),
+    ] = 1000.0,
+    max_prompt_tokens: Annotated[
+        int, typer.Option(metavar="N", min=1, help="The largest number of tokens of a prompt.")
+    ] = 512,
+    follow: Annotated[bool, typer.Option("--follow", help="Serve new versions of a live index.")] = False,
+    follow_seconds: Annotated[
+        float, typer.Option(metavar="S", min=0.01, help="Seconds between two looks at the live index.")
+    ] = 1.0,
+    canary: Annotated[
+        str | None,
+        typer.Option(metavar="SHARE:VERSION", help="Let a version answer a share of the requests: 0.05:7."),
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A file with the bearer token that clients need. Required to roll back."),
+    ] = None,
+    allow_where: Annotated[
+        bool, typer.Option("--allow-where", help="Allow SQL expressions in requests, within limits.")
+    ] = False,
+    log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Write prompts into the log.")] = False,
+    log_requests: Annotated[bool, typer.Option(help="Write a line for each request into the log.")] = True,
+    normalize: Annotated[str, typer.Option(metavar="NAME", help="As for retrieve: codes, vocab or allowed.")] = "codes",
+    temperature: Annotated[
+        float, typer.Option(metavar="T", help="Divides the logits before they are normalized.")
+    ] = 1.0,
+    tokens: Annotated[
+        str | None,
+        typer.Option(metavar="PATTERN", help="The tokens of codes: '<s_{level}_{code}>'. Default: detected."),
+    ] = None,
+    device: Annotated[str | None, typer.Option(metavar="NAME", help="The PyTorch device. Default: cpu.")] = None,
+    dtype: Annotated[str, typer.Option(metavar="NAME", help="float32, bfloat16 or float16.")] = "float32",
+    cuda_graphs: Annotated[bool, typer.Option("--cuda-graphs", help="Capture searches in CUDA graphs.")] = False,
+) -> None:
+    """Serve a model and an index over HTTP: items with scores, rules per request, metrics, and a page at /ui."""
+    if (model is None) != (index is None):
+        raise typer.BadParameter("pass both, or neither for the films demo", param_hint="MODEL, INDEX")
+    if model is not None:
+        check_model(model)
+    try:
+        from hedgerow.serve.server import Address, run
+        from hedgerow.serve.service import Service, Source
+        from hedgerow.serve.settings import Limits, Settings
+        from hedgerow.serve.web import Web
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "hedgerow":
+            raise
+        raise MissingDependencyError.of("hedgerow serve", error.name.partition(".")[0], "serve") from error
+    live = index is not None and is_live(index)
+    if (follow or canary) and not live:
+        raise ArgumentError("--follow and --canary need a live index: hedgerow live init shop.live items.hedgerow.")
+    share, version = _canary(canary)
+    widths = tuple(sorted({max(1, width) for width in whole_numbers(beam_width, "--beam-width")}))
+    settings = Settings(
+        beam_widths=widths,
+        max_batch=max_batch,
+        max_wait_ms=max_wait_ms,
+        queue=queue,
+        deadline_ms=deadline_ms,
+        allow_where=allow_where,
+        canary_share=share,
+        follow_seconds=follow_seconds if follow else None,
+        limits=replace(Limits(), prompt_tokens=max_prompt_tokens),
+    )
+    token = None if token_file is None else _token(token_file)
+    options: dict[str, Any] = {
+        "normalize": normalize,
+        "temperature": temperature,
+        "pattern": tokens,
+        "device": device,
+        "dtype": dtype,
+        "cuda_graphs": cuda_graphs,
+    }
+
+    def opened() -> tuple[Retriever, hr.LiveIndex | None]:
+        return _open(model, index, options)
+
+    source = Source(
+        opened,
+        model=name or (FILMS if model is None else Path(model).name or model),
+        index=FILMS if index is None else str(index),
+        rules=_rules(rules, index),
+        canary=version,
+    )
+    web = Web(Service(source, settings), token, logs_prompts=log_prompts, logs_requests=log_requests)
+    run(web, Address(host, port))
+
+
+def _open(model: str | None, index: Path | None, options: dict[str, Any]) -> tuple[Retriever, hr.LiveIndex | None]:
+    """The retriever, and the live index if the index is live. Errors as for `load_retriever` and `load_index`."""
+    from hedgerow.demo.films import DATA, load_catalog
+    from hedgerow.hf.loading import load_retriever
+
+    if index is None:
+        return load_retriever(DATA, hr.build_index(load_catalog()), **options), None
+    searched = hr.LiveIndex.open(index, headroom=HEADROOM) if is_live(index) else hr.load_index(index, mmap=True)
+    retriever = load_retriever(model or DATA, searched, **options)
+    return retriever, searched if isinstance(searched, hr.LiveIndex) else None
+
+
+def _rules(path: Path | None, index: Path | None) -> dict[str, Rule]:
+    from hedgerow.serve.rules import Rule, read_rules
+
+    if path is not None:
+        return read_rules(path)
+    return {name: Rule(text, where=text) for name, text in FILM_RULES.items()} if index is None else {}
+
+
+def _canary(text: str | None) -> tuple[float, int | None]:
+    """Parse --canary: the share and the version."""
+    if text is None:
+        return 0.0, None
+    share, _, version = text.partition(":")
+    try:
+        parsed = float(share), int(version)
+    except ValueError:
+        parsed = -1.0, 0
+    if not (0 < parsed[0] <= 1 and parsed[1] >= 1):
+        message = f"expected SHARE:VERSION, for example 0.05:7; got {text!r}"
+        raise typer.BadParameter(message, param_hint="--canary")
+    return parsed
+
+
+def _token(path: Path) -> str:
+    """The token of --token-file.
+
+    Raises:
+        ArgumentError: the file cannot be read, or holds no token of at least 16 characters.
+    """
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArgumentError(f"--token-file {path} cannot be read: {error}") from None
+    if len(token) < 16 or not (token.isascii() and token.isprintable()) or " " in token:
+        raise ArgumentError(
+            f"--token-file {path} must hold one token of at least 16 printable ASCII characters, without spaces. Make "
+            "one with: openssl rand -hex 32"
+        )
+    return token

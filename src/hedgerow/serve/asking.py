@@ -1,0 +1,99 @@
+"""What clients ask of the engine, what they get, and why not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hedgerow.errors import (
+    DeadlineError,
+    HedgerowError,
+    PromptLengthError,
+    VersionError,
+)
+from hedgerow.results import OrderBy, Results
+
+
+class RefusedError(Exception):
+    """A request that is not answered.
+
+    Attributes:
+        status: the status code of HTTP.
+        code: what was wrong, for programs.
+        message: what was wrong, for people.
+        param: the field of the request; None if it is none.
+        retry_after: the seconds after which to try again; None if that would not help.
+    """
+
+    def __init__(
+        self, status: int, code: str, message: str, *, param: str | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message = status, code, message
+        self.param, self.retry_after = param, retry_after
+
+
+@dataclass(frozen=True, eq=False)
+class Ask:
+    """A request of a client. Names of sets and versions are resolved when it is answered.
+
+    Attributes:
+        prompt: as for `hedgerow.Request`.
+        k: as for `hedgerow.Request`.
+        beam_width: as for `hedgerow.Request`.
+        sets: the names of sets, all of which an item must be in.
+        where: an SQL expression, or None.
+        exclude: as for `hedgerow.Request`.
+        candidates: as for `hedgerow.Request`.
+        order_by: as for `hedgerow.Request`.
+        caps: as for `hedgerow.Request`.
+        deadline: as for `hedgerow.Request`.
+        version: the number of the version to search. None: the current one, or the canary.
+        key: decides between the current version and the canary: equal keys get the same.
+    """
+
+    prompt: Any
+    k: int
+    beam_width: int
+    sets: tuple[str, ...] = ()
+    where: str | None = None
+    exclude: list[Any] | None = None
+    candidates: list[Any] | None = None
+    order_by: OrderBy = None
+    caps: Mapping[str, int] | None = None
+    deadline: float | None = None
+    version: int | None = None
+    key: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """The answer of an ask.
+
+    Attributes:
+        version: the number of the version that was searched; None if the index is not live.
+        results: the items.
+        queue_seconds: the time before its batch began.
+        search_seconds: the time of its batch.
+        batch_size: the number of requests in the batch.
+        prompt_tokens: the number of tokens of the prompt.
+    """
+
+    version: int | None
+    results: Results
+    queue_seconds: float = 0.0
+    search_seconds: float = 0.0
+    batch_size: int = 1
+    prompt_tokens: int = 0
+
+
+def refusal_of(error: HedgerowError) -> RefusedError:
+    """The refusal of an error of the library."""
+    if isinstance(error, PromptLengthError):
+        return RefusedError(413, "prompt_too_long", str(error), param="prompt")
+    if isinstance(error, DeadlineError):
+        return RefusedError(504, "deadline", str(error))
+    if isinstance(error, VersionError):
+        return RefusedError(404, "unknown_version", str(error), param="version")
+    return RefusedError(400, "invalid_request", str(error))

@@ -1,0 +1,125 @@
+"""Follower: watches a live index, and lets the engine serve a new version when it is loaded and warm."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from hedgerow.errors import HedgerowError, VersionError
+from hedgerow.live.live import LiveIndex
+from hedgerow.live.version import Version
+from hedgerow.serve.engine import Engine
+from hedgerow.serve.log import log
+from hedgerow.serve.settings import Settings
+from hedgerow.serve.snapshot import snapshot_of, warm_up_next
+
+
+class Observer(Protocol):
+    """What is told of versions, for example metrics."""
+
+    def switched(self, *, seconds: float) -> None:
+        """A version is served from now on; it took this long to load and warm."""
+
+    def refused(self) -> None:
+        """A version could not be loaded or warmed up."""
+
+
+class Follower:
+    """Looks at a live index from time to time. A version that cannot be loaded or warmed up is refused.
+
+    Args:
+        live: the live index; None if the index is not live. Rules that depend on the time are evaluated again anyway.
+        engine: serves the versions.
+        settings: the settings of the service.
+        observer: what is told of versions.
+    """
+
+    def __init__(self, live: LiveIndex | None, engine: Engine, settings: Settings, observer: Observer) -> None:
+        self._live, self._engine, self._settings, self._observer = live, engine, settings, observer
+        # One at a time: looks of the thread and those that clients ask for.
+        self._looking = threading.Lock()
+        self._refused: str | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="hedgerow-follow", daemon=True)
+        self._thread.start()
+
+    def refresh(self) -> None:
+        """Serve the current version of the live index now.
+
+        Raises:
+            ArgumentError: the version does not fit the model or the rules. The one before is served on.
+            VersionError: the version cannot be loaded, or the index is not live. The one before is served on.
+        """
+        with self._looking:
+            live = self._checked_live()
+            try:
+                self._serve(live.refresh)
+            except HedgerowError as error:
+                self._refuse(error)
+                raise
+
+    def rollback(self, to: int | None) -> None:
+        """Make an earlier version the current one, and serve it.
+
+        Raises:
+            VersionError: the version does not exist, cannot be loaded, or the index is not live.
+            ArgumentError: as for `refresh`.
+        """
+        with self._looking:
+            live = self._checked_live()
+            self._serve(lambda: live.rollback(to))
+
+    def close(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        self._thread.join()
+
+    def _checked_live(self) -> LiveIndex:
+        if self._live is None:
+            raise VersionError("the index of this service is not live: it has no versions.")
+        return self._live
+
+    def _run(self) -> None:
+        seconds = self._settings.follow_seconds
+        every = min(seconds or self._settings.rules_seconds, self._settings.rules_seconds)
+        while not self._stop.wait(every):
+            with self._looking:
+                self._evaluate_rules()
+                if self._live is None or seconds is None:
+                    continue
+                try:
+                    self._serve(self._live.refresh)
+                except Exception as error:
+                    # Whatever is wrong with a version, the one before is served on.
+                    self._refuse(error)
+
+    def _serve(self, load: Callable[[], Version]) -> None:
+        started = time.perf_counter()
+        version, current = load(), self._engine.current
+        if current.version is not None and version.info == current.version.info:
+            return
+        snapshot = snapshot_of(current.retriever, version, current.rules)
+        warm_up_next(snapshot, current, self._settings)
+        self._engine.switch(snapshot)
+        seconds, self._refused = time.perf_counter() - started, None
+        self._observer.switched(seconds=seconds)
+        log("version", version=snapshot.number, items=snapshot.num_items, seconds=round(seconds, 3))
+
+    def _refuse(self, error: Exception) -> None:
+        """Record that a version was refused, once for each reason."""
+        if str(error) == self._refused:
+            return
+        self._refused = str(error)
+        self._observer.refused()
+        log("version_refused", level="error", error=str(error), served=self._engine.current.number)
+
+    def _evaluate_rules(self) -> None:
+        current = self._engine.current
+        if not current.rules or time.monotonic() - current.evaluated < self._settings.rules_seconds:
+            return
+        try:
+            self._engine.switch(current.with_new_sets())
+        except HedgerowError as error:
+            log("rules_failed", level="error", error=str(error))

@@ -1,0 +1,90 @@
+"""Gate: around all routes, the id of each request, the token, errors, headers, metrics and the log."""
+
+from __future__ import annotations
+
+import hmac
+import time
+import traceback
+import uuid
+
+from fastapi import Request
+from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hedgerow.serve.asking import RefusedError
+from hedgerow.serve.log import log
+from hedgerow.serve.web import Web, refuse
+
+# Anybody may ask whether the service runs, and load the page, which asks for the token itself.
+OPEN = ("/health/", "/v2/health/", "/ui")
+CONTENT_SECURITY = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+
+
+class Gate:
+    """Around all routes: the id of each request, the token, errors, headers, metrics and the log."""
+
+    def __init__(self, app: ASGIApp, web: Web) -> None:
+        self.app, self.web = app, web
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request, started, status = Request(scope, receive), time.perf_counter(), 0
+        state, path, given = request.state, request.url.path, request.headers.get("x-request-id", "")
+        state.id = given if given.isascii() and given.isprintable() and 0 < len(given) <= 200 else uuid.uuid4().hex
+        state.started, state.outcome, state.version, state.logged = started, "ok", None, {}
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                self._add_headers(MutableHeaders(scope=message), path, state.id)
+            await send(message)
+
+        try:
+            if _is_allowed(self.web, request):
+                await self.app(scope, receive, send_with_headers)
+            else:
+                await refuse(request, _unauthorized())(scope, receive, send_with_headers)
+        except ClientDisconnect:
+            state.outcome = "disconnected"
+        except Exception as error:
+            trace = traceback.format_exc()
+            log("error", level="error", id=state.id, path=path, error=f"{type(error).__name__}: {error}", trace=trace)
+            if status:
+                raise
+            refusal = RefusedError(500, "internal", "an internal error; the log has the request id.")
+            await refuse(request, refusal)(scope, receive, send_with_headers)
+        finally:
+            if request.method == "POST":
+                self._record(request, path, status)
+
+    def _add_headers(self, headers: MutableHeaders, path: str, request_id: str) -> None:
+        headers["x-request-id"] = request_id
+        headers["x-content-type-options"] = "nosniff"
+        if path.startswith("/ui"):
+            headers["content-security-policy"] = CONTENT_SECURITY
+            headers["cache-control"] = "no-cache"
+        if self.web.service.state == "draining":
+            headers["connection"] = "close"
+
+    def _record(self, request: Request, path: str, status: int) -> None:
+        state, seconds = request.state, time.perf_counter() - request.state.started
+        self.web.service.metrics.answered(outcome=state.outcome, version=state.version, seconds=seconds)
+        if self.web.logs_requests:
+            facts = {"status": status, "outcome": state.outcome, "version": state.version} | state.logged
+            log("request", id=state.id, path=path, ms=round(seconds * 1e3, 3), **facts)
+
+
+def _is_allowed(web: Web, request: Request) -> bool:
+    if web.token is None or request.url.path.startswith(OPEN):
+        return True
+    kind, _, given = request.headers.get("authorization", "").partition(" ")
+    return kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), web.token.encode())
+
+
+def _unauthorized() -> RefusedError:
+    return RefusedError(401, "unauthorized", "this service needs a token: Authorization: Bearer TOKEN.")

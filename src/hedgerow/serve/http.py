@@ -1,0 +1,191 @@
+"""The application of a service, and its own routes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+from hedgerow._version import __version__
+from hedgerow.errors import HedgerowError
+from hedgerow.serve import kserve, openai, openapi, responses
+from hedgerow.serve.asking import Ask, RefusedError
+from hedgerow.serve.documents import (
+    ExplainRequest,
+    RetrieveRequest,
+    RetrieveRequests,
+    RollbackRequest,
+    ScoreRequest,
+    TraceRequest,
+    ask_of,
+    check_ids,
+    check_prompt,
+    plain_prompt,
+)
+from hedgerow.serve.gate import Gate
+from hedgerow.serve.metrics import CONTENT_TYPE
+from hedgerow.serve.web import Web, answered, parsed, refuse, respond, route
+
+PAGE = Path(__file__).parent / "page"
+
+
+def create_app(web: Web) -> FastAPI:
+    """The application of a service, with all its routes."""
+    # The pages with the documentation load their scripts from another host.
+    app = FastAPI(title="hedgerow", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    for add in (add_retrieval, add_index, add_health, openai.add_routes, kserve.add_routes):
+        add(app, web)
+    openapi.add_route(app)
+    app.mount("/ui", StaticFiles(directory=PAGE, html=True), name="ui")
+    app.add_middleware(Gate, web=web)
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RefusedError)
+        return refuse(request, error)
+
+    async def unknown(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        codes = {404: "unknown_route", 405: "unknown_method"}
+        message = f"{request.method} {request.url.path[:200]}: {error.detail}"
+        response = refuse(request, RefusedError(error.status_code, codes.get(error.status_code, "http"), message))
+        response.headers.update(error.headers or {})
+        return response
+
+    app.add_exception_handler(RefusedError, refused)
+    app.add_exception_handler(HTTPException, unknown)
+    return app
+
+
+def add_retrieval(app: FastAPI, web: Web) -> None:
+    """Add the routes that search."""
+    service = web.service
+
+    async def one(request: Request, document: Any) -> tuple[RetrieveRequest, Ask]:
+        given = parsed(RetrieveRequest, document)
+        ask = ask_of(given, service.settings, request.state.id)
+        if given.fields is not None:
+            responses.check_fields(given.fields, service.engine.current.index.attributes.column_names)
+        return given, ask
+
+    @route(app, "POST", "/v1/retrieve")
+    async def retrieve(request: Request) -> Response:
+        document = await web.body(request)
+        if "requests" in document:
+            return await several(request, document)
+        given, ask = await one(request, document)
+        if web.logs_prompts:
+            request.state.logged["prompt"] = given.prompt
+        found = await web.answer(ask)
+        request.state.version = found.version
+        seconds = time.perf_counter() - request.state.started
+        return respond({"id": request.state.id} | responses.retrieved(found, ask, given.fields, seconds=seconds))
+
+    async def several(request: Request, document: Any) -> Response:
+        parts = parsed(RetrieveRequests, document).requests
+        limit = service.settings.limits.requests
+        if len(parts) > limit:
+            raise RefusedError(
+                400, "limit", f"a body has at most {limit} requests; got {len(parts)}.", param="requests"
+            )
+        valid: dict[int, tuple[RetrieveRequest, Ask]] = {}
+        results: dict[int, Any] = {}
+        for number, part in enumerate(parts):
+            try:
+                valid[number] = await one(request, part)
+            except RefusedError as refusal:
+                results[number] = responses.error_of(refusal)
+        outcomes = await web.answer_all([ask for _, ask in valid.values()])
+        seconds = time.perf_counter() - request.state.started
+        for (number, (given, ask)), outcome in zip(valid.items(), outcomes, strict=True):
+            try:
+                results[number] = responses.retrieved(answered(outcome), ask, given.fields, seconds=seconds)
+            except RefusedError as refusal:
+                results[number] = responses.error_of(refusal)
+        request.state.logged["requests"] = len(parts)
+        return respond({"id": request.state.id, "results": [results[number] for number in range(len(parts))]})
+
+    @route(app, "POST", "/v1/score")
+    async def score(request: Request) -> Response:
+        given = parsed(ScoreRequest, await web.body(request))
+        check_prompt(given.prompt, service.settings)
+        check_ids(given.item_ids, service.settings)
+        ask = Ask(plain_prompt(given.prompt), 1, 1, version=given.version, key=request.state.id)
+        version, scores = await web.run(lambda engine: engine.score(ask, given.item_ids))
+        request.state.version = version
+        return respond({"id": request.state.id} | responses.scored(version, given.item_ids, scores))
+
+    @route(app, "POST", "/v1/explain")
+    async def explain(request: Request) -> Response:
+        given = parsed(ExplainRequest, await web.body(request))
+        ask = ask_of(given, service.settings, request.state.id)
+        await web.evaluate(ask)
+        version, explanation = await web.run(lambda engine: engine.explain(ask, given.item_id))
+        request.state.version = version
+        return respond({"id": request.state.id} | responses.explained(version, explanation))
+
+    @route(app, "POST", "/v1/trace")
+    async def trace(request: Request) -> Response:
+        ask = ask_of(parsed(TraceRequest, await web.body(request)), service.settings, request.state.id)
+        await web.evaluate(ask)
+        version, found, results = await web.run(lambda engine: engine.trace(ask))
+        request.state.version = version
+        return respond({"id": request.state.id} | responses.traced(version, found, results))
+
+
+def add_index(app: FastAPI, web: Web) -> None:
+    """Add the routes about the index and its versions."""
+    service = web.service
+
+    def described() -> dict[str, Any]:
+        source = service.source
+        return responses.index_of(service.engine, service.settings, model=source.model, index=source.index)
+
+    async def change(work: Callable[[], None]) -> Response:
+        if web.token is None:
+            message = "this route needs a service with a token: start it with --token-file."
+            raise RefusedError(403, "forbidden", message)
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, work)
+        except HedgerowError as error:
+            raise RefusedError(409, "version_refused", str(error)) from error
+        return respond(described())
+
+    @route(app, "GET", "/v1/index")
+    async def index(_: Request) -> Response:
+        return respond(described())
+
+    @route(app, "POST", "/v1/index/refresh")
+    async def refresh(_: Request) -> Response:
+        follower = service.follower
+        return await change(follower.refresh)
+
+    @route(app, "POST", "/v1/index/rollback")
+    async def rollback(request: Request) -> Response:
+        given, follower = parsed(RollbackRequest, await web.body(request)), service.follower
+        return await change(lambda: follower.rollback(given.to))
+
+    @route(app, "GET", "/metrics")
+    async def metrics(_: Request) -> Response:
+        current = service._engine.current if service._engine else None
+        return Response(service.metrics.page(current), media_type=CONTENT_TYPE)
+
+
+def add_health(app: FastAPI, web: Web) -> None:
+    """Add the routes that say whether the service runs, and whether it is ready."""
+    service = web.service
+
+    @route(app, "GET", "/health/live")
+    @route(app, "GET", "/v2/health/live")
+    async def live(_: Request) -> Response:
+        return respond({"status": "live"})
+
+    @route(app, "GET", "/health/ready")
+    @route(app, "GET", "/v2/health/ready")
+    async def ready(_: Request) -> Response:
+        return respond({"status": service.state}, status=200 if service.state == "ready" else 503)

@@ -1,0 +1,107 @@
+"""Routes of the KServe v2 protocol (Open Inference Protocol): tensors of prompts in, tensors of items out."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import FastAPI, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, StrictStr
+
+from hedgerow._version import __version__
+from hedgerow.serve.asking import RefusedError
+from hedgerow.serve.documents import Document, RetrieveRequest, ask_of
+from hedgerow.serve.web import Web, answered, parsed, respond, route
+
+
+class Tensor(BaseModel):
+    """An input: the prompts."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: Literal["prompt"]
+    datatype: Literal["BYTES"]
+    shape: Annotated[list[int], Field(min_length=1, max_length=2)]
+    data: Annotated[list[StrictStr], Field(min_length=1, max_length=10_000)]
+
+
+class InferRequest(Document):
+    """A request: one tensor of prompts. The parameters are the other fields of `/v1/retrieve`."""
+
+    id: Annotated[StrictStr, Field(max_length=200)] | None = None
+    inputs: Annotated[list[Tensor], Field(min_length=1, max_length=1)]
+    parameters: dict[StrictStr, Any] = Field(default_factory=dict)
+    outputs: list[Any] | None = None
+
+
+def add_routes(app: FastAPI, web: Web) -> None:
+    """Add the routes."""
+    service = web.service
+
+    def check_model(request: Request) -> str:
+        name = request.path_params["name"]
+        if name != service.source.model:
+            message = f"there is no model {name[:200]!r}; it is {service.source.model!r}."
+            raise RefusedError(404, "model_not_found", message, param="model")
+        return name
+
+    @route(app, "GET", "/v2")
+    async def server(_: Request) -> Response:
+        return respond({"name": "hedgerow", "version": __version__, "extensions": []})
+
+    @route(app, "GET", "/v2/models/{name}")
+    async def metadata(request: Request) -> Response:
+        name, num_levels = check_model(request), service.engine.current.index.num_levels
+        outputs = {"item_id": ("BYTES", [-1, -1]), "score": ("FP32", [-1, -1]), "sid": ("INT32", [-1, -1, num_levels])}
+        outputs["num_items"] = ("INT32", [-1])
+        return respond(
+            {
+                "name": name,
+                "versions": [str(number) for number in service.engine.served if number is not None],
+                "platform": "hedgerow",
+                "inputs": [{"name": "prompt", "datatype": "BYTES", "shape": [-1]}],
+                "outputs": [
+                    {"name": output, "datatype": kind, "shape": shape} for output, (kind, shape) in outputs.items()
+                ],
+            }
+        )
+
+    @route(app, "GET", "/v2/models/{name}/ready")
+    async def ready(request: Request) -> Response:
+        return respond({"name": check_model(request), "ready": service.state == "ready"})
+
+    @route(app, "POST", "/v2/models/{name}/infer")
+    async def infer(request: Request) -> Response:
+        name, given = check_model(request), parsed(InferRequest, await web.body(request))
+        prompts = given.inputs[0].data
+        if (limit := service.settings.limits.requests) < len(prompts):
+            raise RefusedError(400, "limit", f"at most {limit} prompts; got {len(prompts)}.", param="inputs")
+        if int(np.prod(given.inputs[0].shape)) != len(prompts):
+            message = f"the shape {given.inputs[0].shape} does not fit {len(prompts)} prompts."
+            raise RefusedError(400, "invalid_request", message, param="inputs")
+        documents = [parsed(RetrieveRequest, given.parameters | {"prompt": prompt}) for prompt in prompts]
+        asks = [ask_of(document, service.settings, request.state.id) for document in documents]
+        results = []
+        for outcome in await web.answer_all(asks):
+            found = answered(outcome)
+            request.state.version = found.version
+            results.append(found.results)
+        k, num_levels = documents[0].k, service.engine.current.index.num_levels
+        ids, scores = np.full((len(results), k), "", object), np.full((len(results), k), np.nan)
+        sids = np.full((len(results), k, num_levels), -1)
+        for row, found in enumerate(results):
+            ids[row, : len(found)] = [str(item_id) for item_id in found.item_ids]
+            scores[row, : len(found)], sids[row, : len(found)] = found.scores, found.sids
+        tensors = [
+            ("item_id", "BYTES", ids),
+            ("score", "FP32", scores),
+            ("sid", "INT32", sids),
+            ("num_items", "INT32", np.array(list(map(len, results)))),
+        ]
+        outputs = [
+            {"name": output, "datatype": kind, "shape": list(values.shape), "data": values.ravel().tolist()}
+            for output, kind, values in tensors
+        ]
+        version = request.state.version
+        document: dict[str, Any] = {"model_name": name, "id": given.id or request.state.id, "outputs": outputs}
+        return respond(document | ({} if version is None else {"model_version": str(version)}))

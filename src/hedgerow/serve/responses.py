@@ -1,0 +1,165 @@
+"""The JSON documents of responses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+
+from hedgerow.hf import Explanation
+from hedgerow.hf.plot import levels_of
+from hedgerow.hf.tracing import Trace
+from hedgerow.results import Results
+from hedgerow.serve.asking import Answered, Ask, RefusedError
+from hedgerow.serve.engine import Engine
+from hedgerow.serve.metrics import age_of
+from hedgerow.serve.settings import Settings
+
+TYPES = {
+    400: "invalid_request_error",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "invalid_request_error",
+    413: "too_large",
+    429: "rate_limited",
+    503: "unavailable",
+    504: "timeout",
+}
+
+
+def as_json(document: Any) -> bytes:
+    """Write a document as JSON. NaN and infinities become null; values without a JSON form, such as decimals, text."""
+    return orjson.dumps(document, default=str, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+
+
+def error_of(refusal: RefusedError) -> dict[str, Any]:
+    """The document of an error, in the form of OpenAI's."""
+    return {
+        "error": {
+            "message": refusal.message,
+            "type": TYPES.get(refusal.status, "server_error"),
+            "param": refusal.param,
+            "code": refusal.code,
+        }
+    }
+
+
+def items_of(results: Results, fields: Sequence[str] | None) -> list[dict[str, Any]]:
+    """The items of results.
+
+    Raises:
+        RefusedError: there is no such attribute.
+    """
+    attributes = results.attributes
+    if fields is not None:
+        check_fields(fields, attributes.column_names)
+        attributes = attributes.select(list(dict.fromkeys(fields)))
+    values = attributes.to_pylist() if attributes.num_columns else [{}] * len(results)
+    sids = [[code for code in sid if code >= 0] for sid in results.sids.tolist()]
+    rows = zip(results.item_ids, results.scores.tolist(), sids, values, strict=True)
+    return [
+        {"item_id": item_id, "score": score, "sid": sid, "attributes": of_item} for item_id, score, sid, of_item in rows
+    ]
+
+
+def check_fields(fields: Sequence[str], names: Sequence[str]) -> None:
+    """Check that attributes exist.
+
+    Raises:
+        RefusedError: one does not.
+    """
+    unknown = [name for name in fields if name not in names]
+    if unknown:
+        known = ", ".join(names) or "none"
+        raise RefusedError(
+            400, "unknown_field", f"there is no attribute {unknown[0]!r}; the attributes are {known}.", param="fields"
+        )
+
+
+def retrieved(answered: Answered, ask: Ask, fields: Sequence[str] | None, *, seconds: float) -> dict[str, Any]:
+    """The document of one answer."""
+    return {
+        "version": answered.version,
+        "items": items_of(answered.results, fields),
+        "num_valid": answered.results.num_valid,
+        "beam_width": ask.beam_width,
+        "timings": {
+            "queue_ms": round(answered.queue_seconds * 1e3, 3),
+            "search_ms": round(answered.search_seconds * 1e3, 3),
+            "total_ms": round(seconds * 1e3, 3),
+            "batch_size": answered.batch_size,
+        },
+    }
+
+
+def scored(version: int | None, item_ids: Sequence[Any], scores: np.ndarray) -> dict[str, Any]:
+    """The document of the scores of items."""
+    pairs = zip(item_ids, scores.tolist(), strict=True)
+    return {"version": version, "scores": [{"item_id": item_id, "score": score} for item_id, score in pairs]}
+
+
+def explained(version: int | None, explanation: Explanation) -> dict[str, Any]:
+    """The document of an explanation."""
+    return {"version": version, "explanation": explanation.to_dict()}
+
+
+def traced(version: int | None, trace: Trace, results: Results) -> dict[str, Any]:
+    """The document of a search: the beams of every level, and the items."""
+    levels = []
+    for number, (level, masked, by_rules) in enumerate(
+        zip(levels_of(trace.history), trace.masked, trace.by_rules, strict=True)
+    ):
+        parents = level.parents.tolist() if number else [-1] * len(level.scores)
+        beams = [
+            {
+                "code": prefix[-1],
+                "prefix": prefix,
+                "parent": parent,
+                "score": score,
+                "probability": probability,
+                "survives": survives,
+                "rank": rank + 1,
+            }
+            for prefix, parent, score, probability, survives, rank in zip(
+                level.codes.tolist(),
+                parents,
+                level.scores.tolist(),
+                np.exp(level.scores.astype(np.float64)).tolist(),
+                level.survives.tolist(),
+                level.ranks.tolist(),
+                strict=True,
+            )
+        ]
+        levels.append({"level": number, "beams": beams, "masked_probability": masked, "rules_probability": by_rules})
+    return {"version": version, "levels": levels, "items": items_of(results, None)}
+
+
+def index_of(engine: Engine, settings: Settings, *, model: str, index: str) -> dict[str, Any]:
+    """The document that describes what is served."""
+    current, canary = engine.current, engine.canary
+    version, trie = current.version, current.index
+    schema = trie.attributes.schema
+    return {
+        "model": model,
+        "index": index,
+        "live": version is not None,
+        "version": current.number,
+        "versions": [number for number in engine.served if number is not None],
+        "num_items": current.num_items,
+        "num_levels": trie.num_levels,
+        "codebook_sizes": list(trie.codebook_sizes),
+        "created": None if version is None else version.info.created,
+        "age_seconds": age_of(current),
+        "sets": [
+            {"name": name, "rule": current.rules[name].text, "num_items": len(items)}
+            for name, items in current.sets.items()
+        ],
+        "attributes": [{"name": field.name, "type": str(field.type)} for field in schema],
+        "allows_where": settings.allow_where,
+        "beam_widths": list(settings.beam_widths),
+        "max_k": settings.limits.k,
+        "canary": None if canary is None else {"version": canary.number, "share": settings.canary_share},
+    }

@@ -1,0 +1,108 @@
+"""Running a service: the web server, from the first log line to the end of the queue."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+
+from hedgerow.errors import ArgumentError
+from hedgerow.serve.http import create_app
+from hedgerow.serve.log import log
+from hedgerow.serve.service import Service
+from hedgerow.serve.web import Web
+
+# Seconds between the last answer and the end, in which clients see that the service is not ready any more.
+GRACE_SECONDS = 0.5
+DRAIN_LOOK_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a service listens."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+
+    def listen(self) -> socket.socket:
+        """Open the socket.
+
+        Raises:
+            ArgumentError: the address cannot be used.
+        """
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        try:
+            listener = socket.socket(family, socket.SOCK_STREAM)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((self.host, self.port))
+        except (OSError, OverflowError) as error:
+            raise ArgumentError(f"cannot listen on {self.host}:{self.port}: {error}") from None
+        return listener
+
+
+class Server(uvicorn.Server):
+    """A server that answers what it has accepted before it ends.
+
+    On SIGTERM and SIGINT it refuses new requests, finishes those in the queue, waits a moment, and ends. On the second
+    signal it ends at once.
+    """
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self.service = service
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Handle a signal."""
+        if self.service.state == "draining" or sig not in (signal.SIGTERM, signal.SIGINT):
+            super().handle_exit(sig, frame)
+            return
+        log("draining", signal=signal.Signals(sig).name)
+        self.service.drain()
+        threading.Thread(target=self._end_when_idle, name="hedgerow-drain", daemon=True).start()
+
+    def _end_when_idle(self) -> None:
+        pause = threading.Event()
+        while not self.service.is_idle:
+            pause.wait(DRAIN_LOOK_SECONDS)
+        pause.wait(GRACE_SECONDS)
+        self.should_exit = True
+
+
+def run(web: Web, address: Address) -> None:
+    """Serve until a signal ends the process.
+
+    Raises:
+        ArgumentError: the address cannot be used.
+        HedgerowError: the model or the index cannot be loaded.
+    """
+    service, listener = web.service, address.listen()
+    host, port = listener.getsockname()[:2]
+    config = uvicorn.Config(
+        create_app(web),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=30,
+        limit_concurrency=None,
+        backlog=2048,
+    )
+    server = Server(config, service)
+
+    def loaded() -> None:
+        if service.error is not None:
+            server.should_exit = True
+
+    shown = f"[{host}]" if ":" in host else host
+    log("listening", url=f"http://{shown}:{port}")
+    service.start_in_background(loaded)
+    try:
+        server.run(sockets=[listener])
+    finally:
+        service.close()
+    log("stopped")
+    if service.error is not None:
+        raise service.error

@@ -1,0 +1,65 @@
+"""Settings: how a service batches requests, and what requests may ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The largest sizes of a request. Larger ones are refused before they cost anything.
+
+    Attributes:
+        body_bytes: bytes of the body.
+        requests: requests in one body.
+        k: items.
+        prompt_characters: characters of a prompt's text.
+        prompt_tokens: tokens of a prompt.
+        ids: excluded ids, candidates, or ids to score.
+        sets: names of sets.
+        where_characters: characters of an SQL expression.
+        where_items: items of an index for which SQL expressions are evaluated.
+        where_seconds: seconds that an SQL expression may take.
+    """
+
+    body_bytes: int = 2**20
+    requests: int = 64
+    k: int = 1_000
+    prompt_characters: int = 100_000
+    prompt_tokens: int = 512
+    ids: int = 10_000
+    sets: int = 16
+    where_characters: int = 2_000
+    where_items: int = 20_000_000
+    where_seconds: float = 1.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a service.
+
+    Attributes:
+        beam_widths: the beam widths that are warmed up, ascending. The first is the default, the last the maximum.
+        max_batch: the largest number of requests in a batch.
+        max_wait_ms: milliseconds that a batch waits for more requests while nothing else runs.
+        queue: requests that wait at most; further ones are refused.
+        deadline_ms: milliseconds that a request waits at most before its search begins, unless it sets its own.
+        allow_where: whether requests may have SQL expressions.
+        canary_share: the share of the requests that the canary version answers.
+        rules_seconds: seconds after which rules that depend on the time are evaluated again.
+        follow_seconds: seconds between two looks at a live index; None: it is not followed.
+        probe_every: one of so many batches measures the masked probability of one request; 0: none does.
+        limits: the largest sizes of a request.
+    """
+
+    beam_widths: tuple[int, ...] = (50,)
+    max_batch: int = 32
+    max_wait_ms: float = 2.0
+    queue: int = 256
+    deadline_ms: float = 1_000.0
+    allow_where: bool = False
+    canary_share: float = 0.0
+    rules_seconds: float = 60.0
+    follow_seconds: float | None = None
+    probe_every: int = 100
+    limits: Limits = field(default_factory=Limits)

@@ -1,0 +1,160 @@
+"""Snapshot: one version of an index that is ready to be searched: warmed up, with the sets of all named rules."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import and_
+from typing import Any
+
+from hedgerow.constraints.sets import ConstraintSet
+from hedgerow.hf import Retriever, Shapes
+from hedgerow.live.version import Version
+from hedgerow.request import Request
+from hedgerow.serve.asking import Ask, RefusedError
+from hedgerow.serve.rules import Rule, sets_of
+from hedgerow.serve.settings import Settings
+from hedgerow.trie_index import TrieIndex
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """A version that is served.
+
+    Attributes:
+        retriever: searches this version only.
+        rules: the named rules.
+        sets: the set of each rule.
+        evaluated: the time, of `time.monotonic()`, at which the sets were computed.
+    """
+
+    retriever: Retriever
+    rules: Mapping[str, Rule]
+    sets: Mapping[str, ConstraintSet]
+    evaluated: float = field(default_factory=time.monotonic)
+
+    @property
+    def version(self) -> Version | None:
+        """The version of a live index; None if the index is not live."""
+        return self.retriever.version
+
+    @property
+    def number(self) -> int | None:
+        """The number of the version; None if the index is not live."""
+        return None if self.version is None else self.version.number
+
+    @property
+    def index(self) -> TrieIndex:
+        """The index, which may contain removed items."""
+        return self.retriever.index
+
+    @property
+    def num_items(self) -> int:
+        """The number of items, without removed items."""
+        return self.index.num_items if self.version is None else self.version.num_items
+
+    def constraints(self, ask: Ask, settings: Settings) -> ConstraintSet | None:
+        """The set of the items that are in all sets of an ask, and for which its SQL expression is true.
+
+        Raises:
+            RefusedError: there is no such set.
+            ConstraintError: the expression is invalid.
+        """
+        unknown = [name for name in ask.sets if name not in self.sets]
+        if unknown:
+            known = ", ".join(sorted(self.sets)) or "none"
+            raise RefusedError(
+                404, "unknown_set", f"there is no set {unknown[0]!r}; the sets are {known}.", param="sets"
+            )
+        sets = [self.sets[name] for name in dict.fromkeys(ask.sets)]
+        if ask.where is not None:
+            sets.append(self.where(ask.where, settings))
+        return reduce(and_, sets) if sets else None
+
+    def where(self, expression: str, settings: Settings) -> ConstraintSet:
+        """The set of an SQL expression, which is cached.
+
+        Raises:
+            RefusedError: the index has more items than the limit.
+            ConstraintError: the expression is invalid, or takes too much time.
+        """
+        limits = settings.limits
+        if self.index.num_items > limits.where_items:
+            raise RefusedError(
+                400,
+                "where_limit",
+                f"where is evaluated for at most {limits.where_items:,} items; this index has "
+                f"{self.index.num_items:,}. Use a named set.",
+                param="where",
+            )
+        return self.index.where(expression, timeout=limits.where_seconds)
+
+    def request(self, ask: Ask, settings: Settings) -> Request:
+        """The request of an ask on this version.
+
+        Raises:
+            RefusedError: as for `constraints`.
+            HedgerowError: the request is invalid.
+        """
+        return Request(
+            ask.prompt,
+            k=ask.k,
+            beam_width=ask.beam_width,
+            constraints=self.constraints(ask, settings),
+            exclude=ask.exclude,
+            candidates=ask.candidates,
+            order_by=ask.order_by,
+            caps=ask.caps,
+            deadline=ask.deadline,
+        )
+
+    def with_new_sets(self) -> Snapshot:
+        """The same version, with its rules evaluated again, because the time has passed."""
+        return Snapshot(self.retriever, self.rules, sets_of(self.index, self.rules))
+
+
+def snapshot_of(retriever: Retriever, index: Any, rules: Mapping[str, Rule]) -> Snapshot:
+    """A snapshot of a version. The model is shared with the retriever, which does not change.
+
+    Args:
+        retriever: a retriever of another version.
+        index: the index or version.
+        rules: the named rules.
+
+    Raises:
+        ArgumentError: the index does not fit the tokens, or a rule does not fit the index.
+    """
+    own = copy.copy(retriever)
+    own.refresh(index)
+    return Snapshot(own, rules, sets_of(own.index, rules))
+
+
+def warm_up(snapshot: Snapshot, settings: Settings, progress: Progress | None = None) -> None:
+    """Prepare a snapshot for all traffic that the settings allow."""
+    longest = snapshot.retriever._searcher.max_length()
+    length = settings.limits.prompt_tokens
+    shapes = Shapes(
+        beam_widths=settings.beam_widths,
+        batch_size=settings.max_batch,
+        prompt_length=length if longest is None else min(longest, length),
+        sets=settings.max_batch if snapshot.rules or settings.allow_where else 0,
+        excluded=256,
+        candidates=True,
+    )
+    snapshot.retriever.warm_up(shapes, progress=progress)
+
+
+def warm_up_next(snapshot: Snapshot, before: Snapshot, settings: Settings) -> None:
+    """Prepare the version after another one. What was compiled or captured for that one serves this one as well."""
+    graphs, capacity = snapshot.retriever._searcher.graphs, snapshot.retriever.device_index.capacity
+    if graphs is not None and (capacity is None or capacity != before.retriever.device_index.capacity):
+        warm_up(snapshot, settings)
+        return
+    # The memory of the new index is read, and its arrays for rules are made.
+    shapes = Shapes(beam_widths=settings.beam_widths[:1], excluded=1)
+    snapshot.retriever.warm_up(shapes)

@@ -1,0 +1,179 @@
+"""What the routes of a service share: bodies, errors, and the way to the queue."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from pydantic import BaseModel, ValidationError
+
+from hedgerow.errors import HedgerowError
+from hedgerow.serve import responses
+from hedgerow.serve.asking import Answered, Ask, RefusedError, refusal_of
+from hedgerow.serve.service import Service
+
+# SQL expressions that are evaluated, and wait, at the same time.
+MAX_EXPRESSIONS = 8
+
+Model = TypeVar("Model", bound=BaseModel)
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass
+class Web:
+    """What the routes of a service share.
+
+    Attributes:
+        service: the service.
+        token: the bearer token that clients need; None: they need none.
+        logs_prompts: whether prompts are logged.
+        logs_requests: whether each request is logged.
+    """
+
+    service: Service
+    token: str | None = None
+    logs_prompts: bool = False
+    logs_requests: bool = True
+    # One expression at a time: DuckDB uses several threads for each.
+    _expressions: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "hedgerow-where"))
+    _waiting_expressions: int = 0
+
+    async def body(self, request: Request) -> dict[str, Any]:
+        """The JSON object of a request.
+
+        Raises:
+            RefusedError: it is too large, or not a JSON object.
+        """
+        limit, chunks, size = self.service.settings.limits.body_bytes, [], 0
+        length = request.headers.get("content-length", "")
+        size = int(length) if length.isdecimal() and len(length) < 20 else 0
+        if size <= limit:
+            size = 0
+            async for chunk in request.stream():
+                size += len(chunk)
+                chunks.append(chunk)
+                if size > limit:
+                    break
+        if size > limit:
+            raise RefusedError(413, "body_too_large", f"the body has more than {limit:,} bytes.")
+        try:
+            document = orjson.loads(b"".join(chunks))
+        except orjson.JSONDecodeError as error:
+            raise RefusedError(400, "invalid_json", f"the body is not JSON: {error}") from None
+        if not isinstance(document, dict):
+            raise RefusedError(400, "invalid_json", f"the body must be a JSON object; got {type(document).__name__}.")
+        return document
+
+    async def answer(self, ask: Ask) -> Answered:
+        """The answer of an ask.
+
+        Raises:
+            RefusedError: it is refused or invalid, or its deadline has passed.
+        """
+        batcher = self.service.batcher
+        await self.evaluate(ask)
+        return answered(await asyncio.wrap_future(batcher.submit(ask)))
+
+    async def answer_all(self, asks: list[Ask]) -> list[Answered | RefusedError]:
+        """The answers of asks that come together: all are put into the queue, or none is.
+
+        Raises:
+            RefusedError: there is no room for them.
+        """
+        batcher, failed = self.service.batcher, {}
+        for number, ask in enumerate(asks):
+            try:
+                await self.evaluate(ask)
+            except RefusedError as refusal:
+                failed[number] = refusal
+        futures = batcher.submit_all([ask for number, ask in enumerate(asks) if number not in failed])
+        found = iter(await asyncio.gather(*map(asyncio.wrap_future, futures)))
+        return [failed[number] if number in failed else next(found) for number in range(len(asks))]
+
+    async def run(self, work: Callable[[Any], Any]) -> Any:
+        """The result of other work on the engine.
+
+        Raises:
+            RefusedError: it is refused or invalid.
+        """
+        return await asyncio.wrap_future(self.service.batcher.run(work))
+
+    async def evaluate(self, ask: Ask) -> None:
+        """Evaluate the SQL expression of an ask beside the batches, which then find its set in the cache.
+
+        Raises:
+            RefusedError: the expression is invalid, takes too much time, or too many others wait.
+        """
+        if ask.where is None:
+            return
+        if self._waiting_expressions >= MAX_EXPRESSIONS:
+            raise RefusedError(429, "queue_full", "too many SQL expressions wait already.", retry_after=1.0)
+        engine, settings, where = self.service.engine, self.service.settings, ask.where
+        self._waiting_expressions += 1
+        try:
+            loop = asyncio.get_running_loop()
+            snapshot = engine.snapshot_for(ask)
+            await loop.run_in_executor(self._expressions, lambda: snapshot.where(where, settings))
+        except HedgerowError as error:
+            raise refusal_of(error) from error
+        finally:
+            self._waiting_expressions -= 1
+
+
+def answered(outcome: Answered | RefusedError) -> Answered:
+    """The answer of an outcome.
+
+    Raises:
+        RefusedError: the outcome is one.
+    """
+    if isinstance(outcome, RefusedError):
+        raise outcome
+    return outcome
+
+
+def parsed(model: type[Model], document: Any) -> Model:
+    """A document as the model of its route.
+
+    Raises:
+        RefusedError: it does not fit; the message names the first field that is wrong.
+    """
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(str(part) for part in found["loc"] if not str(part).startswith(("list[", "constrained")))
+        # A misspelt field is told apart from a wrong value.
+        message = "unknown field" if found["type"] == "extra_forbidden" else found["msg"]
+        raise RefusedError(400, "invalid_request", f"{where or 'the body'}: {message}.", param=where or None) from None
+
+
+def respond(document: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """The response with a document."""
+    content = responses.as_json(document)
+    return Response(content, status_code=status, media_type="application/json", headers=dict(headers or {}))
+
+
+def refuse(request: Request, refusal: RefusedError) -> Response:
+    """The response with an error."""
+    headers = {}
+    if refusal.retry_after is not None:
+        headers["retry-after"] = str(max(1, round(refusal.retry_after)))
+    if refusal.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    request.state.outcome = refusal.code
+    return respond(responses.error_of(refusal), status=refusal.status, headers=headers)
+
+
+def route(app: FastAPI, method: str, path: str) -> Callable[[Handler], Handler]:
+    """Add a handler of whole requests. FastAPI's own routes read the body before its size is known."""
+
+    def add(handler: Handler) -> Handler:
+        app.add_route(path, handler, methods=[method])
+        return handler
+
+    return add
