@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hedgerow.cli.common import AsJson, err, out, print_json, shared_options
+from hedgerow.cli.common import AsJson, err, out, print_json, shared_options, whole_numbers
+from hedgerow.errors import MissingDependencyError
+from hedgerow.indexes import load_index
 
 if TYPE_CHECKING:
     from hedgerow.bench.compare import OnStatus
@@ -168,6 +170,62 @@ def sets_(shared: Shared) -> None:
         report = sets.sets(shared.options(status.update))
     sets.show(report, tables.console_for_tables())
     _save(report, shared.out_folder)
+
+
+@bench.command(name="serve", epilog="Example: hedgerow bench serve http://127.0.0.1:8000 --clients 1,32")
+def serve_(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The address of a running `hedgerow serve`.")],
+    *,
+    clients: Annotated[
+        str, typer.Option(metavar="N,N", help="Numbers of clients that send a request when they have their answer.")
+    ] = "1,32",
+    rates: Annotated[
+        str | None,
+        typer.Option("--rate", metavar="R,R", help="Requests per second that arrive at random, in addition."),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(metavar="S", min=0.1, help="Seconds per load, after 2 s of warm-up.")
+    ] = 10.0,
+    beam_width: Annotated[int | None, typer.Option(metavar="N", min=1, help="Beams per request.")] = None,
+    k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="Items per request.")] = 10,
+    mix: Annotated[
+        str, typer.Option(help="Rules of the requests: none, or mixed: sets, exclusions and candidates.")
+    ] = "mixed",
+    prompts: Annotated[
+        Path | None, typer.Option("--prompts", metavar="FILE", help="A file with a prompt per line.")
+    ] = None,
+    index: Annotated[
+        Path | None,
+        typer.Option(metavar="INDEX", help="The index that is served, to check that items exist and keep the rules."),
+    ] = None,
+    token_file: Annotated[Path | None, typer.Option(metavar="FILE", help="The file with the bearer token.")] = None,
+    out_folder: Out = RESULTS,
+) -> None:
+    """Drive a running service, and check every answer. The service of the films is checked with its index."""
+    try:
+        from hedgerow.bench import serving
+    except ModuleNotFoundError as error:
+        if error.name != "aiohttp":
+            raise
+        raise MissingDependencyError.of("hedgerow bench serve", "aiohttp", "bench") from error
+    from hedgerow.bench import tables
+
+    if mix not in serving.MIXES:
+        raise typer.BadParameter(f"expected one of {', '.join(serving.MIXES)}; got {mix!r}", param_hint="--mix")
+    shape = {"seconds": seconds, "k": k, "beam_width": beam_width, "mix": mix}
+    loads = [serving.Load(clients=count, **shape) for count in whole_numbers(clients, "--clients")]
+    loads += [serving.Load(rate=rate, **shape) for rate in whole_numbers(rates, "--rate")] if rates else []
+    with err.status("starting ...") as status:
+        report = serving.serving(
+            url,
+            loads,
+            token=None if token_file is None else token_file.read_text().strip(),
+            prompts=serving.PROMPTS if prompts is None else prompts.read_text().splitlines(),
+            index=None if index is None else load_index(index, mmap=True),
+            on_status=status.update,
+        )
+    serving.show(report, tables.console_for_tables())
+    _save(report, out_folder)
 
 
 def plan(

@@ -71,6 +71,9 @@ class Retriever(Answering):
             second beginning, if the text has one already (from a chat template), and without an end of the text.
         chat_template_kwargs: options of the tokenizer's chat template, for example `{"enable_thinking": False}` or
             `{"tools": [...]}`. A chat whose last message is of the assistant begins the reply, which the SID continues.
+        prefix: text, a chat or token ids that many prompts begin with, for example instructions. Its keys and values
+            are computed once, and again if weights are replaced or changed in place. (A change through `.data`, which
+            PyTorch does not count, needs a new retriever.) A prompt uses as many of its tokens as it begins with.
         cuda_graphs: on a CUDA device, capture the whole search in a graph for each size of batch, prompt, beams and
             rules, unless it has candidates. Prompts are then padded to multiples of 64 tokens, and batches to powers of
             two. If parameters are replaced, or adapters are changed, graphs are captured again. With the `headroom` of
@@ -114,6 +117,7 @@ class Retriever(Answering):
         kernel: KernelName = "auto",
         add_special_tokens: bool | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
+        prefix: Any = None,
         cuda_graphs: bool = False,
     ) -> None:
         check_choice(normalize, "normalize", NORMALIZE)
@@ -139,7 +143,8 @@ class Retriever(Answering):
         if cuda_graphs:
             check_capture(search)
         graphs, chat_options = Graphs() if cuda_graphs else None, dict(chat_template_kwargs or {})
-        self._searcher = Searcher(search, version, tokens, tokenizer, add_special_tokens, chat_options, graphs)
+        searcher = Searcher(search, version, tokens, tokenizer, add_special_tokens, chat_options, graphs)
+        self._searcher = searcher if prefix is None else searcher.with_prefix(prefix)
 
     @property
     def model(self) -> Any:

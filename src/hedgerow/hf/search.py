@@ -26,6 +26,7 @@ from hedgerow.hf.limits import reset_rope, rope_growth, rope_switch
 from hedgerow.hf.masking import Masking
 from hedgerow.hf.model import INF, CodeModel
 from hedgerow.hf.plain import PlainDecoder, suffixes_of
+from hedgerow.hf.prefix import Prefix
 from hedgerow.hf.probe import Decoding, probe
 from hedgerow.hf.prompts import Ids, batches, padded
 from hedgerow.hf.tree import TreeDecoder
@@ -95,6 +96,7 @@ class ModelSearch:
         length_penalty: as for `Retriever`.
         kernel: as for `hedgerow.step`.
         generation: what the model's generation configuration changes.
+        prefix: the tokens that many prompts begin with, or None.
     """
 
     model: CodeModel
@@ -106,6 +108,7 @@ class ModelSearch:
     length_penalty: float
     kernel: KernelName
     generation: GenerationScores
+    prefix: Prefix | None = None
 
     @property
     def masking(self) -> Masking | None:
@@ -168,7 +171,7 @@ class ModelSearch:
             beam_tokens, max_tokens = self.num_read, max(1, max_tokens // beam_width)
         groups: dict[Hashable, list[int]] = {}
         for row, prompt in enumerate(prompts):
-            groups.setdefault(self.rope_group(prompt), []).append(row)
+            groups.setdefault((self.rope_group(prompt), self._num_stored([prompt]) > 0), []).append(row)
         of_all = []
         for rows in groups.values():
             lengths = [prompts[row] for row in rows]
@@ -186,7 +189,20 @@ class ModelSearch:
         groups = {self.rope_group(prompt) for prompt in prompts}
         if self.masking is None or CROSSING in groups or len(groups) > 1:
             return PlainDecoder(self.model, prompts)
-        return TreeDecoder(self.model, self.masking, *padded(prompts, self.model.device), beam_width, self.num_read)
+        count = self._num_stored(prompts)
+        stored = self.prefix.stored(self.model, count) if self.prefix is not None and count else ()
+        inputs = padded([prompt[count:] for prompt in prompts], self.model.device)
+        return TreeDecoder(self.model, self.masking, *inputs, beam_width, self.num_read, stored)
+
+    def _num_stored(self, prompts: list[Ids]) -> int:
+        """The number of tokens at the beginning of prompts whose keys and values are stored."""
+        if (
+            self.prefix is None
+            or self.masking is None
+            or min(rope_switch(self.model.config), rope_growth(self.model.config)) < INF
+        ):
+            return 0
+        return self.prefix.common(prompts)
 
     def logits_of(self, features: Tensor, level: int) -> Tensor:
         """Logits [B, m, C] over the codes of the index, before the temperature."""

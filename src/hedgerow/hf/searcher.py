@@ -23,6 +23,7 @@ from hedgerow.hf.faults import Outcome, retried
 from hedgerow.hf.graphs import Graphs, PaddedBatch
 from hedgerow.hf.limits import max_positions
 from hedgerow.hf.model import CodeModel
+from hedgerow.hf.prefix import Prefix
 from hedgerow.hf.probe import probe
 from hedgerow.hf.prompts import Ids, checked
 from hedgerow.hf.reading import reader_of
@@ -83,6 +84,18 @@ class Searcher:
         device_index = (version or index).to("torch", model.device)
         search = replace(self.search, model=model, index=index, device_index=device_index)
         return replace(self, search=search, version=version)
+
+    def with_prefix(self, prefix: Any) -> Searcher:
+        """The same searches, with the keys and values of a prefix stored.
+
+        Raises:
+            ArgumentError: the prefix is not one prompt, or the model is not searched with a tree, or in CUDA graphs.
+        """
+        if self.search.way != "tree" or self.graphs is not None:
+            given = "cuda_graphs=True" if self.graphs is not None else f"decoding={self.search.way!r}"
+            raise ArgumentError(f"prefix needs decoding='tree' without CUDA graphs; got {given}.")
+        ids = self.encode_one(prefix)
+        return replace(self, search=replace(self.search, prefix=Prefix(ids)))
 
     def rules(self, prompts: int, constraints: Sets, exclude: Exclusions, candidates: Candidates = None) -> BatchRules:
         """Check the rules of a number of prompts, as `batch_rules`; removed items are not allowed."""

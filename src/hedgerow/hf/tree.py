@@ -6,6 +6,7 @@ own ancestors, and position ids count along its own path. So a model computes th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -17,19 +18,24 @@ from hedgerow.decode.beams import Beams
 from hedgerow.hf.masking import Masking
 from hedgerow.hf.model import CodeModel
 
+# The keys and the values of one layer, [1, heads, P, D] each.
+Stored = tuple[Tensor, Tensor]
+
 
 class TreeLayer(DynamicLayer):
     """Keys and values of one layer, in memory that is allocated once, so that each level is written in place."""
 
-    def __init__(self, capacity: int) -> None:
-        """Create an empty layer for `capacity` positions."""
+    def __init__(self, capacity: int, prefix: Stored | None = None) -> None:
+        """Create a layer for `capacity` positions, of which the first are those of a prefix [1, heads, P, D]."""
         super().__init__()
-        self.capacity, self.used = capacity, 0
+        self.capacity, self.used, self.prefix = capacity, 0 if prefix is None else prefix[0].shape[-2], prefix
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Add T positions [R, heads, T, D], and return all positions so far."""
         if self.keys is None or self.values is None:
             self.keys, self.values = self._empty(key_states), self._empty(value_states)
+            if self.prefix is not None:
+                self.keys[:, :, : self.used], self.values[:, :, : self.used] = self.prefix
             self.dtype, self.device, self.is_initialized = key_states.dtype, key_states.device, True
         start, self.used = self.used, self.used + key_states.shape[-2]
         self.keys[:, :, start : self.used] = key_states
@@ -59,6 +65,7 @@ class TreeDecoder:
         lengths: Tensor,
         beam_width: int,
         num_read: int | None = None,
+        prefix: Sequence[Stored] = (),
     ) -> None:
         """Prepare a search.
 
@@ -69,12 +76,18 @@ class TreeDecoder:
             lengths: [B] int64, the number of tokens of each prompt.
             beam_width: M.
             num_read: the number of codes of a SID that the model reads. Default: all but the last.
+            prefix: for each layer the keys and values of P tokens before every prompt. Default: there are none.
         """
-        self.model, self.masking, self.prompts, self.lengths = model, masking, prompts, lengths
+        self.model, self.masking, self.prompts = model, masking, prompts
+        self.num_before = prefix[0][0].shape[-2] if prefix else 0
+        self.lengths = lengths + self.num_before
         num_read = model.tokens.num_levels - 1 if num_read is None else num_read
-        capacity = prompts.shape[1] + num_read * beam_width
+        capacity = self.num_before + prompts.shape[1] + num_read * beam_width
         self.deviation: Tensor | None = None
-        self.cache = Cache(layer_class_to_replicate=partial(TreeLayer, capacity))  # type: ignore[arg-type]
+        if prefix:
+            self.cache = Cache(layers=[TreeLayer(capacity, stored) for stored in prefix])
+        else:
+            self.cache = Cache(layer_class_to_replicate=partial(TreeLayer, capacity))  # type: ignore[arg-type]
         self.ancestors: Tensor | None = None
 
     def __call__(self, beams: Beams) -> Tensor:
@@ -83,14 +96,24 @@ class TreeDecoder:
 
     def _prefill(self) -> Tensor:
         # Padding gets the last position, because a model with a table of positions has none beyond its longest prompt.
-        positions = torch.arange(self.prompts.shape[1], device=self.prompts.device).minimum(self.lengths[:, None] - 1)
+        places = torch.arange(self.prompts.shape[1], device=self.prompts.device) + self.num_before
+        positions = places.minimum(self.lengths[:, None] - 1)
         features, self.deviation = self.model.compared_features(
             self.prompts,
-            last=self.lengths - 1,
+            last=self.lengths - self.num_before - 1,
             position_ids=positions,
+            **self._after_prefix(places),
             **self._cached(),
         )
         return features
+
+    def _after_prefix(self, places: Tensor) -> dict[str, Any]:
+        """The mask of the first pass, if there is a prefix: each token sees those before it."""
+        if not self.num_before:
+            return {}
+        distance = places[:, None] - torch.arange(int(self.num_before) + len(places), device=places.device)
+        visible = (distance >= 0).expand(len(self.prompts), -1, -1)
+        return {"attention_mask": self.masking.masks(visible, distance[None], self.model.dtype)}
 
     def _advance(self, beams: Beams) -> Tensor:
         level, (batch, width) = beams.level, beams.states.shape
@@ -113,7 +136,7 @@ class TreeDecoder:
     def _mask(self, batch: int, width: int, level: int) -> Tensor | dict[str, Tensor]:
         """Show each beam its prompt, and at each earlier level the one beam that it continues."""
         device = self.lengths.device
-        positions = torch.arange(self.prompts.shape[1], device=device)
+        positions = torch.arange(self.num_before + self.prompts.shape[1], device=device)
         prompt = (positions < self.lengths[:, None])[:, None].expand(batch, width, -1)
         assert self.ancestors is not None
         path = (self.ancestors[..., None] == torch.arange(width, device=device)).flatten(2)
