@@ -94,6 +94,7 @@ MEMBERS = {
         "num_sids",
         "ragged",
         "results",
+        "rows",
         "rows_of",
         "save",
         "sids",
