@@ -95,6 +95,7 @@ MEMBERS = {
         "num_sids",
         "ragged",
         "results",
+        "rows",
         "rows_of",
         "save",
         "sids",

@@ -112,6 +112,39 @@ class TestSidsOf:
         assert hr.load_index(tmp_path / "x", mmap=True).sids_of(["d"]).tolist() == [[2, 0]]
 
 
+class TestRows:
+    def test_keeps_order_and_repeats(self, index):
+        rows = index.rows(["c", "a", "d", "c"])
+        assert rows.dtype == np.int64
+        assert index.item_ids.take(pa.array(rows)).to_pylist() == ["c", "a", "d", "c"]
+        assert index.attributes["price"].take(pa.array(rows)).to_pylist() == [3, 1, 4, 3]
+
+    def test_no_items(self, index):
+        assert index.rows([]).shape == (0,)
+        empty = hr.build_index(hr.Catalog(np.zeros((0, 2), int), codebook_sizes=3, item_ids=[]))
+        assert empty.rows([7], missing="ignore").tolist() == [-1]
+
+    def test_unknown_ids(self, index):
+        with pytest.raises(hr.ArgumentError, match=r"2 of 3 ids .*'z'.*missing='ignore'"):
+            index.rows(["a", "z", "y"])
+        assert index.rows(["z", "b", "y"], missing="ignore").tolist() == [-1, 1, -1]
+        with pytest.raises(hr.ArgumentError, match="missing must be one of raise, ignore"):
+            index.rows(["a"], missing="skip")
+
+    @pytest.mark.parametrize("ids", [[1, 300, 2], np.array([1, 300, 2]), pa.array([1, 300, 2]), iter([1, 300, 2])])
+    def test_ids_that_their_type_cannot_hold_keep_their_place(self, ids):
+        index = hr.build_index(hr.Catalog([[0], [1]], item_ids=np.array([1, 2], np.int8)))
+        assert index.rows(ids, missing="ignore").tolist() == [0, -1, 1]
+
+    @pytest.mark.parametrize("missing", ["raise", "ignore"])
+    @pytest.mark.parametrize(
+        ("ids", "message"), [([3], "of type string"), ("a", "must be a list of item ids"), (["a", None], "null")]
+    )
+    def test_rejects_ids_of_other_types(self, index, ids, message, missing):
+        with pytest.raises(hr.ArgumentError, match=message):
+            index.rows(ids, missing=missing)
+
+
 class TestFilter:
     @settings(max_examples=30)
     @given(catalog=catalogs(), seed=st.integers(0, 2**32), share=st.sampled_from([0.0, 0.1, 0.5, 1.0]))

@@ -17,6 +17,7 @@ from hedgerow.constraints.requests import BatchRules
 from hedgerow.decode.beams import Beams
 from hedgerow.decode.ops import to_numpy
 from hedgerow.errors import ArgumentError
+from hedgerow.index.arrow import take_rows, take_values
 from hedgerow.index.bits import bits_at
 from hedgerow.index.lookup import attribute_column
 from hedgerow.index.trie import Trie, codes_of_leaves
@@ -221,7 +222,7 @@ def _request(index: Trie, host: Beams, rules: BatchRules, request: int, picking:
     positions = _picked(index, rows, beams, picking)
     rows, beams = rows[positions], beams[positions]
     # Ids and attributes are taken from one table: Arrow loses the number of rows of a table without columns.
-    items = index.items_table.take(rows)
+    items = take_rows(index.items_table, rows)
     item_ids, attributes = items.column(ITEM_ID).to_pylist(), items.drop_columns([ITEM_ID])
     sids = without_ends(codes[beams], index.end_codes) if index.ragged else codes[beams]
     code_scores = None if host.code_scores is None else host.code_scores[request][beams]
@@ -253,7 +254,7 @@ def _ordered(index: Trie, rows: np.ndarray, beams: np.ndarray, order_by: Any) ->
     import pyarrow.compute as pc
 
     name, direction = (order_by, "descending") if isinstance(order_by, str) else order_by
-    values = attribute_column(index, name, "order_by").take(rows)
+    values = take_values(attribute_column(index, name, "order_by"), rows)
     table = pa.table({"beam": beams, "value": values, "position": np.arange(len(rows))})
     keys = [("beam", "ascending"), ("value", direction), ("position", "ascending")]
     try:
@@ -265,7 +266,7 @@ def _ordered(index: Trie, rows: np.ndarray, beams: np.ndarray, order_by: Any) ->
 def _capped(index: Trie, rows: np.ndarray, positions: np.ndarray, picking: Picking) -> np.ndarray:
     """The positions of the rows that do not exceed a cap, in rank order; at most k."""
     caps = picking.caps or {}
-    columns = {name: attribute_column(index, name, "caps").take(rows[positions]).to_pylist() for name in caps}
+    columns = {name: take_values(attribute_column(index, name, "caps"), rows[positions]).to_pylist() for name in caps}
     counts: dict[str, Counter[Any]] = {name: Counter() for name in caps}
     kept = []
     for rank, position in enumerate(positions.tolist()):

@@ -13,7 +13,7 @@ from hedgerow.catalog.catalog import ITEM_ID
 from hedgerow.constraints import rules, sets, sql
 from hedgerow.constraints.requests import Exclusions, Sets, batch_rules
 from hedgerow.constraints.rules import Nulls
-from hedgerow.constraints.sets import ConstraintSet, Missing
+from hedgerow.constraints.sets import ConstraintSet
 from hedgerow.decode.beams import Beams
 from hedgerow.decode.capacity import Capacity
 from hedgerow.decode.device import DeviceIndex, to_device
@@ -24,7 +24,7 @@ from hedgerow.index import merge as merging
 from hedgerow.index.attributes import NewAttributes
 from hedgerow.index.build import DenseLevels
 from hedgerow.index.locks import LOCK_TIMEOUT
-from hedgerow.index.lookup import known_rows, leaves_of
+from hedgerow.index.lookup import Missing, known_rows, leaves_of, rows_of_ids
 from hedgerow.index.trie import Trie
 from hedgerow.results import OrderBy, Picking, Results, batch_results, check_finished
 
@@ -59,7 +59,7 @@ class TrieIndex(Trie):
     def _of(cls, trie: Trie) -> TrieIndex:
         if isinstance(trie, TrieIndex):
             return trie
-        return cls(trie.levels, trie.leaf_start, trie.leaf_forks, trie._load_items)
+        return cls(trie.levels, trie.leaf_start, trie.leaf_forks, trie._load_items, _load_order=trie._load_order)
 
     def __len__(self) -> int:
         return self.num_items
@@ -85,6 +85,30 @@ class TrieIndex(Trie):
             ```
         """
         return self.sids(leaves_of(self, known_rows(self, item_ids, "item_ids", error=ArgumentError)))
+
+    def rows(self, ids: Any, *, missing: Missing = "raise") -> np.ndarray:
+        """Look up the rows of items: their positions in `item_ids`, `attributes` and the masks of constraint sets.
+
+        Args:
+            ids: R item ids: a sequence, or a NumPy, Arrow, pandas or Polars column.
+            missing: "raise" an error for ids that are not in the index, or "ignore" them: their row is -1.
+
+        Returns:
+            [R] int64.
+
+        Raises:
+            ArgumentError: an id is not in the index, or not of the type of its ids.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            index = hr.build_index(hr.Catalog([[0, 1], [2, 0]], item_ids=["a", "b"]))
+            assert index.rows(["b", "a", "b"]).tolist() == [1, 0, 1]
+            assert index.rows(["b", "z"], missing="ignore").tolist() == [1, -1]
+            ```
+        """
+        return rows_of_ids(self, ids, missing)
 
     def constraint(
         self, mask: Any = None, *, ids: Any = None, name: str | None = None, missing: Missing = "raise"

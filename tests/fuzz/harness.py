@@ -20,6 +20,12 @@ from hedgerow.semantic import files as quantizer_files
 Pick = Callable[[int], int]
 
 VALUES = [0, 1, -1, 2, 3, 7, 255, 256, 65_536, 2**31 - 1, 2**31, 2**32, 2**63, 2**64, 1e999, 0.5, True, False, None]
+ATTRIBUTES = {
+    "title": ["Alien", "", None, "Ä", "x" * 40],
+    "tags": [["a", None], [], None, ["b"], ["c", "d"]],
+    "place": [{"x": 1, "y": None}, None, {"x": 2, "y": "a"}, {"x": 3, "y": "b"}, {"x": 4, "y": "c"}],
+    "sale": [True, None, False, True, True],
+}
 OTHERS = ["", "x", "../../x", "1", [], {}, [[]], "\0", "manifest.json", "current.json"]
 
 
@@ -32,7 +38,7 @@ def seeds(folder: Path) -> None:
         (hr.Catalog(rng.integers(0, 6, (80, 3)), codebook_sizes=(6, 40, 300)), [0, 1]),
         (hr.Catalog(ragged, codebook_sizes=(5, 6, 6), ragged=True), []),
         (hr.Catalog(forked, codebook_sizes=(300, 300, 4)), [1]),
-        (hr.Catalog([[0], [1], [1], [0], [1]], item_ids=list("abcde")), []),
+        (hr.Catalog([[0], [1], [1], [0], [1]], item_ids=list("abcde"), attributes=ATTRIBUTES), []),
     ]
     for number, (catalog, dense) in enumerate(catalogs):
         index = hr.build_index(catalog, dense_levels=dense)
@@ -111,7 +117,7 @@ def fuzz_index(seed: Path, work: Path, pick: Pick) -> bool:
             index = hr.load_index(folder, mmap=mmap)
             check_answers(index, pick)
             accepted = True
-            assert len(index.item_ids) == index.num_items
+            check_items(index)
         except hr.HedgerowError:
             continue
     return accepted
@@ -205,6 +211,12 @@ def check_answers(index: hr.TrieIndex, pick: Pick) -> None:
         beams = full_search(index, None, kernel)
         assert sorted(beams.states[0][: len(rows)].tolist()) == leaves
         assert int(beams.num_valid[0]) == len(rows)
+
+
+def check_items(index: hr.TrieIndex) -> None:
+    """Read every value of the items, and look up every id."""
+    assert len(index.items_table.to_pylist()) == index.num_items
+    assert index.rows(index.item_ids).tolist() == list(range(index.num_items))
 
 
 def full_search(index: hr.TrieIndex, constraints: Any, kernel: Any = "array") -> hr.Beams:

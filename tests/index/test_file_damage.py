@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from saved import OTHER, TRIE_HEADER, WAYS, file_of, load_error, same_index, sha256
+from saved import OTHER, TRIE_HEADER, WAYS, file_of, ipc_bytes, load_error, replace_part, same_index, sha256
 
 import hedgerow as hr
 from hedgerow.index.tensors import read_tensors
@@ -146,11 +145,11 @@ def test_rejects_foreign_manifests(folder, text):
 
 
 def test_rejects_a_newer_format(folder):
-    manifest = json.loads((folder / "manifest.json").read_bytes()) | {"version": 2, "sha256": "?", "new": 1}
+    manifest = json.loads((folder / "manifest.json").read_bytes()) | {"version": 3, "sha256": "?", "new": 1}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     message = load_error(folder)
-    assert "version 2" in message
-    assert "up to 1" in message
+    assert "version 3" in message
+    assert "up to 2" in message
     assert "Upgrade" in message
 
 
@@ -182,7 +181,7 @@ ALTERED = [
     (("levels", 1, "codebook_size"), 200),
     (("levels", 1, "codebook_size"), 70_000),
     (("levels",), []),
-    (("files", "trie", "bytes"), 513),
+    (("files", "trie", "bytes"), 593),
     (("files", "items", "bytes"), 1),
     (("files", "trie", "name"), "trie-0000000000000000.safetensors"),
     (("files", "trie", "sha256"), "0" * 64),
@@ -220,18 +219,10 @@ def test_rejects_the_manifest_of_another_index(folder, tmp_path):
     assert "missing" in load_error(folder)
 
 
-def test_rejects_items_of_another_index_on_first_use(folder):
-    table = pa.table({"item_id": ["x"]})
-    for wrong in (table, pa.table({"other": ["a", "b", "c", "d"]})):
-        sink = pa.BufferOutputStream()
-        pq.write_table(wrong, sink)
-        content = sink.getvalue().to_pybytes()
-        file_of(folder, "items").write_bytes(content)
-        manifest = json.loads((folder / "manifest.json").read_bytes())
-        manifest["files"]["items"] |= {"bytes": len(content), "sha256": sha256(content)}
-        del manifest["sha256"]
-        canonical = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
-        (folder / "manifest.json").write_text(json.dumps(manifest | {"sha256": sha256(canonical.encode())}))
-        loaded = hr.load_index(folder)
-        with pytest.raises(hr.IndexFileError, match="4 items"):
-            loaded.items_table  # noqa: B018
+@pytest.mark.parametrize("mmap", [False, True])
+def test_rejects_items_of_another_index(folder, mmap):
+    ids = ["a", "d", "c", "b"]
+    two_named = pa.Table.from_arrays([pa.array(ids), pa.array(ids)], ["item_id", "item_id"])
+    for wrong in (pa.table({"item_id": ["x"]}), pa.table({"other": ids}), two_named):
+        replace_part(folder, "items", ipc_bytes(wrong))
+        assert "4 items" in load_error(folder, mmap=mmap, verify="none")

@@ -4,34 +4,33 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from naive import same_trie
-from saved import CATALOG, TRIE, WAYS, contents, file_of, sha256
+from saved import CATALOG, TRIE, WAYS, contents, file_of, ipc_bytes, sha256
 
 import hedgerow as hr
 from hedgerow.index.tensors import read_tensors, write_tensors
 
-TRIE_SHA256 = "76e6e1b07ef7a9c4bb735b89b67df13e2f78501418d63ae5b22d13c0808ddc21"
+TRIE_SHA256 = "ce8c6f9a80d9ed96b9a11f54f5aa02e55955d7d72739d321b82fbc9950d0db8d"
 
 CANONICAL = (
-    '{"files":{"items":{"bytes":%d,"name":"items-%s.parquet","sha256":"%s"},'
-    '"trie":{"bytes":514,"name":"trie-%s.safetensors","sha256":"%s"}},'
+    '{"files":{"items":{"bytes":%d,"name":"items-%s.arrow","sha256":"%s"},'
+    '"trie":{"bytes":594,"name":"trie-%s.safetensors","sha256":"%s"}},'
     '"format":"hedgerow","items":4,"levels":['
     '{"codebook_size":4,"dense":true,"max_branch":2,"nodes":2},'
     '{"codebook_size":1000,"dense":false,"max_branch":1,"nodes":2},'
-    '{"codebook_size":70000,"dense":false,"max_branch":2,"nodes":3}],"version":1}'
+    '{"codebook_size":70000,"dense":false,"max_branch":2,"nodes":3}],"version":2}'
 )
 
 MANIFEST = """{
  "files": {
   "items": {
    "bytes": %d,
-   "name": "items-%s.parquet",
+   "name": "items-%s.arrow",
    "sha256": "%s"
   },
   "trie": {
-   "bytes": 514,
+   "bytes": 594,
    "name": "trie-%s.safetensors",
    "sha256": "%s"
   }
@@ -59,7 +58,7 @@ MANIFEST = """{
   }
  ],
  "sha256": "%s",
- "version": 1
+ "version": 2
 }
 """
 
@@ -79,9 +78,13 @@ def test_format_is_unchanged(folder):
         ".lock": b"",
         "manifest.json": manifest_by_hand(items).encode(),
         f"trie-{TRIE_SHA256[:16]}.safetensors": TRIE,
-        f"items-{sha256(items)[:16]}.parquet": items,
+        f"items-{sha256(items)[:16]}.arrow": items,
     }
-    table = pq.read_table(file_of(folder, "items"))
+    # As another program reads it: an Arrow file with one record batch, whose columns are bytes of the file.
+    with pa.ipc.open_file(items) as file:
+        assert file.num_record_batches == 1
+        table = file.read_all()
+    assert np.asarray([2004, 2003, 2001, 0], "<i2").tobytes() in items
     assert table.to_pydict() == ITEMS
     assert [str(type_) for type_ in table.schema.types] == ["string", "int16", "list<element: string>"]
 
@@ -89,12 +92,10 @@ def test_format_is_unchanged(folder):
 @pytest.mark.parametrize(("mmap", "verify"), WAYS)
 def test_loads_a_folder_written_by_hand(index, mmap, verify, tmp_path):
     schema = pa.schema({"item_id": pa.string(), "year": pa.int16(), "tags": pa.list_(pa.field("element", pa.string()))})
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(ITEMS, schema=schema), sink)
-    items = sink.getvalue().to_pybytes()
+    items = ipc_bytes(pa.table(ITEMS, schema=schema))
     (tmp_path / "manifest.json").write_text(manifest_by_hand(items))
     (tmp_path / f"trie-{sha256(TRIE)[:16]}.safetensors").write_bytes(TRIE)
-    (tmp_path / f"items-{sha256(items)[:16]}.parquet").write_bytes(items)
+    (tmp_path / f"items-{sha256(items)[:16]}.arrow").write_bytes(items)
     loaded = hr.load_index(tmp_path, mmap=mmap, verify=verify)
     assert same_trie(loaded, index)
     assert loaded.items_table.to_pydict() == ITEMS
@@ -122,7 +123,7 @@ def test_safetensors_library_reads_and_writes_the_same_bytes(folder):
     safetensors = pytest.importorskip("safetensors.numpy")
     tensors = safetensors.load_file(file_of(folder, "trie"))
     assert sorted(tensors) == sorted(
-        ["codes.0", "child_start.0", "allowed.0", "codes.1", "codes.2", "child_start.2", "leaf_start"]
+        ["codes.0", "child_start.0", "allowed.0", "codes.1", "codes.2", "child_start.2", "id_order", "leaf_start"]
     )
     assert safetensors.save(tensors) == file_of(folder, "trie").read_bytes()
 

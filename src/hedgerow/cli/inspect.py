@@ -23,15 +23,13 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Show the levels, columns and size of an index, and how many items match SQL rules."""
-    import pyarrow.parquet as pq
-
     from hedgerow.index.describe import KINDS, level_table
     from hedgerow.index.manifest import read_manifest
     from hedgerow.index.trie import bytes_as_text
 
     index = hr.load_index(path, mmap=True)
     manifest = read_manifest(path)
-    columns = {field.name: str(field.type) for field in pq.read_schema(path / manifest["files"]["items"]["name"])}
+    columns = {field.name: str(field.type) for field in index.items_table.schema}
     file_bytes = {part: entry["bytes"] for part, entry in manifest["files"].items()}
     if as_json:
         rules = {"rules": facts_of_rules(index, where)} if where else {}

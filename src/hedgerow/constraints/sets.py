@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -16,10 +16,8 @@ from hedgerow.constraints.alive import Alive, find_alive
 from hedgerow.constraints.cache import cache_of
 from hedgerow.errors import ConstraintError
 from hedgerow.index.bits import bits_at, count_bits, packed, unpacked
-from hedgerow.index.lookup import as_ids, check_known, lookup_of, row_of_id
+from hedgerow.index.lookup import MISSING, Missing, as_ids, check_known, find_rows, row_of_id
 from hedgerow.index.trie import Trie
-
-Missing = Literal["raise", "ignore"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -176,9 +174,9 @@ def constraint(index: Trie, mask: Any, ids: Any, name: str | None, missing: Miss
 
 
 def _mask_of_ids(index: Trie, ids: Any, missing: Missing) -> np.ndarray:
-    check_choice(missing, "missing", ("raise", "ignore"), error=ConstraintError)
+    check_choice(missing, "missing", MISSING, error=ConstraintError)
     wanted = as_ids(index, ids, "ids", skip_too_large=missing == "ignore")
-    rows = lookup_of(index).rows_of(wanted)
+    rows = find_rows(index, wanted)
     if missing == "raise":
         check_known(rows, wanted, "ids", ConstraintError, " missing='ignore' skips such ids.")
     mask = np.zeros(index.num_items, bool)

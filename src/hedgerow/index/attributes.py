@@ -147,11 +147,17 @@ def with_attributes(
     if table is not None:
         ids, changes = changes_of(table, item_id, RESERVED)
         items = _changed(items, changes, _rows_of(index, ids), rule)
-    return Trie(index.levels, index.leaf_start, index.leaf_forks, partial(_loaded, items))
+    made = partial(_loaded, items)
+    return Trie(index.levels, index.leaf_start, index.leaf_forks, made, _load_order=_order_of(index))
 
 
-def _loaded(items: pa.Table) -> pa.Table:
-    return items
+def _loaded(made: Any) -> Any:
+    return made
+
+
+def _order_of(index: Trie) -> Any:
+    """The order of the ids, for an index with the same ids; None if it has not been read or made yet."""
+    return index._load_order or (partial(_loaded, index._id_order) if "_id_order" in index.__dict__ else None)
 
 
 def _to_drop(index: Trie, drop: Any) -> list[str]:

@@ -20,10 +20,12 @@ from hedgerow.errors import CatalogError
 from hedgerow.index.build import Progress, build_trie, ignore_progress, pays_dense, with_bitmap
 from hedgerow.index.fanout import fan_out
 from hedgerow.index.files import as_folder, check_folder, index_file_errors, save_trie
+from hedgerow.index.items import items_writer
 from hedgerow.index.level import Level
+from hedgerow.index.order_on_disk import order_on_disk
 from hedgerow.index.scratch import scratch_folder
 from hedgerow.index.sort import leading_bits
-from hedgerow.index.spill import Spill, check_distinct, sample_evenly
+from hedgerow.index.spill import Spill, sample_evenly
 from hedgerow.index.trie import Trie
 
 if TYPE_CHECKING:
@@ -54,8 +56,8 @@ def build_to_disk(
 ) -> None:
     """Build and save the index of Parquet files within a memory limit.
 
-    The bytes of the trie equal those of ``build_index(...).save(...)``. The items are the same rows, in other row
-    groups. If the process ends with SIGTERM, its temporary files are removed; if it is killed, the next build with an
+    The bytes of the trie equal those of ``build_index(...).save(...)``. The items are the same rows, in several record
+    batches. If the process ends with SIGTERM, its temporary files are removed; if it is killed, the next build with an
     output in the same folder removes them.
 
     Args:
@@ -90,12 +92,15 @@ def _build(reader: _Reader, output: Path, scratch: Path, codebook_sizes: Any, me
         for catalog, ids in reader.catalogs("spill", sizes):
             part_of = np.searchsorted(bounds, leading_bits(catalog.sids, sizes), side="right")
             spill.add(_as_table(catalog, ids), part_of)
-    levels, leaves = _build_parts(spill, sizes, scratch, reader, 4 * rows)
     items = scratch / "items"
-    if reader.item_id is not None:
-        check_distinct(items, ITEM_ID, scratch, rows)
-    index = Trie(levels, *leaves, _not_loaded)
-    save_trie(index, output, write_items=lambda path: os.replace(items, path))
+    levels, leaves, sha256 = _build_parts(spill, sizes, items, reader, 4 * rows)
+    order = order_on_disk(items, ITEM_ID, scratch, rows)
+
+    def move_items(path: Path) -> str:
+        os.replace(items, path)
+        return sha256
+
+    save_trie(Trie(levels, *leaves, _not_loaded, _load_order=lambda: order), output, items=move_items)
 
 
 class _Reader:
@@ -176,16 +181,17 @@ def _as_table(catalog: Catalog, ids: pa.Array) -> pa.Table:
 
 
 def _build_parts(
-    spill: Spill, sizes: tuple[int, ...], scratch: Path, reader: _Reader, max_rows: int
-) -> tuple[tuple[Level, ...], tuple[np.ndarray | None, np.ndarray | None]]:
-    """Build every part, write the items, and return the levels and leaf arrays of the whole, memory-mapped."""
-    import pyarrow.parquet as pq
+    spill: Spill, sizes: tuple[int, ...], items: Path, reader: _Reader, max_rows: int
+) -> tuple[tuple[Level, ...], tuple[np.ndarray | None, np.ndarray | None], str]:
+    """Build every part, write the items, and return the levels and leaf arrays of the whole, memory-mapped.
 
-    columns = [_Column(scratch / f"level-{number}", size) for number, size in enumerate(sizes)]
-    leaves = _Column(scratch / "leaves", 1)
+    The third result is the SHA-256 of the file of the items.
+    """
+    columns = [_Column(items.with_name(f"level-{number}"), size) for number, size in enumerate(sizes)]
+    leaves = _Column(items.with_name("leaves"), 1)
     last_sid, done = None, 0
     with ExitStack() as stack:
-        writer = None
+        writer, file = None, None
         for part in spill.parts():
             if len(part) > max_rows:
                 raise CatalogError(f"{len(part):,} items have the same leading 64 bits in their SIDs. {ADVICE}")
@@ -199,14 +205,14 @@ def _build_parts(
             no_codes = np.zeros(index.num_items, np.uint8)
             leaves.add(no_codes, _is_first(index.rows_of, index.num_sids, index.num_items), len(sizes), shared)
             if writer is None:
-                schema = index.items_table.schema
-                writer = stack.enter_context(pq.ParquetWriter(scratch / "items", schema, compression="zstd"))
-            writer.write_table(index.items_table)
+                writer, file = stack.enter_context(items_writer(items, index.items_table.schema))
+            writer.write_table(index.items_table.combine_chunks())
             last_sid, done = ends[1], done + len(part)
     levels: list[Level] = []
     for number, column in enumerate(columns):
         levels.append(column.level(levels[-1].num_nodes if levels else 1, number))
-    return tuple(levels), leaves.fan_out(levels[-1].num_nodes)[:2]
+    assert file is not None
+    return tuple(levels), leaves.fan_out(levels[-1].num_nodes)[:2], file.sha256
 
 
 def _is_first(spans: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], parents: int, children: int) -> np.ndarray:

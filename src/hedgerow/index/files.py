@@ -1,4 +1,4 @@
-"""A saved index: a folder of a manifest, the trie (safetensors) and the items (Parquet).
+"""A saved index: a folder of a manifest, the trie (safetensors) and the items (Arrow IPC).
 
 docs/reference/file-format.md specifies the format. Data files are named by their checksums, and an atomic rename puts
 the manifest in place last. A reader therefore sees the old index or the new one, even if a writer is interrupted.
@@ -11,33 +11,27 @@ import json
 import os
 import re
 import stat
-from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from hedgerow._arguments import check_choice
-from hedgerow.catalog.catalog import ITEM_ID
-from hedgerow.catalog.sources import arrow_buffer
 from hedgerow.errors import ArgumentError, IndexFileError
 from hedgerow.index.fanout import count_children, expected_arrays
+from hedgerow.index.items import ParquetItems, read_arrow, read_buffer, write_items
 from hedgerow.index.level import ARRAYS, Level, words_of
 from hedgerow.index.locks import LOCK, LOCK_TIMEOUT, locked
-from hedgerow.index.manifest import FORMAT, MANIFEST, REBUILD, manifest_bytes, read_manifest
+from hedgerow.index.manifest import DATA, FORMAT, MANIFEST, REBUILD, VERSION, manifest_bytes, read_manifest
 from hedgerow.index.structure import structure_fault
 from hedgerow.index.tensors import read_tensors, write_tensors
 from hedgerow.index.trie import Trie, leaf_arrays
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-OURS = re.compile(r"(trie|items)-([0-9a-f]{16}\.(safetensors|parquet)|new)|manifest-new|\.lock|manifest\.json")
-# Arrow writes the schema of a table into the metadata of a Parquet file.
-ARROW_SCHEMA = b"ARROW:schema"
+OURS = re.compile(r"(trie|items)-([0-9a-f]{16}\.(safetensors|parquet|arrow)|new)|manifest-new|\.lock|manifest\.json")
+ORDER = "id_order"
 VERIFY = ("full", "structure", "none")
 Verify = Literal["full", "structure", "none"]
 
@@ -46,7 +40,7 @@ def save_trie(
     index: Trie,
     path: str | Path,
     *,
-    write_items: Callable[[Path], None] | None = None,
+    items: Callable[[Path], str] | None = None,
     lock_timeout: float = LOCK_TIMEOUT,
 ) -> None:
     """Write an index to the folder `path`. `hedgerow.TrieIndex.save` documents the errors.
@@ -54,15 +48,15 @@ def save_trie(
     Args:
         index: the index.
         path: the folder.
-        write_items: writes the items as Parquet to a path, if they are too many for one table. Default: writes
-            `index.items_table`.
+        items: writes the items to a path and returns the SHA-256 of the file, if they are too many for one table.
+            Default: writes `index.items_table`.
         lock_timeout: the seconds to wait for another process that writes to the folder.
     """
     folder = as_folder(path)
     with index_file_errors(folder):
         claim_folder(folder)
         with locked(folder, lock_timeout):
-            _write(index, folder, write_items or partial(_write_items, index.items_table))
+            _write(index, folder, items or partial(write_items, index.items_table))
 
 
 @contextmanager
@@ -74,14 +68,13 @@ def index_file_errors(folder: Path) -> Iterator[None]:
         raise IndexFileError(f"the index cannot be saved to {folder}: {error.strerror or error}.") from error
 
 
-def _write(index: Trie, folder: Path, write_items: Callable[[Path], None]) -> None:
+def _write(index: Trie, folder: Path, write: Callable[[Path], str]) -> None:
     trie, items, manifest = (folder / f"{part}-new" for part in ("trie", "items", "manifest"))
     for stale in (trie, items, manifest):
         stale.unlink(missing_ok=True)
     try:
-        write_tensors(_tensors(index), trie)
-        write_items(items)
-        files = {"trie": _sealed(trie, "trie-{}.safetensors"), "items": _sealed(items, "items-{}.parquet")}
+        sha256 = {"trie": write_tensors(_tensors(index), trie), "items": write(items)}
+        files = {part: _sealed(folder / f"{part}-new", name, sha256[part]) for part, name in DATA[VERSION].items()}
         replace_file(manifest, folder / MANIFEST, manifest_bytes(index, files))
     finally:
         for new in (trie, items, manifest):
@@ -141,39 +134,59 @@ def as_folder(path: str | Path) -> Path:
 
 
 def _load(folder: Path, manifest: dict[str, Any], *, mmap: bool, verify: Verify) -> Trie:
-    paths = {part: folder / manifest["files"][part]["name"] for part in ("trie", "items")}
-    data = {part: _read(path, manifest["files"][part], mmap=mmap, verify=verify) for part, path in paths.items()}
-    trie = paths["trie"]
-    tensors = read_tensors(data["trie"], trie)
+    read = partial(_read, folder, manifest, mmap=mmap, verify=verify)
+    (trie, data), (items, content) = map(read, ("trie", "items"))
+    tensors = read_tensors(data, trie)
     levels = []
     parents = 1
     for number, entry in enumerate(manifest["levels"]):
         end = entry["codebook_size"] - 1 if number and "ragged" in manifest else None
         levels.append(_level(trie, tensors, number, entry, parents, end))
         parents = entry["nodes"]
-    leaf_start, leaf_forks = (tensors.pop(name, None) for name in ("leaf_start", "leaf_forks"))
-    matches = not tensors and (_kind(leaf_start), _kind(leaf_forks)) == expected_arrays(parents, manifest["items"])
+    leaf_start, leaf_forks, order = (tensors.pop(name, None) for name in ("leaf_start", "leaf_forks", ORDER))
+    expected = (*expected_arrays(parents, manifest["items"]), _kind_of_order(manifest))
+    matches = not tensors and tuple(map(_kind, (leaf_start, leaf_forks, order))) == expected
     if not matches or count_children(leaf_start, leaf_forks, parents) != manifest["items"]:
         raise IndexFileError(f"{trie} does not contain the arrays that the manifest describes. {REBUILD}")
-    items = _Items(paths["items"], data["items"], manifest["items"])
-    index = Trie(tuple(levels), leaf_start, leaf_forks, items)
+    if order is None:
+        load_items = ParquetItems(items, content, manifest["items"])
+    else:
+        load_items = partial(_same, read_arrow(items, content, manifest["items"], validate=verify != "none"))
+    load_order = None if order is None else partial(_same, order)
+    index = Trie(tuple(levels), leaf_start, leaf_forks, load_items, _load_order=load_order)
     if verify != "none" and (fault := structure_fault(index)):
         raise IndexFileError(f"{trie} was altered, damaged or written incorrectly: {fault}. {REBUILD}")
     return index
 
 
-def _read(path: Path, entry: dict[str, Any], *, mmap: bool, verify: Verify) -> np.ndarray:
-    """Read or map a data file, and compare its size, and with "full" its checksum, with its entry in the manifest."""
+def _kind_of_order(manifest: dict[str, Any]) -> tuple[np.dtype, tuple[int, ...]] | None:
+    return None if manifest["version"] == 1 else (np.dtype(np.int32), (manifest["items"],))
+
+
+def _same(loaded: Any) -> Any:
+    return loaded
+
+
+def _read(folder: Path, manifest: dict[str, Any], part: str, *, mmap: bool, verify: Verify) -> tuple[Path, Any]:
+    """Read or map a data file, and compare its size, and with "full" its checksum, with its entry in the manifest.
+
+    Returns:
+        The path; and the content as an array, or of an Arrow file as an Arrow buffer.
+    """
+    entry = manifest["files"][part]
+    path = folder / entry["name"]
     size = path.stat().st_size
+    data: Any = b""
     # The size is checked first, because reading a FIFO would wait, and an empty file cannot be mapped.
-    data = _bytes_of(path, mmap=mmap) if size == entry["bytes"] else np.empty(0, np.uint8)
+    if size == entry["bytes"]:
+        data = read_buffer(path, mmap=mmap) if path.suffix == ".arrow" else _bytes_of(path, mmap=mmap)
     if len(data) != entry["bytes"]:
         raise IndexFileError(
             f"{path} has {size:,} bytes, but should have {entry['bytes']:,}: it was cut short or altered. {REBUILD}"
         )
-    if verify == "full" and hashlib.sha256(data.data).hexdigest() != entry["sha256"]:
+    if verify == "full" and hashlib.sha256(memoryview(data)).hexdigest() != entry["sha256"]:
         raise IndexFileError(f"{path} was altered or damaged: its checksum differs. {REBUILD}")
-    return data
+    return path, data
 
 
 def _bytes_of(path: Path, *, mmap: bool) -> np.ndarray:
@@ -205,13 +218,7 @@ def _kind(array: np.ndarray | None) -> tuple[np.dtype, tuple[int, ...]] | None:
 def _tensors(index: Trie) -> dict[str, np.ndarray]:
     levels = enumerate(index.levels)
     tensors = {f"{name}.{number}": array for number, level in levels for name, array in level.arrays.items()}
-    return tensors | leaf_arrays(index)
-
-
-def digest(path: Path) -> str:
-    """The SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return tensors | leaf_arrays(index) | {ORDER: index._id_order}
 
 
 def claim_folder(folder: Path) -> None:
@@ -261,68 +268,10 @@ def _is_foreign(manifest: bytes, *, alone: bool) -> bool:
     return True
 
 
-def _write_items(table: pa.Table, path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        # An open file, because Arrow interprets paths such as "~" and "a:b" differently than Python.
-        with open(path, "wb") as file:
-            pq.write_table(table, file, compression="zstd")
-    except pa.ArrowException as error:
-        raise IndexFileError(f"the attributes cannot be written as Parquet: {error}") from error
-
-
-class _Items:
-    """The items of a loaded index: read from the bytes of their file on first use, which are then released."""
-
-    def __init__(self, path: Path, data: np.ndarray, num_items: int) -> None:
-        self.path, self.num_items = path, num_items
-        self.content: np.ndarray | pa.Table = data
-
-    def __call__(self) -> pa.Table:
-        if isinstance(self.content, np.ndarray):
-            self.content = _read_items(self.path, self.content, self.num_items)
-        return self.content
-
-
-def _read_items(path: Path, data: np.ndarray, num_items: int) -> pa.Table:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        # Not read_table, which imports pandas if it is installed; the import takes a third of a second.
-        file = pq.ParquetFile(pa.BufferReader(arrow_buffer(data)))
-        table = _as_written(file.read(), file.metadata.metadata or {})
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise IndexFileError(f"{path} cannot be read: {error}. {REBUILD}") from error
-    if table.num_rows != num_items or table.column_names[:1] != [ITEM_ID]:
-        raise IndexFileError(f"{path} does not contain the {num_items:,} items of the manifest. {REBUILD}")
-    return table
-
-
-def _as_written(table: pa.Table, metadata: dict[bytes, bytes]) -> pa.Table:
-    """The table with the types of dates and times that it was written with. Parquet has no seconds and no date64."""
-    import pyarrow as pa
-
-    from hedgerow.catalog.types import holds_time
-
-    if ARROW_SCHEMA not in metadata:
-        return table
-    written = pa.ipc.read_schema(pa.py_buffer(b64decode(metadata[ARROW_SCHEMA])))
-    if written.names != table.column_names:
-        return table
-    for position, field in enumerate(written):
-        if field.type != table.column(position).type and holds_time(field.type):
-            table = table.set_column(position, field.name, table.column(position).cast(field.type))
-    return table
-
-
-def _sealed(path: Path, pattern: str) -> dict[str, Any]:
+def _sealed(path: Path, pattern: str, sha256: str) -> dict[str, Any]:
     """Flush a new file to disk, rename it by its checksum, and return its entry in the manifest."""
     sync(path)
-    entry = {"bytes": path.stat().st_size, "sha256": digest(path)}
-    entry["name"] = pattern.format(entry["sha256"][:16])
+    entry = {"bytes": path.stat().st_size, "name": pattern.format(sha256[:16]), "sha256": sha256}
     os.replace(path, path.with_name(entry["name"]))
     return entry
 

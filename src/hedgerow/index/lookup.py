@@ -3,67 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from hedgerow.errors import CatalogError, ConstraintError, HedgerowError
+from hedgerow._arguments import check_choice
+from hedgerow.errors import ArgumentError, CatalogError, ConstraintError, HedgerowError
+from hedgerow.index.arrow import plain_ids
 from hedgerow.index.fanout import parents_of
+from hedgerow.index.order import rows_of
 from hedgerow.index.trie import Trie
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# More ids than both, one in SCAN_SHARE of the items, are found faster in one pass over all ids.
+MIN_SCAN = 2**16
+SCAN_SHARE = 50
+MISSING = ("raise", "ignore")
+Missing = Literal["raise", "ignore"]
 
-class IdLookup:
-    """The item ids of an index in sorted order. A lookup is one binary search for all wanted ids at once.
 
-    It works for every type that Arrow can compare, and stores the ids and one row number per id.
+def find_rows(index: Trie, wanted: pa.Array) -> np.ndarray:
+    """Row [R] int64 of each id of `wanted` [R], or -1 if no item has it.
 
     Args:
-        item_ids: the ids, in index order.
+        index: the index.
+        wanted: the result of `as_ids`.
     """
-
-    def __init__(self, item_ids: pa.ChunkedArray) -> None:
-        import pyarrow.compute as pc
-
-        from hedgerow.catalog.columns import sortable
-        from hedgerow.catalog.types import one_array
-
-        column = sortable(one_array(item_ids))
-        order = pc.sort_indices(column)  # pyright: ignore[reportAttributeAccessIssue]
-        self.ids, self.rows = column.take(order), order.to_numpy(zero_copy_only=False).astype(np.int64)
-
-    def rows_of(self, wanted: pa.Array) -> np.ndarray:
-        """Row [R] int64 of each id of `wanted` [R], or -1 if no item has it."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        if not len(self.ids) or not len(wanted):
-            return np.full(len(wanted), -1, np.int64)
-        if pa.types.is_integer(wanted.type):
-            ids, values = self.ids.to_numpy(), wanted.to_numpy()
-            nearest = np.empty(len(values), np.int64)
-            # In ascending order, neighboring searches read the same memory.
-            order = np.argsort(values)
-            nearest[order] = np.minimum(np.searchsorted(ids, values[order]), len(ids) - 1)
-            return np.where(ids[nearest] == values, self.rows[nearest], -1)
-        low, high = np.zeros(len(wanted), np.int64), np.full(len(wanted), len(self.ids), np.int64)
-        for _ in range(len(self.ids).bit_length()):
-            middle = np.minimum((low + high) // 2, len(self.ids) - 1)
-            below = pc.less(self.ids.take(middle), wanted)  # pyright: ignore[reportAttributeAccessIssue]
-            right = below.to_numpy(zero_copy_only=False) & (low < high)
-            low, high = np.where(right, middle + 1, low), np.where(right, high, middle)
-        nearest = np.minimum(low, len(self.ids) - 1)
-        equal = pc.equal(self.ids.take(nearest), wanted)  # pyright: ignore[reportAttributeAccessIssue]
-        return np.where(equal.to_numpy(zero_copy_only=False), self.rows[nearest], -1)
-
-
-def lookup_of(index: Trie) -> IdLookup:
-    """The lookup of an index, built on first use and cached. Building sorts the ids."""
-    if "_lookup" not in index.__dict__:
-        index.__dict__["_lookup"] = IdLookup(index.item_ids)
-    return index.__dict__["_lookup"]
+    if len(wanted) < max(MIN_SCAN, index.num_items // SCAN_SHARE):
+        return rows_of(index.item_ids, index._id_order, wanted)
+    distinct = wanted.dictionary_encode()
+    return scan_rows(index, distinct.dictionary)[distinct.indices.to_numpy()]
 
 
 def as_ids(
@@ -83,6 +54,13 @@ def as_ids(
     Raises:
         error: `ids` cannot be converted to that type.
     """
+    return _converted(index, ids, what, error, skip_too_large=skip_too_large)[0]
+
+
+def _converted(
+    index: Trie, ids: Any, what: str, error: type[HedgerowError], *, skip_too_large: bool
+) -> tuple[pa.Array, np.ndarray | None]:
+    """The result of `as_ids`; and bool [R], which of `ids` it contains, or None if it contains all of them."""
     import pyarrow as pa
 
     from hedgerow.catalog.columns import as_column, sortable
@@ -90,45 +68,53 @@ def as_ids(
 
     check_is_list(ids, what, error)
     type_ = index.item_ids.type
-    column = None
+    column, fits = None, None
+    is_column = hasattr(ids, "dtype") or isinstance(ids, pa.Array | pa.ChunkedArray)
+    values = ids if is_column else list(ids)
     try:
-        if hasattr(ids, "dtype") or isinstance(ids, pa.Array | pa.ChunkedArray):
-            column = as_column(ids, what)
+        if (converted := plain_ids(values, type_)) is not None:
+            return converted, None
+        if is_column:
+            column = as_column(values, what)
             # An id that is text is another one than a number of the same digits, in a column as in a list.
             if len(column) and is_textual(column.type) != is_textual(type_):
                 raise pa.ArrowTypeError("text and other values are different ids")
-            converted = sortable(exact_cast(_fitting_column(column, type_) if skip_too_large else column, type_))
+            if skip_too_large and (fits := _fitting_column(column, type_)) is not None:
+                column = column.filter(pa.array(fits))
+            converted = sortable(exact_cast(column, type_))
         else:
-            values = list(ids)
-            converted = sortable(exact_array(_fitting(values, type_) if skip_too_large else values, type_))
+            if skip_too_large and (fits := _fitting(values, type_)) is not None:
+                values = [value for value, fit in zip(values, fits.tolist(), strict=True) if fit]
+            converted = sortable(exact_array(values, type_))
     except (CatalogError, pa.ArrowException, TypeError, ValueError, OverflowError) as cause:
         given = f"{ids!r:.100}" if column is None else f"a column of type {column.type}"
         raise error(f"{what} must be item ids of this index, of type {type_}; got {given}: {cause}") from None
     if converted.null_count:
         raise error(f"{what}: null is not an item id. Remove it.")
-    return converted
+    return converted, fits
 
 
-def _fitting(values: list[Any], type_: pa.DataType) -> list[Any]:
-    """The values without the integers that an integer type cannot hold."""
+def _fitting(values: list[Any], type_: pa.DataType) -> np.ndarray | None:
+    """Whether an integer type can hold each value, which may be no integer: bool [R]; None for other types."""
     import pyarrow as pa
 
     if not pa.types.is_integer(type_):
-        return values
+        return None
     limits = np.iinfo(type_.to_pandas_dtype())
     lowest, highest = int(limits.min), int(limits.max)
-    return [value for value in values if not isinstance(value, int | np.integer) or lowest <= value <= highest]
+    fits = (not isinstance(value, int | np.integer) or lowest <= value <= highest for value in values)
+    return np.fromiter(fits, bool, len(values))
 
 
-def _fitting_column(column: pa.Array, type_: pa.DataType) -> pa.Array:
-    """The column without the integers that an integer type cannot hold."""
+def _fitting_column(column: pa.Array, type_: pa.DataType) -> np.ndarray | None:
+    """Whether an integer type can hold each integer of a column: bool [R]; None for other columns and types."""
     import pyarrow as pa
 
     if column.type == type_ or column.null_count or not all(map(pa.types.is_integer, (column.type, type_))):
-        return column
+        return None
     limits = np.iinfo(type_.to_pandas_dtype())
     values = column.to_numpy(zero_copy_only=False)
-    return column.filter(pa.array((values >= int(limits.min)) & (values <= int(limits.max))))
+    return (values >= int(limits.min)) & (values <= int(limits.max))
 
 
 def check_is_list(ids: Any, what: str, error: type[HedgerowError]) -> None:
@@ -168,20 +154,36 @@ def rows_of_lists(
     ]
     if not any(map(len, wanted)):
         return [np.zeros(0, np.int64)] * len(wanted)
-    rows = lookup_of(index).rows_of(pa.concat_arrays(wanted))
+    rows = find_rows(index, pa.concat_arrays(wanted))
     stops = np.cumsum(list(map(len, wanted)))[:-1]
     return [part[part >= 0] for part in np.split(rows, stops)]
 
 
-def known_rows(index: Trie, ids: Any, what: str, *, error: type[HedgerowError] = ConstraintError) -> np.ndarray:
+def known_rows(
+    index: Trie, ids: Any, what: str, *, error: type[HedgerowError] = ConstraintError, hint: str = ""
+) -> np.ndarray:
     """Row [R] int64 of each item id.
 
     Raises:
         error: an id is not in the index, or as for `as_ids`.
     """
     wanted = as_ids(index, ids, what, error=error)
-    rows = lookup_of(index).rows_of(wanted)
-    check_known(rows, wanted, what, error)
+    rows = find_rows(index, wanted)
+    check_known(rows, wanted, what, error, hint)
+    return rows
+
+
+def rows_of_ids(index: Trie, ids: Any, missing: Missing) -> np.ndarray:
+    """Row [R] int64 of each item id: see `hedgerow.TrieIndex.rows`."""
+    check_choice(missing, "missing", MISSING)
+    if missing == "raise":
+        return known_rows(index, ids, "ids", error=ArgumentError, hint=" missing='ignore' gives row -1 for such ids.")
+    wanted, fits = _converted(index, ids, "ids", ArgumentError, skip_too_large=True)
+    found = find_rows(index, wanted)
+    if fits is None:
+        return found
+    rows = np.full(len(fits), -1, np.int64)
+    rows[fits] = found
     return rows
 
 
@@ -209,7 +211,7 @@ def check_known(rows: np.ndarray, wanted: pa.Array, what: str, error: type[Hedge
 def scan_rows(index: Trie, wanted: pa.Array) -> np.ndarray:
     """Row [R] int64 of each of the distinct ids `wanted` [R], or -1, in one pass over the ids of the index.
 
-    Bulk changes use it, because `lookup_of` would sort all ids first.
+    Bulk changes use it, because `find_rows` would sort all ids of an index first that was not loaded.
 
     Args:
         index: the index.

@@ -13,11 +13,15 @@ from hedgerow.errors import IndexFileError
 from hedgerow.index.trie import Trie
 
 FORMAT = "hedgerow"
-VERSION = 1
+VERSION = 2
 MANIFEST = "manifest.json"
 # The manifest of a live index, which a folder may contain instead: see live/manifest.py.
 LIVE = "current.json"
-DATA = re.compile(r"(trie|items)-[0-9a-f]{16}\.(safetensors|parquet)")
+# The names of the data files, by format version.
+DATA = {
+    1: {"trie": "trie-{}.safetensors", "items": "items-{}.parquet"},
+    2: {"trie": "trie-{}.safetensors", "items": "items-{}.arrow"},
+}
 REBUILD = "Build and save the index again."
 MAX_LEVELS = 255
 MAX_CODEBOOK_SIZE = 2**31
@@ -78,11 +82,12 @@ def _is_complete(manifest: dict[str, Any]) -> bool:
     numbers = [manifest["items"]]
     for level in manifest["levels"]:
         numbers += [level[name] for name in ("codebook_size", "max_branch", "nodes")]
-    files = [manifest["files"][part] for part in ("trie", "items")]
+    names = DATA[manifest["version"]]
+    files = [manifest["files"][part] for part in names]
     numbers += [entry["bytes"] for entry in files]
-    valid_names = all(DATA.fullmatch(entry["name"]) and isinstance(entry["sha256"], str) for entry in files)
     return (
-        valid_names
+        all(_is_name(manifest["files"][part]["name"], pattern) for part, pattern in names.items())
+        and all(isinstance(entry["sha256"], str) for entry in files)
         and all(entry["bytes"] for entry in files)
         and all(isinstance(level["dense"], bool) for level in manifest["levels"])
         and all(type(number) is int and number >= 0 for number in numbers)
@@ -90,6 +95,11 @@ def _is_complete(manifest: dict[str, Any]) -> bool:
         and all(1 <= level["codebook_size"] <= MAX_CODEBOOK_SIZE for level in manifest["levels"])
         and _has_valid_ragged(manifest)
     )
+
+
+def _is_name(name: str, pattern: str) -> bool:
+    """Whether a name consists of a pattern of DATA and 16 hexadecimal digits."""
+    return re.fullmatch(re.escape(pattern).replace(r"\{\}", "[0-9a-f]{16}"), name) is not None
 
 
 def _has_valid_ragged(manifest: dict[str, Any]) -> bool:

@@ -36,6 +36,7 @@ from hedgerow.index.edit import (
 from hedgerow.index.fanout import as_forks, as_start, is_forked, parents_of
 from hedgerow.index.level import Level
 from hedgerow.index.lookup import as_ids, check_is_list, check_known, scan_rows
+from hedgerow.index.order import spliced_order
 from hedgerow.index.trie import Trie
 
 if TYPE_CHECKING:
@@ -189,7 +190,9 @@ def splice_index(index: Trie, added: Catalog | None, removed_rows: np.ndarray, *
     # Numba's passes release the GIL, so levels are spliced in parallel.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         levels = tuple(pool.map(splice_level, range(index.num_levels)))
-    return Trie(levels, *change.fan(index.num_levels)[:2], _items_loader(index, new, items))
+    load_order = _order_loader(index, new, items)
+    fan = change.fan(index.num_levels)[:2]
+    return Trie(levels, *fan, _items_loader(index, new, items), _load_order=load_order)
 
 
 @dataclass(frozen=True)
@@ -331,3 +334,18 @@ def _items_merged(old: pa.Table, load_new: Callable[[], pa.Table], items: Edit) 
     rows = np.arange(old.num_rows)
     order = splice_array(rows, items.inserted, old.num_rows + np.arange(new.num_rows), items.removed)
     return pa.concat_tables([old, new]).combine_chunks().take(order)
+
+
+def _order_loader(index: Trie, new: Trie | None, items: Edit) -> Callable[[], np.ndarray] | None:
+    """The function that makes the order of the ids on first use; None if that of the old ids must be sorted first."""
+    if index._load_order is None and "_id_order" not in index.__dict__:
+        return None
+    added = None if new is None else new._load_items
+    return partial(_order_spliced, index.item_ids, index._id_order, added, items)
+
+
+def _order_spliced(
+    ids: pa.ChunkedArray, order: np.ndarray, load_new: Callable[[], pa.Table] | None, items: Edit
+) -> np.ndarray:
+    new_ids = ids.slice(0, 0) if load_new is None else load_new().column(ITEM_ID)
+    return spliced_order(ids, order, items.inserted, items.removed, new_ids)

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hedgerow.errors import CatalogError
-
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -62,40 +60,3 @@ class Spill:
 def sample_evenly(ordered: np.ndarray, parts: int) -> np.ndarray:
     """The parts - 1 values of `ordered` that divide it into `parts` of equal length."""
     return ordered[np.arange(1, parts) * len(ordered) // parts]
-
-
-def check_distinct(path: Path, column: str, scratch: Path, part_rows: int) -> None:
-    """Check that the values of a column of a Parquet file are distinct, with one part of them in memory at a time.
-
-    Args:
-        path: the Parquet file.
-        column: the column.
-        scratch: a folder for temporary files.
-        part_rows: the number of rows per part, on average.
-
-    Raises:
-        CatalogError: a value appears twice. The message names it.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from hedgerow.catalog.columns import as_column, repeated_rows
-
-    with pq.ParquetFile(path) as file:
-        parts = -(-file.metadata.num_rows // part_rows)
-        with Spill(scratch, parts) as spill:
-            for batch in file.iter_batches(columns=[column]):
-                spill.add(pa.table({column: batch.column(0)}), _scattered(batch.column(0), parts))
-    for part in spill.parts():
-        values = as_column(part.column(0), column)
-        if (repeated := repeated_rows(values)) is not None:
-            raise CatalogError(f"item id {values[repeated[0]].as_py()!r} appears twice; item ids must be distinct.")
-
-
-def _scattered(values: pa.Array, parts: int) -> np.ndarray:
-    """Assign a part to each value; equal values get the same part."""
-    import pyarrow as pa
-
-    if pa.types.is_integer(values.type):
-        return (values.to_numpy(zero_copy_only=False) % parts).astype(np.int64)
-    return np.fromiter((hash(value) % parts for value in values.to_pylist()), np.int64, len(values))

@@ -4,18 +4,27 @@ Every array is read once, in blocks that fit the processor's cache, by a few thr
 codes per level, this takes about 0.2 s.
 """
 
+# pyarrow.compute creates its functions at import time, so pyright cannot see them.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hedgerow.index.arrow import as_bools
 from hedgerow.index.bits import count_bits
 from hedgerow.index.level import WORD_BITS, Level
+from hedgerow.index.order import values_at
 from hedgerow.index.trie import Trie
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 BLOCK = 2**16
 THREADS = 4
@@ -33,7 +42,7 @@ def structure_fault(index: Trie) -> str | None:
         The first array that contradicts docs/reference/file-format.md, or None.
     """
     # The checks of codes and bitmaps rely on correct row pointers and forks.
-    return _first_fault([*_fan_out_checks(index)]) or _first_fault([*_code_checks(index)])
+    return _first_fault([*_fan_out_checks(index)]) or _first_fault([*_code_checks(index)]) or _ids_fault(index)
 
 
 def _first_fault(checks: list[Check]) -> str | None:
@@ -182,6 +191,42 @@ def _end_fault(above: Level, level: Level, begin: int, stop: int) -> str | None:
     if (last - first == 1).all() and (level.codes[first] == level.end).all():
         return None
     return "a SID continues after its end code"
+
+
+def _ids_fault(index: Trie) -> str | None:
+    """The ids ascend strictly in a stored order. As it has N entries, each row is one of them."""
+    if index._load_order is None:
+        return None
+    import pyarrow as pa
+
+    check = partial(_id_block_fault, index.item_ids, index._id_order)
+    fault = _first_fault([partial(check, begin, stop) for begin, stop in _blocks(index.num_items)])
+    # Arrow keeps the memory of the blocks otherwise, in every process that loads an index.
+    pa.default_memory_pool().release_unused()
+    return fault
+
+
+def _id_block_fault(ids: pa.ChunkedArray, order: np.ndarray, begin: int, stop: int) -> str | None:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    rows = order[max(begin - 1, 0) : stop]
+    if rows.min() < 0 or rows.max() >= len(ids):
+        return "the order of the item ids names a row that does not exist"
+    values = values_at(ids, rows)
+    if values.null_count:
+        return "an item id is null"
+    try:
+        ascends = as_bools(pc.less(values[:-1], values[1:]))
+        if ascends.all():
+            return None
+        place = int(np.argmin(ascends))
+        if not pc.equal(values[place], values[place + 1]).as_py() or rows[place] == rows[place + 1]:
+            return "the order of the item ids is not ascending"
+    except pa.ArrowException as error:
+        return f"the item ids cannot be compared: {error}"
+    first, second = sorted(rows[place : place + 2].tolist())
+    return f"item id {ids[first].as_py()!r} appears in rows {first} and {second}; item ids must be distinct"
 
 
 def _blocks(length: int) -> Iterable[tuple[int, int]]:

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from hedgerow.errors import IndexFileError
+from hedgerow.index.hashed import HashedFile
 
 # In the order of the safetensors library: the widest dtype first, so that each array is aligned.
 DTYPES = {"U32": "<u4", "I32": "<i4", "U16": "<u2", "U8": "<u1"}
 
 
-def write_tensors(tensors: dict[str, np.ndarray], path: Path) -> None:
-    """Write arrays to a safetensors file, with the same bytes as the safetensors library.
+def write_tensors(tensors: dict[str, np.ndarray], path: Path) -> str:
+    """Write arrays to a safetensors file, with the same bytes as the safetensors library, and return its SHA-256.
 
     The library needs all bytes in memory at once. Here, the arrays may be memory-mapped and larger than memory.
     """
@@ -30,10 +31,11 @@ def write_tensors(tensors: dict[str, np.ndarray], path: Path) -> None:
         header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [start, stop]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    with open(path, "wb") as file:
+    with HashedFile(path) as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for kind, _, array in ordered:
             file.write(np.ascontiguousarray(array, DTYPES[kind]).data)
+    return file.sha256
 
 
 def read_tensors(data: np.ndarray, path: Path) -> dict[str, np.ndarray]:

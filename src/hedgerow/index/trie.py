@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,6 +15,7 @@ from hedgerow.catalog.sids import as_sids
 from hedgerow.errors import ArgumentError
 from hedgerow.index.fanout import child_spans, count_children
 from hedgerow.index.level import Level
+from hedgerow.index.order import sorted_order
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,6 +44,8 @@ class Trie:
     leaf_start: np.ndarray | None
     leaf_forks: np.ndarray | None
     _load_items: Callable[[], pa.Table]
+    # Makes `_id_order`. Default: it is sorted.
+    _load_order: Callable[[], np.ndarray] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         for array in leaf_arrays(self).values():
@@ -101,6 +104,13 @@ class Trie:
     def items_table(self) -> pa.Table:
         """An Arrow table of N rows in index order: the column item_id, then the attributes. Read on first use."""
         return self._load_items()
+
+    @cached_property
+    def _id_order(self) -> np.ndarray:
+        """Int32 [N], the rows in ascending order of the item ids. Read or made on first use."""
+        order = sorted_order(self.item_ids) if self._load_order is None else self._load_order()
+        order.setflags(write=False)
+        return order
 
     @property
     def item_ids(self) -> pa.ChunkedArray:
