@@ -21,11 +21,15 @@ PYTHON_NEWEST ?= python3.13
 FUZZ_SECONDS ?= 20
 SOAK_SECONDS ?= 60
 
-.PHONY: demo test test-triton test-bounds explore test-wheel test-lowest test-newest fuzz soak check lint lint-imports docs format clean
+.PHONY: demo serve test test-triton test-serve test-bounds explore test-wheel test-lowest test-newest fuzz soak check lint lint-imports docs format clean
 
 demo: .venv/.demo
 	@echo "Running the demo: it loads 17,472 films and a model of 3.9 M parameters; no network, no GPU."
 	@$(BIN)/hedgerow demo
+
+serve: .venv/.dev
+	@echo "Serving the films. When it says ready: http://127.0.0.1:8000/ui. Stop it with Ctrl-C."
+	@$(BIN)/hedgerow serve --allow-where
 
 # Each worker has one thread for linear algebra, because there is a worker for each core.
 test: .venv/.dev
@@ -44,6 +48,11 @@ explore: .venv/.dev
 # The Triton kernels in Triton's interpreter, which is slow.
 test-triton: .venv/.dev
 	HEDGEROW_TEST_TRITON=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal tests/decode/kernels
+
+# The slow tests of the service: many malformed requests, version switches, schemathesis, a soak, and the page in
+# Chromium where it is installed (Debian's chromium and chromium-driver).
+test-serve: .venv/.dev
+	HEDGEROW_TEST_SERVE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal tests/serve
 
 # Builds the sdist and the wheel, and uses the wheel in an environment of its own.
 test-wheel: .venv/.dev

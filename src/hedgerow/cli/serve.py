@@ -83,6 +83,10 @@ def serve(
     ] = None,
     device: Annotated[str | None, typer.Option(metavar="NAME", help="The PyTorch device. Default: cpu.")] = None,
     dtype: Annotated[str, typer.Option(metavar="NAME", help="float32, bfloat16 or float16.")] = "float32",
+    prefix: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Text that many prompts begin with; it is computed once.")
+    ] = None,
+    otel: Annotated[bool, typer.Option("--otel", help="Send traces with OpenTelemetry, as OTEL_* say.")] = False,
     cuda_graphs: Annotated[bool, typer.Option("--cuda-graphs", help="Capture searches in CUDA graphs.")] = False,
 ) -> None:
     """Serve a model and an index over HTTP: items with scores, rules per request, metrics, and a page at /ui."""
@@ -122,6 +126,7 @@ def serve(
         "pattern": tokens,
         "device": device,
         "dtype": dtype,
+        "prefix": prefix,
         "cuda_graphs": cuda_graphs,
     }
 
@@ -136,7 +141,7 @@ def serve(
         canary=version,
     )
     web = Web(Service(source, settings), token, logs_prompts=log_prompts, logs_requests=log_requests)
-    run(web, Address(host, port))
+    run(web, Address(host, port), otel=otel)
 
 
 def _open(model: str | None, index: Path | None, options: dict[str, Any]) -> tuple[Retriever, hr.LiveIndex | None]:

@@ -12,29 +12,42 @@ from hedgerow.hf.shapes import Shapes
 from hedgerow.hf.tasks import Task
 from hedgerow.results import Picking
 
+# Whether a search has a set, exclusions, candidates, and requests of different widths.
+Kind = tuple[bool, bool, bool, bool]
+
 
 def warm_up(searcher: Searcher, shapes: Shapes, progress: Callable[[int, int], None] | None) -> None:
     """Run searches of the shapes: see `Retriever.warm_up`."""
-    graphs, sizes = searcher.graphs, [(shapes.batch_size, shapes.prompt_length), (1, shapes.prompt_length)]
-    if graphs is not None:
-        sizes = shapes.sizes()
-        # Each twice: requests of a batch can have different widths.
-        num_graphs = 2 * len(sizes) * len(shapes.beam_widths) * len(shapes.rules)
-        graphs.prepare(shapes.room, shapes.beam_widths, max(MAX_GRAPHS, num_graphs))
-    kinds = [(*rules, False) for rules in shapes.rules] + [(False, False, True)] * shapes.candidates
-    batches = list(product(dict.fromkeys(sizes), shapes.beam_widths, kinds, (False, True)))
-    for done, ((batch_size, length), beam_width, kind, mixed) in enumerate(batches):
-        _search(searcher, batch_size, length, beam_width, kind, mixed=mixed)
+    searches = _searches(searcher, shapes)
+    for done, (batch_size, length, beam_width, kind) in enumerate(searches):
+        _search(searcher, batch_size, length, beam_width, kind)
         if progress is not None:
-            progress(done + 1, len(batches))
+            progress(done + 1, len(searches))
 
 
-def _search(
-    searcher: Searcher, batch_size: int, length: int, beam_width: int, kind: tuple[bool, bool, bool], *, mixed: bool
-) -> None:
-    """Run one search of a kind: whether it has a set, exclusions, candidates; `mixed`: of different widths."""
+def _searches(searcher: Searcher, shapes: Shapes) -> list[tuple[int, int, int, Kind]]:
+    """The batch size, prompt length, beam width and kind of each search."""
+    kinds = [(*rules, False) for rules in shapes.rules] + [(False, False, True)] * shapes.candidates
+    if searcher.graphs is None:
+        # Kernels are compiled for kinds of searches and not for sizes. The last two allocate memory.
+        sizes = [(shapes.batch_size, shapes.prompt_length, True), (1, shapes.prompt_length, False)]
+        searches = [(shapes.batch_size, 1, width, (*kind, False)) for width, kind in product(shapes.beam_widths, kinds)]
+        widest = max(shapes.beam_widths)
+        return searches + [(size, length, widest, (False, False, False, mixed)) for size, length, mixed in sizes]
+    sizes = shapes.sizes()
+    # Each twice: requests of a batch can have different widths.
+    num_graphs = 2 * len(sizes) * len(shapes.beam_widths) * len(shapes.rules)
+    searcher.graphs.prepare(shapes.room, shapes.beam_widths, max(MAX_GRAPHS, num_graphs))
+    return [
+        (*size, width, (*kind, mixed))
+        for size, width, kind, mixed in product(sizes, shapes.beam_widths, kinds, (False, True))
+    ]
+
+
+def _search(searcher: Searcher, batch_size: int, length: int, beam_width: int, kind: Kind) -> None:
+    """Run one search."""
     index = searcher.index
-    has_set, has_exclusions, has_candidates = kind
+    has_set, has_exclusions, has_candidates, mixed = kind
     ids = index.item_ids[:1].to_pylist()
     rules = searcher.rules(
         1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import threading
 from datetime import UTC, datetime
@@ -27,3 +28,17 @@ def log(event: str, *, level: str = "info", **facts: Any) -> None:
         except (OSError, ValueError):
             # Nobody reads the log any more; requests are answered nevertheless.
             return
+
+
+class _Lines(logging.Handler):
+    """Writes the messages of libraries as lines of the log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one message."""
+        log("message", level=record.levelname.lower(), logger=record.name, message=record.getMessage())
+
+
+def take_over() -> None:
+    """Write warnings, and the messages of libraries, as lines of the log."""
+    logging.captureWarnings(capture=True)
+    logging.basicConfig(level=logging.WARNING, handlers=[_Lines()], force=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from hedgerow.serve.snapshot import Snapshot
@@ -20,6 +20,8 @@ class Metrics:
     """The metrics of one service, in a registry of their own. It observes the engine, the batcher and the follower."""
 
     def __init__(self) -> None:
+        # The times at which metrics were created, one more series for each.
+        disable_created_metrics()
         self.registry = registry = CollectorRegistry()
         self._requests = Counter(
             "hedgerow_requests", "Requests, by outcome and version.", ["outcome", "version"], registry=registry

@@ -12,7 +12,8 @@ import uvicorn
 
 from hedgerow.errors import ArgumentError
 from hedgerow.serve.http import create_app
-from hedgerow.serve.log import log
+from hedgerow.serve.log import log, take_over
+from hedgerow.serve.otel import traced
 from hedgerow.serve.service import Service
 from hedgerow.serve.web import Web
 
@@ -72,17 +73,25 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-def run(web: Web, address: Address) -> None:
+def run(web: Web, address: Address, *, otel: bool = False) -> None:
     """Serve until a signal ends the process.
+
+    Args:
+        web: the service and its access.
+        address: where to listen.
+        otel: whether to send traces with OpenTelemetry.
 
     Raises:
         ArgumentError: the address cannot be used.
+        MissingDependencyError: `otel` is set, and OpenTelemetry is not installed.
         HedgerowError: the model or the index cannot be loaded.
     """
     service, listener = web.service, address.listen()
+    take_over()
     host, port = listener.getsockname()[:2]
+    app = create_app(web)
     config = uvicorn.Config(
-        create_app(web),
+        traced(app) if otel else app,
         log_config=None,
         access_log=False,
         server_header=False,
