@@ -188,10 +188,11 @@ class Batcher:
                 if self._queue[0].work is not None:
                     break
                 batch.append(self._queue.popleft())
+            # From here on, a client that goes away cannot cancel its request.
+            batch = [each for each in batch if each.future.set_running_or_notify_cancel()]
             self._running = len(batch)
             self._observer.queued(length=len(self._queue))
-        # From here on, a client that goes away cannot cancel its request.
-        return [each for each in batch if each.future.set_running_or_notify_cancel()]
+        return batch
 
     def _wait_for_more(self) -> None:
         """Wait until the queue holds a batch, or the first ask has waited long enough."""
@@ -207,8 +208,10 @@ class Batcher:
         if not late:
             return
         self._queue = deque(each for each in self._queue if each not in late)
+        self._observer.queued(length=len(self._queue))
         for each in late:
-            if each.future.cancelled():
+            # A future that is running cannot be cancelled between this line and its error.
+            if not each.future.set_running_or_notify_cancel():
                 self._observer.shed("cancelled")
                 continue
             self._observer.shed("deadline")
