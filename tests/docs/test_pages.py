@@ -27,6 +27,17 @@ NOT_RUN = {
     ("README.md", "pip install torch --index-url https://download.pytorch.org/whl/cpu"): "installs packages",
     ("README.md", "make demo"): "installs packages",
     ("README.md", 'hedgerow demo --prompt "Recommend me a western"'): "takes minutes",
+    ("README.md", "make serve"): "runs until it is stopped",
+    ("docs/how-to/serving.md", "pip install 'hedgerow[serve]'"): "installs packages, and runs until it is stopped",
+    (
+        "docs/how-to/serving.md",
+        """curl -s localhost:8000/v1/retrieve -d '{"prompt": "Recommend me a western", "k": 3, "fields": ["title", "year"]}'""",
+    ): "needs a running service: tests/serve",
+    ("docs/how-to/serving.md", "hedgerow live remove shop.live 4711"): "needs a running service: tests/serve",
+    (
+        "docs/how-to/serving.md",
+        "hedgerow bench serve http://127.0.0.1:8000 --clients 1,32 --rate 50 --index shop.hedgerow",
+    ): "needs a running service: tests/serve",
     ("docs/index.md", "pip install ."): "installs packages",
     ("docs/performance.md", "pip install 'hedgerow[bench,torch,jax]'"): "installs packages and takes hours",
     ("docs/how-to/jax.md", "from functools import partial"): "needs 8 devices",

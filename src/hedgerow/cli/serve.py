@@ -26,14 +26,14 @@ FILM_RULES = {"recent": "year >= 2000", "classic": "year < 1960", "french": "lis
 def serve(
     model: Annotated[
         str | None,
-        typer.Argument(metavar="[MODEL]", help="A causal model: a folder or a hub name. Default: the films demo."),
+        typer.Argument(metavar="MODEL", help="A causal model: a folder or a hub name. Default: the films demo."),
     ] = None,
     index: Annotated[
-        Path | None, typer.Argument(metavar="[INDEX]", help="A saved index or a live index.", show_default=False)
+        Path | None, typer.Argument(metavar="INDEX", help="A saved index or a live index.", show_default=False)
     ] = None,
     *,
     host: Annotated[str, typer.Option(help="The address to listen on. 0.0.0.0: all networks.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="The port. 0: a free one.")] = 8000,
+    port: Annotated[int, typer.Option(metavar="N", help="The port. 0: a free one.")] = 8000,
     name: Annotated[str | None, typer.Option(help="The name of the model for clients. Default: its folder.")] = None,
     rules: Annotated[
         Path | None,
@@ -53,7 +53,7 @@ def serve(
         float,
         typer.Option(metavar="MS", min=1, help="A request that waits longer gets status 504, unless it sets its own."),
     ] = 1000.0,
-    max_prompt_tokens: Annotated[
+    prompt_tokens: Annotated[
         int, typer.Option(metavar="N", min=1, help="The largest number of tokens of a prompt.")
     ] = 512,
     follow: Annotated[bool, typer.Option("--follow", help="Serve new versions of a live index.")] = False,
@@ -72,7 +72,7 @@ def serve(
         bool, typer.Option("--allow-where", help="Allow SQL expressions in requests, within limits.")
     ] = False,
     log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Write prompts into the log.")] = False,
-    log_requests: Annotated[bool, typer.Option(help="Write a line for each request into the log.")] = True,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Log no line for each request.")] = False,
     normalize: Annotated[str, typer.Option(metavar="NAME", help="As for retrieve: codes, vocab or allowed.")] = "codes",
     temperature: Annotated[
         float, typer.Option(metavar="T", help="Divides the logits before they are normalized.")
@@ -117,7 +117,7 @@ def serve(
         allow_where=allow_where,
         canary_share=share,
         follow_seconds=follow_seconds if follow else None,
-        limits=replace(Limits(), prompt_tokens=max_prompt_tokens),
+        limits=replace(Limits(), prompt_tokens=prompt_tokens),
     )
     token = None if token_file is None else _token(token_file)
     options: dict[str, Any] = {
@@ -140,7 +140,7 @@ def serve(
         rules=_rules(rules, index),
         canary=version,
     )
-    web = Web(Service(source, settings), token, logs_prompts=log_prompts, logs_requests=log_requests)
+    web = Web(Service(source, settings), token, logs_prompts=log_prompts, logs_requests=not quiet)
     run(web, Address(host, port), otel=otel)
 
 

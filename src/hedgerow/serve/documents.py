@@ -69,7 +69,7 @@ class RetrieveRequest(Searched):
     fields: Annotated[list[StrictStr], Field(max_length=1_000)] | None = Field(
         default=None, description="The attributes to return. Default: all."
     )
-    deadline_ms: Annotated[float, Field(gt=0, le=3_600_000)] | None = Field(
+    deadline_ms: Annotated[StrictFloat, Field(gt=0, le=3_600_000)] | None = Field(
         default=None, description="Milliseconds until the search must have begun."
     )
 

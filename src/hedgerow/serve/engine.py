@@ -13,14 +13,15 @@ import numpy as np
 
 from hedgerow.errors import HedgerowError
 from hedgerow.hf import Explanation
-from hedgerow.hf.tasks import Task, answers_of, batches_of
+from hedgerow.hf.tasks import AnswerBatch, Task, answers_of, batches_of
 from hedgerow.hf.tracing import Trace, traced
 from hedgerow.results import Results
 from hedgerow.serve.asking import Answered, Ask, RefusedError, refusal_of
 from hedgerow.serve.settings import Settings
 from hedgerow.serve.snapshot import Snapshot
 
-Outcome = Answered | RefusedError
+# An exception that is no refusal is an unexpected error.
+Outcome = Answered | RefusedError | Exception
 # Versions that are kept beside the current one and the canary, for requests that name them.
 MAX_PREVIOUS = 1
 
@@ -39,6 +40,28 @@ class Observer(Protocol):
 
     def probed(self, *, masked: float) -> None:
         """The masked probability of a request has been measured."""
+
+
+class _UnexpectedError(HedgerowError):
+    """Any other error of a batch, so that each of its requests is answered alone."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _answering(answer: AnswerBatch) -> AnswerBatch:
+    """Answers as `answer` does, with each unexpected error as an `_UnexpectedError`."""
+
+    def answered(tasks: Sequence[Task], numbers: Sequence[int]) -> list[Results]:
+        try:
+            return answer(tasks, numbers)
+        except HedgerowError:
+            raise
+        except Exception as error:
+            raise _UnexpectedError(error) from error
+
+    return answered
 
 
 class Engine:
@@ -123,6 +146,8 @@ class Engine:
                 outcomes[number] = refusal
             except HedgerowError as error:
                 outcomes[number] = refusal_of(error)
+            except Exception as error:
+                outcomes[number] = error
         self._observer.checked(seconds=time.perf_counter() - started)
         for snapshot, of_snapshot in tasks.items():
             outcomes |= self._search(snapshot, of_snapshot)
@@ -133,13 +158,16 @@ class Engine:
         outcomes: dict[int, Outcome] = {}
         for positions in batches_of(searcher.search, list(tasks.values()), snapshot.retriever.max_tokens):
             batch, started = [numbers[position] for position in positions], time.perf_counter()
-            answers = dict(answers_of(tasks, batch, searcher.results))
+            answers = dict(answers_of(tasks, batch, _answering(searcher.results)))
             seconds = time.perf_counter() - started
             lengths = [len(tasks[number].ids) for number in batch]
             self._observer.searched(
                 batch_size=len(batch), tokens=sum(lengths), padded_tokens=len(batch) * max(lengths), seconds=seconds
             )
             for number, answer in answers.items():
+                if isinstance(answer, _UnexpectedError):
+                    outcomes[number] = answer.error
+                    continue
                 if isinstance(answer, HedgerowError):
                     outcomes[number] = refusal_of(answer)
                     continue

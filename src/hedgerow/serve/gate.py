@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import time
-import traceback
 import uuid
 
 from fastapi import Request
@@ -14,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hedgerow.serve.asking import RefusedError
 from hedgerow.serve.log import log
-from hedgerow.serve.web import Web, refuse
+from hedgerow.serve.web import Web, internal_error, refuse
 
 # Anybody may ask whether the service runs, and load the page, which asks for the token itself.
 OPEN = ("/health/", "/v2/health/", "/ui")
@@ -52,11 +51,9 @@ class Gate:
         except ClientDisconnect:
             state.outcome = "disconnected"
         except Exception as error:
-            trace = traceback.format_exc()
-            log("error", level="error", id=state.id, path=path, error=f"{type(error).__name__}: {error}", trace=trace)
+            refusal = internal_error(error, id=state.id, path=path)
             if status:
                 raise
-            refusal = RefusedError(500, "internal", "an internal error; the log has the request id.")
             await refuse(request, refusal)(scope, receive, send_with_headers)
         finally:
             if request.method == "POST":

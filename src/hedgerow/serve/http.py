@@ -100,7 +100,7 @@ def add_retrieval(app: FastAPI, web: Web) -> None:
                 valid[number] = await one(request, part)
             except RefusedError as refusal:
                 results[number] = responses.error_of(refusal)
-        outcomes = await web.answer_all([ask for _, ask in valid.values()])
+        outcomes = await web.answer_all([ask for _, ask in valid.values()], request.state.id)
         seconds = time.perf_counter() - request.state.started
         for (number, (given, ask)), outcome in zip(valid.items(), outcomes, strict=True):
             try:

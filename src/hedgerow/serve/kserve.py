@@ -82,7 +82,7 @@ def add_routes(app: FastAPI, web: Web) -> None:
         documents = [parsed(RetrieveRequest, given.parameters | {"prompt": prompt}) for prompt in prompts]
         asks = [ask_of(document, service.settings, request.state.id) for document in documents]
         results = []
-        for outcome in await web.answer_all(asks):
+        for outcome in await web.answer_all(asks, request.state.id):
             found = answered(outcome)
             request.state.version = found.version
             results.append(found.results)

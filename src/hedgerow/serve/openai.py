@@ -6,7 +6,7 @@ import time
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
 from hedgerow.serve.asking import Answered, Ask, RefusedError
 from hedgerow.serve.documents import Document, ItemIds, Message, RetrieveRequest, Tokens, ask_of
@@ -55,7 +55,7 @@ class Extension(Document):
     caps: dict[StrictStr, StrictInt] | None = None
     fields: list[StrictStr] | None = None
     version: Annotated[StrictInt, Field(ge=1, lt=2**63)] | None = None
-    deadline_ms: Annotated[float, Field(gt=0, le=3_600_000)] | None = None
+    deadline_ms: Annotated[StrictFloat, Field(gt=0, le=3_600_000)] | None = None
 
 
 class Completions(BaseModel):
@@ -117,7 +117,7 @@ def add_routes(app: FastAPI, web: Web) -> None:
         if len(prompts) > (limit := service.settings.limits.requests):
             raise RefusedError(400, "limit", f"at most {limit} prompts; got {len(prompts)}.", param="prompt")
         pairs = [ask(request, given, prompt) for prompt in prompts]
-        outcomes = [answered(outcome) for outcome in await web.answer_all([asked for _, asked in pairs])]
+        outcomes = [answered(outcome) for outcome in await web.answer_all([asked for _, asked in pairs], request.state.id)]
         choices: list[dict[str, Any]] = []
         for (document, _), found in zip(pairs, outcomes, strict=True):
             request.state.version = found.version

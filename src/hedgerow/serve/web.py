@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from hedgerow.errors import HedgerowError
 from hedgerow.serve import responses
 from hedgerow.serve.asking import Answered, Ask, RefusedError, refusal_of
+from hedgerow.serve.log import log
 from hedgerow.serve.service import Service
 
 # SQL expressions that are evaluated, and wait, at the same time.
@@ -79,8 +81,8 @@ class Web:
         await self.evaluate(ask)
         return answered(await asyncio.wrap_future(batcher.submit(ask)))
 
-    async def answer_all(self, asks: list[Ask]) -> list[Answered | RefusedError]:
-        """The answers of asks that come together: all are put into the queue, or none is.
+    async def answer_all(self, asks: list[Ask], request_id: str) -> list[Answered | RefusedError]:
+        """The answers of asks that come together in a request: all are put into the queue, or none is.
 
         Raises:
             RefusedError: there is no room for them.
@@ -92,8 +94,9 @@ class Web:
             except RefusedError as refusal:
                 failed[number] = refusal
         futures = batcher.submit_all([ask for number, ask in enumerate(asks) if number not in failed])
-        found = iter(await asyncio.gather(*map(asyncio.wrap_future, futures)))
-        return [failed[number] if number in failed else next(found) for number in range(len(asks))]
+        found = await asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
+        outcomes = (_outcome(each, request_id) for each in found)
+        return [failed[number] if number in failed else next(outcomes) for number in range(len(asks))]
 
     async def run(self, work: Callable[[Any], Any]) -> Any:
         """The result of other work on the engine.
@@ -136,6 +139,22 @@ def answered(outcome: Answered | RefusedError) -> Answered:
     return outcome
 
 
+def _outcome(found: Answered | RefusedError | BaseException, request_id: str) -> Answered | RefusedError:
+    """An outcome of its own for each of several asks. An unexpected error is logged; it is that of one ask only."""
+    if isinstance(found, Answered | RefusedError):
+        return found
+    if not isinstance(found, Exception):
+        raise found
+    return internal_error(found, id=request_id)
+
+
+def internal_error(error: Exception, **facts: Any) -> RefusedError:
+    """Log an unexpected error, and make the refusal that clients get."""
+    trace = "".join(traceback.format_exception(error))
+    log("error", level="error", **facts, error=f"{type(error).__name__}: {error}", trace=trace)
+    return RefusedError(500, "internal", "an internal error; the log has the request id.")
+
+
 def parsed(model: type[Model], document: Any) -> Model:
     """A document as the model of its route.
 
@@ -145,11 +164,27 @@ def parsed(model: type[Model], document: Any) -> Model:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(str(part) for part in found["loc"] if not str(part).startswith(("list[", "constrained")))
+        errors = error.errors(include_url=False, include_context=False, include_input=False)
+        first = [each for each in errors if each["loc"][:1] == errors[0]["loc"][:1]]
+        # Of a field with several types, the error of the type that fits best: it is deepest in the document.
+        found = max(first, key=lambda each: len(_path(each, document)))
+        where = ".".join(map(str, _path(found, document)))
         # A misspelt field is told apart from a wrong value.
         message = "unknown field" if found["type"] == "extra_forbidden" else found["msg"]
         raise RefusedError(400, "invalid_request", f"{where or 'the body'}: {message}.", param=where or None) from None
+
+
+def _path(error: Any, document: Any) -> list[str | int]:
+    """The names and positions that lead to the place of an error of Pydantic, without the names of types."""
+    path = []
+    for part in error["loc"]:
+        is_field = isinstance(document, dict) and part in document
+        if is_field or (isinstance(document, list) and isinstance(part, int)):
+            path.append(part)
+            document = document[part]
+        elif part == error["loc"][-1] and error["type"] == "missing":
+            path.append(part)
+    return path
 
 
 def respond(document: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
