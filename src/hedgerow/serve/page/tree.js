@@ -8,9 +8,10 @@ import { maskSentence } from "./tables.js";
 const HEAD = 68;
 const FOOT = 10;
 const LEFT = 40;
+// The most and the least width of the names of items, and the least width of a level.
 const LABELS = 158;
-// The least width of a level.
-const MIN_STEP = 56;
+const MIN_LABELS = 100;
+const MIN_STEP = 48;
 // A pointer shows the nearest beam within this distance.
 const REACH = 18;
 
@@ -68,10 +69,11 @@ export class BeamTree {
 
   draw() {
     const most = Math.max(...this.levels.map((level) => level.beams.length), 1);
-    const body = Math.min(Math.max(most * 9.4, 240), 1400);
+    const body = Math.min(Math.max(most * 9.4, 240), 1000);
     const places = heights(this.levels, body);
-    const labels = this.names.size ? LABELS : 16;
-    const width = Math.max(this.root.clientWidth, LEFT + labels + MIN_STEP * this.levels.length);
+    const least = LEFT + MIN_STEP * this.levels.length;
+    const labels = this.names.size ? Math.min(Math.max(this.root.clientWidth - least, MIN_LABELS), LABELS) : 16;
+    const width = Math.max(this.root.clientWidth, least + labels);
     const step = (width - LEFT - labels) / this.levels.length;
     this.spots = this.levels.map((level, number) => level.beams.map((beam, row) =>
       ({ beam, level, number, row, x: LEFT + (number + 1) * step, y: HEAD + places[number][row], node: null, edge: null })));
@@ -106,9 +108,10 @@ export class BeamTree {
       const bend = (spot.x - from.x) / 2;
       const share = Math.sqrt(beam.probability / most);
       const kind = beam.survives ? "kept" : "cut";
+      const thickness = beam.survives ? 0.9 + 3.6 * share : 0.8 + 1.2 * share;
       spot.edge = svg("path", {
         class: kind, d: `M${from.x} ${from.y}C${from.x + bend} ${from.y} ${spot.x - bend} ${spot.y} ${spot.x} ${spot.y}`,
-        "stroke-width": (beam.survives ? 0.9 + 3.6 * share : 0.8 + 1.2 * share).toFixed(2),
+        "stroke-width": Math.min(thickness, Math.max(0.7, spacing * 0.7)).toFixed(2),
         opacity: (beam.survives ? 0.4 + 0.6 * share : 0.45 + 0.4 * share).toFixed(2),
       });
       spot.node = svg("g", {
@@ -282,7 +285,8 @@ function drawHead(level, x, width) {
   const kept = Math.max(0, 1 - masked);
   const part = (kind, from, share) =>
     svg("rect", { class: kind, x: (x + from * width).toFixed(1), y: 21, width: (share * width).toFixed(1), height: 6 });
-  const text = (share) => (share >= 0.0995 ? `${Math.round(share * 100)} %` : `${(share * 100).toFixed(1)} %`);
+  const decimals = (share) => (share >= 0.0995 || width < 42 ? 0 : 1);
+  const text = (share) => (share > 0 && share < 0.005 && width < 42 ? "< 1 %" : `${(share * 100).toFixed(decimals(share))} %`);
   const line = (kind, y, share, words) => [
     svg("rect", { class: kind, x, y: y - 8, width: 8, height: 8, rx: 1.5 }),
     svg("text", { x: x + 13, y }, text(share) + (width >= 112 ? ` ${words}` : "")),
