@@ -12,7 +12,7 @@ import numpy as np
 from hedgerow._arguments import check_choice
 from hedgerow.catalog.catalog import RESERVED
 from hedgerow.errors import ArgumentError, CatalogError
-from hedgerow.index.lookup import as_ids, check_known, scan_rows
+from hedgerow.index.lookup import as_ids, check_known, changed_rows
 from hedgerow.index.trie import Trie
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def _loaded(made: Any) -> Any:
 
 def _order_of(index: Trie) -> Any:
     """The order of the ids, for an index with the same ids; None if it has not been read or made yet."""
-    return index._load_order or (partial(_loaded, index._id_order) if "_id_order" in index.__dict__ else None)
+    return partial(_loaded, index._id_order) if index._has_order else None
 
 
 def _to_drop(index: Trie, drop: Any) -> list[str]:
@@ -175,7 +175,7 @@ def _to_drop(index: Trie, drop: Any) -> list[str]:
 def _rows_of(index: Trie, ids: pa.Array) -> np.ndarray:
     """The row of each id in the index [R] int64."""
     wanted = as_ids(index, ids, "item ids", error=CatalogError)
-    rows = scan_rows(index, wanted)
+    rows = changed_rows(index, wanted)
     unknown = np.flatnonzero(rows < 0)
     hint = f" It is in row {unknown[0]}. Items are added with add(...) or update(...)." if len(unknown) else ""
     check_known(rows, wanted, "item ids", CatalogError, hint)

@@ -13,7 +13,7 @@ import numpy as np
 
 from hedgerow.errors import ArgumentError, CatalogError
 from hedgerow.index.describe import level_facts
-from hedgerow.index.lookup import as_ids, leaves_of, scan_rows
+from hedgerow.index.lookup import as_ids, leaves_of, changed_rows
 from hedgerow.index.trie import Trie
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def _rows_in_old(old: Trie, new: Trie) -> np.ndarray:
     """For each item of the new index, its row in the old index [N], or -1."""
     if not len(old.item_ids):
         return np.full(new.num_items, -1)
-    return scan_rows(old, as_ids(old, new.item_ids, "the item ids of the new index", error=CatalogError))
+    return changed_rows(old, as_ids(old, new.item_ids, "the item ids of the new index", error=CatalogError))
 
 
 def _taken(ids: pa.ChunkedArray, rows: np.ndarray) -> pa.Array:

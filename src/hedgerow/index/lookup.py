@@ -31,10 +31,42 @@ def find_rows(index: Trie, wanted: pa.Array) -> np.ndarray:
         index: the index.
         wanted: the result of `as_ids`.
     """
-    if len(wanted) < max(MIN_SCAN, index.num_items // SCAN_SHARE):
+    if not _are_many(index, wanted):
         return rows_of(index.item_ids, index._id_order, wanted)
     distinct = wanted.dictionary_encode()
-    return scan_rows(index, distinct.dictionary)[distinct.indices.to_numpy()]
+    return _scanned_rows(index, distinct.dictionary)[distinct.indices.to_numpy()]
+
+
+def changed_rows(index: Trie, wanted: pa.Array) -> np.ndarray:
+    """The same as `find_rows` of distinct ids, for changes: it does not sort the ids of an index without an order."""
+    if _are_many(index, wanted) or not index._has_order:
+        return _scanned_rows(index, wanted)
+    return rows_of(index.item_ids, index._id_order, wanted)
+
+
+def _are_many(index: Trie, wanted: pa.Array) -> bool:
+    return len(wanted) >= max(MIN_SCAN, index.num_items // SCAN_SHARE)
+
+
+def _scanned_rows(index: Trie, wanted: pa.Array) -> np.ndarray:
+    """The same as `find_rows` of distinct ids, in one pass over all ids of the index."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from hedgerow.catalog.columns import sortable
+    from hedgerow.catalog.types import one_array
+
+    if not index.num_items or not len(wanted):
+        return np.full(len(wanted), -1, np.int64)
+    column = sortable(one_array(index.item_ids))
+    if pa.types.is_integer(column.type):
+        from hedgerow.index.splice import find_integers
+
+        return find_integers(*(array.to_numpy(zero_copy_only=False) for array in (column, wanted)))
+    positions = pc.index_in(column, value_set=wanted)  # pyright: ignore[reportAttributeAccessIssue]
+    rows = np.full(len(wanted), -1, np.int64)
+    rows[positions.drop_null().to_numpy()] = np.flatnonzero(positions.is_valid().to_numpy(zero_copy_only=False))
+    return rows
 
 
 def as_ids(
@@ -206,34 +238,6 @@ def check_known(rows: np.ndarray, wanted: pa.Array, what: str, error: type[Hedge
         raise error(
             f"{int(unknown.sum()):,} of {len(rows):,} {what} are not in the index, the first is {missing!r}.{hint}"
         )
-
-
-def scan_rows(index: Trie, wanted: pa.Array) -> np.ndarray:
-    """Row [R] int64 of each of the distinct ids `wanted` [R], or -1, in one pass over the ids of the index.
-
-    Bulk changes use it, because `find_rows` would sort all ids of an index first that was not loaded.
-
-    Args:
-        index: the index.
-        wanted: the result of `as_ids`.
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    from hedgerow.catalog.columns import sortable
-    from hedgerow.catalog.types import one_array
-
-    if not index.num_items or not len(wanted):
-        return np.full(len(wanted), -1, np.int64)
-    column = sortable(one_array(index.item_ids))
-    if pa.types.is_integer(column.type):
-        from hedgerow.index.splice import find_integers
-
-        return find_integers(*(array.to_numpy(zero_copy_only=False) for array in (column, wanted)))
-    positions = pc.index_in(column, value_set=wanted)  # pyright: ignore[reportAttributeAccessIssue]
-    rows = np.full(len(wanted), -1, np.int64)
-    rows[positions.drop_null().to_numpy()] = np.flatnonzero(positions.is_valid().to_numpy(zero_copy_only=False))
-    return rows
 
 
 def row_of_id(index: Trie, item_id: Any) -> int | None:

@@ -35,7 +35,7 @@ from hedgerow.index.edit import (
 )
 from hedgerow.index.fanout import as_forks, as_start, is_forked, parents_of
 from hedgerow.index.level import Level
-from hedgerow.index.lookup import as_ids, check_is_list, check_known, scan_rows
+from hedgerow.index.lookup import as_ids, check_is_list, check_known, changed_rows
 from hedgerow.index.order import spliced_order
 from hedgerow.index.trie import Trie
 
@@ -80,7 +80,7 @@ def rows_to_remove(index: Trie, ids: Any) -> np.ndarray:
     """
     check_is_list(ids, "item ids to remove", ArgumentError)
     wanted = as_ids(index, ids, "item ids to remove", error=CatalogError).unique()
-    rows = scan_rows(index, wanted)
+    rows = changed_rows(index, wanted)
     check_known(rows, wanted, "item ids to remove", CatalogError)
     return rows
 
@@ -89,7 +89,7 @@ def present_rows(index: Trie, added: Catalog) -> np.ndarray:
     """For each item of `added`, the row of the item of `index` with the same id, or -1. `added` must be `fitted`."""
     if not index.num_items:
         return np.full(len(added), -1)
-    return scan_rows(index, as_ids(index, added.item_ids, "item ids", error=CatalogError))
+    return changed_rows(index, as_ids(index, added.item_ids, "item ids", error=CatalogError))
 
 
 def fitted(index: Trie, added: Catalog, rule: AttributeRule = STRICT) -> Catalog:
@@ -338,7 +338,7 @@ def _items_merged(old: pa.Table, load_new: Callable[[], pa.Table], items: Edit) 
 
 def _order_loader(index: Trie, new: Trie | None, items: Edit) -> Callable[[], np.ndarray] | None:
     """The function that makes the order of the ids on first use; None if that of the old ids must be sorted first."""
-    if index._load_order is None and "_id_order" not in index.__dict__:
+    if not index._has_order:
         return None
     added = None if new is None else new._load_items
     return partial(_order_spliced, index.item_ids, index._id_order, added, items)

@@ -113,6 +113,11 @@ class Trie:
         return order
 
     @property
+    def _has_order(self) -> bool:
+        """Whether `_id_order` can be read or made without sorting all ids."""
+        return self._load_order is not None or "_id_order" in self.__dict__
+
+    @property
     def item_ids(self) -> pa.ChunkedArray:
         """The N item ids, in index order."""
         return self.items_table.column(ITEM_ID)

@@ -13,7 +13,7 @@ from hedgerow.catalog.catalog import ITEM_ID, Catalog
 from hedgerow.errors import ArgumentError
 from hedgerow.index.attributes import AttributeRule, MissingAttributes, NewAttributes
 from hedgerow.live.folder import LiveFolder
-from hedgerow.live.manifest import VersionInfo
+from hedgerow.live.store import Written
 from hedgerow.live.updates import Update
 from hedgerow.live.version import Version
 from hedgerow.trie_index import TrieIndex
@@ -265,7 +265,7 @@ class LiveIndex(LiveFolder):
             version = self._store.load_earlier(state, to)
             return self._served.switch(replace(state, current=version.info), version)
 
-    def _write(self, allow: Collection[str], write: Callable[[Update], VersionInfo]) -> Version:
+    def _write(self, allow: Collection[str], write: Callable[[Update], Written]) -> Version:
         """Write the next version and serve it. If that fails, the files of the version are deleted."""
         return self._served.write(
             lambda current, number: write(Update(self._store, current, number, self._max_shrink, allow))

@@ -12,8 +12,8 @@ from hedgerow._arguments import check_choice, positive_number
 from hedgerow.errors import ArgumentError, IndexFileError, VersionError
 from hedgerow.index.files import VERIFY, Verify, as_folder
 from hedgerow.index.locks import check_timeout
-from hedgerow.live.manifest import State, VersionInfo
-from hedgerow.live.store import Store
+from hedgerow.live.manifest import State
+from hedgerow.live.store import Store, Written
 from hedgerow.live.version import Version
 
 # The stamp of no manifest.
@@ -61,7 +61,7 @@ class Served:
                 self._stamp = self._store.stamp()
         return version
 
-    def write(self, make: Callable[[Version, int], VersionInfo]) -> Version:
+    def write(self, make: Callable[[Version, int], Written]) -> Version:
         """Write the next version and serve it. If that fails, the files of the version are deleted.
 
         Args:
@@ -75,10 +75,10 @@ class Served:
                 current = self._store.load(state.current)
             number = self._store.free_number(state)
             try:
-                info = make(current, number)
-                self._store.write_entry(info)
-                version = self._store.load(info, current)
-                return self.switch(State(info, info.number + 1), version)
+                written = make(current, number)
+                self._store.write_entry(written.info)
+                version = self._store.load(written.info, current, verified=written.index)
+                return self.switch(State(written.info, number + 1), version)
             except BaseException:
                 if self._store.read().next == state.next:
                     self._store.remove(number)

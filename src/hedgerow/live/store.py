@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,7 +16,6 @@ from hedgerow.errors import IndexFileError, VersionError
 from hedgerow.index.files import OURS, Verify, replace_file, save_trie, stamp_of, sync
 from hedgerow.index.locks import LOCK, LOCK_TIMEOUT, locked, open_lock, try_lock
 from hedgerow.index.manifest import read_manifest
-from hedgerow.index.verify import verify_trie
 from hedgerow.indexes import load_index
 from hedgerow.live.manifest import (
     ENTRY,
@@ -40,6 +40,19 @@ NEW = "current-new"
 CREATING = "creating"
 REMOVED = "removed.npy"
 ROLL_BACK = "Roll back to another version."
+
+
+@dataclass(frozen=True)
+class Written:
+    """A new version whose files are written.
+
+    Attributes:
+        info: its entry.
+        index: its index, read back and verified; None if it uses the index of an earlier version.
+    """
+
+    info: VersionInfo
+    index: TrieIndex | None = None
 
 
 class Store:
@@ -204,8 +217,10 @@ class Store:
         except OSError as error:
             raise IndexFileError(f"{self.path} cannot be written: {error.strerror or error}.") from error
 
-    def write_index(self, number: int, index: TrieIndex) -> None:
-        """Write and verify the index of a new version.
+    def write_index(self, number: int, index: TrieIndex) -> TrieIndex:
+        """Write the index of a new version, read it back with all checks of `load_index`, and return it.
+
+        `hedgerow verify` also looks up every SID. That repeats what the structure proves, and takes much longer.
 
         Raises:
             VersionError: the index is not valid.
@@ -213,7 +228,7 @@ class Store:
         folder = self.folder(number)
         try:
             save_trie(index, folder, lock_timeout=self.lock_timeout)
-            verify_trie(folder)
+            return load_index(folder, mmap=True, verify="full")
         except IndexFileError as error:
             if isinstance(error.__cause__, OSError):
                 raise
@@ -243,13 +258,21 @@ class Store:
         sync(self.path / VERSIONS)
         replace_file(self.path / NEW, self.path / MANIFEST, state.to_bytes())
 
-    def load(self, info: VersionInfo, loaded: Version | None = None, *, verify: Verify | None = None) -> Version:
+    def load(
+        self,
+        info: VersionInfo,
+        loaded: Version | None = None,
+        *,
+        verified: TrieIndex | None = None,
+        verify: Verify | None = None,
+    ) -> Version:
         """Open a version.
 
         Args:
             info: the entry of the version.
             loaded: a version that is loaded already. If its index has the same content as the one in the folder, it
                 is reused with its device copies.
+            verified: the index in the folder, if it has just been loaded and verified.
             verify: as for `load_index`; the index is then read again. Default: `self.verify`.
 
         Raises:
@@ -265,7 +288,7 @@ class Store:
         if loaded is not None and same and verify is None:
             index, devices = loaded.index, loaded._devices
         else:
-            index = load_index(folder, mmap=True, verify=verify or self.verify)
+            index = load_index(folder, mmap=True, verify=verify or self.verify) if verified is None else verified
             devices = Devices(index, self.capacity)
         rows = np.zeros(0, np.int64) if info.removed is None else self._read_removed(info, info.removed)
         if info.items != index.num_items - len(rows) or (rows[-1:] >= index.num_items).any():

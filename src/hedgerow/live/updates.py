@@ -16,7 +16,7 @@ from hedgerow.index.edit import in_sorted
 from hedgerow.index.files import Verify
 from hedgerow.index.merge import fitted, present_rows, rows_to_remove, splice_index
 from hedgerow.live.manifest import RemovedFile, VersionInfo
-from hedgerow.live.store import Store
+from hedgerow.live.store import Store, Written
 from hedgerow.live.version import Version
 from hedgerow.trie_index import TrieIndex
 
@@ -25,7 +25,7 @@ REFUSALS = ("empty", "shrunk", "codebooks")
 
 @dataclass(frozen=True)
 class Update:
-    """The next version of a live index, before it is served. Each method writes the version and returns its entry.
+    """The next version of a live index, before it is served. Each method writes the files of the version.
 
     Attributes:
         store: the files of the live index.
@@ -46,9 +46,7 @@ class Update:
         if not is_list or any(reason not in REFUSALS for reason in self.allow):
             raise ArgumentError(f"allow must be a list of {', '.join(map(repr, REFUSALS))}; got {self.allow!r}.")
 
-    def merge(
-        self, catalog: Catalog | None, removed: Any, rule: AttributeRule, *, only_new: bool = False
-    ) -> VersionInfo:
+    def merge(self, catalog: Catalog | None, removed: Any, rule: AttributeRule, *, only_new: bool = False) -> Written:
         """The version with the items of a catalog, and without the items with the ids `removed`.
 
         Raises:
@@ -57,7 +55,7 @@ class Update:
         """
         return replace(self, current=self._stored(verify="full"))._merge(catalog, removed, rule, only_new=only_new)
 
-    def _merge(self, catalog: Catalog | None, removed: Any, rule: AttributeRule, *, only_new: bool) -> VersionInfo:
+    def _merge(self, catalog: Catalog | None, removed: Any, rule: AttributeRule, *, only_new: bool) -> Written:
         current = self.current
         rows = [current.removed_rows, self._existing_rows(removed)]
         added = None if catalog is None else fitted(current.index, catalog, rule)
@@ -74,9 +72,7 @@ class Update:
         index = splice_index(current.index, added, np.unique(np.concatenate(rows)), dense_levels="auto")
         return self.publish(TrieIndex._of(index))
 
-    def set_attributes(
-        self, table: Any, item_id: str, new_attributes: NewAttributes, drop: Collection[str]
-    ) -> VersionInfo:
+    def set_attributes(self, table: Any, item_id: str, new_attributes: NewAttributes, drop: Collection[str]) -> Written:
         """The version in which attributes of some items differ.
 
         Raises:
@@ -89,7 +85,7 @@ class Update:
             index = TrieIndex._of(splice_index(index, None, removed, dense_levels="auto"))
         return self.publish(index.with_attributes(table, item_id=item_id, new_attributes=new_attributes, drop=drop))
 
-    def remove(self, ids: Any) -> VersionInfo:
+    def remove(self, ids: Any) -> Written:
         """The version without some items, which keeps the index of the current version.
 
         Raises:
@@ -98,13 +94,13 @@ class Update:
         """
         return replace(self, current=self._stored(self.current))._remove(ids)
 
-    def _remove(self, ids: Any) -> VersionInfo:
+    def _remove(self, ids: Any) -> Written:
         rows = np.union1d(self.current.removed_rows, self._existing_rows(ids))
         num_items = self.current.index.num_items - len(rows)
         self._check_size(num_items)
-        return self._info(self.current.info.index, self.store.write_removed(self.number, rows), num_items)
+        return Written(self._info(self.current.info.index, self.store.write_removed(self.number, rows), num_items))
 
-    def publish(self, index: TrieIndex) -> VersionInfo:
+    def publish(self, index: TrieIndex) -> Written:
         """The version with another index.
 
         Raises:
@@ -120,8 +116,8 @@ class Update:
                 f"the current codebook sizes are {list(sizes)}, and those of the version {list(index.codebook_sizes)}"
             )
             raise self._refusal(reason, "codebooks")
-        self.store.write_index(self.number, index)
-        return self._info(self.number, None, index.num_items)
+        verified = self.store.write_index(self.number, index)
+        return Written(self._info(self.number, None, index.num_items), verified)
 
     def _stored(self, loaded: Version | None = None, verify: Verify | None = None) -> Version:
         """The current version as its files are now, because rows of one index mean nothing in another.
