@@ -169,10 +169,10 @@ class Batcher:
         for each, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, Answered):
                 outcome = replace(outcome, queue_seconds=started - each.arrived)
-            if isinstance(outcome, Answered | RefusedError):
-                each.future.set_result(outcome)
-            else:
+            if isinstance(outcome, Exception) and not isinstance(outcome, RefusedError):
                 each.future.set_exception(outcome)
+            else:
+                each.future.set_result(outcome)
 
     def _next(self) -> list[_Waiting] | None:
         """The next batch: asks, or one other work. None if the batcher is closed and nothing waits."""

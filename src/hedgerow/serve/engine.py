@@ -17,6 +17,7 @@ from hedgerow.hf.tasks import AnswerBatch, Task, answers_of, batches_of
 from hedgerow.hf.tracing import Trace, traced
 from hedgerow.results import Results
 from hedgerow.serve.asking import Answered, Ask, RefusedError, refusal_of
+from hedgerow.serve.log import log
 from hedgerow.serve.settings import Settings
 from hedgerow.serve.snapshot import Snapshot
 
@@ -190,9 +191,14 @@ class Engine:
             return
         try:
             trace = traced(snapshot.retriever._searcher.search, task.ids, task.rules, task.beam_width)
-        except HedgerowError:
+        except Exception as error:
+            # The request has its answer already.
+            log("probe_failed", level="warning", error=f"{type(error).__name__}: {error}")
             return
-        self._observer.probed(masked=float(np.mean(trace.masked)))
+        masked = float(np.mean(trace.masked))
+        # Rules that allow nothing leave no beams, whose mean is NaN; one NaN would stay in the sum for ever.
+        if np.isfinite(masked):
+            self._observer.probed(masked=masked)
 
     def score(self, ask: Ask, item_ids: list[Any]) -> tuple[int | None, np.ndarray]:
         """The scores of items, and the version.

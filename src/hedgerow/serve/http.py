@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse, RedirectResponse
 
 from hedgerow._version import __version__
 from hedgerow.errors import HedgerowError
@@ -42,7 +43,7 @@ def create_app(web: Web) -> FastAPI:
     for add in (add_retrieval, add_index, add_health, openai.add_routes, kserve.add_routes):
         add(app, web)
     openapi.add_route(app)
-    app.mount("/ui", StaticFiles(directory=PAGE, html=True), name="ui")
+    add_page(app)
     app.add_middleware(Gate, web=web)
 
     async def refused(request: Request, error: Exception) -> Response:
@@ -60,6 +61,20 @@ def create_app(web: Web) -> FastAPI:
     app.add_exception_handler(RefusedError, refused)
     app.add_exception_handler(HTTPException, unknown)
     return app
+
+
+def add_page(app: FastAPI) -> None:
+    """Add the page and its files. The page refers to "ui/...", so that it works behind a proxy with a path."""
+
+    @route(app, "GET", "/ui")
+    async def page(_: Request) -> Response:
+        return FileResponse(PAGE / "index.html")
+
+    @route(app, "GET", "/ui/")
+    async def without_slash(_: Request) -> Response:
+        return RedirectResponse("../ui")
+
+    app.mount("/ui", StaticFiles(directory=PAGE), name="ui")
 
 
 def add_retrieval(app: FastAPI, web: Web) -> None:

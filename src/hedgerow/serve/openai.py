@@ -117,7 +117,8 @@ def add_routes(app: FastAPI, web: Web) -> None:
         if len(prompts) > (limit := service.settings.limits.requests):
             raise RefusedError(400, "limit", f"at most {limit} prompts; got {len(prompts)}.", param="prompt")
         pairs = [ask(request, given, prompt) for prompt in prompts]
-        outcomes = [answered(outcome) for outcome in await web.answer_all([asked for _, asked in pairs], request.state.id)]
+        found_all = await web.answer_all([asked for _, asked in pairs], request.state.id)
+        outcomes = [answered(outcome) for outcome in found_all]
         choices: list[dict[str, Any]] = []
         for (document, _), found in zip(pairs, outcomes, strict=True):
             request.state.version = found.version

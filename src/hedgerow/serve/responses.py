@@ -133,7 +133,11 @@ def traced(version: int | None, trace: Trace, results: Results) -> dict[str, Any
                 strict=True,
             )
         ]
-        levels.append({"level": number, "beams": beams, "masked_probability": masked, "rules_probability": by_rules})
+        # A level without beams has no probability to remove.
+        shares = [0.0 if np.isnan(share) else share for share in (masked, by_rules)]
+        levels.append(
+            {"level": number, "beams": beams, "masked_probability": shares[0], "rules_probability": shares[1]}
+        )
     return {"version": version, "levels": levels, "items": items_of(results, None)}
 
 

@@ -79,7 +79,10 @@ class Web:
         """
         batcher = self.service.batcher
         await self.evaluate(ask)
-        return answered(await asyncio.wrap_future(batcher.submit(ask)))
+        outcome = await asyncio.wrap_future(batcher.submit(ask))
+        # Other exceptions are raised by the future.
+        assert isinstance(outcome, Answered | RefusedError)
+        return answered(outcome)
 
     async def answer_all(self, asks: list[Ask], request_id: str) -> list[Answered | RefusedError]:
         """The answers of asks that come together in a request: all are put into the queue, or none is.
@@ -179,7 +182,7 @@ def _path(error: Any, document: Any) -> list[str | int]:
     path = []
     for part in error["loc"]:
         is_field = isinstance(document, dict) and part in document
-        if is_field or (isinstance(document, list) and isinstance(part, int)):
+        if is_field or (isinstance(document, list) and isinstance(part, int) and part < len(document)):
             path.append(part)
             document = document[part]
         elif part == error["loc"][-1] and error["type"] == "missing":
