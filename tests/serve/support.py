@@ -17,8 +17,14 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-for package in ("torch", "transformers", "duckdb", "fastapi", "uvicorn", "orjson", "prometheus_client", "pydantic"):
-    pytest.importorskip(package)
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+pytest.importorskip("duckdb")
+pytest.importorskip("fastapi")
+pytest.importorskip("uvicorn")
+pytest.importorskip("orjson")
+pytest.importorskip("prometheus_client")
+pytest.importorskip("pydantic")
 
 import uvicorn
 from tiny import CODES, TOKENS, WORDS, catalog, model_of, word_tokenizer
@@ -133,7 +139,8 @@ def wait_until(is_true: Callable[[], Any], seconds: float = 30.0) -> None:
 
 
 def ask_of(prompt: Any, **fields: Any) -> Ask:
-    return Ask(prompt, **({"k": 5, "beam_width": 10} | fields))
+    options: dict[str, Any] = {"k": 5, "beam_width": 10} | fields
+    return Ask(prompt, **options)
 
 
 @dataclass(frozen=True)
@@ -166,11 +173,12 @@ class Reply:
 
 @dataclass
 class Client:
-    """A client with one connection, which it keeps."""
+    """A client with one connection, which it keeps until `close`, or has anew for each call."""
 
     url: str
     token: str | None = None
     timeout: float = 60.0
+    keeps: bool = True
     _connection: http.client.HTTPConnection | None = field(default=None, repr=False)
 
     def call(
@@ -184,10 +192,17 @@ class Client:
         try:
             self._connection.request(method, path, body, sent)
             response = self._connection.getresponse()
-            return Reply(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+            reply = Reply(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
         except BaseException:
             self.close()
             raise
+        if not self.keeps:
+            self.close()
+        return reply
+
+    def apart(self) -> Client:
+        """Another client of the service, with a connection for each call."""
+        return replace(self, keeps=False, _connection=None)
 
     def get(self, path: str, **options: Any) -> Reply:
         return self.call("GET", path, **options)
@@ -222,7 +237,7 @@ class Client:
 @contextmanager
 def served(service: Service, **options: Any) -> Iterator[Client]:
     """Serve a service on a free port, in a thread; yields a client. `options` are those of `Web`."""
-    web = Web(service, **({"logs_requests": False} | options))
+    web = Web(service, **{"logs_requests": False, **options})  # pyright: ignore[reportArgumentType]
     listener = Address(port=0).listen()
     config = uvicorn.Config(create_app(web), log_config=None, access_log=False, timeout_graceful_shutdown=5)
     server = Server(config, service)

@@ -196,7 +196,7 @@ def test_an_error_of_the_engine_does_not_end_the_thread(error, new, engine):
     failed = [batcher.submit(ask_of(1)), batcher.submit(ask_of(2))]
     assert [future.exception(30) for future in failed] == [error, error]
 
-    def wrong(engine):
+    def wrong(_):
         raise error
 
     assert batcher.run(wrong).exception(30) is error
@@ -233,7 +233,7 @@ class TestCancelled:
         batcher = new()
         hold(batcher, engine)
         late = batcher.submit(ask_of("late", deadline=time.monotonic()))
-        monkeypatch.setattr(seen, "shed", lambda reason: late.cancel())
+        monkeypatch.setattr(seen, "shed", lambda _: late.cancel())
         time.sleep(0.01)
         engine.go.set()
         assert batcher.submit(ask_of("good")).result(5) == "good"
