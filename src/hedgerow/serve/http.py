@@ -29,6 +29,7 @@ from hedgerow.serve.documents import (
     check_prompt,
     plain_prompt,
 )
+from hedgerow.serve.engine import Engine
 from hedgerow.serve.gate import Gate
 from hedgerow.serve.metrics import CONTENT_TYPE
 from hedgerow.serve.web import Web, answered, parsed, refuse, respond, route
@@ -131,9 +132,17 @@ def add_retrieval(app: FastAPI, web: Web) -> None:
         check_prompt(given.prompt, service.settings)
         check_ids(given.item_ids, service.settings)
         ask = Ask(plain_prompt(given.prompt), 1, 1, version=given.version, key=request.state.id)
-        version, scores = await web.run(lambda engine: engine.score(ask, given.item_ids))
+
+        def work(engine: Engine) -> tuple[int | None, Any, float, float]:
+            began = time.perf_counter()
+            return *engine.score(ask, given.item_ids), began, time.perf_counter()
+
+        version, scores, began, ended = await web.run(work)
         request.state.version = version
-        return respond({"id": request.state.id} | responses.scored(version, given.item_ids, scores))
+        timings = responses.timings_of(
+            queue=began - request.state.started, search=ended - began, total=time.perf_counter() - request.state.started
+        )
+        return respond({"id": request.state.id} | responses.scored(version, given.item_ids, scores) | timings)
 
     @route(app, "POST", "/v1/explain")
     async def explain(request: Request) -> Response:

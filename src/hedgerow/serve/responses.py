@@ -86,13 +86,18 @@ def retrieved(answered: Answered, ask: Ask, fields: Sequence[str] | None, *, sec
         "items": items_of(answered.results, fields),
         "num_valid": answered.results.num_valid,
         "beam_width": ask.beam_width,
-        "timings": {
-            "queue_ms": round(answered.queue_seconds * 1e3, 3),
-            "search_ms": round(answered.search_seconds * 1e3, 3),
-            "total_ms": round(seconds * 1e3, 3),
-            "batch_size": answered.batch_size,
-        },
-    }
+    } | timings_of(
+        queue=answered.queue_seconds,
+        search=answered.search_seconds,
+        total=seconds,
+        batch_size=answered.batch_size,
+    )
+
+
+def timings_of(*, batch_size: int = 1, **seconds: float) -> dict[str, Any]:
+    """The timings of an answer, from the seconds of each phase."""
+    phases = {f"{phase}_ms": round(value * 1e3, 3) for phase, value in seconds.items()}
+    return {"timings": phases | {"batch_size": batch_size}}
 
 
 def scored(version: int | None, item_ids: Sequence[Any], scores: np.ndarray) -> dict[str, Any]:
