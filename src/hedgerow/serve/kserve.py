@@ -6,12 +6,12 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import FastAPI, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
 
 from hedgerow._version import __version__
 from hedgerow.serve.asking import RefusedError
 from hedgerow.serve.documents import Document, RetrieveRequest, ask_of
-from hedgerow.serve.web import Web, answered, parsed, respond, route
+from hedgerow.serve.web import Web, parsed, respond, route
 
 
 class Tensor(BaseModel):
@@ -21,7 +21,7 @@ class Tensor(BaseModel):
 
     name: Literal["prompt"]
     datatype: Literal["BYTES"]
-    shape: Annotated[list[int], Field(min_length=1, max_length=2)]
+    shape: Annotated[list[Annotated[StrictInt, Field(ge=0, lt=2**31)]], Field(min_length=1, max_length=2)]
     data: Annotated[list[StrictStr], Field(min_length=1, max_length=10_000)]
 
 
@@ -82,8 +82,7 @@ def add_routes(app: FastAPI, web: Web) -> None:
         documents = [parsed(RetrieveRequest, given.parameters | {"prompt": prompt}) for prompt in prompts]
         asks = [ask_of(document, service.settings, request.state.id) for document in documents]
         results = []
-        for outcome in await web.answer_all(asks, request.state.id):
-            found = answered(outcome)
+        for found in await web.answer_together(asks, request.state.id):
             request.state.version = found.version
             results.append(found.results)
         k, num_levels = documents[0].k, service.engine.current.index.num_levels

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, Stri
 from hedgerow.serve.asking import Answered, Ask, RefusedError
 from hedgerow.serve.documents import Document, ItemIds, Message, RetrieveRequest, Tokens, ask_of
 from hedgerow.serve.responses import check_fields, items_of
-from hedgerow.serve.web import Web, answered, parsed, respond, route
+from hedgerow.serve.web import Web, parsed, respond, route
 
 # Options of sampling and of text, which a search for items does not have. Their defaults are accepted.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -117,8 +117,7 @@ def add_routes(app: FastAPI, web: Web) -> None:
         if len(prompts) > (limit := service.settings.limits.requests):
             raise RefusedError(400, "limit", f"at most {limit} prompts; got {len(prompts)}.", param="prompt")
         pairs = [ask(request, given, prompt) for prompt in prompts]
-        found_all = await web.answer_all([asked for _, asked in pairs], request.state.id)
-        outcomes = [answered(outcome) for outcome in found_all]
+        outcomes = await web.answer_together([asked for _, asked in pairs], request.state.id)
         choices: list[dict[str, Any]] = []
         for (document, _), found in zip(pairs, outcomes, strict=True):
             request.state.version = found.version

@@ -6,7 +6,7 @@ import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import orjson
@@ -101,6 +101,17 @@ class Web:
         outcomes = (_outcome(each, request_id) for each in found)
         return [failed[number] if number in failed else next(outcomes) for number in range(len(asks))]
 
+    async def answer_together(self, asks: list[Ask], request_id: str) -> list[Answered]:
+        """The answers of all asks of a response that names one version: a switch between them does not mix two.
+
+        Raises:
+            RefusedError: one of them is refused or invalid, or its deadline has passed.
+        """
+        engine, pinned = self.service.engine, asks
+        if asks and (number := engine.snapshot_for(asks[0]).number) is not None:
+            pinned = [replace(ask, version=number) for ask in asks]
+        return [answered(outcome) for outcome in await self.answer_all(pinned, request_id)]
+
     async def run(self, work: Callable[[Any], Any]) -> Any:
         """The result of other work on the engine.
 
@@ -168,10 +179,11 @@ def parsed(model: type[Model], document: Any) -> Model:
         return model.model_validate(document)
     except ValidationError as error:
         errors = error.errors(include_url=False, include_context=False, include_input=False)
-        first = [each for each in errors if each["loc"][:1] == errors[0]["loc"][:1]]
+        paths = [_path(each, document) for each in errors]
         # Of a field with several types, the error of the type that fits best: it is deepest in the document.
-        found = max(first, key=lambda each: len(_path(each, document)))
-        where = ".".join(map(str, _path(found, document)))
+        of_first = [number for number, path in enumerate(paths) if path[: len(paths[0])] == paths[0]]
+        deepest = max(of_first, key=lambda number: len(paths[number]))
+        found, where = errors[deepest], ".".join(map(str, paths[deepest]))
         # A misspelt field is told apart from a wrong value.
         message = "unknown field" if found["type"] == "extra_forbidden" else found["msg"]
         raise RefusedError(400, "invalid_request", f"{where or 'the body'}: {message}.", param=where or None) from None
