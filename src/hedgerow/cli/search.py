@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import hedgerow as hr
-from hedgerow.cli.common import AsJson, err, is_live, names_of
+from hedgerow.cli.common import AsJson, err, is_live, let_threads_sleep, names_of
 from hedgerow.errors import ArgumentError, ConstraintError
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ class SearchOptions:
 
     def open_retriever(self, index: hr.TrieIndex | hr.Version, *, num_prompts: int) -> Retriever:
         """Load the model, and create the retriever. Errors as for `hedgerow.hf.loading.load_retriever`."""
+        let_threads_sleep()
         with err.status("loading the model ..."):
             from hedgerow.demo.films import DATA
             from hedgerow.hf.loading import load_retriever

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import hedgerow as hr
-from hedgerow.cli.common import is_live, whole_numbers
+from hedgerow.cli.common import is_live, let_threads_sleep, whole_numbers
 from hedgerow.cli.search import check_model
 from hedgerow.errors import ArgumentError, MissingDependencyError
 
@@ -94,6 +94,7 @@ def serve(
         raise typer.BadParameter("pass both, or neither for the films demo", param_hint="MODEL, INDEX")
     if model is not None:
         check_model(model)
+    let_threads_sleep()
     try:
         from hedgerow.serve.server import Address, run
         from hedgerow.serve.service import Service, Source
