@@ -92,11 +92,25 @@ class Engine:
         return self._canary
 
     @property
+    def snapshots(self) -> list[Snapshot]:
+        """The versions that are served, the current one first."""
+        with self._lock:
+            return [self._current, *([self._canary] if self._canary else []), *self._previous]
+
+    @property
     def served(self) -> dict[int | None, Snapshot]:
         """The versions that requests can name, the current one first."""
+        found: dict[int | None, Snapshot] = {}
+        for snapshot in self.snapshots:
+            found.setdefault(snapshot.number, snapshot)
+        return found
+
+    def replace(self, before: Snapshot, after: Snapshot) -> None:
+        """Serve another snapshot of the same version from the next batch on."""
         with self._lock:
-            snapshots = [self._current, *([self._canary] if self._canary else []), *self._previous]
-        return {snapshot.number: snapshot for snapshot in reversed(snapshots)}
+            self._current = after if self._current is before else self._current
+            self._canary = after if self._canary is before else self._canary
+            self._previous = [after if each is before else each for each in self._previous]
 
     def switch(self, snapshot: Snapshot) -> None:
         """Serve another version from the next batch on. The one before can still be named."""

@@ -68,7 +68,11 @@ class Follower:
             ArgumentError: as for `refresh`.
         """
         with self._looking:
-            live = self._checked_live()
+            live, current = self._checked_live(), self._engine.current
+            target = live.refresh().info.parent if to is None else to
+            if target is not None:
+                # First on trial: a service whose current version cannot be served does not start again.
+                snapshot_of(current.retriever, live.load_version(target), current.rules)
             self._serve(lambda: live.rollback(to))
 
     def close(self) -> None:
@@ -116,10 +120,11 @@ class Follower:
         log("version_refused", level="error", error=str(error), served=self._engine.current.number)
 
     def _evaluate_rules(self) -> None:
-        current = self._engine.current
-        if not current.rules or time.monotonic() - current.evaluated < self._settings.rules_seconds:
-            return
-        try:
-            self._engine.switch(current.with_new_sets())
-        except HedgerowError as error:
-            log("rules_failed", level="error", error=str(error))
+        for snapshot in self._engine.snapshots:
+            if not snapshot.rules or time.monotonic() - snapshot.evaluated < self._settings.rules_seconds:
+                continue
+            try:
+                self._engine.replace(snapshot, snapshot.with_new_sets())
+            except Exception as error:
+                # The sets of the last time are served on, and new versions are still looked for.
+                log("rules_failed", level="error", error=str(error))

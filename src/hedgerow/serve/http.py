@@ -86,7 +86,7 @@ def add_retrieval(app: FastAPI, web: Web) -> None:
         given = parsed(RetrieveRequest, document)
         ask = ask_of(given, service.settings, request.state.id)
         if given.fields is not None:
-            responses.check_fields(given.fields, service.engine.current.index.attributes.column_names)
+            responses.check_fields(given.fields, service.engine.snapshot_for(ask).index.attributes.column_names)
         return given, ask
 
     @route(app, "POST", "/v1/retrieve")

@@ -92,9 +92,10 @@ def add_routes(app: FastAPI, web: Web) -> None:
         _check_options(given.model_extra or {})
         fields = given.hedgerow.model_dump(exclude_unset=True)
         document = parsed(RetrieveRequest, {"prompt": prompt, "k": given.n or 1, "user": given.user} | fields)
+        asked = ask_of(document, service.settings, request.state.id)
         if document.fields is not None:
-            check_fields(document.fields, service.engine.current.index.attributes.column_names)
-        return document, ask_of(document, service.settings, request.state.id)
+            check_fields(document.fields, service.engine.snapshot_for(asked).index.attributes.column_names)
+        return document, asked
 
     @route(app, "POST", "/v1/chat/completions")
     async def chat(request: Request) -> Response:

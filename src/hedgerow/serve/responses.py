@@ -23,6 +23,7 @@ TYPES = {
     403: "forbidden",
     404: "not_found",
     405: "invalid_request_error",
+    409: "invalid_request_error",
     413: "too_large",
     429: "rate_limited",
     503: "unavailable",
