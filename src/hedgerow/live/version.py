@@ -80,6 +80,9 @@ class Devices:
 class Version:
     """One version of a live index. Its files exist as long as the object does, so that a search on it can finish.
 
+    It is pickled as its path and checksums, and opened again where it is unpickled; that is an IndexFileError if the
+    path does not contain the same version.
+
     Attributes:
         info: the entry of the version in the manifest.
         index: the index, which may contain items that were removed after it was written.
