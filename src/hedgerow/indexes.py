@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,12 @@ def load_index(path: str | Path, *, mmap: bool = False, verify: Verify | None = 
 
     Args:
         path: the folder.
-        mmap: map the files into memory instead of reading them. The files must not be changed in place or cut short
-            while the index is in use; `save` never does that.
+        mmap: map the files into memory instead of reading them, so that processes share the memory of trie and items.
+            The files must not be changed in place or cut short while the index is in use; `save` never does that. The
+            index is pickled as its path and checksum, and loaded again where it is unpickled.
         verify: what to check, in addition to the manifest's checksum and all names, sizes, types and shapes.
-            "structure" checks that the arrays form a trie, so that no search reads outside them (0.1 s for 10M items).
+            "structure" checks that the arrays form a trie, so that no search reads outside them, the offsets and texts
+            of the items, and the order of their ids (for 10M items, 0.3 s with integers as ids, 1 s with text).
             "full" also verifies the checksums of the files. "none" checks neither; use it only for files that cannot
             be damaged. Default: "full" without `mmap`, "structure" with it.
 
@@ -67,7 +70,21 @@ def load_index(path: str | Path, *, mmap: bool = False, verify: Verify | None = 
         assert index.num_levels == 2
         ```
     """
-    return TrieIndex._of(files.load_trie(path, mmap=mmap, verify=verify))
+    trie, sha256 = files.load_trie(path, mmap=mmap, verify=verify)
+    index = TrieIndex._of(trie)
+    return _pickled_by_path(index, path, verify, sha256) if mmap else index
+
+
+def _pickled_by_path(index: TrieIndex, path: str | Path, verify: Verify | None, sha256: str) -> TrieIndex:
+    folder = Path(os.path.abspath(files.as_folder(path)))
+    object.__setattr__(index, "_reduced", (_load_pickled, (folder, verify, sha256)))
+    return index
+
+
+def _load_pickled(folder: Path, verify: Verify | None, sha256: str) -> TrieIndex:
+    """Load a mapped index that was pickled, and check that its folder still contains the same index."""
+    trie, _ = files.load_trie(folder, mmap=True, verify=verify, sha256=sha256)
+    return _pickled_by_path(TrieIndex._of(trie), folder, verify, sha256)
 
 
 def merge(

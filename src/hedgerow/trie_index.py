@@ -61,6 +61,13 @@ class TrieIndex(Trie):
             return trie
         return cls(trie.levels, trie.leaf_start, trie.leaf_forks, trie._load_items, _load_order=trie._load_order)
 
+    # How an index whose files are mapped is pickled: the function that loads it again, and its arguments.
+    _reduced: tuple[Any, ...] | None = None
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickle an index whose files are mapped as their folder and checksum, another one with all its arrays."""
+        return self._reduced or super().__reduce_ex__(protocol)
+
     def __len__(self) -> int:
         return self.num_items
 

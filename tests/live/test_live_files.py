@@ -15,6 +15,7 @@ from livesupport import items_of
 
 import hedgerow as hr
 from hedgerow.index import locks
+from hedgerow.index.hashed import HashedFile
 from hedgerow.index.manifest import digest_of
 from hedgerow.live.manifest import VersionInfo
 from hedgerow.live.removed import removed_content, removed_rows
@@ -360,3 +361,23 @@ def test_a_fifo_does_not_block(live, path, name):
     else:
         with pytest.raises(hr.IndexFileError, match=r"is not a file|altered or damaged"):
             hr.LiveIndex.open(path)
+
+
+@pytest.mark.parametrize("part", ["trie", "items"])
+def test_bytes_that_the_disk_changes_are_not_served(live, path, part, monkeypatch):
+    write = HashedFile.write
+
+    def changed(self, data):
+        content = bytes(data)
+        if f"{part}-new" in str(self._file.name) and len(content) > 1:
+            # The checksum is that of the bytes that were to be written.
+            self._hash.update(content)
+            return self._file.write(content[:-1] + bytes([content[-1] ^ 1]))
+        return write(self, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HashedFile, "write", changed)
+        with pytest.raises(hr.VersionError, match=r"version 2 was refused.*checksum differs"):
+            live.add(MORE)
+    assert os.listdir(path / "versions") == ["1"]
+    assert live.add(MORE).number == 2

@@ -4,6 +4,7 @@ import copy
 import json
 import multiprocessing
 import pickle
+import shutil
 
 import pytest
 from livesupport import items_of
@@ -87,10 +88,42 @@ def test_a_copy_opens_the_folder(live, copied):
     assert other.refresh().number == 4
 
 
-def test_a_version_is_not_pickled(live):
-    with pytest.raises(hr.ArgumentError, match=r"a Version cannot be pickled.*hr\.LiveIndex\.open\(path\)\.version"):
-        pickle.dumps(live.version)
-    assert copy.deepcopy(live.version) is copy.copy(live.version) is live.version
+def test_a_version_is_pickled_by_path(live):
+    live = hr.LiveIndex.open(live.path, headroom=2.0, verify="full")
+    version = live.remove(["a"])
+    assert copy.deepcopy(version) is copy.copy(version) is version
+    allowed = version.restrict(version.index.constraint(ids=version.index.item_ids[:1]))
+    pickled = pickle.dumps((version, allowed))
+    assert len(pickled) < 2000
+    live.rollback()
+    again, sets = pickle.loads(pickled)
+    assert (again.info, repr(again)) == (version.info, repr(version))
+    assert again.removed_rows.tolist() == version.removed_rows.tolist()
+    assert again.restrict(sets) == sets
+    assert again.to("numpy").capacity == version.to("numpy").capacity
+    # The copy protects its files as the original does.
+    number, index = version.number, version.info.index
+    del version, allowed, sets
+    assert not {number, index} & set(live.prune(keep=0))
+    del again
+    live.prune(keep=0)
+
+
+def test_a_pickled_version_that_is_gone_or_was_replaced(live):
+    index = live.version.index
+    version = live.publish(index)
+    pickled = pickle.dumps(version)
+    folder = live.path / "versions" / str(version.number)
+    shutil.copytree(folder, live.path.parent / "kept")
+    shutil.rmtree(folder)
+    with pytest.raises(hr.IndexFileError, match="does not exist"):
+        pickle.loads(pickled)
+    shutil.copytree(live.path.parent / "kept", folder)
+    assert pickle.loads(pickled).number == version.number
+    (folder / "version.json").unlink()
+    hr.build_index(hr.Catalog([[0], [1]])).save(folder)
+    with pytest.raises(hr.IndexFileError, match="contains another index than the one that was pickled"):
+        pickle.loads(pickled)
 
 
 def test_a_spawned_process_opens_the_folder(live):

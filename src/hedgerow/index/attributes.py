@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,7 +11,8 @@ import numpy as np
 from hedgerow._arguments import check_choice
 from hedgerow.catalog.catalog import RESERVED
 from hedgerow.errors import ArgumentError, CatalogError
-from hedgerow.index.lookup import as_ids, check_known, changed_rows
+from hedgerow.index.lazy import made
+from hedgerow.index.lookup import as_ids, changed_rows, check_known
 from hedgerow.index.trie import Trie
 
 if TYPE_CHECKING:
@@ -147,17 +147,8 @@ def with_attributes(
     if table is not None:
         ids, changes = changes_of(table, item_id, RESERVED)
         items = _changed(items, changes, _rows_of(index, ids), rule)
-    made = partial(_loaded, items)
-    return Trie(index.levels, index.leaf_start, index.leaf_forks, made, _load_order=_order_of(index))
-
-
-def _loaded(made: Any) -> Any:
-    return made
-
-
-def _order_of(index: Trie) -> Any:
-    """The order of the ids, for an index with the same ids; None if it has not been read or made yet."""
-    return partial(_loaded, index._id_order) if index._has_order else None
+    order = made(index._id_order) if index._has_order else None
+    return Trie(index.levels, index.leaf_start, index.leaf_forks, made(items), _load_order=order)
 
 
 def _to_drop(index: Trie, drop: Any) -> list[str]:

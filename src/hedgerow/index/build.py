@@ -13,6 +13,7 @@ from hedgerow._arguments import is_whole
 from hedgerow.catalog.catalog import ITEM_ID, Catalog
 from hedgerow.errors import ArgumentError
 from hedgerow.index.fanout import fan_out
+from hedgerow.index.lazy import Lazy
 from hedgerow.index.level import WORD_BITS, Level, words_of
 from hedgerow.index.sort import sorted_columns, sorted_rows, tied_rows
 from hedgerow.index.trie import Trie
@@ -62,7 +63,7 @@ def build_trie(
     progress("done", passes, passes)
     ids = catalog.item_ids if catalog.has_item_ids else None
     attributes = catalog.attributes if catalog.attribute_names else None
-    return Trie(tuple(levels), leaf_start, leaf_forks, partial(_items_table, ids, attributes, order))
+    return Trie(tuple(levels), leaf_start, leaf_forks, Lazy(partial(_items_table, ids, attributes, order)))
 
 
 def new_nodes(is_new: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from hedgerow.errors import ArgumentError, CatalogError
 from hedgerow.index.describe import level_facts
-from hedgerow.index.lookup import as_ids, leaves_of, changed_rows
+from hedgerow.index.lookup import as_ids, changed_rows, leaves_of
 from hedgerow.index.trie import Trie
 
 if TYPE_CHECKING:

@@ -23,6 +23,7 @@ from hedgerow._arguments import check_choice
 from hedgerow.errors import ArgumentError, IndexFileError
 from hedgerow.index.fanout import count_children, expected_arrays
 from hedgerow.index.items import ParquetItems, read_arrow, read_buffer, write_items
+from hedgerow.index.lazy import made
 from hedgerow.index.level import ARRAYS, Level, words_of
 from hedgerow.index.locks import LOCK, LOCK_TIMEOUT, locked
 from hedgerow.index.manifest import DATA, FORMAT, MANIFEST, REBUILD, VERSION, manifest_bytes, read_manifest
@@ -87,8 +88,19 @@ def _write(index: Trie, folder: Path, write: Callable[[Path], str]) -> None:
                 os.unlink(folder / name)
 
 
-def load_trie(path: str | Path, *, mmap: bool = False, verify: Verify | None = None) -> Trie:
-    """Load the trie in the folder `path`. `hedgerow.load_index` documents the arguments and errors."""
+def load_trie(
+    path: str | Path, *, mmap: bool = False, verify: Verify | None = None, sha256: str | None = None
+) -> tuple[Trie, str]:
+    """Load the trie in the folder `path`, and return it with the checksum of its manifest.
+
+    `hedgerow.load_index` documents the other arguments and the errors.
+
+    Args:
+        path: the folder.
+        mmap: whether to map the files.
+        verify: the checks.
+        sha256: the checksum that the manifest must have. Default: any.
+    """
     folder = as_folder(path)
     check_choice(verify, "verify", (*VERIFY, None))
     check = verify or ("structure" if mmap else "full")
@@ -96,7 +108,13 @@ def load_trie(path: str | Path, *, mmap: bool = False, verify: Verify | None = N
         while True:
             stamp = stamp_of(folder / MANIFEST)
             try:
-                return _load(folder, read_manifest(folder), mmap=mmap, verify=check)
+                manifest = read_manifest(folder)
+                if sha256 not in (None, manifest["sha256"]):
+                    raise IndexFileError(
+                        f"{folder} contains another index than the one that was pickled, which was mapped from there. "
+                        "Load the index again, or pickle one that was loaded with mmap=False, which contains its items."
+                    )
+                return _load(folder, manifest, mmap=mmap, verify=check), manifest["sha256"]
             except FileNotFoundError as error:
                 # If a writer has replaced the index since its manifest was read, the new manifest names other files.
                 if stamp_of(folder / MANIFEST) == stamp:
@@ -151,8 +169,8 @@ def _load(folder: Path, manifest: dict[str, Any], *, mmap: bool, verify: Verify)
     if order is None:
         load_items = ParquetItems(items, content, manifest["items"])
     else:
-        load_items = partial(_same, read_arrow(items, content, manifest["items"], validate=verify != "none"))
-    load_order = None if order is None else partial(_same, order)
+        load_items = made(read_arrow(items, content, manifest["items"], validate=verify != "none"))
+    load_order = None if order is None else made(order)
     index = Trie(tuple(levels), leaf_start, leaf_forks, load_items, _load_order=load_order)
     if verify != "none" and (fault := structure_fault(index)):
         raise IndexFileError(f"{trie} was altered, damaged or written incorrectly: {fault}. {REBUILD}")
@@ -161,10 +179,6 @@ def _load(folder: Path, manifest: dict[str, Any], *, mmap: bool, verify: Verify)
 
 def _kind_of_order(manifest: dict[str, Any]) -> tuple[np.dtype, tuple[int, ...]] | None:
     return None if manifest["version"] == 1 else (np.dtype(np.int32), (manifest["items"],))
-
-
-def _same(loaded: Any) -> Any:
-    return loaded
 
 
 def _read(folder: Path, manifest: dict[str, Any], part: str, *, mmap: bool, verify: Verify) -> tuple[Path, Any]:

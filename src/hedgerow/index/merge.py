@@ -34,8 +34,9 @@ from hedgerow.index.edit import (
     place_nodes,
 )
 from hedgerow.index.fanout import as_forks, as_start, is_forked, parents_of
+from hedgerow.index.lazy import Lazy
 from hedgerow.index.level import Level
-from hedgerow.index.lookup import as_ids, check_is_list, check_known, changed_rows
+from hedgerow.index.lookup import as_ids, changed_rows, check_is_list, check_known
 from hedgerow.index.order import spliced_order
 from hedgerow.index.trie import Trie
 
@@ -313,16 +314,17 @@ def _splice_forks(
 
 
 def _items_loader(index: Trie, new: Trie | None, items: Edit) -> Callable[[], pa.Table]:
-    """The function that makes the items table on first use. It keeps a trie in memory only for a subset."""
+    """The function that makes the items table on first use. It keeps no trie in memory."""
     if new is None:
-        return partial(_items_left, index, items.removed)
-    return partial(_items_merged, index.items_table, new._load_items, items)
+        return Lazy(partial(_items_left, index._load_items, items.removed))
+    return Lazy(partial(_items_merged, index.items_table, new._load_items, items))
 
 
-def _items_left(index: Trie, removed: np.ndarray) -> pa.Table:
-    keep = np.ones(index.num_items, bool)
+def _items_left(load_items: Callable[[], pa.Table], removed: np.ndarray) -> pa.Table:
+    table = load_items()
+    keep = np.ones(table.num_rows, bool)
     keep[removed] = False
-    return index.items_table.take(np.flatnonzero(keep))
+    return table.take(np.flatnonzero(keep))
 
 
 def _items_merged(old: pa.Table, load_new: Callable[[], pa.Table], items: Edit) -> pa.Table:
@@ -341,7 +343,7 @@ def _order_loader(index: Trie, new: Trie | None, items: Edit) -> Callable[[], np
     if not index._has_order:
         return None
     added = None if new is None else new._load_items
-    return partial(_order_spliced, index.item_ids, index._id_order, added, items)
+    return Lazy(partial(_order_spliced, index.item_ids, index._id_order, added, items))
 
 
 def _order_spliced(

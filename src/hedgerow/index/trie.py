@@ -61,6 +61,9 @@ class Trie:
         """S, the number of distinct SIDs, which is the number of leaves."""
         return self.levels[-1].num_nodes
 
+    def __copy__(self) -> Self:
+        return self
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """The index itself, because it never changes. Constraint sets of the original fit the copy."""
         return self

@@ -28,7 +28,7 @@ def verify_trie(path: str | Path, *, progress: Progress = ignore_progress) -> Tr
     Raises:
         IndexFileError: a check failed. The message names the first one.
     """
-    index = load_trie(path, verify="full")
+    index, _ = load_trie(path, verify="full")
     for fault in _faults(index, progress):
         raise IndexFileError(
             f"{path}: {fault}. The checksums are correct, so the index was written incorrectly. Build and save it "

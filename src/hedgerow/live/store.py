@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -295,7 +296,11 @@ class Store:
             raise IndexFileError(
                 f"{folder} does not contain the {info.items:,} items of version {info.number}. {ROLL_BACK}"
             )
-        return Version(info, index, rows, pin, devices)
+        return Version(info, index, rows, pin, devices, self._opens())
+
+    def _opens(self) -> Callable[[VersionInfo, TrieIndex], Version]:
+        """The function that opens a version that was pickled."""
+        return partial(_open_pickled, os.path.abspath(self.path), self.capacity.headroom, self.verify)
 
     def load_earlier(self, state: State, number: int | None) -> Version:
         """Open the version to roll back to, and verify its checksums.
@@ -404,6 +409,16 @@ class Store:
             return not try_lock(handle)
         finally:
             os.close(handle)
+
+
+def _open_pickled(path: str, headroom: float | None, verify: Verify, info: VersionInfo, index: TrieIndex) -> Version:
+    try:
+        return Store(Path(path), headroom, verify).load(info, verified=index)
+    except OSError as error:
+        raise IndexFileError(
+            f"version {info.number} of {path}, which was pickled, cannot be opened: {error.strerror or error}. It may "
+            "have been pruned. Open the current version: hr.LiveIndex.open(path).version."
+        ) from error
 
 
 def _remove_folder(folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,6 @@ from hedgerow.constraints.sets import ConstraintSet
 from hedgerow.decode.beams import Beams
 from hedgerow.decode.capacity import Capacity
 from hedgerow.decode.device import DeviceIndex
-from hedgerow.errors import ArgumentError
 from hedgerow.index.locks import share_lock
 from hedgerow.live.manifest import VersionInfo
 from hedgerow.results import OrderBy, Results
@@ -81,6 +80,9 @@ class Devices:
 class Version:
     """One version of a live index. Its files exist as long as the object does, so that a search on it can finish.
 
+    It is pickled as its path and checksums, and opened again where it is unpickled; that is an IndexFileError if the
+    path does not contain the same version.
+
     Attributes:
         info: the entry of the version in the manifest.
         index: the index, which may contain items that were removed after it was written.
@@ -110,12 +112,12 @@ class Version:
     removed_rows: np.ndarray
     _pin: Pin
     _devices: Devices
+    # Opens the version in another process, from its entry and its index.
+    _open: Callable[[VersionInfo, TrieIndex], Version]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        raise ArgumentError(
-            "a Version cannot be pickled, because it keeps its files for this process. Pickle the LiveIndex, or open "
-            "it there: hr.LiveIndex.open(path).version."
-        )
+        """Pickle as the folder and the checksums of the version. A copy opens the same version, or raises an error."""
+        return self._open, (self.info, self.index)
 
     def __copy__(self) -> Version:
         return self

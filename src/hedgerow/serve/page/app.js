@@ -114,6 +114,21 @@ class App {
     this.show();
     this.announce(done);
     for (const { pane, body } of done) if (body) pane.trace(body, signal);
+    const versions = done.map(({ pane }) => pane.retrieved?.version ?? this.index.version);
+    if (versions.some((version) => !this.index.versions.includes(version) && version !== this.index.version)) this.reread();
+  }
+
+  /** Read the index again: it has a version that the page does not know. */
+  async reread() {
+    try {
+      this.index = await call("v1/index");
+    } catch {
+      // The next search tries again.
+      return;
+    }
+    showIndex(this.index);
+    this.form.offer(this.index);
+    for (const pane of this.panes) pane.index = this.index;
   }
 
   /** Show the items of the panes, compared if there are two. */
