@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import atexit
 import re
+import time
 from functools import cache
 from math import isfinite
-from threading import TIMEOUT_MAX, Event, Thread
+from threading import TIMEOUT_MAX, Condition, Event, Thread
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,9 @@ CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "memory_limit": MEMORY_LIMIT,
     "threads": "4",
 }
-# Seconds to wait for DuckDB to obey an interrupt.
+# Seconds to wait for DuckDB to obey an interrupt, and for all queries when the interpreter exits.
 GRACE = 1.0
+EXIT_SECONDS = 30.0
 
 
 def where(index: Trie, expression: str, name: str | None, timezone: str, timeout: float) -> ConstraintSet:
@@ -50,7 +52,11 @@ def where(index: Trie, expression: str, name: str | None, timezone: str, timeout
         mask = _Query(index, expression, timezone, float(timeout)).answer()
         return ConstraintSet(index, packed(mask), expression)
 
-    items = cache_of(index).rule(("where", timezone, expression), compute, keep=lambda: _is_constant(expression))
+    GATE.enter()
+    try:
+        items = cache_of(index).rule(("where", timezone, expression), compute, keep=lambda: _is_constant(expression))
+    finally:
+        GATE.leave()
     return items.named(name) if name else items
 
 
@@ -62,14 +68,42 @@ def _is_encodable(expression: str) -> bool:
     return True
 
 
-# The queries that run, and their connections. A thread that runs while the interpreter exits would end the process.
-RUNNING: dict[_Query, Any] = {}
+class _Gate:
+    """Counts the threads that are inside DuckDB. When the interpreter exits, it waits for them, and lets no other in.
+
+    A thread inside DuckDB that needs the interpreter after its end would end the process with an error.
+    """
+
+    def __init__(self) -> None:
+        self.changed, self.inside, self.closed = Condition(), 0, False
+        # The queries that run, and their connections.
+        self.running: dict[_Query, Any] = {}
+        atexit.register(self.close)
+
+    def enter(self) -> None:
+        with self.changed:
+            # For threads that go on while the interpreter exits. They end with the process.
+            while self.closed:
+                self.changed.wait()
+            self.inside += 1
+
+    def leave(self) -> None:
+        with self.changed:
+            self.inside -= 1
+            self.changed.notify_all()
+
+    def close(self) -> None:
+        """Interrupt all queries until they have ended. One that begins just then does not notice an interrupt."""
+        end = time.monotonic() + EXIT_SECONDS
+        with self.changed:
+            self.closed = True
+            while self.inside and time.monotonic() < end:
+                for connection in list(self.running.values()):
+                    connection.interrupt()
+                self.changed.wait(0.05)
 
 
-@atexit.register
-def _stop_all() -> None:
-    for query in list(RUNNING):
-        query.stop()
+GATE = _Gate()
 
 
 class _Query:
@@ -111,8 +145,9 @@ class _Query:
 
     def _run(self) -> Any:
         connection = self._connection()
-        RUNNING[self] = connection
-        Thread(target=self._evaluate, args=(connection,), name="hedgerow-where", daemon=True).start()
+        GATE.running[self] = connection
+        GATE.enter()
+        Thread(target=self._run_thread, args=(connection,), name="hedgerow-where", daemon=True).start()
         try:
             is_done = self.done.wait(min(self.timeout, TIMEOUT_MAX))
         except BaseException:
@@ -133,7 +168,7 @@ class _Query:
 
     def stop(self) -> None:
         """Interrupt the evaluation, and wait until it has ended."""
-        connection = RUNNING.get(self)
+        connection = GATE.running.get(self)
         if connection is not None:
             connection.interrupt()
             self.done.wait(GRACE)
@@ -155,6 +190,15 @@ class _Query:
         connection.register("items", items.append_column(self.row_column, pa.array(np.arange(self.index.num_items))))
         return connection
 
+    def _run_thread(self, connection: Any) -> None:
+        try:
+            self._evaluate(connection)
+        finally:
+            # Outside of the function whose variables belong to DuckDB.
+            GATE.running.pop(self, None)
+            self.done.set()
+            GATE.leave()
+
     def _evaluate(self, connection: Any) -> None:
         try:
             chosen = self.duckdb.SQLExpression(self.expression).alias("chosen")
@@ -163,9 +207,7 @@ class _Query:
         except BaseException as error:
             self.error = error
         finally:
-            RUNNING.pop(self, None)
             connection.close()
-            self.done.set()
 
     def _error(self, reason: str) -> ConstraintError:
         columns = ", ".join(f"{field.name} ({field.type})" for field in self.index.items_table.schema)
