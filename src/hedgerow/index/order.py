@@ -55,14 +55,29 @@ def lower_bounds(ids: pa.ChunkedArray, order: np.ndarray, wanted: pa.Array) -> n
         order: [N] their rows in ascending order of the ids.
         wanted: [R] ids of the same type, without extension types.
     """
+    import pyarrow as pa
     import pyarrow.compute as pc
 
+    if pa.types.is_integer(wanted.type) and ids.num_chunks == 1 and ids.type == wanted.type:
+        return _lower_bounds(ids.chunk(0).to_numpy(), order, wanted.to_numpy())
     low, high = np.zeros(len(wanted), np.int64), np.full(len(wanted), len(order), np.int64)
     for _ in range(len(order).bit_length()):
         middle = np.minimum((low + high) // 2, len(order) - 1)
         below = as_bools(pc.less(values_at(ids, order[middle]), wanted))
         right = below & (low < high)
         low, high = np.where(right, middle + 1, low), np.where(right, high, middle)
+    return low
+
+
+def _lower_bounds(ids: np.ndarray, order: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """As `lower_bounds`, for integers. `np.searchsorted` would copy the whole order for each call."""
+    low, last = np.zeros(len(wanted), np.int64), len(order) - 1
+    step = 1 << max(last + 1, 1).bit_length()
+    while step := step >> 1:
+        # Of the ids below this one, all are smaller than the wanted id, or it is one of them.
+        tried = low + (step - 1)
+        smaller = (tried <= last) & (ids[order[np.minimum(tried, last)]] < wanted)
+        low += smaller * step
     return low
 
 
