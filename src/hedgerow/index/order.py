@@ -58,7 +58,7 @@ def lower_bounds(ids: pa.ChunkedArray, order: np.ndarray, wanted: pa.Array) -> n
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if pa.types.is_integer(wanted.type) and ids.num_chunks == 1 and ids.type == wanted.type:
+    if pa.types.is_integer(wanted.type) and ids.num_chunks == 1 and ids.type == wanted.type and len(order):
         return _lower_bounds(ids.chunk(0).to_numpy(), order, wanted.to_numpy())
     low, high = np.zeros(len(wanted), np.int64), np.full(len(wanted), len(order), np.int64)
     for _ in range(len(order).bit_length()):
