@@ -4,11 +4,13 @@ import { call } from "./api.js";
 import { el, showMessage } from "./dom.js";
 import { explain } from "./explain.js";
 import { Form } from "./form.js";
-import { age, valueText, whole } from "./format.js";
+import { age, percent, valueText, whole } from "./format.js";
 import { compareItems } from "./items.js";
 import { Metrics } from "./metrics.js";
 import { errorWords, Pane } from "./pane.js";
 import { fromHash, parseId, requestOf, toHash } from "./state.js";
+
+const RELOAD_MS = 2000;
 
 const byId = (id) => document.getElementById(id);
 
@@ -39,6 +41,8 @@ class App {
       this.index = await call("v1/index");
     } catch (error) {
       showMessage(byId("message"), ...errorWords(error, () => this.start()));
+      // It may still be loading its model.
+      if (error.status === 503) setTimeout(() => this.index ?? this.start(), RELOAD_MS);
       return;
     }
     showMessage(byId("message"), null);
@@ -202,7 +206,7 @@ function showIndex(index) {
     ["levels", same ? `${index.num_levels} × ${whole(sizes[0])} codes` : `${index.num_levels}: ${sizes.map(whole).join(", ")} codes`],
   ];
   if (index.version !== null) facts.push(["version", `${index.version}${index.age_seconds === null ? "" : `, ${age(index.age_seconds)}`}`]);
-  if (canary) facts.push(["canary", `version ${canary.version}, ${Math.round(canary.share * 1000) / 10} %`]);
+  if (canary) facts.push(["canary", `version ${canary.version}, ${percent(canary.share)}`]);
   byId("index").replaceChildren(...facts.map(([name, value]) => el("li", {}, el("span", {}, name), " ", el("b", {}, value))));
 }
 

@@ -4,7 +4,6 @@ import { el } from "./dom.js";
 import { whole } from "./format.js";
 
 const NAMES = ["A", "B"];
-const DEFAULT_BEAMS = 50;
 const DEFAULT_COLUMNS = 4;
 // The field of each parameter that an error of the service names.
 const FIELDS = {
@@ -18,6 +17,8 @@ export class Form {
     const template = document.getElementById("side");
     for (const name of NAMES) {
       const side = template.content.firstElementChild.cloneNode(true);
+      side.querySelector("datalist").id = `widths-${name}`;
+      side.querySelector("[name=beam]").setAttribute("list", `widths-${name}`);
       side.querySelector("legend").textContent = name;
       this.sides.push(side);
     }
@@ -67,9 +68,11 @@ export class Form {
     const current = el("option", { value: "" }, version === null ? "current" : `current (${version})`);
     const field = (name) => side.querySelector(`.${name}`);
     field("version").querySelector("select").replaceChildren(current, ...versions.map((number) => option(number)));
-    field("version").hidden = versions.length === 0;
-    const choices = widths.length ? widths : [10, 20, 50, 100, 200];
-    field("beam").querySelector("select").replaceChildren(...choices.map((width) => option(width)));
+    field("version").hidden = versions.length < 2;
+    const beam = field("beam").querySelector("input");
+    beam.max = widths.at(-1);
+    beam.placeholder = widths[0];
+    side.querySelector("datalist").replaceChildren(...widths.map((width) => option(width)));
     const chips = sets.map(({ name, rule, num_items: count }) =>
       el("label", { class: "chip", title: rule },
         el("input", { type: "checkbox", name: "set", value: name }),
@@ -77,11 +80,6 @@ export class Form {
     field("sets").querySelector(".chips").replaceChildren(...chips);
     field("sets").hidden = sets.length === 0;
     field("where").hidden = !allowsWhere;
-  }
-
-  get _defaultBeams() {
-    const widths = this.index.beam_widths;
-    return !widths.length || widths.includes(DEFAULT_BEAMS) ? DEFAULT_BEAMS : widths.at(-1);
   }
 
   /** The state that the form shows. */
@@ -102,10 +100,9 @@ export class Form {
   _readSide(number) {
     const side = this.sides[number];
     const value = (name) => side.querySelector(`[name=${name}]`).value;
-    const beam = Number(value("beam"));
     return {
       version: value("version") === "" ? null : Number(value("version")),
-      beam: beam === DEFAULT_BEAMS ? null : beam,
+      beam: value("beam") === "" || Number(value("beam")) === this.index.beam_widths[0] ? null : Number(value("beam")),
       sets: [...side.querySelectorAll("[name=set]:checked")].map((box) => box.value),
       where: value("where"),
       exclude: value("exclude"),
@@ -127,8 +124,8 @@ export class Form {
 
   _writeSide(number, { version, beam, sets, where, exclude }) {
     const side = this.sides[number];
-    choose(side.querySelector("[name=version]"), version ?? "", "not served now");
-    choose(side.querySelector("[name=beam]"), beam ?? this._defaultBeams, "not offered");
+    choose(side.querySelector("[name=version]"), version ?? "");
+    side.querySelector("[name=beam]").value = beam ?? this.index.beam_widths[0];
     for (const box of side.querySelectorAll("[name=set]")) box.checked = sets.includes(box.value);
     side.querySelector("[name=where]").value = where;
     side.querySelector("[name=exclude]").value = exclude;
@@ -151,10 +148,10 @@ export class Form {
 
 const option = (value, text = String(value)) => el("option", { value }, text);
 
-/** Choose a value. A value that is not offered is added, so that a shared search shows what it asks for. */
-function choose(select, value, remark) {
+/** Choose a version. One that is not served is added, so that a shared search shows what it asks for. */
+function choose(select, value) {
   const text = String(value);
-  if (![...select.options].some((other) => other.value === text)) select.append(option(text, `${text} (${remark})`));
+  if (![...select.options].some((other) => other.value === text)) select.append(option(text, `${text} (not served now)`));
   select.value = text;
 }
 

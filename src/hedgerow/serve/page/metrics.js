@@ -20,17 +20,15 @@ function validRatio({ before, after }) {
 }
 
 const TILES = [
-  ["Requests", ({ before, after, seconds }) => {
-    const count = growth(before, after, "hedgerow_requests_total");
-    return count === null ? null : count / seconds;
-  }, (value) => `${value >= 10 ? value.toFixed(0) : value.toFixed(1)}/s`, "requests per second"],
+  // The counter appears with the first request.
+  ["Requests", ({ before, after, seconds }) => (growth(before, after, "hedgerow_requests_total") ?? 0) / seconds, (value) => `${value >= 10 ? value.toFixed(0) : value.toFixed(1)}/s`, "requests per second"],
   ["p50", latency(0.5), latencyText, "half of the requests were faster"],
   ["p99", latency(0.99), latencyText, "99 % of the requests were faster"],
   ["Batch size", ({ before, after }) => meanBetween(before, after, "hedgerow_batch_size"), (value) => value.toFixed(1), "requests per batch, mean"],
   ["Queue", ({ after }) => total(after, "hedgerow_queue_length"), whole, "requests that wait now"],
   ["Shed", ({ before, after }) => growth(before, after, "hedgerow_shed_total"), whole, "requests refused because of load"],
   ["Valid beams", validRatio, percent, "beams that end at an item"],
-  ["Version", ({ after }) => total(after, "hedgerow_index_version"), String, "of the index, now"],
+  ["Version", ({ after }) => total(after, "hedgerow_index_version") || null, String, "of the index, now"],
 ];
 
 const plain = (value) => (value !== null && typeof value === "object" ? value.value : value);
