@@ -7,7 +7,8 @@ from hedgerow.index.files import sync
 from hedgerow.index.manifest import LIVE, MANIFEST
 from hedgerow.index.verify import verify_trie
 from hedgerow.live.manifest import ENTRY, DamagedError, State, VersionInfo
-from hedgerow.live.store import VERSIONS, Store
+from hedgerow.live.store import Store
+from hedgerow.live.version_folders import VERSIONS
 
 
 def read_entries(store: Store, state: State | None) -> tuple[tuple[VersionInfo, ...], dict[int, str]]:

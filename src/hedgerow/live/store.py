@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,8 +14,8 @@ from typing import NoReturn
 import numpy as np
 
 from hedgerow.errors import IndexFileError, VersionError
-from hedgerow.index.files import OURS, Verify, replace_file, save_trie, stamp_of, sync
-from hedgerow.index.locks import LOCK, LOCK_TIMEOUT, locked, open_lock, try_lock
+from hedgerow.index.files import Verify, replace_file, save_trie, stamp_of, sync
+from hedgerow.index.locks import LOCK, LOCK_TIMEOUT, locked
 from hedgerow.index.manifest import read_manifest
 from hedgerow.indexes import load_index
 from hedgerow.live.manifest import (
@@ -31,15 +31,10 @@ from hedgerow.live.manifest import (
 )
 from hedgerow.live.removed import removed_content, removed_rows
 from hedgerow.live.version import Devices, Pin, SharedCapacity, Version
+from hedgerow.live.version_folders import CREATING, PRUNED, REMOVED, VERSIONS, VersionFolders
 from hedgerow.trie_index import TrieIndex
 
-VERSIONS = "versions"
-# Versions are moved here before their files are removed, so that a version is complete or gone.
-PRUNED = "pruned"
 NEW = "current-new"
-# Exists while version 1 is written, which tells an interrupted `create` from a live index that lost its manifest.
-CREATING = "creating"
-REMOVED = "removed.npy"
 ROLL_BACK = "Roll back to another version."
 
 
@@ -56,7 +51,7 @@ class Written:
     index: TrieIndex | None = None
 
 
-class Store:
+class Store(VersionFolders):
     """The files of a live index. If a writer is interrupted, the manifest still names a complete version.
 
     Args:
@@ -73,13 +68,10 @@ class Store:
         verify: Verify = "structure",
         lock_timeout: float = LOCK_TIMEOUT,
     ) -> None:
-        self.path, self.capacity = path, SharedCapacity(headroom)
+        super().__init__(path)
+        self.capacity = SharedCapacity(headroom)
         self.verify: Verify = verify
         self.lock_timeout = lock_timeout
-
-    def folder(self, number: int) -> Path:
-        """The folder of a version."""
-        return self.path / VERSIONS / str(number)
 
     def stamp(self) -> tuple[int, int, int] | None:
         """A value that changes with the manifest.
@@ -359,57 +351,6 @@ class Store:
             raise IndexFileError(f"{path} was altered or damaged: its checksum differs. {ROLL_BACK}")
         return rows
 
-    def clean(self, number: int) -> None:
-        """Remove what interrupted writers left: the folder of version `number`, which is the next, and pruned files."""
-        self.discard(number)
-        pruned = self.path / PRUNED
-        with suppress(OSError):
-            for name in os.listdir(pruned):
-                with suppress(OSError):
-                    _remove_folder(pruned / name)
-            pruned.rmdir()
-        (self.path / CREATING).unlink(missing_ok=True)
-
-    def free_number(self, state: State) -> int:
-        """The number of the next version. A folder that is still there keeps its number.
-
-        After an older manifest was restored, a process may still use a version with that number.
-        """
-        number = state.next
-        while self.folder(number).exists():
-            number += 1
-        return number
-
-    def move(self, number: int) -> bool:
-        """Move the folder of a version to the pruned ones; a later version that uses its index has been moved."""
-        try:
-            (self.path / PRUNED).mkdir(exist_ok=True)
-            os.rename(self.folder(number), self.path / PRUNED / str(number))
-        except PermissionError:
-            # Windows does not move a folder whose files a reader has mapped.
-            return False
-        return True
-
-    def discard(self, number: int) -> None:
-        """Remove the folder of a version unless a process uses it."""
-        if not self.pinned(number):
-            self.remove(number)
-
-    def remove(self, number: int) -> None:
-        """Remove the folder of a version. The next writer removes files that cannot be removed now."""
-        with suppress(OSError):
-            _remove_folder(self.folder(number))
-
-    def pinned(self, number: int) -> bool:
-        """Whether a process uses the version."""
-        handle = open_lock(self.folder(number), create=False)
-        if handle is None:
-            return False
-        try:
-            return not try_lock(handle)
-        finally:
-            os.close(handle)
-
 
 def _open_pickled(path: str, headroom: float | None, verify: Verify, info: VersionInfo, index: TrieIndex) -> Version:
     try:
@@ -419,10 +360,3 @@ def _open_pickled(path: str, headroom: float | None, verify: Verify, info: Versi
             f"version {info.number} of {path}, which was pickled, cannot be opened: {error.strerror or error}. It may "
             "have been pruned. Open the current version: hr.LiveIndex.open(path).version."
         ) from error
-
-
-def _remove_folder(folder: Path) -> None:
-    for name in os.listdir(folder):
-        if OURS.fullmatch(name) or name in (REMOVED, ENTRY):
-            (folder / name).unlink()
-    folder.rmdir()
