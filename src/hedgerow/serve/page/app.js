@@ -4,7 +4,7 @@ import { call } from "./api.js";
 import { el, showMessage } from "./dom.js";
 import { explain } from "./explain.js";
 import { Form } from "./form.js";
-import { age, percent, valueText, whole } from "./format.js";
+import { age, valueText, whole } from "./format.js";
 import { compareItems } from "./items.js";
 import { Metrics } from "./metrics.js";
 import { errorWords, Pane } from "./pane.js";
@@ -206,7 +206,7 @@ function showIndex(index) {
     ["levels", same ? `${index.num_levels} × ${whole(sizes[0])} codes` : `${index.num_levels}: ${sizes.map(whole).join(", ")} codes`],
   ];
   if (index.version !== null) facts.push(["version", `${index.version}${index.age_seconds === null ? "" : `, ${age(index.age_seconds)}`}`]);
-  if (canary) facts.push(["canary", `version ${canary.version}, ${percent(canary.share)}`]);
+  if (canary) facts.push(["canary", `version ${canary.version}, ${Number((canary.share * 100).toPrecision(3))} %`]);
   byId("index").replaceChildren(...facts.map(([name, value]) => el("li", {}, el("span", {}, name), " ", el("b", {}, value))));
 }
 
