@@ -89,9 +89,9 @@ def test_places_keep_their_order_and_distance(run, seed):
     assert (np.diff(places) > 6 - 1e-9).all()
     assert min(places) >= -1e-9
     assert max(places) <= 100 + 1e-9
-    # Apart from the borders, no small shift of one place is nearer to what is wanted.
     assert run("return m.spread([10, 30, 70], [1, 1, 1], 6, 100)") == [10, 30, 70]
     assert run("return m.spread([50, 50, 50], [1, 1, 1], 6, 100)") == [44, 50, 56]
+    assert run("return m.spread([-5, 50, 120], [1, 1, 1], 6, 100)") == [0, 50, 100]
 
 
 def test_numbers_as_text(run):
