@@ -137,7 +137,7 @@ def serve(
     source = Source(
         opened,
         model=name or (FILMS if model is None else Path(model).name or model),
-        index=FILMS if index is None else str(index),
+        index=FILMS if index is None else index.resolve().name,
         rules=_rules(rules, index),
         canary=version,
     )

@@ -88,12 +88,17 @@ class Answered:
     prompt_tokens: int = 0
 
 
-def refusal_of(error: HedgerowError) -> RefusedError:
-    """The refusal of an error of the library."""
+def refusal_of(error: HedgerowError, param: str | None = None) -> RefusedError:
+    """The refusal of an error of the library.
+
+    Args:
+        error: the error.
+        param: the field of the request that it is about, if that is known.
+    """
     if isinstance(error, PromptLengthError):
         return RefusedError(413, "prompt_too_long", str(error), param="prompt")
     if isinstance(error, DeadlineError):
         return RefusedError(504, "deadline", str(error))
     if isinstance(error, VersionError):
         return RefusedError(404, "unknown_version", str(error), param="version")
-    return RefusedError(400, "invalid_request", str(error))
+    return RefusedError(400, "invalid_request", str(error), param=param)

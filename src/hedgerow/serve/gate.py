@@ -17,6 +17,8 @@ from hedgerow.serve.web import Web, internal_error, refuse
 
 # Anybody may ask whether the service runs, and load the page, which asks for the token itself.
 OPEN = ("/health/", "/v2/health/", "/ui")
+# The routes whose times count as those of searches.
+SEARCHES = ("/v1/retrieve", "/completions", "/infer")
 CONTENT_SECURITY = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 
 
@@ -70,7 +72,10 @@ class Gate:
 
     def _record(self, request: Request, path: str, status: int) -> None:
         state, seconds = request.state, time.perf_counter() - request.state.started
-        self.web.service.metrics.answered(outcome=state.outcome, version=state.version, seconds=seconds)
+        is_search = path.endswith(SEARCHES)
+        self.web.service.metrics.answered(
+            outcome=state.outcome, version=state.version, seconds=seconds if is_search else None
+        )
         if self.web.logs_requests:
             facts = {"status": status, "outcome": state.outcome, "version": state.version} | state.logged
             log("request", id=state.id, path=path, ms=round(seconds * 1e3, 3), **facts)

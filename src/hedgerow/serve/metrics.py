@@ -72,10 +72,11 @@ class Metrics:
         for reason in ("queue_full", "deadline", "draining"):
             self._shed.labels(reason)
 
-    def answered(self, *, outcome: str, version: int | None, seconds: float) -> None:
-        """A request has been answered or refused."""
+    def answered(self, *, outcome: str, version: int | None, seconds: float | None) -> None:
+        """A request has been answered or refused; `seconds` if it asked for items."""
         self._requests.labels(outcome, "" if version is None else str(version)).inc()
-        self._phases.labels("total").observe(seconds)
+        if seconds is not None:
+            self._phases.labels("total").observe(seconds)
 
     def queued(self, *, length: int) -> None:
         """The length of the queue has changed."""

@@ -167,6 +167,7 @@ def index_of(engine: Engine, settings: Settings, *, model: str, index: str) -> d
             {"name": name, "rule": current.rules[name].text, "num_items": len(items)}
             for name, items in current.sets.items()
         ],
+        "item_id_type": str(trie.item_ids.type),
         "attributes": [{"name": field.name, "type": str(field.type)} for field in schema],
         "allows_where": settings.allow_where,
         "beam_widths": list(settings.beam_widths),

@@ -137,7 +137,7 @@ class Web:
             snapshot = engine.snapshot_for(ask)
             await loop.run_in_executor(self._expressions, lambda: snapshot.where(where, settings))
         except HedgerowError as error:
-            raise refusal_of(error) from error
+            raise refusal_of(error, "where") from error
         finally:
             self._waiting_expressions -= 1
 

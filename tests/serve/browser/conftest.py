@@ -33,6 +33,8 @@ START_SECONDS, WAIT_SECONDS = 120, 20
 
 @pytest.fixture(scope="session")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    if os.environ.get("HEDGEROW_TEST_SERVE") != "1":
+        pytest.skip("slow: make test-serve")
     if CHROMIUM is None or DRIVER is None:
         pytest.skip("chromium and chromedriver are not installed: apt-get install chromium chromium-driver")
     webdriver = pytest.importorskip("selenium.webdriver")
