@@ -31,10 +31,15 @@ PACKAGES = ("torch", "transformers", "duckdb", "fastapi", "uvicorn", "orjson", "
 START_SECONDS, WAIT_SECONDS = 120, 20
 
 
-@pytest.fixture(scope="session")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+@pytest.fixture(scope="session", autouse=True)
+def only_when_asked() -> None:
+    """Before any service is started."""
     if os.environ.get("HEDGEROW_TEST_SERVE") != "1":
         pytest.skip("slow: make test-serve")
+
+
+@pytest.fixture(scope="session")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     if CHROMIUM is None or DRIVER is None:
         pytest.skip("chromium and chromedriver are not installed: apt-get install chromium chromium-driver")
     webdriver = pytest.importorskip("selenium.webdriver")
