@@ -1,0 +1,400 @@
+"""Versions of a live index while clients search: no failed request, no removed item, and bad versions are refused.
+
+HEDGEROW_TEST_SERVE=1 makes 100 changes in place of 20.
+"""
+
+import os
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from serve.support import (
+    NUM_ITEMS,
+    RULES,
+    SETTINGS,
+    TOKEN,
+    ask_of,
+    index,
+    more_items,
+    random_prompt,
+    retriever_of,
+    rules_of,
+    served,
+    service_of,
+    started,
+    wait_until,
+)
+
+import hedgerow as hr
+
+CHANGES = 100 if "HEDGEROW_TEST_SERVE" in os.environ else 20
+PROMPTS = [random_prompt(np.random.default_rng((8, number))) for number in range(5)]
+FOLLOWING = replace(SETTINGS, follow_seconds=0.02)
+
+
+@pytest.fixture
+def live(tmp_path):
+    return hr.LiveIndex.create(tmp_path / "things.live", index(), headroom=1.5)
+
+
+def opened(live):
+    """The same live index as another process sees it."""
+    return hr.LiveIndex.open(live.path, headroom=1.5)
+
+
+class Searching(threading.Thread):
+    """A client that searches until it is stopped, and remembers when it began each request and what it got."""
+
+    def __init__(self, client, number, stopped):
+        super().__init__()
+        self.client, self.number, self.stopped = client, number, stopped
+        self.seen, self.failed = [], []
+
+    def run(self):
+        rng = np.random.default_rng((9, self.number))
+        while not self.stopped.is_set():
+            prompt = int(rng.integers(len(PROMPTS)))
+            sets = ["recent"] if rng.random() < 0.5 else []
+            began = time.monotonic()
+            try:
+                reply = self.client.retrieve(PROMPTS[prompt], sets=sets)
+            except OSError as error:
+                self.failed.append(repr(error))
+                continue
+            if reply.status != 200:
+                self.failed.append(reply.body)
+                continue
+            document = reply.document
+            items = [item["item_id"] for item in document["items"]]
+            scores = [item["score"] for item in document["items"]]
+            self.seen.append((began, time.monotonic(), prompt, bool(sets), document["version"], items, scores))
+            # All threads of the test share one interpreter with the service.
+            time.sleep(0.01)
+
+
+def change_of(live, retriever, rng, number):
+    """Add, update or remove items; returns the version and the ids that were removed."""
+    version = live.version
+    retriever.refresh(version)
+    ids = version.index.item_ids.to_numpy(zero_copy_only=False)[~version.removed]
+    kind = number % 4
+    if kind == 0:
+        return live.add(more_items(*(f"new {number} {row}" for row in range(4)), seed=number)), []
+    if kind == 1:
+        removed = rng.choice(ids, 3, replace=False).tolist()
+        return live.remove(removed), removed
+    if kind == 2:
+        changed = rng.choice(ids, 4, replace=False).tolist()
+        return live.update(more_items(*changed[1:], seed=number), removed=changed[:1]), changed[:1]
+    # What clients see is removed, so that a late switch would show.
+    best = retriever.retrieve([PROMPTS[0]], beam_width=10, k=1)[0].item_ids
+    return live.remove(best), best
+
+
+def follow(live, client):
+    """Change the index again and again, while others search. Returns the versions, and when removed items were gone."""
+    versions, gone, rng, retriever = {1: live.version}, {}, np.random.default_rng(10), retriever_of(live.version)
+    for number in range(CHANGES):
+        version, removed = change_of(live, retriever, rng, number)
+        versions[version.number] = version
+        wait_until(lambda version=version: client.get("/v1/index").document["version"] == version.number)
+        gone |= dict.fromkeys(removed, time.monotonic())
+        # Some versions are searched for a while, others follow at once.
+        time.sleep(0.05 * (number % 3))
+    return versions, gone
+
+
+def assert_equal_answers(seen, versions):
+    """Check each answer against the version that it names."""
+    expected, retriever = {}, retriever_of(versions[1])
+    for *_, prompt, is_recent, number, items, scores in seen:
+        key = prompt, is_recent, number
+        if key not in expected:
+            version = versions[number]
+            allowed = version.index.where(RULES["recent"]) if is_recent else None
+            retriever.refresh(version)
+            (expected[key],) = retriever.retrieve([PROMPTS[prompt]], beam_width=10, constraints=allowed)
+        assert items == expected[key].item_ids
+        np.testing.assert_allclose(scores, expected[key].scores, rtol=1e-4)
+
+
+def test_clients_search_while_the_index_changes(live):
+    service = service_of(opened(live), FOLLOWING)
+    with started(service) as client:
+        stop = threading.Event()
+        searching = [Searching(replace(client, _connection=None), number, stop) for number in range(8)]
+        for thread in searching:
+            thread.start()
+        versions, gone = follow(live, client)
+        time.sleep(0.1)
+        stop.set()
+        for thread in searching:
+            thread.join()
+            thread.client.close()
+        switches = client.metric("hedgerow_version_switch_seconds_count")
+        slow = client.metric("hedgerow_version_switch_seconds_sum") / max(1, switches)
+    seen = [entry for thread in searching for entry in thread.seen]
+    seconds = [end - began for began, end, *_ in seen]
+    p50, p99 = np.percentile(seconds, [50, 99]) * 1e3
+    told = (
+        f"{len(seen):,} answers of {len(versions)} versions; p50 {p50:.1f} ms, p99 {p99:.1f} ms, at most "
+        f"{max(seconds) * 1e3:.1f} ms; a switch took {slow * 1e3:.1f} ms"
+    )
+    print(told)
+    assert [thread.failed for thread in searching] == [[]] * 8, told
+    assert switches == CHANGES, told
+    late = [
+        (item, number) for began, _, *_, number, items, _ in seen for item in items if began > gone.get(item, np.inf)
+    ]
+    assert late == [], told
+    named = {number for *_, number, _, _ in seen}
+    assert len(named) > CHANGES // 2, told
+    assert max(named) == CHANGES + 1, told
+    if CHANGES > 20:
+        seen = seen[:: max(1, len(seen) // 2_000)]
+    assert_equal_answers(seen, versions)
+
+
+class TestBadVersions:
+    @pytest.fixture
+    def service(self, live):
+        return service_of(opened(live), FOLLOWING)
+
+    @pytest.fixture
+    def client(self, service):
+        with started(service, token=TOKEN) as client:
+            yield client
+
+    def refusals(self, client):
+        return client.metric("hedgerow_version_refused_total")
+
+    def damage(self, live, number):
+        """Replace the arrays of a version. They are mapped, so they must not be written in place."""
+        folder = live.path / "versions" / str(number)
+        files = [path for path in folder.rglob("*") if path.suffix == ".safetensors"]
+        assert files, sorted(folder.rglob("*"))
+        for path in files:
+            damaged = path.with_suffix(".damaged")
+            damaged.write_bytes(path.read_bytes()[:-20])
+            os.replace(damaged, path)
+
+    def test_damaged_files(self, live, service, client):
+        with service.follower._looking:
+            live.add(more_items("new"))
+            self.damage(live, 2)
+        wait_until(lambda: self.refusals(client) == 1)
+        assert client.get("/v1/index").document["version"] == 1
+        assert client.retrieve(PROMPTS[0]).document["version"] == 1
+        # Each look finds it again; it is counted once.
+        time.sleep(0.1)
+        assert self.refusals(client) == 1
+        reply = client.post("/v1/index/refresh")
+        assert (reply.status, reply.error["code"]) == (409, "version_refused")
+        assert "cannot be read" in reply.error["message"]
+        live.rollback(1)
+        live.add(more_items("newer"))
+        wait_until(lambda: client.get("/v1/index").document["version"] == 3)
+        assert client.retrieve(candidates=["newer"]).items == ["newer"]
+        assert client.retrieve(PROMPTS[0]).document["version"] == 3
+
+    def test_without_an_attribute_that_a_rule_needs(self, live, client):
+        live.update_attributes(drop=["year"])
+        wait_until(lambda: self.refusals(client) == 1)
+        reply = client.post("/v1/index/refresh")
+        assert (reply.status, reply.error["code"]) == (409, "version_refused")
+        assert "set 'recent' (year >= 1950)" in reply.error["message"]
+        assert client.get("/v1/index").document["version"] == 1
+        assert client.retrieve(PROMPTS[0], sets=["recent"]).document["version"] == 1
+        live.rollback(1)
+        live.remove(["t1"])
+        wait_until(lambda: client.get("/v1/index").document["version"] == 3)
+        assert client.get("/v1/index").document["num_items"] == NUM_ITEMS - 1
+
+    def test_that_cannot_be_warmed_up(self, live, client, monkeypatch):
+        def fail(*_):
+            raise MemoryError("too large")
+
+        with monkeypatch.context() as patched:
+            patched.setattr("hedgerow.serve.follow.warm_up_next", fail)
+            live.remove(["t1"])
+            wait_until(lambda: self.refusals(client) == 1)
+            assert client.retrieve(PROMPTS[0]).document["version"] == 1
+        wait_until(lambda: client.get("/v1/index").document["version"] == 2)
+
+    def test_rules_of_time_that_fail_do_not_end_the_following(self, live, monkeypatch):
+        service = service_of(opened(live), replace(FOLLOWING, rules_seconds=0.02))
+        with started(service) as client:
+
+            def fail(*_):
+                raise RuntimeError("unexpected")
+
+            with monkeypatch.context() as patched:
+                patched.setattr("hedgerow.serve.snapshot.sets_of", fail)
+                time.sleep(0.1)
+            live.remove(["t1"])
+            wait_until(lambda: client.get("/v1/index").document["version"] == 2, 10)
+
+
+class TestRollback:
+    @pytest.fixture
+    def client(self, live):
+        live.remove(["t1"])
+        live.remove(["t2"])
+        with started(service_of(opened(live)), token=TOKEN) as client:
+            yield client
+
+    def test_to_the_version_before(self, live, client):
+        document = client.post("/v1/index/rollback", {}).document
+        assert (document["version"], document["num_items"]) == (2, NUM_ITEMS - 1)
+        assert document | {"age_seconds": 0} == client.get("/v1/index").document | {"age_seconds": 0}
+        assert client.retrieve(candidates=["t1", "t2"]).items == ["t2"]
+        assert client.retrieve().document["version"] == 2
+        assert live.refresh().number == 2
+
+    def test_to_a_number(self, client):
+        assert client.post("/v1/index/rollback", {"to": 1}).document["version"] == 1
+        assert sorted(client.retrieve(candidates=["t1", "t2"]).items) == ["t1", "t2"]
+        assert client.post("/v1/index/rollback", {"to": 3}).document["version"] == 3
+        assert client.retrieve(candidates=["t1", "t2"]).items == []
+
+    def test_that_is_refused(self, client):
+        for to in (99, 4):
+            reply = client.post("/v1/index/rollback", {"to": to})
+            assert (reply.status, reply.error["code"]) == (409, "version_refused")
+        for document in ({"to": 0}, {"to": "1"}, {"too": 1}, {"to": True}):
+            assert client.post("/v1/index/rollback", document).status == 400
+        assert client.get("/v1/index").document["version"] == 3
+
+    def test_to_a_version_that_does_not_fit_the_rules_changes_nothing(self, tmp_path):
+        plain = hr.build_index(
+            hr.Catalog(index().sids(), codebook_sizes=20, attributes={"title": ["x"] * index().num_sids})
+        )
+        live = hr.LiveIndex.create(tmp_path / "plain.live", plain)
+        live.publish(index())
+        with started(service_of(opened(live)), token=TOKEN) as client:
+            reply = client.post("/v1/index/rollback", {"to": 1})
+            assert (reply.status, reply.error["code"]) == (409, "version_refused")
+            assert client.get("/v1/index").document["version"] == 2
+        # Otherwise the service could not start again.
+        assert live.refresh().number == 2
+
+    def test_needs_the_token(self, client):
+        stranger = replace(client, token=None, _connection=None)
+        for path in ("/v1/index/rollback", "/v1/index/refresh"):
+            assert stranger.post(path, {}).status == 401
+        stranger.close()
+        assert client.get("/v1/index").document["version"] == 3
+
+    def test_of_an_index_that_is_not_live(self):
+        with started(service_of(), token=TOKEN) as client:
+            for path in ("/v1/index/rollback", "/v1/index/refresh"):
+                reply = client.post(path, {})
+                assert (reply.status, reply.error["code"]) == (409, "version_refused")
+                assert reply.error["type"] == "invalid_request_error"
+                assert "not live" in reply.error["message"]
+
+
+class TestPinned:
+    def test_versions_that_are_served(self, live):
+        with started(service_of(opened(live)), token=TOKEN) as client:
+            live.remove(["t1"])
+            client.post("/v1/index/refresh")
+            for number, items in ((1, ["t1"]), (2, [])):
+                reply = client.retrieve(candidates=["t1"], version=number)
+                assert (reply.items, reply.document["version"]) == (items, number)
+                score = {"prompt": "w5", "item_ids": ["t1"], "version": number}
+                assert client.post("/v1/score", score).status == (200 if items else 400)
+                explained = client.post("/v1/explain", {"prompt": "w5", "item_id": "t1", "version": number}).document
+                assert explained["version"] == number
+                assert (explained["explanation"]["outcome"] == "removed") == (not items)
+                assert client.post("/v1/trace", {"prompt": "w5", "version": number}).document["version"] == number
+            live.remove(["t2"])
+            client.post("/v1/index/refresh")
+            reply = client.retrieve(version=1)
+            assert (reply.status, reply.error["code"]) == (404, "unknown_version")
+            assert "2" in reply.error["message"]
+            assert sorted(client.get("/v1/index").document["versions"]) == [2, 3]
+
+    def test_fields_are_those_of_the_version(self, live):
+        live.update_attributes(drop=["title"])
+        with started(service_of(opened(live)), token=TOKEN) as client:
+            live.update_attributes({"item_id": ["t1"], "shelf": [5]}, new_attributes="add")
+            client.post("/v1/index/refresh")
+            assert client.retrieve(fields=["shelf"]).status == 200
+            assert client.retrieve(fields=["shelf"], version=2).status == 400
+            live.rollback(2)
+            client.post("/v1/index/refresh")
+            assert client.retrieve(fields=["shelf"], version=3).status == 200
+            assert client.retrieve(fields=["shelf"]).status == 400
+
+
+class TestCanary:
+    @pytest.fixture
+    def two(self, live):
+        """A live index whose version 2 lacks an item, and whose current version is 1."""
+        live.remove(["t1"])
+        live.rollback(1)
+        return opened(live)
+
+    @pytest.fixture
+    def service(self, two):
+        service = service_of(two, replace(SETTINGS, canary_share=0.25), canary=2)
+        service.start()
+        yield service
+        service.close()
+
+    def test_share_of_the_users(self, service):
+        numbers = [service.engine.snapshot_for(ask_of([5], key=f"user {number}")).number for number in range(4_000)]
+        # Four standard deviations.
+        assert numbers.count(2) == pytest.approx(1_000, abs=110)
+        assert set(numbers) == {1, 2}
+        again = [service.engine.snapshot_for(ask_of([5], key=f"user {number}")).number for number in range(4_000)]
+        assert again == numbers
+
+    @pytest.mark.parametrize(("share", "expected"), [(1.0, {2}), (1e-12, {1})])
+    def test_extreme_shares(self, share, expected, two):
+        service = service_of(two, replace(SETTINGS, canary_share=share), canary=2)
+        service.start()
+        keys = [f"user {number}" for number in range(1_000)]
+        assert {service.engine.snapshot_for(ask_of([5], key=key)).number for key in keys} == expected
+        service.close()
+
+    def test_requests(self, service):
+        with served(service) as client:
+            assert client.get("/v1/index").document["canary"] == {"version": 2, "share": 0.25}
+            assert sorted(client.get("/v1/index").document["versions"]) == [1, 2]
+            found = {}
+            for user in [f"user {number}" for number in range(30)] * 2:
+                reply = client.retrieve(candidates=["t1"], user=user)
+                number = reply.document["version"]
+                assert reply.items == ([] if number == 2 else ["t1"])
+                assert found.setdefault(user, number) == number
+            assert set(found.values()) == {1, 2}
+            # All prompts of a user, in all forms of a request, get the version of the user.
+            user = next(user for user, number in found.items() if number == 2)
+            document = client.post("/v1/completions", {"model": "tiny", "prompt": ["w5", "w6"], "user": user}).document
+            assert document["hedgerow"]["version"] == 2
+            assert client.post("/v1/trace", {"prompt": "w5", "user": user}).document["version"] == 2
+            several = {"requests": [{"prompt": "w5", "user": each} for each in found]}
+            results = client.post("/v1/retrieve", several).document["results"]
+            assert [result["version"] for result in results] == list(found.values())
+            assert client.retrieve(candidates=["t1"], user=user, version=1).items == ["t1"]
+
+    def test_windows_of_time_of_the_canary_are_evaluated_again(self, two):
+        settings = replace(SETTINGS, canary_share=0.5, rules_seconds=0.02)
+        service = service_of(two, settings, canary=2, rules=rules_of(made=RULES["made"]))
+        service.start()
+        before = service.engine.canary
+        assert before is not None
+        wait_until(lambda: service.engine.current.evaluated > before.evaluated)
+        wait_until(lambda: service.engine.canary is not before, 5)
+        assert service.engine.snapshots[1].number == 2
+        service.close()
+
+    def test_of_a_version_that_does_not_exist(self, live):
+        service = service_of(opened(live), replace(SETTINGS, canary_share=0.25), canary=9)
+        service.start()
+        assert service.state == "failed"
+        assert "9" in str(service.error)
