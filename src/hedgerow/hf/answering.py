@@ -14,6 +14,9 @@ from hedgerow.index.lookup import known_rows, leaves_of
 from hedgerow.request import Request
 from hedgerow.results import Results
 
+# The SIDs that are scored at a time.
+MAX_SCORED = 256
+
 
 class Answering(Inspection):
     """The base of `Retriever`: requests in batches."""
@@ -93,8 +96,8 @@ class Answering(Inspection):
         if version is not None and version.removed[rows].any():
             removed = rows[version.removed[rows]][0]
             raise ArgumentError(f"{index.item_ids[int(removed)].as_py()!r} was removed from the index.")
-        # Each SID once, as many at a time as a batch can hold.
+        # Each SID once, a limited number at a time: the masks of beams grow with the square of their number.
         leaves, positions = np.unique(leaves_of(index, rows), return_inverse=True)
-        size = max(1, (self.max_tokens - len(ids)) // index.num_levels)
+        size = min(MAX_SCORED, max(1, (self.max_tokens - len(ids)) // index.num_levels))
         parts = [leaves[start : start + size] for start in range(0, len(leaves), size)]
         return np.concatenate([np.zeros(0, np.float32), *(searcher.scores(ids, part) for part in parts)])[positions]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-from hedgerow.hf.layers import capture_key
+from hedgerow.hf.layers import capture_key, modules_of
 from hedgerow.hf.model import CodeModel
 from hedgerow.hf.prompts import Ids
 from hedgerow.hf.tree import Stored, TreeLayer
@@ -23,8 +23,9 @@ MIN_TOKENS = 8
 class Prefix:
     """The tokens that many prompts begin with, and their keys and values, which are computed on first use.
 
-    A prompt uses as many of them as it begins with. They are computed again if the model changes: its modules, its
-    adapters, or the values of its weights.
+    A prompt uses as many of them as it begins with. They are computed again if the model changes: its modules, hooks,
+    adapters, or the values of its weights and buffers. If PyTorch does not count changes of values, as for tensors of
+    inference mode, they are computed for each batch.
 
     Args:
         ids: the tokens.
@@ -45,8 +46,8 @@ class Prefix:
         """The keys and values [1, heads, count, D] of each layer for the first tokens."""
         assert model.probed is not None
         with self._lock:
-            key = model.probed.key, capture_key(model.model), _versions(model.model)
-            if key != self._key:
+            key = model.probed.key, capture_key(model.model), _versions(model.model), _hooks(model)
+            if key != self._key or None in key:
                 self._stored, self._key = self._computed(model), key
             return [(keys[:, :, :count], values[:, :, :count]) for keys, values in self._stored]
 
@@ -56,7 +57,7 @@ class Prefix:
         positions = torch.arange(len(self.ids), device=model.device)[None]
         last = positions[:, -1]
         model.features(ids, last=last, position_ids=positions, use_cache=True, **{model.cache_argument: cache})
-        return [(_tensor(layer.keys), _tensor(layer.values)) for layer in cache.layers]
+        return [(_tensor(layer, "keys"), _tensor(layer, "values")) for layer in cache.layers]
 
 
 def _common(some: Sequence[int], others: Sequence[int]) -> int:
@@ -65,11 +66,28 @@ def _common(some: Sequence[int], others: Sequence[int]) -> int:
     return next((number for number, (one, other) in pairs if one != other), min(len(some), len(others)))
 
 
-def _versions(model: Any) -> int:
-    """A number that grows when weights are changed in place, as optimizers do."""
-    return sum(weight._version for weight in model.parameters() if not weight.is_inference())
+def _versions(model: Any) -> int | None:
+    """A number that grows when weights or buffers are changed in place, as optimizers do; None if that is not known."""
+    tensors = [tensor for module in modules_of(model) for tensor in _tensors(module)]
+    if any(tensor.is_inference() for tensor in tensors):
+        return None
+    return sum(tensor._version for tensor in tensors)
 
 
-def _tensor(value: Any) -> Tensor:
+def _tensors(module: Any) -> list[Tensor]:
+    attributes = module.__dict__
+    return [
+        tensor for name in ("_parameters", "_buffers") for tensor in attributes[name].values() if tensor is not None
+    ]
+
+
+def _hooks(model: CodeModel) -> tuple[int, ...]:
+    """The hooks before modules, without the one that a search has on the head."""
+    modules = (module for module in modules_of(model.model) if module is not model.head)
+    return tuple(id(hook) for module in modules for hook in module.__dict__["_forward_pre_hooks"].values())
+
+
+def _tensor(layer: Any, name: str) -> Tensor:
+    value = getattr(layer, name)
     assert isinstance(value, Tensor)
     return value

@@ -72,8 +72,9 @@ class Retriever(Answering):
         chat_template_kwargs: options of the tokenizer's chat template, for example `{"enable_thinking": False}` or
             `{"tools": [...]}`. A chat whose last message is of the assistant begins the reply, which the SID continues.
         prefix: text, a chat or token ids that many prompts begin with, for example instructions. Its keys and values
-            are computed once, and again if weights are replaced or changed in place. (A change through `.data`, which
-            PyTorch does not count, needs a new retriever.) A prompt uses as many of its tokens as it begins with.
+            are computed once, and again if weights are replaced or changed in place. (Changes that PyTorch does not
+            count, through `.data`, and changes of numbers such as `attention.scaling`, need a new retriever.) A prompt
+            uses as many of its tokens as it begins with.
         cuda_graphs: on a CUDA device, capture the whole search in a graph for each size of batch, prompt, beams and
             rules, unless it has candidates. Prompts are then padded to multiples of 64 tokens, and batches to powers of
             two. If parameters are replaced, or adapters are changed, graphs are captured again. With the `headroom` of

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hedgerow.constraints.sets import ConstraintSet
 from hedgerow.errors import (
     DeadlineError,
     HedgerowError,
@@ -51,6 +53,8 @@ class Ask:
         deadline: as for `hedgerow.Request`.
         version: the number of the version to search. None: the current one, or the canary.
         key: decides between the current version and the canary: equal keys get the same.
+        snapshot: the `Snapshot` that answers it, if that is decided already.
+        where_set: the constraint set of `where` on this snapshot.
     """
 
     prompt: Any
@@ -65,6 +69,8 @@ class Ask:
     deadline: float | None = None
     version: int | None = None
     key: str = ""
+    snapshot: Any = None
+    where_set: ConstraintSet | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,4 +107,6 @@ def refusal_of(error: HedgerowError, param: str | None = None) -> RefusedError:
         return RefusedError(504, "deadline", str(error))
     if isinstance(error, VersionError):
         return RefusedError(404, "unknown_version", str(error), param="version")
-    return RefusedError(400, "invalid_request", str(error), param=param)
+    # The library counts prompts and requests; here there is one.
+    message = re.sub(r"\b(prompt|request) 0\b", r"the \1", str(error))
+    return RefusedError(400, "invalid_request", message, param=param)

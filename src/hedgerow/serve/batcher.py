@@ -122,10 +122,18 @@ class Batcher:
             self._changed.notify_all()
         self._thread.join()
 
+    def drop_late(self) -> None:
+        """Drop the requests whose deadline has passed; their futures get the error."""
+        with self._changed:
+            self._drop_late()
+
     def _put(self, waiting: list[_Waiting]) -> None:
         with self._changed:
             if self._closed:
                 raise RefusedError(503, "draining", "the service is shutting down.", retry_after=1.0)
+            if len(waiting) > self._settings.queue:
+                message = f"the queue holds {self._settings.queue} requests; a body with {len(waiting)} never fits."
+                raise RefusedError(400, "limit", message, param="requests")
             if len(self._queue) + len(waiting) > self._settings.queue:
                 self._observer.shed("queue_full")
                 raise RefusedError(
@@ -210,7 +218,8 @@ class Batcher:
         late = [each for each in self._queue if each.is_late or each.future.cancelled()]
         if not late:
             return
-        self._queue = deque(each for each in self._queue if each not in late)
+        kept = set(self._queue) - set(late)
+        self._queue = deque(each for each in self._queue if each in kept)
         self._observer.queued(length=len(self._queue))
         for each in late:
             # A future that is running cannot be cancelled between this line and its error.
@@ -218,6 +227,7 @@ class Batcher:
                 self._observer.shed("cancelled")
                 continue
             self._observer.shed("deadline")
+            self._observer.waited(seconds=time.monotonic() - each.arrived)
             each.future.set_exception(
                 RefusedError(504, "deadline", "the request waited in the queue until its deadline had passed.")
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any, Literal
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
 from hedgerow.serve.asking import Ask, RefusedError
@@ -87,6 +88,7 @@ class ScoreRequest(Document):
 
     prompt: Prompt
     item_ids: Annotated[ItemIds, Field(min_length=1)]
+    user: Annotated[StrictStr, Field(max_length=1_000)] | None = None
     version: Annotated[StrictInt, Field(ge=1, lt=2**63)] | None = None
 
 
@@ -141,7 +143,8 @@ def ask_of(document: Searched, settings: Settings, key: str) -> Ask:
         candidates=candidates,
         order_by=getattr(document, "order_by", None),
         caps=getattr(document, "caps", None),
-        deadline=None if deadline_ms is None else time.monotonic() + deadline_ms / 1e3,
+        # It counts from the arrival: SQL expressions are evaluated before the queue.
+        deadline=time.monotonic() + (deadline_ms or settings.deadline_ms) / 1e3,
         version=document.version,
         key=document.user or key,
     )
@@ -160,13 +163,13 @@ def check_prompt(prompt: Any, settings: Settings) -> None:
     Raises:
         RefusedError: it is too long.
     """
-    limits = settings.limits
-    if isinstance(prompt, str):
-        sizes = [len(prompt)]
-    else:
-        sizes = [len(str(message.content)) for message in prompt if isinstance(message, BaseModel)]
-    if sum(sizes) > limits.prompt_characters:
-        message = f"the prompt has {sum(sizes):,} characters; this service takes {limits.prompt_characters:,}."
+    limit, plain = settings.limits.prompt_characters, plain_prompt(prompt)
+    size = len(plain) if isinstance(plain, str) else 0
+    if isinstance(plain, list) and plain and isinstance(plain[0], dict):
+        # All that a message has: chat templates read other keys as well.
+        size = len(orjson.dumps(plain).decode())
+    if size > limit:
+        message = f"the prompt has {size:,} characters; this service takes {limit:,}."
         raise RefusedError(413, "prompt_too_long", message, param="prompt")
 
 
@@ -176,7 +179,7 @@ def check_ids(ids: list[Any], settings: Settings) -> None:
     Raises:
         RefusedError: there are too many.
     """
-    _check(len(ids), settings.limits.ids, "item_ids", "ids")
+    _check(len(ids), settings.limits.scored, "item_ids", "ids")
 
 
 def _check(given: int, limit: int, name: str, unit: str) -> None:

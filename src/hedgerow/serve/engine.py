@@ -130,6 +130,8 @@ class Engine:
         Raises:
             RefusedError: the version that it names is not served.
         """
+        if ask.snapshot is not None:
+            return ask.snapshot
         if ask.version is not None:
             served = self.served
             if ask.version not in served:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 from hedgerow.errors import HedgerowError, VersionError
@@ -15,11 +16,14 @@ from hedgerow.serve.log import log
 from hedgerow.serve.settings import Settings
 from hedgerow.serve.snapshot import snapshot_of, warm_up_next
 
+# Seconds between two looks at most, after failures; and the number of reasons that are remembered.
+MAX_PAUSE, MAX_REASONS = 60.0, 100
+
 
 class Observer(Protocol):
     """What is told of versions, for example metrics."""
 
-    def switched(self, *, seconds: float) -> None:
+    def switched(self, *, seconds: float, served: Collection[int | None]) -> None:
         """A version is served from now on; it took this long to load and warm."""
 
     def refused(self) -> None:
@@ -40,7 +44,9 @@ class Follower:
         self._live, self._engine, self._settings, self._observer = live, engine, settings, observer
         # One at a time: looks of the thread and those that clients ask for.
         self._looking = threading.Lock()
-        self._refused: str | None = None
+        # What was refused, to count each reason once; and the failures in a row, to look again later and later.
+        self._refused: set[str] = set()
+        self._failures, self._next_look = 0, 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hedgerow-follow", daemon=True)
         self._thread.start()
@@ -69,7 +75,8 @@ class Follower:
         """
         with self._looking:
             live, current = self._checked_live(), self._engine.current
-            target = live.refresh().info.parent if to is None else to
+            # Not that of the version: the one that is current may be damaged, and is rolled back for that.
+            target = live._store.read().current.parent if to is None else to
             if target is not None:
                 # First on trial: a service whose current version cannot be served does not start again.
                 snapshot_of(current.retriever, live.load_version(target), current.rules)
@@ -91,31 +98,34 @@ class Follower:
         while not self._stop.wait(every):
             with self._looking:
                 self._evaluate_rules()
-                if self._live is None or seconds is None:
+                if self._live is None or seconds is None or time.monotonic() < self._next_look:
                     continue
                 try:
                     self._serve(self._live.refresh)
                 except Exception as error:
                     # Whatever is wrong with a version, the one before is served on.
                     self._refuse(error)
+                    self._failures += 1
+                    self._next_look = time.monotonic() + min(MAX_PAUSE, seconds * 2**self._failures)
 
     def _serve(self, load: Callable[[], Version]) -> None:
         started = time.perf_counter()
         version, current = load(), self._engine.current
         if current.version is not None and version.info == current.version.info:
+            self._failures = 0
             return
         snapshot = snapshot_of(current.retriever, version, current.rules)
         warm_up_next(snapshot, current, self._settings)
         self._engine.switch(snapshot)
-        seconds, self._refused = time.perf_counter() - started, None
-        self._observer.switched(seconds=seconds)
+        seconds, self._failures = time.perf_counter() - started, 0
+        self._observer.switched(seconds=seconds, served=list(self._engine.served))
         log("version", version=snapshot.number, items=snapshot.num_items, seconds=round(seconds, 3))
 
     def _refuse(self, error: Exception) -> None:
         """Record that a version was refused, once for each reason."""
-        if str(error) == self._refused:
+        if str(error) in self._refused:
             return
-        self._refused = str(error)
+        self._refused = {*list(self._refused)[-MAX_REASONS:], str(error)}
         self._observer.refused()
         log("version_refused", level="error", error=str(error), served=self._engine.current.number)
 
@@ -127,4 +137,5 @@ class Follower:
                 self._engine.replace(snapshot, snapshot.with_new_sets())
             except Exception as error:
                 # The sets of the last time are served on, and new versions are still looked for.
+                self._engine.replace(snapshot, dataclasses.replace(snapshot, evaluated=time.monotonic()))
                 log("rules_failed", level="error", error=str(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import time
 import uuid
@@ -16,7 +17,7 @@ from hedgerow.serve.log import log
 from hedgerow.serve.web import Web, internal_error, refuse
 
 # Anybody may ask whether the service runs, and load the page, which asks for the token itself.
-OPEN = ("/health/", "/v2/health/", "/ui")
+OPEN = ("/health/", "/v2/health/", "/ui/")
 # The routes whose times count as those of searches.
 SEARCHES = ("/v1/retrieve", "/completions", "/infer")
 CONTENT_SECURITY = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
@@ -34,9 +35,11 @@ class Gate:
             await self.app(scope, receive, send)
             return
         request, started, status = Request(scope, receive), time.perf_counter(), 0
-        state, path, given = request.state, request.url.path, request.headers.get("x-request-id", "")
+        # Not request.url, which is made from the Host header as well.
+        state, path, given = request.state, scope["path"], request.headers.get("x-request-id", "")
         state.id = given if given.isascii() and given.isprintable() and 0 < len(given) <= 200 else uuid.uuid4().hex
-        state.started, state.outcome, state.version, state.logged = started, "ok", None, {}
+        state.started, state.version, state.logged = started, None, {}
+        state.outcome, state.outcomes = "ok", []
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -52,6 +55,9 @@ class Gate:
                 await refuse(request, _unauthorized())(scope, receive, send_with_headers)
         except ClientDisconnect:
             state.outcome = "disconnected"
+        except asyncio.CancelledError:
+            state.outcome = "cancelled"
+            raise
         except Exception as error:
             refusal = internal_error(error, id=state.id, path=path)
             if status:
@@ -72,17 +78,20 @@ class Gate:
 
     def _record(self, request: Request, path: str, status: int) -> None:
         state, seconds = request.state, time.perf_counter() - request.state.started
-        is_search = path.endswith(SEARCHES)
-        self.web.service.metrics.answered(
-            outcome=state.outcome, version=state.version, seconds=seconds if is_search else None
-        )
+        is_search = path.endswith(SEARCHES) and state.outcome == "ok"
+        # A body with several requests counts as several.
+        for outcome in state.outcomes or [state.outcome]:
+            self.web.service.metrics.answered(
+                outcome=outcome, version=state.version, seconds=seconds if is_search else None
+            )
         if self.web.logs_requests:
             facts = {"status": status, "outcome": state.outcome, "version": state.version} | state.logged
             log("request", id=state.id, path=path, ms=round(seconds * 1e3, 3), **facts)
 
 
 def _is_allowed(web: Web, request: Request) -> bool:
-    if web.token is None or request.url.path.startswith(OPEN):
+    path = request.scope["path"]
+    if web.token is None or path == "/ui" or path.startswith(OPEN):
         return True
     kind, _, given = request.headers.get("authorization", "").partition(" ")
     return kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), web.token.encode())

@@ -84,6 +84,7 @@ def add_retrieval(app: FastAPI, web: Web) -> None:
 
     async def one(request: Request, document: Any) -> tuple[RetrieveRequest, Ask]:
         given = parsed(RetrieveRequest, document)
+        web.note(request, given.prompt)
         ask = ask_of(given, service.settings, request.state.id)
         if given.fields is not None:
             responses.check_fields(given.fields, service.engine.snapshot_for(ask).index.attributes.column_names)
@@ -95,8 +96,6 @@ def add_retrieval(app: FastAPI, web: Web) -> None:
         if "requests" in document:
             return await several(request, document)
         given, ask = await one(request, document)
-        if web.logs_prompts:
-            request.state.logged["prompt"] = given.prompt
         found = await web.answer(ask)
         request.state.version = found.version
         seconds = time.perf_counter() - request.state.started
@@ -111,18 +110,20 @@ def add_retrieval(app: FastAPI, web: Web) -> None:
             )
         valid: dict[int, tuple[RetrieveRequest, Ask]] = {}
         results: dict[int, Any] = {}
+        codes = dict.fromkeys(range(len(parts)), "ok")
         for number, part in enumerate(parts):
             try:
                 valid[number] = await one(request, part)
             except RefusedError as refusal:
-                results[number] = responses.error_of(refusal)
+                results[number], codes[number] = responses.error_of(refusal), refusal.code
         outcomes = await web.answer_all([ask for _, ask in valid.values()], request.state.id)
         seconds = time.perf_counter() - request.state.started
         for (number, (given, ask)), outcome in zip(valid.items(), outcomes, strict=True):
             try:
                 results[number] = responses.retrieved(answered(outcome), ask, given.fields, seconds=seconds)
             except RefusedError as refusal:
-                results[number] = responses.error_of(refusal)
+                results[number], codes[number] = responses.error_of(refusal), refusal.code
+        request.state.outcomes = list(codes.values())
         request.state.logged["requests"] = len(parts)
         return respond({"id": request.state.id, "results": [results[number] for number in range(len(parts))]})
 
@@ -131,7 +132,8 @@ def add_retrieval(app: FastAPI, web: Web) -> None:
         given = parsed(ScoreRequest, await web.body(request))
         check_prompt(given.prompt, service.settings)
         check_ids(given.item_ids, service.settings)
-        ask = Ask(plain_prompt(given.prompt), 1, 1, version=given.version, key=request.state.id)
+        web.note(request, given.prompt)
+        ask = Ask(plain_prompt(given.prompt), 1, 1, version=given.version, key=given.user or request.state.id)
 
         def work(engine: Engine) -> tuple[int | None, Any, float, float]:
             began = time.perf_counter()
@@ -148,15 +150,17 @@ def add_retrieval(app: FastAPI, web: Web) -> None:
     async def explain(request: Request) -> Response:
         given = parsed(ExplainRequest, await web.body(request))
         ask = ask_of(given, service.settings, request.state.id)
-        await web.evaluate(ask)
+        web.note(request, given.prompt)
+        ask = await web.evaluate(ask)
         version, explanation = await web.run(lambda engine: engine.explain(ask, given.item_id))
         request.state.version = version
         return respond({"id": request.state.id} | responses.explained(version, explanation))
 
     @route(app, "POST", "/v1/trace")
     async def trace(request: Request) -> Response:
-        ask = ask_of(parsed(TraceRequest, await web.body(request)), service.settings, request.state.id)
-        await web.evaluate(ask)
+        given = parsed(TraceRequest, await web.body(request))
+        web.note(request, given.prompt)
+        ask = await web.evaluate(ask_of(given, service.settings, request.state.id))
         version, found, results = await web.run(lambda engine: engine.trace(ask))
         request.state.version = version
         return respond({"id": request.state.id} | responses.traced(version, found, results))

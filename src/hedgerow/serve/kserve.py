@@ -13,6 +13,10 @@ from hedgerow.serve.asking import RefusedError
 from hedgerow.serve.documents import Document, RetrieveRequest, ask_of
 from hedgerow.serve.web import Web, parsed, respond, route
 
+OUTPUTS = ("item_id", "score", "sid", "num_items")
+# The score of no item. JSON has no infinity.
+NO_SCORE = float(np.finfo(np.float32).min)
+
 
 class Tensor(BaseModel):
     """An input: the prompts."""
@@ -79,6 +83,15 @@ def add_routes(app: FastAPI, web: Web) -> None:
         if int(np.prod(given.inputs[0].shape)) != len(prompts):
             message = f"the shape {given.inputs[0].shape} does not fit {len(prompts)} prompts."
             raise RefusedError(400, "invalid_request", message, param="inputs")
+        names = [output.get("name") if isinstance(output, dict) else output for output in given.outputs or OUTPUTS]
+        if unknown := [name for name in names if name not in OUTPUTS]:
+            message = f"there is no output {str(unknown[0])[:100]!r}; the outputs are {', '.join(OUTPUTS)}."
+            raise RefusedError(400, "unknown_output", message, param="outputs")
+        if "fields" in given.parameters:
+            message = "outputs of this protocol have no attributes; use /v1/retrieve for fields."
+            raise RefusedError(400, "invalid_request", message, param="parameters.fields")
+        for prompt in prompts:
+            web.note(request, prompt)
         documents = [parsed(RetrieveRequest, given.parameters | {"prompt": prompt}) for prompt in prompts]
         asks = [ask_of(document, service.settings, request.state.id) for document in documents]
         results = []
@@ -86,7 +99,7 @@ def add_routes(app: FastAPI, web: Web) -> None:
             request.state.version = found.version
             results.append(found.results)
         k, num_levels = documents[0].k, service.engine.current.index.num_levels
-        ids, scores = np.full((len(results), k), "", object), np.full((len(results), k), np.nan)
+        ids, scores = np.full((len(results), k), "", object), np.full((len(results), k), NO_SCORE)
         sids = np.full((len(results), k, num_levels), -1)
         for row, found in enumerate(results):
             ids[row, : len(found)] = [str(item_id) for item_id in found.item_ids]
@@ -100,6 +113,7 @@ def add_routes(app: FastAPI, web: Web) -> None:
         outputs = [
             {"name": output, "datatype": kind, "shape": list(values.shape), "data": values.ravel().tolist()}
             for output, kind, values in tensors
+            if output in names
         ]
         version = request.state.version
         document: dict[str, Any] = {"model_name": name, "id": given.id or request.state.id, "outputs": outputs}

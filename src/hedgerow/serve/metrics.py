@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
@@ -67,14 +68,17 @@ class Metrics:
         )
         self._captures = Counter("hedgerow_graph_captures", "CUDA graphs captured so far.", registry=registry)
         self._captured = 0
+        self._seen: set[tuple[str, str]] = set()
         for phase in ("queue", "check", "search", "total"):
             self._phases.labels(phase)
-        for reason in ("queue_full", "deadline", "draining"):
+        for reason in ("queue_full", "deadline", "draining", "expressions"):
             self._shed.labels(reason)
 
     def answered(self, *, outcome: str, version: int | None, seconds: float | None) -> None:
         """A request has been answered or refused; `seconds` if it asked for items."""
-        self._requests.labels(outcome, "" if version is None else str(version)).inc()
+        labels = outcome, "" if version is None else str(version)
+        self._seen.add(labels)
+        self._requests.labels(*labels).inc()
         if seconds is not None:
             self._phases.labels("total").observe(seconds)
 
@@ -108,9 +112,13 @@ class Metrics:
         """The masked probability of a request has been measured."""
         self._masked.observe(masked)
 
-    def switched(self, *, seconds: float) -> None:
-        """A version is served from now on."""
+    def switched(self, *, seconds: float, served: Collection[int | None]) -> None:
+        """A version is served from now on. Series of versions that are not served any more are dropped."""
         self._switches.observe(seconds)
+        kept = {"", *map(str, served)}
+        for labels in [labels for labels in self._seen if labels[1] not in kept]:
+            self._seen.discard(labels)
+            self._requests.remove(*labels)
 
     def refused(self) -> None:
         """A version could not be loaded or warmed up."""

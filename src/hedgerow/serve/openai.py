@@ -90,6 +90,7 @@ def add_routes(app: FastAPI, web: Web) -> None:
     def ask(request: Request, given: Completions, prompt: Any) -> tuple[RetrieveRequest, Ask]:
         _check_model(given.model, service.source.model)
         _check_options(given.model_extra or {})
+        web.note(request, prompt)
         fields = given.hedgerow.model_dump(exclude_unset=True)
         document = parsed(RetrieveRequest, {"prompt": prompt, "k": given.n or 1, "user": given.user} | fields)
         asked = ask_of(document, service.settings, request.state.id)

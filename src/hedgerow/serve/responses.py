@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+import pyarrow as pa
 
 from hedgerow.hf import Explanation
 from hedgerow.hf.plot import levels_of
@@ -22,6 +23,7 @@ TYPES = {
     401: "unauthorized",
     403: "forbidden",
     404: "not_found",
+    408: "timeout",
     405: "invalid_request_error",
     409: "invalid_request_error",
     413: "too_large",
@@ -58,12 +60,21 @@ def items_of(results: Results, fields: Sequence[str] | None) -> list[dict[str, A
     if fields is not None:
         check_fields(fields, attributes.column_names)
         attributes = attributes.select(list(dict.fromkeys(fields)))
-    values = attributes.to_pylist() if attributes.num_columns else [{}] * len(results)
+    columns = {name: _plain(attributes.column(name)) for name in attributes.column_names}
+    values = [{name: column[row] for name, column in columns.items()} for row in range(len(results))]
     sids = [[code for code in sid if code >= 0] for sid in results.sids.tolist()]
     rows = zip(results.item_ids, results.scores.tolist(), sids, values, strict=True)
     return [
         {"item_id": item_id, "score": score, "sid": sid, "attributes": of_item} for item_id, score, sid, of_item in rows
     ]
+
+
+def _plain(column: pa.ChunkedArray) -> list[Any]:
+    """The values of a column; as text, if Python has no such values, for example dates beyond the year 9999."""
+    try:
+        return column.to_pylist()
+    except (ValueError, OverflowError):
+        return [str(value) for value in column.cast("string").to_pylist()]
 
 
 def check_fields(fields: Sequence[str], names: Sequence[str]) -> None:

@@ -125,6 +125,11 @@ class Service:
         if self.state != "failed":
             self.state = "draining"
 
+    def drop_late(self) -> None:
+        """Drop requests whose deadline has passed."""
+        if self._batcher is not None:
+            self._batcher.drop_late()
+
     @property
     def is_idle(self) -> bool:
         """Whether no request waits or runs."""

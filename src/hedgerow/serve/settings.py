@@ -15,7 +15,10 @@ class Limits:
         k: items.
         prompt_characters: characters of a prompt's text.
         prompt_tokens: tokens of a prompt.
-        ids: excluded ids, candidates, or ids to score.
+        ids: excluded ids or candidates.
+        scored: ids to score.
+        depth: lists and objects inside each other in a body.
+        body_seconds: seconds until a body has arrived.
         sets: names of sets.
         where_characters: characters of an SQL expression.
         where_items: items of an index for which SQL expressions are evaluated.
@@ -28,6 +31,9 @@ class Limits:
     prompt_characters: int = 100_000
     prompt_tokens: int = 512
     ids: int = 10_000
+    scored: int = 1_000
+    depth: int = 32
+    body_seconds: float = 10.0
     sets: int = 16
     where_characters: int = 2_000
     where_items: int = 20_000_000

@@ -74,7 +74,7 @@ class Snapshot:
             )
         sets = [self.sets[name] for name in dict.fromkeys(ask.sets)]
         if ask.where is not None:
-            sets.append(self.where(ask.where, settings))
+            sets.append(self.where(ask.where, settings) if ask.where_set is None else ask.where_set)
         return reduce(and_, sets) if sets else None
 
     def where(self, expression: str, settings: Settings) -> ConstraintSet:

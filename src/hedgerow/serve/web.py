@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -13,14 +14,16 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ValidationError
 
-from hedgerow.errors import HedgerowError
+from hedgerow.constraints.sets import ConstraintSet
+from hedgerow.errors import DeadlineError, HedgerowError
 from hedgerow.serve import responses
 from hedgerow.serve.asking import Answered, Ask, RefusedError, refusal_of
+from hedgerow.serve.documents import plain_prompt
 from hedgerow.serve.log import log
 from hedgerow.serve.service import Service
 
-# SQL expressions that are evaluated, and wait, at the same time.
-MAX_EXPRESSIONS = 8
+# SQL expressions that are evaluated, and wait, at the same time: of all requests, and of one body.
+MAX_EXPRESSIONS, MAX_IN_BODY = 32, 8
 
 Model = TypeVar("Model", bound=BaseModel)
 Handler = Callable[[Request], Awaitable[Response]]
@@ -51,25 +54,26 @@ class Web:
         Raises:
             RefusedError: it is too large, or not a JSON object.
         """
-        limit, chunks, size = self.service.settings.limits.body_bytes, [], 0
-        length = request.headers.get("content-length", "")
-        size = int(length) if length.isdecimal() and len(length) < 20 else 0
-        if size <= limit:
-            size = 0
-            async for chunk in request.stream():
-                size += len(chunk)
-                chunks.append(chunk)
-                if size > limit:
-                    break
-        if size > limit:
-            raise RefusedError(413, "body_too_large", f"the body has more than {limit:,} bytes.")
+        limits = self.service.settings.limits
         try:
-            document = orjson.loads(b"".join(chunks))
+            async with asyncio.timeout(limits.body_seconds):
+                content = await _content(request, limits.body_bytes)
+        except TimeoutError:
+            message = f"the body did not arrive within {limits.body_seconds:g} seconds."
+            raise RefusedError(408, "body_timeout", message) from None
+        try:
+            document = orjson.loads(content)
         except orjson.JSONDecodeError as error:
             raise RefusedError(400, "invalid_json", f"the body is not JSON: {error}") from None
         if not isinstance(document, dict):
             raise RefusedError(400, "invalid_json", f"the body must be a JSON object; got {type(document).__name__}.")
+        check_depth(document, limits.depth)
         return document
+
+    def note(self, request: Request, prompt: Any) -> None:
+        """Remember a prompt for the log, if prompts are logged."""
+        if self.logs_prompts:
+            request.state.logged.setdefault("prompts", []).append(plain_prompt(prompt))
 
     async def answer(self, ask: Ask) -> Answered:
         """The answer of an ask.
@@ -78,8 +82,8 @@ class Web:
             RefusedError: it is refused or invalid, or its deadline has passed.
         """
         batcher = self.service.batcher
-        await self.evaluate(ask)
-        outcome = await asyncio.wrap_future(batcher.submit(ask))
+        evaluated = await self.evaluate(ask)
+        outcome = await self._result(batcher.submit(evaluated), evaluated.deadline)
         # Other exceptions are raised by the future.
         assert isinstance(outcome, Answered | RefusedError)
         return answered(outcome)
@@ -90,14 +94,20 @@ class Web:
         Raises:
             RefusedError: there is no room for them.
         """
-        batcher, failed = self.service.batcher, {}
+        batcher = self.service.batcher
+        failed: dict[int, RefusedError] = {}
+        evaluated: list[Ask] = []
+        if sum(ask.where is not None for ask in asks) > MAX_IN_BODY:
+            message = f"a body has at most {MAX_IN_BODY} requests with an SQL expression."
+            raise RefusedError(400, "limit", message, param="where")
         for number, ask in enumerate(asks):
             try:
-                await self.evaluate(ask)
+                evaluated.append(await self.evaluate(ask))
             except RefusedError as refusal:
                 failed[number] = refusal
-        futures = batcher.submit_all([ask for number, ask in enumerate(asks) if number not in failed])
-        found = await asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
+        futures = zip(batcher.submit_all(evaluated), evaluated, strict=True)
+        waiting = (self._result(future, ask.deadline) for future, ask in futures)
+        found = await asyncio.gather(*waiting, return_exceptions=True)
         outcomes = (_outcome(each, request_id) for each in found)
         return [failed[number] if number in failed else next(outcomes) for number in range(len(asks))]
 
@@ -107,9 +117,8 @@ class Web:
         Raises:
             RefusedError: one of them is refused or invalid, or its deadline has passed.
         """
-        engine, pinned = self.service.engine, asks
-        if asks and (number := engine.snapshot_for(asks[0]).number) is not None:
-            pinned = [replace(ask, version=number) for ask in asks]
+        engine = self.service.engine
+        pinned = [replace(ask, snapshot=engine.snapshot_for(asks[0])) for ask in asks]
         return [answered(outcome) for outcome in await self.answer_all(pinned, request_id)]
 
     async def run(self, work: Callable[[Any], Any]) -> Any:
@@ -118,28 +127,89 @@ class Web:
         Raises:
             RefusedError: it is refused or invalid.
         """
-        return await asyncio.wrap_future(self.service.batcher.run(work))
+        deadline = time.monotonic() + self.service.settings.deadline_ms / 1e3
+        return await self._result(self.service.batcher.run(work), deadline)
 
-    async def evaluate(self, ask: Ask) -> None:
-        """Evaluate the SQL expression of an ask beside the batches, which then find its set in the cache.
+    async def _result(self, future: Future[Any], deadline: float | None) -> Any:
+        """The result of a future of the queue. At its deadline it is dropped, also while the engine is busy."""
+        wrapped = asyncio.wrap_future(future)
+        if deadline is not None:
+            await asyncio.wait([wrapped], timeout=max(0.0, deadline - time.monotonic()) + 0.001)
+            if not wrapped.done():
+                self.service.drop_late()
+        return await wrapped
+
+    async def evaluate(self, ask: Ask) -> Ask:
+        """Evaluate the SQL expression of an ask beside the batches.
+
+        Returns:
+            The ask with the set, and the version that it belongs to.
 
         Raises:
             RefusedError: the expression is invalid, takes too much time, or too many others wait.
         """
         if ask.where is None:
-            return
+            return ask
         if self._waiting_expressions >= MAX_EXPRESSIONS:
+            self.service.metrics.shed("expressions")
             raise RefusedError(429, "queue_full", "too many SQL expressions wait already.", retry_after=1.0)
-        engine, settings, where = self.service.engine, self.service.settings, ask.where
+        snapshot, where = self.service.engine.snapshot_for(ask), ask.where
         self._waiting_expressions += 1
         try:
-            loop = asyncio.get_running_loop()
-            snapshot = engine.snapshot_for(ask)
-            await loop.run_in_executor(self._expressions, lambda: snapshot.where(where, settings))
+            loop, settings = asyncio.get_running_loop(), self.service.settings
+            found = await loop.run_in_executor(
+                self._expressions, lambda: _in_time(ask, snapshot.where, where, settings)
+            )
         except HedgerowError as error:
             raise refusal_of(error, "where") from error
         finally:
             self._waiting_expressions -= 1
+        return replace(ask, snapshot=snapshot, where_set=found)
+
+
+def _in_time(ask: Ask, evaluate: Callable[..., ConstraintSet], *given: Any) -> ConstraintSet:
+    """Evaluate an expression, unless its request is late already."""
+    if ask.deadline is not None and time.monotonic() > ask.deadline:
+        raise DeadlineError("the request waited until its deadline had passed.")
+    return evaluate(*given)
+
+
+async def _content(request: Request, limit: int) -> bytes:
+    """The bytes of a body.
+
+    Raises:
+        RefusedError: there are more than `limit`.
+    """
+    length, chunks, size = request.headers.get("content-length", ""), [], 0
+    too_large = length.isdecimal() and (len(length) > 18 or int(length) > limit)
+    if not too_large:
+        async for chunk in request.stream():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                break
+    if too_large or size > limit:
+        raise RefusedError(413, "body_too_large", f"the body has more than {limit:,} bytes.")
+    return b"".join(chunks)
+
+
+def check_depth(document: Any, limit: int) -> None:
+    """Check how deep lists and objects are inside each other, which recursive code would not survive.
+
+    Raises:
+        RefusedError: deeper than `limit`.
+    """
+    level = [document]
+    for _ in range(limit):
+        level = [inner for outer in level for inner in _parts(outer)]
+        if not level:
+            return
+    raise RefusedError(400, "limit", f"a body has at most {limit} lists and objects inside each other.")
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    parts = value.values() if isinstance(value, dict) else value
+    return [part for part in parts if isinstance(part, dict | list)]
 
 
 def answered(outcome: Answered | RefusedError) -> Answered:
