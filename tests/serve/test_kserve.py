@@ -60,7 +60,7 @@ def test_fewer_items_than_asked_for(client):
     outputs = outputs_of(document)
     assert outputs["num_items"].tolist() == [2]
     assert sorted(outputs["item_id"][0].tolist()) == ["", "", "t1", "t2"]
-    assert outputs["score"][0].tolist()[2:] == [None, None]
+    assert outputs["score"][0].tolist()[2:] == [np.finfo(np.float32).min] * 2
     assert outputs["sid"][0].tolist()[2:] == [[-1, -1, -1]] * 2
 
 

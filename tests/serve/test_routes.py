@@ -213,6 +213,8 @@ def test_index_document(client):
         "codebook_sizes": [20, 20, 20],
         "created": None,
         "age_seconds": None,
+        "item_id_type": "string",
+        "refused": None,
         "attributes": [{"name": field.name, "type": str(field.type)} for field in index().attributes.schema],
         "allows_where": False,
         "beam_widths": [10, 20],
@@ -288,7 +290,7 @@ class TestMetrics:
         moved = {name: value - before[name] for name, value in sample().items()}
         assert moved.pop("padded") == pytest.approx(3 / 8)
         assert moved == {
-            "ok": 2,
+            "ok": 3,
             "invalid": 1,
             "unknown": 1,
             "batches": 2,

@@ -125,7 +125,7 @@ class SearchOptions:
         }
 
 
-def check_model(model: str) -> None:
+def check_model(model: str, what: str = "--model") -> None:
     """Check that a model is a folder or has the form of a hub name, because asking a hub takes a minute.
 
     Raises:
@@ -137,7 +137,7 @@ def check_model(model: str) -> None:
         return
     problem = "is a file" if path.is_file() else "does not exist"
     raise ArgumentError(
-        f"--model {model} {problem}; pass the folder that model.save_pretrained and tokenizer.save_pretrained wrote, "
+        f"{what} {model} {problem}; pass the folder that model.save_pretrained and tokenizer.save_pretrained wrote, "
         "or the name of a model on a hub: owner/name."
     )
 

@@ -40,7 +40,8 @@ def serve(
         typer.Option(metavar="FILE", help='Named sets: a TOML file with \\[sets], and in it new = "year >= 2000".'),
     ] = None,
     beam_width: Annotated[
-        str, typer.Option(metavar="N,N", help="Beam widths to warm up. The first is the default, the last the maximum.")
+        str,
+        typer.Option(metavar="N,N", help="Beam widths to warm up: the default first. The largest is the maximum."),
     ] = "50",
     max_batch: Annotated[int, typer.Option(metavar="N", min=1, help="The largest number of requests in a batch.")] = 32,
     max_wait_ms: Annotated[
@@ -60,6 +61,10 @@ def serve(
     follow_seconds: Annotated[
         float, typer.Option(metavar="S", min=0.01, help="Seconds between two looks at the live index.")
     ] = 1.0,
+    drain_seconds: Annotated[
+        float,
+        typer.Option(metavar="S", min=0, help="After SIGTERM, answer for so long, but say that it is not ready."),
+    ] = 0.0,
     canary: Annotated[
         str | None,
         typer.Option(metavar="SHARE:VERSION", help="Let a version answer a share of the requests: 0.05:7."),
@@ -93,7 +98,7 @@ def serve(
     if (model is None) != (index is None):
         raise typer.BadParameter("pass both, or neither for the films demo", param_hint="MODEL, INDEX")
     if model is not None:
-        check_model(model)
+        check_model(model, "MODEL")
     let_threads_sleep()
     try:
         from hedgerow.serve.server import Address, run
@@ -108,15 +113,19 @@ def serve(
     if (follow or canary) and not live:
         raise ArgumentError("--follow and --canary need a live index: hedgerow live init shop.live items.hedgerow.")
     share, version = _canary(canary)
-    widths = tuple(sorted({max(1, width) for width in whole_numbers(beam_width, "--beam-width")}))
+    widths = whole_numbers(beam_width, "--beam-width")
+    if min(widths) < 1:
+        raise typer.BadParameter(f"beam widths are at least 1; got {beam_width!r}", param_hint="--beam-width")
     settings = Settings(
-        beam_widths=widths,
+        beam_widths=tuple(sorted(set(widths))),
+        default_beam_width=widths[0],
         max_batch=max_batch,
         max_wait_ms=max_wait_ms,
         queue=queue,
         deadline_ms=deadline_ms,
         allow_where=allow_where,
         canary_share=share,
+        drain_seconds=drain_seconds,
         follow_seconds=follow_seconds if follow else None,
         limits=replace(Limits(), prompt_tokens=prompt_tokens),
     )

@@ -33,7 +33,7 @@ CONFIG: dict[str, str | bool | int | float | list[str]] = {
 }
 # Seconds to wait for DuckDB to obey an interrupt, and for all queries when the interpreter exits.
 GRACE = 1.0
-EXIT_SECONDS = 30.0
+EXIT_SECONDS = 10.0
 
 
 def where(index: Trie, expression: str, name: str | None, timezone: str, timeout: float) -> ConstraintSet:

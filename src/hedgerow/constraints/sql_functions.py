@@ -1,6 +1,7 @@
 """Guards of DuckDB's functions: macros that replace those which can make values of any size from a short expression.
 
-DuckDB's memory limit does not count these values, and it cannot be interrupted while it makes one.
+DuckDB's memory limit does not count these values, and it cannot be interrupted while it makes one. The same holds for
+the tables that distances of texts need.
 """
 
 from __future__ import annotations
@@ -45,8 +46,18 @@ _RANGES = (("a", "a", "a"), ("a, b", "b", "b::DOUBLE - a"), ("a, b, s", "b", _SP
 # A width of six digits, or one that is an argument itself.
 _WIDE = f"CASE WHEN regexp_matches(f, '\\d{{6}}|[*]|[{{][^}}]*[{{]') THEN {MAX_LENGTH + 1} END"
 _FORMATS = tuple((", ".join("fabcdeghi"[:count]), "f", _WIDE) for count in range(1, 10))
+_PRODUCT = "strlen(a::VARCHAR)::DOUBLE * strlen(b::VARCHAR)"
+_DISTANCES = ("levenshtein", "editdist3", "damerau_levenshtein", "jaro_similarity", "jaro_winkler_similarity")
 GUARDS = "".join(
     (
+        # The table of a distance has as many cells.
+        *(_macro(name, ("a, b", "b", _PRODUCT)) for name in _DISTANCES),
+        _macro("replace", ("s, a, b", "b", "strlen(s::VARCHAR)::DOUBLE * greatest(strlen(b::VARCHAR), 1)")),
+        _macro(
+            "regexp_replace",
+            ("s, a, b", "b", "strlen(s::VARCHAR)::DOUBLE * greatest(strlen(b::VARCHAR), 1)"),
+            ("s, a, b, o", "b", "strlen(s::VARCHAR)::DOUBLE * greatest(strlen(b::VARCHAR), 1)"),
+        ),
         _macro("repeat", ("s, n", "n", "strlen(s::VARCHAR) * n::DOUBLE")),
         *(_macro(name, *_RANGES) for name in ("range", "generate_series")),
         *(_macro(name, ("s, n, f", "n", "n")) for name in ("lpad", "rpad")),

@@ -109,4 +109,5 @@ def refusal_of(error: HedgerowError, param: str | None = None) -> RefusedError:
         return RefusedError(404, "unknown_version", str(error), param="version")
     # The library counts prompts and requests; here there is one.
     message = re.sub(r"\b(prompt|request) 0\b", r"the \1", str(error))
-    return RefusedError(400, "invalid_request", message, param=param)
+    named = re.match(r"(?:the )?(prompt|exclude|candidates|caps|order_by|item_ids)\b", message)
+    return RefusedError(400, "invalid_request", message, param=param or (named and named[1]))

@@ -23,13 +23,28 @@ class Document(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class TextPart(Document):
+    """A part of the content of a message. Parts that are no text are not supported."""
+
+    type: Literal["text"]
+    text: StrictStr
+
+
 class Message(BaseModel):
     """A message of a chat."""
 
     model_config = ConfigDict(extra="allow")
 
     role: Annotated[StrictStr, Field(max_length=100)]
-    content: Any = None
+    content: StrictStr | Annotated[list[TextPart], Field(max_length=1_000)] | None = None
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The message with its content as text."""
+        content = self.content
+        if isinstance(content, list):
+            content = "".join(part.text for part in content)
+        return self.model_dump() | {"content": content}
 
 
 Prompt = StrictStr | Tokens | Annotated[list[Message], Field(max_length=10_000)]
@@ -113,13 +128,20 @@ class RollbackRequest(Document):
     )
 
 
+class CanaryRequest(Document):
+    """A request for a canary."""
+
+    version: Annotated[StrictInt, Field(ge=1, lt=2**63)] | None = Field(description="Its number; null: no canary.")
+    share: Annotated[float, Field(ge=0, le=1)] = Field(default=0.05, description="Its share of the requests.")
+
+
 def ask_of(document: Searched, settings: Settings, key: str) -> Ask:
     """The ask of a document.
 
     Raises:
         RefusedError: a field exceeds a limit of the service.
     """
-    limits, width = settings.limits, document.beam_width or settings.beam_widths[0]
+    limits, width = settings.limits, document.beam_width or settings.default_beam_width
     k = getattr(document, "k", 10)
     check_prompt(document.prompt, settings)
     _check(width, settings.beam_widths[-1], "beam_width", "beams")
@@ -153,7 +175,7 @@ def ask_of(document: Searched, settings: Settings, key: str) -> Ask:
 def plain_prompt(prompt: Any) -> Any:
     """A prompt without models of Pydantic."""
     if isinstance(prompt, list) and prompt and isinstance(prompt[0], BaseModel):
-        return [message.model_dump() for message in prompt]
+        return [message.plain for message in prompt if isinstance(message, Message)]
     return prompt
 
 

@@ -78,6 +78,7 @@ class Engine:
         self.settings, self._observer = settings, observer
         self._lock = threading.Lock()
         self._current, self._canary = snapshot, None
+        self.canary_share = settings.canary_share
         self._previous: list[Snapshot] = []
         self._batches = 0
 
@@ -114,15 +115,18 @@ class Engine:
 
     def switch(self, snapshot: Snapshot) -> None:
         """Serve another version from the next batch on. The one before can still be named."""
+        canary = self._canary
+        canary = None if canary is None else canary.without_removed(snapshot)
         with self._lock:
             before = [] if snapshot.number == self._current.number else [self._current]
             kept = [each for each in before + self._previous if each.number != snapshot.number]
-            self._previous, self._current = kept[:MAX_PREVIOUS], snapshot
+            self._previous, self._current, self._canary = kept[:MAX_PREVIOUS], snapshot, canary
 
-    def set_canary(self, snapshot: Snapshot | None) -> None:
-        """Let a version answer a share of the requests."""
+    def set_canary(self, snapshot: Snapshot | None, share: float) -> None:
+        """Let a version answer a share of the requests; None: the current version answers all."""
+        canary = None if snapshot is None else snapshot.without_removed(self._current)
         with self._lock:
-            self._canary = snapshot
+            self._canary, self.canary_share = canary, share
 
     def snapshot_for(self, ask: Ask) -> Snapshot:
         """The version that answers an ask.
@@ -135,16 +139,13 @@ class Engine:
         if ask.version is not None:
             served = self.served
             if ask.version not in served:
-                known = ", ".join(str(number) for number in served if number is not None) or "none"
-                raise RefusedError(
-                    404,
-                    "unknown_version",
-                    f"version {ask.version} is not served; the versions are {known}.",
-                    param="version",
-                )
+                known = ", ".join(str(number) for number in served if number is not None)
+                there_are = f"the versions are {known}" if known else "the index is not live, so it has no versions"
+                message = f"version {ask.version} is not served; {there_are}."
+                raise RefusedError(404, "unknown_version", message, param="version")
             return served[ask.version]
         canary = self._canary
-        if canary is not None and zlib.crc32(ask.key.encode()) < self.settings.canary_share * 2**32:
+        if canary is not None and zlib.crc32(ask.key.encode()) < self.canary_share * 2**32:
             return canary
         return self._current
 

@@ -6,7 +6,8 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable, Collection
-from typing import Protocol
+from datetime import UTC, datetime
+from typing import Any, Protocol
 
 from hedgerow.errors import HedgerowError, VersionError
 from hedgerow.live.live import LiveIndex
@@ -38,6 +39,9 @@ class Follower:
         engine: serves the versions.
         settings: the settings of the service.
         observer: what is told of versions.
+
+    Attributes:
+        refused: why the current version of the live index is not served, and since when; None if it is.
     """
 
     def __init__(self, live: LiveIndex | None, engine: Engine, settings: Settings, observer: Observer) -> None:
@@ -45,7 +49,8 @@ class Follower:
         # One at a time: looks of the thread and those that clients ask for.
         self._looking = threading.Lock()
         # What was refused, to count each reason once; and the failures in a row, to look again later and later.
-        self._refused: set[str] = set()
+        self._reasons: set[str] = set()
+        self.refused: dict[str, Any] | None = None
         self._failures, self._next_look = 0, 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hedgerow-follow", daemon=True)
@@ -112,20 +117,45 @@ class Follower:
         started = time.perf_counter()
         version, current = load(), self._engine.current
         if current.version is not None and version.info == current.version.info:
-            self._failures = 0
+            self._recovered()
             return
         snapshot = snapshot_of(current.retriever, version, current.rules)
         warm_up_next(snapshot, current, self._settings)
         self._engine.switch(snapshot)
-        seconds, self._failures = time.perf_counter() - started, 0
+        self._recovered()
+        seconds = time.perf_counter() - started
         self._observer.switched(seconds=seconds, served=list(self._engine.served))
         log("version", version=snapshot.number, items=snapshot.num_items, seconds=round(seconds, 3))
 
+    def _recovered(self) -> None:
+        if self.refused is not None:
+            log("version_readable", served=self._engine.current.number)
+        self._failures, self.refused = 0, None
+
+    def set_canary(self, number: int | None, share: float) -> None:
+        """Let a version answer a share of the requests; None: there is no canary.
+
+        Raises:
+            VersionError: the version does not exist, cannot be loaded, or the index is not live.
+            ArgumentError: the version does not fit the model or the rules.
+        """
+        with self._looking:
+            live, current = self._checked_live(), self._engine.current
+            if number is None:
+                self._engine.set_canary(None, 0.0)
+            else:
+                snapshot = snapshot_of(current.retriever, live.load_version(number), current.rules)
+                warm_up_next(snapshot, current, self._settings)
+                self._engine.set_canary(snapshot, share)
+        log("canary", version=number, share=share)
+
     def _refuse(self, error: Exception) -> None:
         """Record that a version was refused, once for each reason."""
-        if str(error) in self._refused:
+        if self.refused is None or self.refused["error"] != str(error):
+            self.refused = {"error": str(error), "since": datetime.now(UTC).isoformat(timespec="seconds")}
+        if str(error) in self._reasons:
             return
-        self._refused = {*list(self._refused)[-MAX_REASONS:], str(error)}
+        self._reasons = {*list(self._reasons)[-MAX_REASONS:], str(error)}
         self._observer.refused()
         log("version_refused", level="error", error=str(error), served=self._engine.current.number)
 

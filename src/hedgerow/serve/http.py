@@ -18,6 +18,7 @@ from hedgerow.errors import HedgerowError
 from hedgerow.serve import kserve, openai, openapi, responses
 from hedgerow.serve.asking import Ask, RefusedError
 from hedgerow.serve.documents import (
+    CanaryRequest,
     ExplainRequest,
     RetrieveRequest,
     RetrieveRequests,
@@ -70,6 +71,10 @@ def add_page(app: FastAPI) -> None:
     @route(app, "GET", "/ui")
     async def page(_: Request) -> Response:
         return FileResponse(PAGE / "index.html")
+
+    @route(app, "GET", "/")
+    async def start(_: Request) -> Response:
+        return RedirectResponse("ui")
 
     @route(app, "GET", "/ui/")
     async def without_slash(_: Request) -> Response:
@@ -172,7 +177,10 @@ def add_index(app: FastAPI, web: Web) -> None:
 
     def described() -> dict[str, Any]:
         source = service.source
-        return responses.index_of(service.engine, service.settings, model=source.model, index=source.index)
+        refused = service.follower.refused
+        return responses.index_of(
+            service.engine, service.settings, model=source.model, index=source.index, refused=refused
+        )
 
     async def change(work: Callable[[], None]) -> Response:
         if web.token is None:
@@ -198,6 +206,11 @@ def add_index(app: FastAPI, web: Web) -> None:
         given, follower = parsed(RollbackRequest, await web.body(request)), service.follower
         return await change(lambda: follower.rollback(given.to))
 
+    @route(app, "POST", "/v1/index/canary")
+    async def canary(request: Request) -> Response:
+        given, follower = parsed(CanaryRequest, await web.body(request)), service.follower
+        return await change(lambda: follower.set_canary(given.version, given.share))
+
     @route(app, "GET", "/metrics")
     async def metrics(_: Request) -> Response:
         current = service._engine.current if service._engine else None
@@ -216,4 +229,5 @@ def add_health(app: FastAPI, web: Web) -> None:
     @route(app, "GET", "/health/ready")
     @route(app, "GET", "/v2/health/ready")
     async def ready(_: Request) -> Response:
-        return respond({"status": service.state}, status=200 if service.state == "ready" else 503)
+        is_ready = service.state == "ready" and not service.leaving
+        return respond({"status": "draining" if service.leaving else service.state}, status=200 if is_ready else 503)

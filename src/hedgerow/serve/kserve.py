@@ -74,6 +74,10 @@ def add_routes(app: FastAPI, web: Web) -> None:
     async def ready(request: Request) -> Response:
         return respond({"name": check_model(request), "ready": service.state == "ready"})
 
+    @route(app, "POST", "/v2/models/{name}/versions/{version:int}/infer")
+    async def infer_version(request: Request) -> Response:
+        return await infer(request)
+
     @route(app, "POST", "/v2/models/{name}/infer")
     async def infer(request: Request) -> Response:
         name, given = check_model(request), parsed(InferRequest, await web.body(request))
@@ -90,9 +94,11 @@ def add_routes(app: FastAPI, web: Web) -> None:
         if "fields" in given.parameters:
             message = "outputs of this protocol have no attributes; use /v1/retrieve for fields."
             raise RefusedError(400, "invalid_request", message, param="parameters.fields")
+        version = request.path_params.get("version")
+        named = {} if version is None else {"version": version}
         for prompt in prompts:
             web.note(request, prompt)
-        documents = [parsed(RetrieveRequest, given.parameters | {"prompt": prompt}) for prompt in prompts]
+        documents = [parsed(RetrieveRequest, given.parameters | named | {"prompt": prompt}) for prompt in prompts]
         asks = [ask_of(document, service.settings, request.state.id) for document in documents]
         results = []
         for found in await web.answer_together(asks, request.state.id):

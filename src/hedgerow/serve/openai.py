@@ -121,11 +121,11 @@ def add_routes(app: FastAPI, web: Web) -> None:
         pairs = [ask(request, given, prompt) for prompt in prompts]
         outcomes = await web.answer_together([asked for _, asked in pairs], request.state.id)
         choices: list[dict[str, Any]] = []
-        for (document, _), found in zip(pairs, outcomes, strict=True):
+        for number, ((document, _), found) in enumerate(zip(pairs, outcomes, strict=True)):
             request.state.version = found.version
             choices += [
                 choice | {"text": text, "logprobs": _text_logprobs(parts) if given.logprobs is not None else None}
-                for choice, text, parts in _choices(web, found, document, len(choices))
+                for choice, text, parts in _choices(web, found, document, len(choices), number)
             ]
         return respond(_completion(web, request, "text_completion", "cmpl", choices, outcomes))
 
@@ -174,7 +174,7 @@ def _prompts(prompt: Any) -> list[Any]:
 
 
 def _choices(
-    web: Web, found: Answered, document: RetrieveRequest, first: int
+    web: Web, found: Answered, document: RetrieveRequest, first: int, prompt: int = 0
 ) -> list[tuple[dict[str, Any], str, list[tuple[str, float]]]]:
     """For each item: the choice without its text, the text of its tokens, and each token with its log-probability."""
     results, text_of = found.results, web.service.engine.token_text
@@ -184,7 +184,7 @@ def _choices(
     for number, item in enumerate(items):
         texts = [text_of(level, code) for level, code in enumerate(item["sid"])]
         of_codes = [0.0] * len(texts) if scores is None else scores[number].tolist()[: len(texts)]
-        choice = {"index": first + number, "finish_reason": "stop", "hedgerow": item}
+        choice = {"index": first + number, "finish_reason": "stop", "hedgerow": item | {"prompt_index": prompt}}
         choices.append((choice, "".join(texts), list(zip(texts, of_codes, strict=True))))
     return choices
 

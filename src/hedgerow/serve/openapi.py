@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from hedgerow._version import __version__
 from hedgerow.serve.documents import (
+    CanaryRequest,
     ExplainRequest,
     RetrieveRequest,
     RetrieveRequests,
@@ -36,6 +37,7 @@ OPERATIONS: tuple[tuple[str, str, str, tuple[type[BaseModel], ...]], ...] = (
     ("get", "/v1/index", "Describe the index, its versions and the named sets.", ()),
     ("post", "/v1/index/refresh", "Serve the current version of the live index now.", ()),
     ("post", "/v1/index/rollback", "Make an earlier version the current one.", (RollbackRequest,)),
+    ("post", "/v1/index/canary", "Let a version answer a share of the requests.", (CanaryRequest,)),
     ("get", "/health/live", "Whether the service runs.", ()),
     ("get", "/health/ready", "Whether the service is loaded and warm.", ()),
     ("get", "/v2", "Describe the server (KServe v2).", ()),
@@ -44,6 +46,7 @@ OPERATIONS: tuple[tuple[str, str, str, tuple[type[BaseModel], ...]], ...] = (
     ("get", "/v2/models/{name}", "Describe the model (KServe v2).", ()),
     ("get", "/v2/models/{name}/ready", "Whether the model is ready (KServe v2).", ()),
     ("post", "/v2/models/{name}/infer", "Retrieve items (KServe v2).", (InferRequest,)),
+    ("post", "/v2/models/{name}/versions/{version}/infer", "Retrieve items of a version (KServe v2).", (InferRequest,)),
     ("get", "/metrics", "Metrics, for Prometheus.", ()),
 )
 ERROR_NAMES = TYPES | {409: "the version was refused"}
@@ -103,8 +106,12 @@ def _operation(path: str, summary: str, bodies: tuple[type[BaseModel], ...]) -> 
         "responses": {"200": {"description": "The answer.", "content": {content: {"schema": {}}}}}
         | {str(status): _error(name) for status, name in ERROR_NAMES.items()},
     }
-    if "{name}" in path:
-        operation["parameters"] = [{"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}]
+    kinds = {"name": {"type": "string"}, "version": {"type": "integer", "minimum": 1}}
+    named = [name for name in kinds if f"{{{name}}}" in path]
+    if named:
+        operation["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": kinds[name]} for name in named
+        ]
     if bodies:
         schemas = [{"$ref": f"#/components/schemas/{model.__name__}"} for model in bodies]
         schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}

@@ -158,7 +158,9 @@ def traced(version: int | None, trace: Trace, results: Results) -> dict[str, Any
     return {"version": version, "levels": levels, "items": items_of(results, None)}
 
 
-def index_of(engine: Engine, settings: Settings, *, model: str, index: str) -> dict[str, Any]:
+def index_of(
+    engine: Engine, settings: Settings, *, model: str, index: str, refused: dict[str, Any] | None
+) -> dict[str, Any]:
     """The document that describes what is served."""
     current, canary = engine.current, engine.canary
     version, trie = current.version, current.index
@@ -183,5 +185,6 @@ def index_of(engine: Engine, settings: Settings, *, model: str, index: str) -> d
         "allows_where": settings.allow_where,
         "beam_widths": list(settings.beam_widths),
         "max_k": settings.limits.k,
-        "canary": None if canary is None else {"version": canary.number, "share": settings.canary_share},
+        "canary": None if canary is None else {"version": canary.number, "share": engine.canary_share},
+        "refused": refused,
     }

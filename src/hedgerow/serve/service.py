@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hedgerow.errors import HedgerowError
 from hedgerow.hf import Retriever
 from hedgerow.live.live import LiveIndex
 from hedgerow.serve.asking import RefusedError
@@ -21,6 +20,7 @@ from hedgerow.serve.rules import Rule
 from hedgerow.serve.settings import Settings
 from hedgerow.serve.snapshot import snapshot_of, warm_up
 
+PROGRESS_SECONDS = 2.0
 State = Literal["cold", "ready", "draining", "failed"]
 
 
@@ -57,8 +57,11 @@ class Service:
     def __init__(self, source: Source, settings: Settings) -> None:
         self.source, self.settings, self.metrics = source, settings, Metrics()
         self.state: State = "cold"
-        self.error: HedgerowError | None = None
+        self.error: Exception | None = None
         self.started = time.time()
+        # Load balancers are told that the service will end, while it still answers.
+        self.leaving = False
+        self._starting: threading.Thread | None = None
         self._engine: Engine | None = None
         self._batcher: Batcher | None = None
         self._follower: Follower | None = None
@@ -104,11 +107,13 @@ class Service:
         started = time.perf_counter()
         try:
             self._load()
-        except HedgerowError as error:
+        except Exception as error:
+            # Also an unexpected one, or the service would be cold for ever.
             self.state, self.error = "failed", error
             return
-        if self.state == "cold":
-            self.state = "ready"
+        if self.state != "cold":
+            return
+        self.state = "ready"
         log("ready", seconds=round(time.perf_counter() - started, 3), index=self.source.index)
 
     def start_in_background(self, done: Callable[[], Any]) -> None:
@@ -118,7 +123,13 @@ class Service:
             self.start()
             done()
 
-        threading.Thread(target=run, name="hedgerow-start", daemon=True).start()
+        self._starting = threading.Thread(target=run, name="hedgerow-start", daemon=True)
+        self._starting.start()
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether the model and the index are being loaded."""
+        return self._starting is not None and self._starting.is_alive()
 
     def drain(self) -> None:
         """Refuse new requests from now on; those in the queue are still answered."""
@@ -148,15 +159,36 @@ class Service:
             raise RefusedError(503, "cold", "the service is loading its model and index.", retry_after=1.0)
 
     def _load(self) -> None:
+        log("loading", model=self.source.model, index=self.source.index)
         retriever, live = self.source.open()
+        log(
+            "loaded",
+            items=len(retriever.index),
+            version=retriever.version and retriever.version.number,
+            device=str(retriever.device_index.device),
+            sets=sorted(self.source.rules),
+        )
         version = retriever.index if retriever.version is None else retriever.version
         snapshot = snapshot_of(retriever, version, self.source.rules)
-        warm_up(snapshot, self.settings)
+        warm_up(snapshot, self.settings, _logged_progress())
         engine = Engine(snapshot, self.settings, self.metrics)
         if self.source.canary is not None and live is not None:
             canary = snapshot_of(retriever, live.load_version(self.source.canary), self.source.rules)
             warm_up(canary, self.settings)
-            engine.set_canary(canary)
+            engine.set_canary(canary, self.settings.canary_share)
         self._batcher = Batcher(engine, self.settings, self.metrics)
         self._follower = Follower(live, engine, self.settings, self.metrics)
         self._engine = engine
+
+
+def _logged_progress() -> Callable[[int, int], None]:
+    """Writes the progress of the warm-up into the log, not more often than every two seconds."""
+    last = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PROGRESS_SECONDS:
+            last = time.monotonic()
+            log("warming_up", done=done, total=total)
+
+    return progress

@@ -45,7 +45,8 @@ class Settings:
     """The settings of a service.
 
     Attributes:
-        beam_widths: the beam widths that are warmed up, ascending. The first is the default, the last the maximum.
+        beam_widths: the beam widths that are warmed up, ascending. The last is the maximum.
+        default_beam_width: the beam width of requests that set none.
         max_batch: the largest number of requests in a batch.
         max_wait_ms: milliseconds that a batch waits for more requests while nothing else runs.
         queue: requests that wait at most; further ones are refused.
@@ -53,12 +54,14 @@ class Settings:
         allow_where: whether requests may have SQL expressions.
         canary_share: the share of the requests that the canary version answers.
         rules_seconds: seconds after which rules that depend on the time are evaluated again.
+        drain_seconds: seconds after SIGTERM in which the service still answers, but says that it is not ready.
         follow_seconds: seconds between two looks at a live index; None: it is not followed.
         probe_every: one of so many batches measures the masked probability of one request; 0: none does.
         limits: the largest sizes of a request.
     """
 
     beam_widths: tuple[int, ...] = (50,)
+    default_beam_width: int = 50
     max_batch: int = 32
     max_wait_ms: float = 2.0
     queue: int = 256
@@ -66,6 +69,7 @@ class Settings:
     allow_where: bool = False
     canary_share: float = 0.0
     rules_seconds: float = 60.0
+    drain_seconds: float = 0.0
     follow_seconds: float | None = None
     probe_every: int = 100
     limits: Limits = field(default_factory=Limits)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import and_
 from typing import Any
@@ -31,12 +31,14 @@ class Snapshot:
         retriever: searches this version only.
         rules: the named rules.
         sets: the set of each rule.
+        kept: the items of this version that the current one has not removed; None: all.
         evaluated: the time, of `time.monotonic()`, at which the sets were computed.
     """
 
     retriever: Retriever
     rules: Mapping[str, Rule]
     sets: Mapping[str, ConstraintSet]
+    kept: ConstraintSet | None = None
     evaluated: float = field(default_factory=time.monotonic)
 
     @property
@@ -75,6 +77,9 @@ class Snapshot:
         sets = [self.sets[name] for name in dict.fromkeys(ask.sets)]
         if ask.where is not None:
             sets.append(self.where(ask.where, settings) if ask.where_set is None else ask.where_set)
+        # Who names a version gets it as it was.
+        if self.kept is not None and ask.version is None:
+            sets.append(self.kept)
         return reduce(and_, sets) if sets else None
 
     def where(self, expression: str, settings: Settings) -> ConstraintSet:
@@ -125,7 +130,15 @@ class Snapshot:
 
     def with_new_sets(self) -> Snapshot:
         """The same version, with its rules evaluated again, because the time has passed."""
-        return Snapshot(self.retriever, self.rules, sets_of(self.index, self.rules))
+        return Snapshot(self.retriever, self.rules, sets_of(self.index, self.rules), self.kept)
+
+    def without_removed(self, current: Snapshot) -> Snapshot:
+        """The same version as a canary beside a later one, without the items that this one has removed."""
+        if self.version is None or current.version is None or (self.number or 0) > (current.number or 0):
+            return replace(self, kept=None)
+        rows = current.index.rows(self.index.item_ids, missing="ignore")
+        is_kept = (rows >= 0) & ~current.version.removed[rows]
+        return replace(self, kept=self.index.constraint(is_kept, name=f"items of version {current.number}"))
 
 
 def snapshot_of(retriever: Retriever, index: Any, rules: Mapping[str, Rule]) -> Snapshot:
