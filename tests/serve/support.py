@@ -34,6 +34,7 @@ import hedgerow as hr
 from hedgerow.hf import Retriever
 from hedgerow.serve.asking import Ask
 from hedgerow.serve.http import create_app
+from hedgerow.serve.protocol import LimitedProtocol
 from hedgerow.serve.rules import Rule
 from hedgerow.serve.server import Address, Server
 from hedgerow.serve.service import Service, Source
@@ -239,7 +240,13 @@ def served(service: Service, **options: Any) -> Iterator[Client]:
     """Serve a service on a free port, in a thread; yields a client. `options` are those of `Web`."""
     web = Web(service, **{"logs_requests": False, **options})  # pyright: ignore[reportArgumentType]
     listener = Address(port=0).listen()
-    config = uvicorn.Config(create_app(web), log_config=None, access_log=False, timeout_graceful_shutdown=5)
+    options_of: dict[str, Any] = {
+        "log_config": None,
+        "access_log": False,
+        "timeout_graceful_shutdown": 5,
+        "http": LimitedProtocol,
+    }
+    config = uvicorn.Config(create_app(web), **options_of)
     server = Server(config, service)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

@@ -218,6 +218,7 @@ def test_index_document(client):
         "attributes": [{"name": field.name, "type": str(field.type)} for field in index().attributes.schema],
         "allows_where": False,
         "beam_widths": [10, 20],
+        "default_beam_width": 10,
         "max_k": 1_000,
         "canary": None,
     }

@@ -141,7 +141,8 @@ def ask_of(document: Searched, settings: Settings, key: str) -> Ask:
     Raises:
         RefusedError: a field exceeds a limit of the service.
     """
-    limits, width = settings.limits, document.beam_width or settings.default_beam_width
+    limits = settings.limits
+    width = document.beam_width or settings.default_beam_width or settings.beam_widths[0]
     k = getattr(document, "k", 10)
     check_prompt(document.prompt, settings)
     _check(width, settings.beam_widths[-1], "beam_width", "beams")

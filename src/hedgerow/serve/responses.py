@@ -184,6 +184,7 @@ def index_of(
         "attributes": [{"name": field.name, "type": str(field.type)} for field in schema],
         "allows_where": settings.allow_where,
         "beam_widths": list(settings.beam_widths),
+        "default_beam_width": settings.default_beam_width or settings.beam_widths[0],
         "max_k": settings.limits.k,
         "canary": None if canary is None else {"version": canary.number, "share": engine.canary_share},
         "refused": refused,

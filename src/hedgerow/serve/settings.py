@@ -46,7 +46,7 @@ class Settings:
 
     Attributes:
         beam_widths: the beam widths that are warmed up, ascending. The last is the maximum.
-        default_beam_width: the beam width of requests that set none.
+        default_beam_width: the beam width of requests that set none. None: the smallest.
         max_batch: the largest number of requests in a batch.
         max_wait_ms: milliseconds that a batch waits for more requests while nothing else runs.
         queue: requests that wait at most; further ones are refused.
@@ -61,7 +61,7 @@ class Settings:
     """
 
     beam_widths: tuple[int, ...] = (50,)
-    default_beam_width: int = 50
+    default_beam_width: int | None = None
     max_batch: int = 32
     max_wait_ms: float = 2.0
     queue: int = 256
