@@ -108,7 +108,9 @@ def serve(
     if (follow or canary) and not live:
         raise ArgumentError("--follow and --canary need a live index: hedgerow live init shop.live items.hedgerow.")
     share, version = _canary(canary)
-    widths = tuple(sorted({max(1, width) for width in whole_numbers(beam_width, "--beam-width")}))
+    widths = tuple(sorted(set(whole_numbers(beam_width, "--beam-width"))))
+    if widths[0] < 1:
+        raise typer.BadParameter(f"expected integers of at least 1; got {beam_width!r}", param_hint="--beam-width")
     settings = Settings(
         beam_widths=widths,
         max_batch=max_batch,

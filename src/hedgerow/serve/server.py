@@ -20,6 +20,7 @@ from hedgerow.serve.web import Web
 # Seconds between the last answer and the end, in which clients see that the service is not ready any more.
 GRACE_SECONDS = 0.5
 DRAIN_LOOK_SECONDS = 0.05
+BACKLOG = 2048
 
 
 @dataclass(frozen=True)
@@ -30,17 +31,21 @@ class Address:
     port: int = 8000
 
     def listen(self) -> socket.socket:
-        """Open the socket.
+        """Open the socket. From then on clients can connect, and wait until the server accepts them.
 
         Raises:
             ArgumentError: the address cannot be used.
         """
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        listener = None
         try:
             listener = socket.socket(family, socket.SOCK_STREAM)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((self.host, self.port))
+            listener.listen(BACKLOG)
         except (OSError, OverflowError) as error:
+            if listener is not None:
+                listener.close()
             raise ArgumentError(f"cannot listen on {self.host}:{self.port}: {error}") from None
         return listener
 
@@ -54,18 +59,24 @@ class Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
-        self.service = service
+        self.service, self._is_ending = service, False
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Handle a signal."""
-        if self.service.state == "draining" or sig not in (signal.SIGTERM, signal.SIGINT):
+        if self._is_ending:
+            signal.signal(sig, signal.SIG_DFL)
+            signal.raise_signal(sig)
+        if sig not in (signal.SIGTERM, signal.SIGINT):
             super().handle_exit(sig, frame)
             return
-        log("draining", signal=signal.Signals(sig).name)
+        self._is_ending = True
         self.service.drain()
-        threading.Thread(target=self._end_when_idle, name="hedgerow-drain", daemon=True).start()
+        name = signal.Signals(sig).name
+        threading.Thread(target=self._end_when_idle, args=(name,), name="hedgerow-drain", daemon=True).start()
 
-    def _end_when_idle(self) -> None:
+    def _end_when_idle(self, name: str) -> None:
+        # Not in the handler: it may have interrupted a line of the log, which holds the lock of the log.
+        log("draining", signal=name)
         pause = threading.Event()
         while not self.service.is_idle:
             pause.wait(DRAIN_LOOK_SECONDS)
@@ -97,7 +108,7 @@ def run(web: Web, address: Address, *, otel: bool = False) -> None:
         server_header=False,
         timeout_graceful_shutdown=30,
         limit_concurrency=None,
-        backlog=2048,
+        backlog=BACKLOG,
     )
     server = Server(config, service)
 

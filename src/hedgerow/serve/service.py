@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hedgerow.errors import HedgerowError
 from hedgerow.hf import Retriever
 from hedgerow.live.live import LiveIndex
 from hedgerow.serve.asking import RefusedError
@@ -57,7 +56,7 @@ class Service:
     def __init__(self, source: Source, settings: Settings) -> None:
         self.source, self.settings, self.metrics = source, settings, Metrics()
         self.state: State = "cold"
-        self.error: HedgerowError | None = None
+        self.error: Exception | None = None
         self.started = time.time()
         self._engine: Engine | None = None
         self._batcher: Batcher | None = None
@@ -104,11 +103,13 @@ class Service:
         started = time.perf_counter()
         try:
             self._load()
-        except HedgerowError as error:
+        except Exception as error:
+            # Also an unexpected one, or the service would be cold for ever.
             self.state, self.error = "failed", error
             return
-        if self.state == "cold":
-            self.state = "ready"
+        if self.state != "cold":
+            return
+        self.state = "ready"
         log("ready", seconds=round(time.perf_counter() - started, 3), index=self.source.index)
 
     def start_in_background(self, done: Callable[[], Any]) -> None:
