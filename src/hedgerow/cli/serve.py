@@ -115,7 +115,7 @@ def serve(
     share, version = _canary(canary)
     widths = whole_numbers(beam_width, "--beam-width")
     if min(widths) < 1:
-        raise typer.BadParameter(f"beam widths are at least 1; got {beam_width!r}", param_hint="--beam-width")
+        raise typer.BadParameter(f"expected integers of at least 1; got {beam_width!r}", param_hint="--beam-width")
     settings = Settings(
         beam_widths=tuple(sorted(set(widths))),
         default_beam_width=widths[0],

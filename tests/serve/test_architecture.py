@@ -1,0 +1,69 @@
+"""What the modules of the service may import, so that searching needs no web server and routes need no framework."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hedgerow
+
+SERVE = Path(hedgerow.__file__).parent / "serve"
+WEB = ("fastapi", "uvicorn", "starlette")
+# Modules that search and switch versions.
+SEARCHING = ("asking", "batcher", "engine", "follow", "rules", "settings", "snapshot")
+# Modules that answer requests.
+ANSWERING = ("documents", "gate", "http", "kserve", "log", "openai", "openapi", "web")
+
+
+def imported_by(module):
+    """The names of packages and modules that a file imports, also inside functions and `if TYPE_CHECKING`."""
+    tree = ast.parse((SERVE / f"{module}.py").read_text(encoding="utf-8"))
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "the imports of this repository are absolute"
+            names |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("module", SEARCHING)
+def test_modules_that_search_import_no_web_server(module):
+    packages = {name.partition(".")[0] for name in imported_by(module)}
+    assert not packages & {*WEB, "pydantic", "orjson"}
+
+
+@pytest.mark.parametrize("module", ANSWERING)
+def test_modules_that_answer_import_no_framework(module):
+    packages = {name.partition(".")[0] for name in imported_by(module)}
+    assert not packages & {"torch", "transformers", "jax", "numba"}
+
+
+def test_nothing_else_of_hedgerow_imports_the_service():
+    package = SERVE.parent
+    for path in sorted(package.rglob("*.py")):
+        if SERVE in path.parents or path == package / "cli" / "serve.py":
+            continue
+        assert "hedgerow.serve" not in path.read_text(encoding="utf-8").replace("hedgerow serve", ""), path
+
+
+def run(program):
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+
+
+def test_the_engine_runs_without_a_web_server():
+    for package in ("torch", "transformers", "prometheus_client"):
+        pytest.importorskip(package)
+    program = (
+        "import sys, hedgerow.serve.engine, hedgerow.serve.batcher, hedgerow.serve.follow\n"
+        f"print(sorted({{*{WEB!r}}} & set(sys.modules)))"
+    )
+    assert run(program) == "[]\n"
+
+
+def test_the_command_line_imports_the_service_only_to_serve():
+    program = "import sys, hedgerow.cli.main\nprint(sorted(name for name in sys.modules if 'hedgerow.serve' in name))"
+    assert run(program) == "[]\n"
