@@ -302,7 +302,7 @@ class TestMetrics:
             "queue": 4,
             "check": 3,
             "search": 2,
-            "total": 4,
+            "total": 3,
         }
 
     def test_rules_that_allow_nothing_give_no_nan(self, client):

@@ -125,7 +125,9 @@ def add_routes(app: FastAPI, web: Web) -> None:
             request.state.version = found.version
             choices += [
                 choice | {"text": text, "logprobs": _text_logprobs(parts) if given.logprobs is not None else None}
-                for choice, text, parts in _choices(web, found, document, len(choices), number)
+                for choice, text, parts in _choices(
+                    web, found, document, len(choices), number if len(pairs) > 1 else None
+                )
             ]
         return respond(_completion(web, request, "text_completion", "cmpl", choices, outcomes))
 
@@ -174,7 +176,7 @@ def _prompts(prompt: Any) -> list[Any]:
 
 
 def _choices(
-    web: Web, found: Answered, document: RetrieveRequest, first: int, prompt: int = 0
+    web: Web, found: Answered, document: RetrieveRequest, first: int, prompt: int | None = None
 ) -> list[tuple[dict[str, Any], str, list[tuple[str, float]]]]:
     """For each item: the choice without its text, the text of its tokens, and each token with its log-probability."""
     results, text_of = found.results, web.service.engine.token_text
@@ -184,7 +186,11 @@ def _choices(
     for number, item in enumerate(items):
         texts = [text_of(level, code) for level, code in enumerate(item["sid"])]
         of_codes = [0.0] * len(texts) if scores is None else scores[number].tolist()[: len(texts)]
-        choice = {"index": first + number, "finish_reason": "stop", "hedgerow": item | {"prompt_index": prompt}}
+        choice = {
+            "index": first + number,
+            "finish_reason": "stop",
+            "hedgerow": item | ({} if prompt is None else {"prompt_index": prompt}),
+        }
         choices.append((choice, "".join(texts), list(zip(texts, of_codes, strict=True))))
     return choices
 
