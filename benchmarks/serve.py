@@ -123,7 +123,7 @@ def baseline(index: Path, setting: Setting) -> list[str]:
 def measured(what: str, running: Running, load: Load, index: hr.TrieIndex) -> Row:
     """Drive a service, and measure its processor time per request as well."""
     before = running.cpu_seconds()
-    row = dict(serving(running.url, [load], index=index).rows[0])
+    row = dict(serving(running.url, [load], index=lambda _: index).rows[0])
     spent = running.cpu_seconds() - before
     # The requests of the warm-up seconds cost as much, but are not counted.
     share = load.seconds / (load.seconds + load.warm_seconds)

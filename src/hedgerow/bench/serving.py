@@ -8,7 +8,8 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +32,8 @@ PROMPTS = (
     "A war film from the sixties",
     "A romantic drama set in Italy",
 )
+# The index of a version, by its number.
+IndexOf = Callable[[int | None], TrieIndex]
 # The shares of requests by their rules.
 MIXES = {"none": ("plain",), "mixed": ("plain", "plain", "set", "exclude", "candidates", "set+exclude")}
 MAX_FAULTS = 5
@@ -87,6 +90,31 @@ class Outcome:
     elapsed: float = 0.0
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What an index says of its items.
+
+    Attributes:
+        sids: the SID of each item.
+        allowed: the items of each set, of those that do not depend on the time.
+    """
+
+    sids: dict[Any, list[int]]
+    allowed: dict[str, set[Any]]
+
+    @classmethod
+    def of(cls, index: TrieIndex, rules: Mapping[str, str]) -> Facts:
+        """Read an index."""
+        ids = index.item_ids.to_pylist()
+        sids = [[code for code in sid if code >= 0] for sid in index.sids_of(ids).tolist()]
+        allowed = {}
+        for name, rule in rules.items():
+            # A window of time moves.
+            with suppress(HedgerowError):
+                allowed[name] = {ids[row] for row in np.flatnonzero(index.where(rule).mask)}
+        return cls(dict(zip(ids, sids, strict=True)), allowed)
+
+
 class Requests:
     """Makes requests of a mix of rules, and checks their answers.
 
@@ -94,29 +122,20 @@ class Requests:
         described: the document of /v1/index.
         prompts: the prompts, in turn.
         load: the load.
-        index: the index that is served, to check that items exist and are in the sets; None: they are not checked.
+        index: the index of a version, by its number, to check that items exist and are in the sets; None: they are not
+            checked.
         seed: of the order of rules.
     """
 
     def __init__(
-        self, described: dict[str, Any], prompts: Sequence[str], load: Load, index: TrieIndex | None, seed: int = 0
+        self, described: dict[str, Any], prompts: Sequence[str], load: Load, index: IndexOf | None, seed: int = 0
     ) -> None:
         self._load, self._random, self._prompts = load, random.Random(seed), itertools.cycle(prompts)
         self._sets = [entry["name"] for entry in described["sets"] if entry["num_items"]]
         self._rules = {entry["name"]: entry["rule"] for entry in described["sets"]}
         self._known: list[Any] = []
-        self._allowed: dict[str, set[Any]] = {}
-        self._sids: dict[Any, list[int]] | None = None
-        if index is not None:
-            ids = index.item_ids.to_pylist()
-            self._sids = dict(zip(ids, index.sids_of(ids).tolist(), strict=True))
-            for name, rule in self._rules.items():
-                try:
-                    rows = np.flatnonzero(index.where(rule).mask)
-                except HedgerowError:
-                    # A window of time, which moves.
-                    continue
-                self._allowed[name] = {ids[row] for row in rows}
+        self._index = index
+        self._facts: dict[int | None, Facts] = {}
 
     def next(self) -> dict[str, Any]:
         """Make a request."""
@@ -144,15 +163,25 @@ class Requests:
             return f"item {min(shown, key=str)} is excluded"
         if "candidates" in body and (shown := set(ids) - set(body["candidates"])):
             return f"item {min(shown, key=str)} is no candidate"
-        for name in body.get("sets", ()):
-            if name in self._allowed and (shown := set(ids) - self._allowed[name]):
-                return f"item {min(shown, key=str)} is not in set {name!r}"
-        for item in items if self._sids is not None else ():
-            sid = [code for code in (self._sids or {}).get(item["item_id"], []) if code >= 0]
-            if item["sid"] != sid:
-                return f"item {item['item_id']} has SID {item['sid']}; its SID in the index is {sid}"
+        if self._index is not None and (fault := self._fault_of_index(body, answer, items)):
+            return fault
         if len(self._known) < MAX_KNOWN_ITEMS:
             self._known += ids
+        return None
+
+    def _fault_of_index(self, body: dict[str, Any], answer: dict[str, Any], items: list[Any]) -> str | None:
+        """What is wrong with items, compared with the index of the version that the answer names."""
+        assert self._index is not None
+        version = answer["version"]
+        if version not in self._facts:
+            self._facts[version] = Facts.of(self._index(version), self._rules)
+        facts = self._facts[version]
+        for name in body.get("sets", ()):
+            if name in facts.allowed and (shown := {item["item_id"] for item in items} - facts.allowed[name]):
+                return f"item {min(shown, key=str)} is not in set {name!r}"
+        for item in items:
+            if item["sid"] != facts.sids.get(item["item_id"]):
+                return f"item {item['item_id']} has SID {item['sid']}, not that of the index"
         return None
 
 
@@ -180,6 +209,8 @@ class Driver:
                 session.get(f"{self._url}/v1/index") as response,
             ):
                 content = await response.read()
+                if response.status == 401:
+                    raise ArgumentError(f"{self._url} needs a token: pass --token-file.")
                 if response.status != 200:
                     raise ArgumentError(f"{self._url} answers with status {response.status}: {content[:300]!r}")
                 return json.loads(content)
@@ -251,7 +282,8 @@ def serving(
     *,
     token: str | None = None,
     prompts: Sequence[str] = PROMPTS,
-    index: TrieIndex | None = None,
+    index: IndexOf | None = None,
+    films: Callable[[], TrieIndex] | None = None,
     on_status: Callable[[str], object] = lambda _: None,
 ) -> Report:
     """Measure a service under loads, one after the other.
@@ -262,6 +294,7 @@ def serving(
         token: the bearer token, or None.
         prompts: the prompts, in turn.
         index: as for `Requests`.
+        films: builds the index of the films, for their service; None: it is not checked with it.
         on_status: called with what is being done.
 
     Raises:
@@ -269,6 +302,12 @@ def serving(
     """
     driver = Driver(url, token)
     described = asyncio.run(driver.describe())
+    if index is None and films is not None and described["index"] == "films" and not described["live"]:
+        of_films = films()
+        index = lambda _: of_films  # noqa: E731
+    widest = max(load.beam_width or 1 for load in loads)
+    if widest > max(described["beam_widths"]):
+        raise ArgumentError(f"the service searches with at most {max(described['beam_widths'])} beams; got {widest}.")
     rows = []
     for load in loads:
         on_status(f"{load.name} for {load.warm_seconds + load.seconds:g} s ...")
@@ -315,6 +354,4 @@ def show(report: Report, console: Console) -> None:
         times = (f"{row[name]:.1f}" for name in ("requests_per_second", "p50_ms", "p90_ms", "p99_ms"))
         table.add_row(row["load"], row["mix"], *times, f"{row['refused']:,}", f"{row['mean_batch']:.1f}")
     console.print(table)
-    console.print(
-        f"[dim]{report.conditions['checked']} were checked; load of the machine {report.conditions['load']}[/]"
-    )
+    console.print(f"[dim]{report.conditions['checked']}; load of the machine {report.conditions['load']}[/]")

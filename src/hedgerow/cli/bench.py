@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hedgerow.cli.common import AsJson, err, out, print_json, shared_options, whole_numbers
+from hedgerow.cli.common import AsJson, err, is_live, out, print_json, shared_options, whole_numbers
 from hedgerow.errors import MissingDependencyError
-from hedgerow.indexes import load_index
+from hedgerow.indexes import build_index, load_index
+from hedgerow.live.live import LiveIndex
+from hedgerow.trie_index import TrieIndex
 
 if TYPE_CHECKING:
     from hedgerow.bench.compare import OnStatus
@@ -209,6 +212,7 @@ def serve_(
             raise
         raise MissingDependencyError.of("hedgerow bench serve", "aiohttp", "bench") from error
     from hedgerow.bench import tables
+    from hedgerow.demo.films import load_catalog
 
     if mix not in serving.MIXES:
         raise typer.BadParameter(f"expected one of {', '.join(serving.MIXES)}; got {mix!r}", param_hint="--mix")
@@ -221,11 +225,23 @@ def serve_(
             loads,
             token=None if token_file is None else token_file.read_text().strip(),
             prompts=serving.PROMPTS if prompts is None else prompts.read_text().splitlines(),
-            index=None if index is None else load_index(index, mmap=True),
+            index=_served_index(index),
+            films=lambda: build_index(load_catalog()),
             on_status=status.update,
         )
     serving.show(report, tables.console_for_tables())
     _save(report, out_folder)
+
+
+def _served_index(path: Path | None) -> Callable[[int | None], TrieIndex] | None:
+    """The index of a version, by its number. Of a live index, versions are loaded when they are needed."""
+    if path is None:
+        return None
+    if not is_live(path):
+        index = load_index(path, mmap=True)
+        return lambda _: index
+    live = LiveIndex.open(path)
+    return cache(lambda number: live.load_version(number).index)
 
 
 def plan(
