@@ -321,6 +321,7 @@ COMMANDS = {
         "--cuda-graphs",
         "--deadline-ms",
         "--device",
+        "--drain-seconds",
         "--dtype",
         "--follow",
         "--follow-seconds",
