@@ -164,10 +164,23 @@ def check_prompt(prompt: Any, settings: Settings) -> None:
     if isinstance(prompt, str):
         sizes = [len(prompt)]
     else:
-        sizes = [len(str(message.content)) for message in prompt if isinstance(message, BaseModel)]
+        sizes = [_size_of(message) for message in prompt if isinstance(message, Message)]
     if sum(sizes) > limits.prompt_characters:
         message = f"the prompt has {sum(sizes):,} characters; this service takes {limits.prompt_characters:,}."
         raise RefusedError(413, "prompt_too_long", message, param="prompt")
+
+
+def _size_of(message: Message) -> int:
+    """The characters of a message.
+
+    Raises:
+        RefusedError: its content is nested too deeply.
+    """
+    try:
+        return len(str(message.content))
+    except RecursionError:
+        text = "the content of a message is nested too deeply."
+        raise RefusedError(400, "invalid_request", text, param="prompt") from None
 
 
 def check_ids(ids: list[Any], settings: Settings) -> None:

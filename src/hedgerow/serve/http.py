@@ -96,7 +96,7 @@ def add_retrieval(app: FastAPI, web: Web) -> None:
             return await several(request, document)
         given, ask = await one(request, document)
         if web.logs_prompts:
-            request.state.logged["prompt"] = given.prompt
+            request.state.logged["prompt"] = plain_prompt(given.prompt)
         found = await web.answer(ask)
         request.state.version = found.version
         seconds = time.perf_counter() - request.state.started

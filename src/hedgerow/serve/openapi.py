@@ -46,7 +46,7 @@ OPERATIONS: tuple[tuple[str, str, str, tuple[type[BaseModel], ...]], ...] = (
     ("post", "/v2/models/{name}/infer", "Retrieve items (KServe v2).", (InferRequest,)),
     ("get", "/metrics", "Metrics, for Prometheus.", ()),
 )
-ERROR_NAMES = TYPES | {409: "the version was refused"}
+ERROR_NAMES = TYPES | {409: "the version was refused", 500: "server_error"}
 ERROR_SCHEMA = {
     "type": "object",
     "required": ["error"],
