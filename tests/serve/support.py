@@ -187,7 +187,7 @@ class Client:
     ) -> Reply:
         if document is not None:
             body = json.dumps(document)
-        sent = dict(headers) | ({"authorization": f"Bearer {self.token}"} if self.token else {})
+        sent = ({"authorization": f"Bearer {self.token}"} if self.token else {}) | dict(headers)
         if self._connection is None:
             self._connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=self.timeout)
         try:
@@ -240,18 +240,14 @@ def served(service: Service, **options: Any) -> Iterator[Client]:
     """Serve a service on a free port, in a thread; yields a client. `options` are those of `Web`."""
     web = Web(service, **{"logs_requests": False, **options})  # pyright: ignore[reportArgumentType]
     listener = Address(port=0).listen()
-    options_of: dict[str, Any] = {
-        "log_config": None,
-        "access_log": False,
-        "timeout_graceful_shutdown": 5,
-        "http": LimitedProtocol,
-    }
-    config = uvicorn.Config(create_app(web), **options_of)
+    # Clients of the tests may keep an idle connection for long.
+    times = {"timeout_keep_alive": 600, "timeout_graceful_shutdown": 5}
+    config = uvicorn.Config(create_app(web), log_config=None, access_log=False, http=LimitedProtocol, **times)
     server = Server(config, service)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     wait_until(lambda: server.started)
-    client = Client(f"http://127.0.0.1:{listener.getsockname()[1]}", options.get("token"))
+    client = Client(f"http://127.0.0.1:{listener.getsockname()[1]}", web.token)
     try:
         yield client
     finally:

@@ -113,6 +113,9 @@ class TestAddresses:
             called = call(shop.model, shop.index, port=port)
         assert_refused(called, f"cannot listen on 127.0.0.1:{port}: ")
 
+    def test_port_that_does_not_exist(self, call, shop):
+        assert_refused(call(shop.model, shop.index, port=70_000), "cannot listen on 127.0.0.1:70000: ")
+
     def test_host_that_does_not_exist(self, refused):
         refused("cannot listen on 999.1.1.1", "--host", "999.1.1.1")
 

@@ -49,7 +49,7 @@ OPERATIONS: tuple[tuple[str, str, str, tuple[type[BaseModel], ...]], ...] = (
     ("post", "/v2/models/{name}/versions/{version}/infer", "Retrieve items of a version (KServe v2).", (InferRequest,)),
     ("get", "/metrics", "Metrics, for Prometheus.", ()),
 )
-ERROR_NAMES = TYPES | {409: "the version was refused"}
+ERROR_NAMES = TYPES | {409: "the version was refused", 500: "server_error"}
 ERROR_SCHEMA = {
     "type": "object",
     "required": ["error"],

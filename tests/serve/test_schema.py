@@ -1,0 +1,142 @@
+"""The OpenAPI document: valid, complete, and true, as schemathesis finds by sending what it describes.
+
+HEDGEROW_TEST_SERVE=1 sends 200 requests to each route in place of 4.
+"""
+
+import os
+import re
+
+import pytest
+from serve.support import TOKEN, create_app, service_of, started
+from starlette.routing import Route
+
+from hedgerow.serve.web import Web
+
+EXAMPLES = 200 if "HEDGEROW_TEST_SERVE" in os.environ else 4
+
+
+@pytest.fixture(scope="module")
+def client():
+    with started(service_of()) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def document(client):
+    reply = client.get("/openapi.json")
+    assert reply.status == 200
+    return reply.document
+
+
+def references_of(part):
+    """All `$ref` of a part of the document."""
+    if isinstance(part, dict):
+        found = {part["$ref"]} if "$ref" in part else set()
+        return found.union(*(references_of(each) for each in part.values()))
+    if isinstance(part, list):
+        return set().union(*map(references_of, part))
+    return set()
+
+
+def test_all_references_lead_somewhere(document):
+    assert document["openapi"].startswith("3.1")
+    for reference in references_of(document):
+        part = document
+        for name in reference.removeprefix("#/").split("/"):
+            part = part[name]
+        assert part
+
+
+def test_all_schemas_are_valid(document):
+    jsonschema = pytest.importorskip("jsonschema")
+    for schema in document["components"]["schemas"].values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+    for path in document["paths"].values():
+        for operation in path.values():
+            assert operation["summary"]
+            for response in operation["responses"].values():
+                assert response["description"]
+                for content in response["content"].values():
+                    jsonschema.Draft202012Validator.check_schema(content["schema"])
+
+
+def test_all_routes_are_in_the_document(document):
+    app = create_app(Web(service_of()))
+    routes = {
+        (method.lower(), re.sub(":[a-z]+}", "}", route.path))
+        for route in app.routes
+        if isinstance(route, Route) and not route.path.startswith(("/ui", "/openapi.json"))
+        for method in route.methods or ()
+        if method != "HEAD"
+    }
+    documented = {(method, path) for path, operations in document["paths"].items() for method in operations}
+    assert documented == routes
+
+
+def test_errors_have_the_documented_form(document):
+    schema = document["components"]["schemas"]["Error"]
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            statuses = set(operation["responses"])
+            assert {"200", "400", "401", "404", "413", "429", "500", "503", "504"} <= statuses
+    assert schema["properties"]["error"]["required"] == ["message", "type", "param", "code"]
+
+
+def test_bodies_are_checked_as_documented(client, document):
+    jsonschema = pytest.importorskip("jsonschema")
+    schemas = document["components"]["schemas"]
+    validator = jsonschema.Draft202012Validator(
+        {"$ref": "#/components/schemas/RetrieveRequest", "components": {"schemas": schemas}}
+    )
+    for fields in (
+        {"prompt": "w1"},
+        {"prompt": [5, 6], "k": 3, "order_by": ["price", "ascending"], "caps": {"year": 1}},
+        {"prompt": [{"role": "user", "content": "w1"}], "deadline_ms": 5_000},
+        {"prompt": 5},
+        {"prompt": "w1", "k": 0},
+        {"prompt": "w1", "k": "3"},
+        {"prompt": "w1", "order_by": ["price", "up"]},
+        {"prompt": "w1", "caps": {"year": 0}},
+        {"prompt": "w1", "deadline_ms": "5"},
+        {"prompt": "w1", "nothing": 1},
+    ):
+        assert (client.post("/v1/retrieve", fields).status == 200) == validator.is_valid(fields), fields
+
+
+def test_schemathesis(client):
+    schemathesis = pytest.importorskip("schemathesis")
+    from hypothesis import HealthCheck, Phase, given, settings
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
+
+    schema = schemathesis.openapi.from_dict(client.get("/openapi.json").document)
+    schema.config.base_url = client.url
+    checks = (not_a_server_error, status_code_conformance, response_schema_conformance)
+    statuses = set()
+    operations = [result.ok() for result in schema.get_all_operations()]
+    assert len(operations) > 15
+    for operation in operations:
+
+        @settings(
+            max_examples=EXAMPLES,
+            derandomize=True,
+            deadline=None,
+            database=None,
+            phases=[Phase.generate],
+            suppress_health_check=[*HealthCheck],  # pyright: ignore[reportArgumentType]
+        )
+        @given(case=operation.as_strategy())
+        def send(case):
+            response = case.call()
+            statuses.add(response.status_code)
+            case.validate_response(response, checks=checks)
+
+        send()
+    assert {200, 400} <= statuses
+
+
+def test_the_document_needs_the_token():
+    with started(service_of(), token=TOKEN) as client:
+        assert client.apart().get("/openapi.json").status == 200
+        client.token = None
+        assert client.get("/openapi.json").status == 401
