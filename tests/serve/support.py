@@ -241,7 +241,7 @@ def served(service: Service, **options: Any) -> Iterator[Client]:
     web = Web(service, **{"logs_requests": False, **options})  # pyright: ignore[reportArgumentType]
     listener = Address(port=0).listen()
     # Clients of the tests may keep an idle connection for long.
-    times = {"timeout_keep_alive": 600, "timeout_graceful_shutdown": 5}
+    times: dict[str, Any] = {"timeout_keep_alive": 600, "timeout_graceful_shutdown": 5}
     config = uvicorn.Config(create_app(web), log_config=None, access_log=False, http=LimitedProtocol, **times)
     server = Server(config, service)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -12,12 +12,13 @@ import pytest
 import uvicorn
 from serve.support import TOKEN, create_app, served, service_of, started, wait_until
 
-from hedgerow.serve.log import _LOCK, log, take_over
+from hedgerow.serve.log import flush, log, take_over
 from hedgerow.serve.server import Server
 from hedgerow.serve.web import Web
 
 
 def lines_of(capsys):
+    flush()
     return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
 
@@ -90,27 +91,45 @@ class TestRequests:
             client.retrieve("w171 w172")
             client.retrieve([171, 172])
             client.retrieve([{"role": "user", "content": "w171"}])
-        found = [line["prompt"] for line in lines_of(capsys) if line["event"] == "request"]
-        assert found == ["w171 w172", [171, 172], [{"role": "user", "content": "w171"}]]
+        found = [line["prompts"] for line in lines_of(capsys) if line["event"] == "request"]
+        assert found == [["w171 w172"], [[171, 172]], [[{"role": "user", "content": "w171"}]]]
 
     def test_have_no_line_if_the_operator_does_not_want_it(self, capsys):
         with started(service_of(), logs_requests=False) as client:
             client.retrieve()
-        assert [line["event"] for line in lines_of(capsys)] == ["ready"]
+        assert [line["event"] for line in lines_of(capsys)] == ["loading", "loaded", "ready"]
 
 
-def test_a_signal_in_the_middle_of_a_line(capsys):
-    """The handler of a signal interrupts the thread that writes the log, so it must not wait for the log."""
-    service = service_of()
-    server = Server(uvicorn.Config(create_app(Web(service)), log_config=None), service)
-    with _LOCK:
-        handling = threading.Thread(target=server.handle_exit, args=(signal.SIGTERM, None), daemon=True)
-        handling.start()
-        handling.join(5)
-        assert not handling.is_alive()
-    assert service.state == "draining"
-    wait_until(lambda: server.should_exit)
-    assert [line["event"] for line in lines_of(capsys)] == ["draining"]
+class TestReadersThatStall:
+    @pytest.fixture
+    def stalled(self, monkeypatch):
+        """A reader of the log that reads nothing until the event is set."""
+        event = threading.Event()
+
+        class Stalled(io.StringIO):
+            def write(self, text):
+                event.wait(60)
+                return len(text)
+
+        flush()
+        monkeypatch.setattr(sys, "stderr", Stalled())
+        yield event
+        event.set()
+        flush()
+
+    def test_a_signal_is_handled(self, stalled):
+        service = service_of()
+        server = Server(uvicorn.Config(create_app(Web(service)), log_config=None), service)
+        log("a line that waits")
+        server.handle_exit(signal.SIGTERM, None)
+        wait_until(lambda: server.should_exit)
+        assert service.state == "draining"
+        assert not stalled.is_set()
+
+    def test_requests_are_answered(self, stalled):
+        with started(service_of(), logs_requests=True) as client:
+            assert [client.retrieve().status for _ in range(5)] == [200] * 5
+        assert not stalled.is_set()
 
 
 def test_a_service_that_is_told_to_end_while_it_loads_does_not_become_ready(capsys):
