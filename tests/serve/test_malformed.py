@@ -18,16 +18,18 @@ from serve.support import SETTINGS, index, random_prompt, retriever_of, service_
 
 MALFORMED = 10_000 if "HEDGEROW_TEST_SERVE" in os.environ else 500
 PROMPTS = [random_prompt(np.random.default_rng((11, number))) for number in range(8)]
-PATHS = (
-    "/v1/retrieve",
-    "/v1/score",
-    "/v1/explain",
-    "/v1/trace",
-    "/v1/chat/completions",
-    "/v1/completions",
-    "/v2/models/tiny/infer",
-    "/v1/index/rollback",
-)
+SEARCH = ("prompt", "beam_width", "sets", "where", "exclude", "version", "user")
+# The fields of each route; the first are required.
+PATHS = {
+    "/v1/retrieve": (1, (*SEARCH, "k", "candidates", "order_by", "caps", "fields", "deadline_ms")),
+    "/v1/score": (2, ("prompt", "item_ids", "version")),
+    "/v1/explain": (2, ("prompt", "item_id", *SEARCH[1:], "k")),
+    "/v1/trace": (1, (*SEARCH, "k")),
+    "/v1/chat/completions": (2, ("model", "messages", "n", "user", "hedgerow")),
+    "/v1/completions": (2, ("model", "prompt", "n", "user", "hedgerow")),
+    "/v2/models/tiny/infer": (1, ("inputs", "parameters")),
+    "/v1/index/rollback": (0, ("to",)),
+}
 GOOD = {
     "prompt": "w1 w2",
     "k": 3,
@@ -50,8 +52,7 @@ GOOD = {
     "parameters": {"k": 2},
     "n": 2,
     "to": 1,
-    "hedgerow": {"k": 1},
-    "requests": [{"prompt": "w1"}],
+    "hedgerow": {"sets": ["recent"]},
 }
 STRANGE = (
     None,
@@ -90,26 +91,28 @@ def nested(depth):
 
 
 def malformed(rng):
-    """A body that is wrong in some way, or a good one by accident."""
-    kind = rng.randrange(8)
+    """A route, and a body for it that is wrong in some way, or a good one by accident."""
+    path, kind = rng.choice([*PATHS]), rng.randrange(8)
     if kind == 0:
-        return rng.randbytes(rng.randrange(200))
+        return path, rng.randbytes(rng.randrange(200))
     if kind == 1:
         depth = rng.choice([100, 400, 900, 990, 1_020, 3_000])
-        where = rng.choice([b'{"prompt":[{"role":"user","content":%s}]}', b'{"prompt":%s}', b'{"messages":%s}', b"%s"])
-        return where % nested(depth)
-    document = {name: GOOD[name] for name in GOOD if rng.random() < 0.3} | {"prompt": rng.choice(PROMPTS)}
-    for _ in range(rng.randrange(1, 4)):
-        document[rng.choice([*GOOD, "nothing", ""])] = rng.choice(STRANGE)
+        chat = b'[{"role":"user","content":%s}]'
+        where = rng.choice([b'{"prompt":%s}' % chat, b'{"prompt":%s}', b'{"model":"tiny","messages":%s}' % chat, b"%s"])
+        return path, where % nested(depth)
+    required, names = PATHS[path]
+    document = {name: GOOD[name] for at, name in enumerate(names) if at < required or rng.random() < 0.3}
+    for _ in range(rng.randrange(1, 3)):
+        document[rng.choice([*names, "nothing", ""])] = rng.choice(STRANGE)
     if kind == 2:
         document = {"requests": [document, rng.choice(STRANGE), {"prompt": rng.choice(PROMPTS)}]}
     text = json.dumps(document).encode()
     if kind == 3:
         at = rng.randrange(len(text))
-        return text[:at] + rng.randbytes(3) + text[at + 1 :]
+        return path, text[:at] + rng.randbytes(3) + text[at + 1 :]
     if kind == 4:
-        return text[: rng.randrange(len(text))]
-    return text
+        return path, text[: rng.randrange(len(text))]
+    return path, text
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +167,7 @@ def test_malformed_requests_among_good_ones(good, client, capsys):
         rng, own = random.Random(seed), replace(client, _connection=None)
         replies = []
         for _ in range(MALFORMED // 4):
-            path, body = rng.choice(PATHS), malformed(rng)
+            path, body = malformed(rng)
             reply = own.post(path, body=body)
             replies.append((path, body, reply))
         own.close()

@@ -106,12 +106,11 @@ def test_bodies_are_checked_as_documented(client, document):
 def test_schemathesis(client):
     schemathesis = pytest.importorskip("schemathesis")
     from hypothesis import HealthCheck, Phase, given, settings
-    from schemathesis.checks import not_a_server_error
     from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
     schema = schemathesis.openapi.from_dict(client.get("/openapi.json").document)
     schema.config.base_url = client.url
-    checks = (not_a_server_error, status_code_conformance, response_schema_conformance)
+    checks = (status_code_conformance, response_schema_conformance)
     statuses = set()
     operations = [result.ok() for result in schema.get_all_operations()]
     assert len(operations) > 15
@@ -129,6 +128,8 @@ def test_schemathesis(client):
         def send(case):
             response = case.call()
             statuses.add(response.status_code)
+            # A deadline of 5e-324 milliseconds has passed at once.
+            assert response.status_code < 500 or response.status_code == 504, response.text
             case.validate_response(response, checks=checks)
 
         send()
