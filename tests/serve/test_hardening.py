@@ -35,11 +35,11 @@ def raw(client, *parts):
     return received
 
 
-@pytest.mark.parametrize("host", ["x/ui", "x/ui/", "x/health/", "x/v2/health/"])
-def test_the_host_does_not_open_routes(host):
+def test_the_host_does_not_open_routes():
     with started(service_of(), token=TOKEN) as client:
         client.token = None
-        assert client.get("/v1/index", headers={"host": host}).status in (400, 401)
+        for host in ("x/ui", "x/ui/", "x/health/", "x/v2/health/"):
+            assert client.get("/v1/index", headers={"host": host}).status in (400, 401)
         assert client.get("/uifoo").status == 401
         assert client.get("/ui").status == 200
 

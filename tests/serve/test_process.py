@@ -77,6 +77,7 @@ def assert_log(process, sent):
         assert word not in text
 
 
+@SLOW
 def test_killed_and_started_again_and_terminated(shop, tmp_path):
     live = shop.live("killed.live")
     words = [shop.model, live, "--rules", shop.rules, "--token-file", shop.token, "--follow", "--follow-seconds", 0.05]
@@ -120,6 +121,7 @@ def test_killed_and_started_again_and_terminated(shop, tmp_path):
         assert_log(process, sent)
 
 
+@SLOW
 def test_a_second_signal_ends_at_once(shop, tmp_path):
     words = [shop.model, shop.index, "--max-batch", 1, "--queue", 5_000, "--deadline-ms", 600_000, "--quiet"]
     with running(tmp_path / "log", *words) as process:

@@ -29,7 +29,7 @@ from serve.support import (
 
 import hedgerow as hr
 
-CHANGES = 100 if "HEDGEROW_TEST_SERVE" in os.environ else 20
+CHANGES = 100 if "HEDGEROW_TEST_SERVE" in os.environ else 8
 PROMPTS = [random_prompt(np.random.default_rng((8, number))) for number in range(5)]
 FOLLOWING = replace(SETTINGS, follow_seconds=0.02)
 

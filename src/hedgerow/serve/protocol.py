@@ -15,7 +15,7 @@ TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\
 class LimitedProtocol(HttpToolsProtocol):
     """Closes connections whose request has too large a head, or does not finish it in time."""
 
-    _head_bytes = 0
+    _head_bytes, _chunk_bytes = 0, 0
     _in_head = True
     _timer: TimerHandle | None = None
 
@@ -31,8 +31,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the client."""
-        if self._in_head:
-            self._head_bytes += len(data)
+        self._chunk_bytes = len(data)
+        self._head_bytes += len(data)
         super().data_received(data)
         if self._in_head and self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
             self.transport.write(TOO_LARGE)
@@ -41,7 +41,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin a request."""
         super().on_message_begin()
-        self._in_head, self._head_bytes = True, 0
+        # The head can begin in the middle of these bytes.
+        self._in_head, self._head_bytes = True, self._chunk_bytes
         if self._timer is None:
             self._timer = self.loop.call_later(HEAD_SECONDS, self._close_late)
 
