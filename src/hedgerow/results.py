@@ -6,6 +6,7 @@ import operator
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -265,23 +266,31 @@ def _ordered(index: Trie, rows: np.ndarray, beams: np.ndarray, order_by: Any) ->
 
 def _capped(index: Trie, rows: np.ndarray, positions: np.ndarray, picking: Picking) -> np.ndarray:
     """The positions of the rows that do not exceed a cap, in rank order; at most k."""
-    caps = picking.caps or {}
-    columns = {name: take_values(attribute_column(index, name, "caps"), rows[positions]).to_pylist() for name in caps}
+    reasons = cap_reasons(index, rows[positions], picking.caps or {})
+    kept = (position for position, reason in zip(positions.tolist(), reasons, strict=True) if reason is None)
+    return np.asarray(list(islice(kept, picking.k)), np.int64)
+
+
+def cap_reasons(index: Trie, rows: np.ndarray, caps: Mapping[str, int]) -> Iterator[tuple[str, Any] | None]:
+    """For each of `rows`, in rank order, the attribute and the value whose cap removes it; None if none does.
+
+    Raises:
+        ConstraintError: there is no such attribute.
+    """
+    columns = {name: take_values(attribute_column(index, name, "caps"), rows).to_pylist() for name in caps}
     counts: dict[str, Counter[Any]] = {name: Counter() for name in caps}
-    kept = []
-    for rank, position in enumerate(positions.tolist()):
+    for rank in range(len(rows)):
         values = {name: _values(column[rank]) for name, column in columns.items()}
-        if any(counts[name][value] >= caps[name] for name, entries in values.items() for value in entries):
-            continue
-        for name, entries in values.items():
-            counts[name].update(entries)
-        kept.append(position)
-        if len(kept) == picking.k:
-            break
-    return np.asarray(kept, np.int64)
+        pairs = ((name, value) for name, entries in values.items() for value in entries)
+        reason = next(((name, value) for name, value in pairs if counts[name][value] >= caps[name]), None)
+        if reason is None:
+            for name, entries in values.items():
+                counts[name].update(entries.keys())
+        yield reason
 
 
-def _values(cell: Any) -> set[Any]:
-    """The values that a cell counts for: each entry of a list; none for null."""
+def _values(cell: Any) -> dict[Any, None]:
+    """The values that a cell counts for, without repetitions: each entry of a list; none for null."""
     entries = cell if isinstance(cell, list) else [cell]
-    return {repr(entry) if isinstance(entry, list | dict) else entry for entry in entries if entry is not None}
+    shown = (repr(entry) if isinstance(entry, list | dict) else entry for entry in entries if entry is not None)
+    return dict.fromkeys(shown)

@@ -114,7 +114,7 @@ def test_no_text_in_square_brackets_is_lost(path, page_of):
 
 
 def test_help_of_retrieve_shows_token_ids(page_of):
-    assert '"text", [token ids], or {"prompt": either' in " ".join(words_of(page_of(("retrieve",))))
+    assert '"text", [token ids], or an object: {"prompt": either' in " ".join(words_of(page_of(("retrieve",))))
 
 
 @pytest.mark.parametrize("path", [path for path, command in COMMANDS.items() if not hasattr(command, "commands")])

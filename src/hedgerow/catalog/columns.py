@@ -353,8 +353,16 @@ def rows_equal(column: pa.ChunkedArray, value: Any) -> list[int]:
     if pa.types.is_nested(column.type):
         return []
     try:
-        is_text_value = isinstance(value, str)
-        scalar = pa.scalar(value).cast(column.type) if is_text_value else exact_array([value], column.type)[0]
+        scalar = scalar_of(column.type, value)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         return []
     return pc.indices_nonzero(pc.equal(column, scalar)).to_pylist()
+
+
+def scalar_of(type_: pa.DataType, value: Any) -> pa.Scalar:
+    """Convert a value to a type without changing it; text is parsed.
+
+    Raises:
+        ArrowException, TypeError, ValueError, OverflowError: the value is of another kind, or the type cannot hold it.
+    """
+    return pa.scalar(value).cast(type_) if isinstance(value, str) else exact_array([value], type_)[0]
