@@ -126,6 +126,7 @@ class Catalog:
             sid: the column that holds the SIDs as lists or text, or the names of L columns, one per level.
             item_id: the column of item ids. Default: the column `item_id` if it exists, otherwise the row numbers.
             codebook_sizes: as for `Catalog`. Default: those that ``hedgerow semantic-ids`` stored with the column.
+                Smaller ones than these are an error.
             attributes: the columns to keep as attributes. Default: all other columns, without the row labels of pandas
                 (``__index_level_0__``).
             ragged: as for `Catalog`. With one column per level, null marks the levels after the end of a SID.

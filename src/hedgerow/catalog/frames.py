@@ -17,7 +17,7 @@ from hedgerow.catalog.columns import (
     as_column,
     as_table,
     checked_item_ids,
-    codebook_sizes_of,
+    chosen_codebook_sizes,
     column_of,
     from_frame,
     other_columns,
@@ -62,8 +62,8 @@ def arguments_of(
         names, sids = [sid], sids_of_lists(column_of(rows, sid, "SID"), sid, ragged=ragged)
     else:
         names, sids = list(sid), sids_of_columns(rows, list(sid), ragged=ragged)
-    if codebook_sizes is None and isinstance(sid, str):
-        codebook_sizes = codebook_sizes_of(rows.schema, sid)
+    if isinstance(sid, str):
+        codebook_sizes = chosen_codebook_sizes(rows.schema, sid, codebook_sizes)
     ids = None if item_id is None else column_of(rows, item_id, "item id")
     kept = other_columns(rows, {*names, item_id}) if attributes is None else list(attributes)
     return {
