@@ -43,7 +43,7 @@ def filter_index(
             f"{where!r} is true for none of the {whole.num_items:,} items, so nothing was written. To write an empty "
             "index, pass --allow-empty."
         )
-    filtered = whole.filter(items.mask)
+    filtered = whole.filter(items)
     filtered.save(output)
     if as_json:
         facts = {"path": str(output), "of": whole.num_items, "nbytes": filtered.nbytes}
