@@ -166,6 +166,25 @@ class TestRules:
             if item == "t9":
                 break
 
+    @pytest.mark.parametrize(
+        ("words", "count", "reason"),
+        [
+            (["--beam-width", "2", "-k", "9"], 2, "beams"),
+            (["-k", "100", "--caps", "year=1", "--beam-width", "150"], 75, "caps"),
+            (["-k", "9", "--candidates", "t1,t2,t3"], 3, "set"),
+            (["-k", "900", "--beam-width", "900"], 150, "catalog"),
+            (["-k", "4"], 4, None),
+            (["--beam-width", "2", "-k", "9", "--fill"], 9, None),
+        ],
+    )
+    def test_fewer_items_than_asked_for_are_said(self, call, words, count, reason):
+        answer = lines_of(call("retrieve", "-p", "w5", *words, "--json")[1])[0]
+        assert (answer["complete"], answer["reason"]) == (reason is None, reason)
+        assert len(answer["items"]) == count
+        last = call("retrieve", "-p", "w5", *words)[1].splitlines()[-1]
+        k = words[words.index("-k") + 1]
+        assert last.startswith(f"{len(answer['items'])} of {k} items: ") == (reason is not None)
+
     @pytest.mark.parametrize("caps", ["maker", "maker=0", "maker=x", "=1", "maker=1,maker=2"])
     def test_caps_that_are_none(self, call, caps):
         code, _, stderr = call("retrieve", "-p", "w5", "--caps", caps)
@@ -184,7 +203,8 @@ class TestRules:
         assert first == "w5: no item matches --where"
         assert others
         every = ",".join(f"t{row}" for row in range(150))
-        assert call("retrieve", "-p", "w5", "--exclude", every)[1] == "w5: no item was found\n"
+        excluded = call("retrieve", "-p", "w5", "--exclude", every)[1]
+        assert excluded == "w5: no item was found: the rules allow no items\n"
 
     @pytest.mark.parametrize(
         ("line", "expected"),

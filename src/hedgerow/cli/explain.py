@@ -36,7 +36,7 @@ MAX_SIMILAR, MAX_COMPARED = 3, 100_000
 MAX_MATCHES = 5
 
 
-@shared_options(SearchOptions)
+@shared_options(SearchOptions, omit={"fill"})
 def explain(
     search: SearchOptions,
     *,

@@ -33,6 +33,14 @@ if TYPE_CHECKING:
     from hedgerow.hf import Retriever
 
 MAX_COLUMNS = 4
+# What `Results.reason` means.
+REASONS = {
+    "beams": "the beams found no others; --beam-width or --fill may",
+    "caps": "the caps leave out the others",
+    "set": "the rules allow no others",
+    "catalog": "the index has no others",
+    "model": "the model gives all others probability 0",
+}
 
 
 @shared_options(SearchOptions)
@@ -148,12 +156,19 @@ class Answering:
     def _print(self, keys: dict[str, Any], request: hr.Request, results: hr.Results) -> None:
         allowed = request.constraints
         if self.search.as_json:
-            print_json(keys | {"items": _plain(results, self.attributes)}, indent=None)
-        elif not results:
-            reason = "no item was found" if allowed is None or allowed.num_items else "no item matches --where"
-            out.print(f"{escape(str(keys['prompt']))}: {escape(reason)}", soft_wrap=True)
-        else:
-            out.print(_table(str(keys["prompt"]), results, self.attributes))
+            answer = {"items": _plain(results, self.attributes), "complete": results.complete, "reason": results.reason}
+            print_json(keys | answer, indent=None)
+            return
+        reason = None if results.reason is None else REASONS[results.reason]
+        if not results:
+            found = "no item was found" if allowed is None or allowed.num_items else "no item matches --where"
+            found += "" if reason is None or "where" in found else f": {reason.replace(' others', ' items')}"
+            out.print(f"{escape(str(keys['prompt']))}: {escape(found)}", soft_wrap=True)
+            return
+        out.print(_table(str(keys["prompt"]), results, self.attributes))
+        if reason is not None:
+            message = f"[dim]{len(results):,} of {request.k:,} items: {escape(reason)}.[/]"
+            out.print(message, soft_wrap=True, highlight=False)
 
     def _print_error(self, line: Line, error: HedgerowError) -> None:
         """Print an error: as JSON with the number of the line, or on stderr."""

@@ -39,6 +39,9 @@ class SearchOptions:
     ] = None
     beam_width: Annotated[int, typer.Option(metavar="N", min=1, help="Number of beams per prompt.")] = 50
     k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="Number of items per prompt.")] = 10
+    fill: Annotated[
+        bool, typer.Option("--fill", help="Search with more beams for prompts with fewer than -k items.")
+    ] = False
     normalize: Annotated[
         str,
         typer.Option(
@@ -151,6 +154,7 @@ class SearchOptions:
             candidates=self._candidates(index, own.get("candidates")),
             order_by=tuple(order_by) if isinstance(order_by, list) else order_by,
             caps=caps or None,
+            fill=self.fill,
         )
         # The search would find this out at its end.
         for name in caps:

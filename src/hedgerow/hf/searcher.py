@@ -171,7 +171,7 @@ class Searcher:
         picking = Picking(request.k, request.order_by, request.caps)
         # As a list of one prompt, an empty list of token ids is an empty prompt, and not no prompt.
         ids = self.encode_one(request.prompt if isinstance(request.prompt, Mapping) else [request.prompt])
-        return Task(ids, rules, picking, self.width(request.beam_width), request.deadline)
+        return Task(ids, rules, picking, self.width(request.beam_width), request.deadline, request.fill)
 
     def results(self, tasks: Sequence[Task], numbers: Sequence[int]) -> list[Results]:
         """Answer the tasks of a batch; their numbers are for errors."""
@@ -181,9 +181,9 @@ class Searcher:
         prompts = [task.ids for task in tasks]
         beams = self.beams(prompts, max(widths), rules, numbers, widths=widths, candidates=candidates)[-1]
         return (
-            batch_results(self.index, beams, rules, pickings)
+            batch_results(self.index, beams, rules, pickings, widths=widths)
             if candidates is None
-            else candidates._results(beams, pickings)
+            else candidates._results(beams, pickings, widths)
         )
 
     def scores(self, prompt: Ids, leaves: np.ndarray) -> np.ndarray:
