@@ -112,6 +112,7 @@ MEMBERS = {
         "filter",
         "from_arrow",
         "from_csv",
+        "from_duckdb",
         "from_json",
         "from_pandas",
         "from_parquet",
@@ -256,11 +257,13 @@ MODEL = [
 ]
 LIVE_ITEMS = [
     "--allow",
+    "--as-text",
     "--attributes",
     "--item-id",
     "--missing-attributes",
     "--new-attributes",
     "--sid",
+    "--types",
     "ITEMS",
     "PATH",
 ]
@@ -268,6 +271,7 @@ LIVE_ITEMS = [
 COMMANDS = {
     "hedgerow": ["--version"],
     "hedgerow build": [
+        "--as-text",
         "--attributes",
         "--codebook-sizes",
         "--dense-levels",
@@ -278,6 +282,7 @@ COMMANDS = {
         "--overwrite",
         "--ragged",
         "--sid",
+        "--types",
         "-o",
         "SOURCES",
     ],

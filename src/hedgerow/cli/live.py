@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 import hedgerow as hr
-from hedgerow.cli.catalogs import Items, id_column, read_catalog, read_rows, types_of
+from hedgerow.cli.catalogs import AsText, ColumnTypes, CsvTypes, Items, id_column, read_catalog, read_rows, types_of
 from hedgerow.cli.common import (
     AsJson,
     IndexPath,
@@ -114,12 +114,14 @@ def add(
     attributes: Attributes = None,
     new_attributes: New = "error",
     missing_attributes: Missing = "error",
+    types: ColumnTypes = None,
+    as_text: AsText = None,
     allow: Allow = None,
 ) -> None:
     """Add items with new ids, as a new version."""
     live_index = hr.LiveIndex.open(path)
     live_index.add(
-        _catalog(live_index, items, sid, item_id, attributes),
+        _catalog(live_index, items, sid, item_id, attributes, (types, as_text)),
         new_attributes=new_attributes,
         missing_attributes=missing_attributes,
         allow=allow or (),
@@ -136,12 +138,14 @@ def update(
     attributes: Attributes = None,
     new_attributes: New = "error",
     missing_attributes: Missing = "error",
+    types: ColumnTypes = None,
+    as_text: AsText = None,
     allow: Allow = None,
 ) -> None:
     """Add items, and replace items whose ids exist, as a new version."""
     live_index = hr.LiveIndex.open(path)
     live_index.update(
-        _catalog(live_index, items, sid, item_id, attributes),
+        _catalog(live_index, items, sid, item_id, attributes, (types, as_text)),
         new_attributes=new_attributes,
         missing_attributes=missing_attributes,
         allow=allow or (),
@@ -271,9 +275,14 @@ def status(path: LivePath, *, as_json: AsJson = False) -> None:
 
 
 def _catalog(
-    live_index: hr.LiveIndex, paths: list[Path], sid: str, item_id: str | None, attributes: str | None
+    live_index: hr.LiveIndex,
+    paths: list[Path],
+    sid: str,
+    item_id: str | None,
+    attributes: str | None,
+    csv_options: tuple[str | None, str | None],
 ) -> hr.Catalog:
-    """Read items; ragged SIDs if the live index has them."""
+    """Read items; ragged SIDs if the live index has them. `csv_options` are --types and --as-text."""
     index, columns = live_index.version.index, sid_columns(sid)
     sids = [columns] if isinstance(columns, str) else columns
     options = {
@@ -283,8 +292,8 @@ def _catalog(
         "attributes": None if attributes is None else names_of(attributes),
     }
     kept = index.attributes.column_names if attributes is None else options["attributes"]
-    types = types_of(index, options["item_id"] or "item_id", [name for name in kept if name not in sids])
-    return read_catalog(paths, options, ragged=index.ragged, types=types)
+    known = types_of(index, options["item_id"] or "item_id", [name for name in kept if name not in sids])
+    return read_catalog(paths, options, ragged=index.ragged, csv_types=CsvTypes.of(*csv_options, known))
 
 
 def _print_current(live_index: hr.LiveIndex) -> None:
