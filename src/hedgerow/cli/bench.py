@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from hedgerow.cli.common import AsJson, err, out, print_json, shared_options, whole_numbers
-from hedgerow.errors import MissingDependencyError
+from hedgerow.errors import MissingDependencyError, install_command
 from hedgerow.indexes import load_index
 
 if TYPE_CHECKING:
@@ -282,5 +283,5 @@ def _png(folder: Path, report: Report, part: str = "") -> Path:
 
 
 def _print_figure(path: Path | None) -> None:
-    message = f"wrote {path}" if path else "no figure: pip install 'hedgerow\\[bench]'"
+    message = f"wrote {path}" if path else f"no figure: {escape(install_command('bench'))}"
     err.print(f"[dim]{message}[/]", soft_wrap=True)
