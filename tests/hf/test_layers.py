@@ -79,7 +79,7 @@ def test_the_argument_for_keys_and_values_of_newer_versions():
     from transformers import LlamaForCausalLM
 
     class Newer(LlamaForCausalLM):
-        def forward(self, input_ids=None, cache=None, **options):
+        def forward(self, input_ids=None, cache=None, **options):  # pyright: ignore[reportIncompatibleMethodOverride]
             assert "past_key_values" not in options
             return super().forward(input_ids, past_key_values=cache, **options)
 

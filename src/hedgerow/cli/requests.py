@@ -94,6 +94,16 @@ def _opened(path: Path) -> AbstractContextManager[BinaryIO]:
     return nullcontext(sys.stdin.buffer)
 
 
+def read_file(path: Path) -> bytes:
+    """The content of a file, or of standard input.
+
+    Raises:
+        ArgumentError: it cannot be read.
+    """
+    with reading(path), _opened(path) as file:
+        return file.read()
+
+
 def count_lines(path: Path) -> int | None:
     """The number of lines that are not empty; None for a pipe and standard input.
 

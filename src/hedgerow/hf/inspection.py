@@ -38,8 +38,8 @@ class Inspection:
             prompt: one prompt, as for `retrieve`.
             beam_width: as for `retrieve`.
             constraints: a constraint set, or a list of one.
-            exclude: a list with one list of item ids.
-            candidates: a list with one list of item ids.
+            exclude: item ids, or a list with one list of them.
+            candidates: item ids, or a list with one list of them.
 
         Raises:
             ArgumentError: as for `retrieve`, or there are several prompts.
@@ -80,8 +80,8 @@ class Inspection:
             beam_width: as for `retrieve`.
             k: as for `retrieve`; not None.
             constraints: a constraint set, or a list of one.
-            exclude: a list with one list of item ids.
-            candidates: a list with one list of item ids.
+            exclude: item ids, or a list with one list of them.
+            candidates: item ids, or a list with one list of them.
             order_by: as for `retrieve`.
             caps: as for `retrieve`.
 

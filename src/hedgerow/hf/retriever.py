@@ -219,9 +219,9 @@ class Retriever(Answering):
             beam_width: M, the number of SIDs to follow for each prompt; at least k for k items.
             k: the maximum number of items per prompt. None: all items of the beams.
             constraints: one constraint set for all prompts, or for each prompt its set or None.
-            exclude: for each prompt the ids of items to exclude, or None.
+            exclude: for each prompt the ids of items to exclude, or None. Of one prompt, also its list of ids.
             candidates: for each prompt the ids of the items that may be returned, or None for all items: see
-                `TrieIndex.candidates`.
+                `TrieIndex.candidates`. Of one prompt, also its list of ids.
             order_by: as for `TrieIndex.results`.
             caps: as for `TrieIndex.results`.
             fill: as for `hedgerow.Request`: more beams for prompts with fewer than k items.
@@ -241,7 +241,7 @@ class Retriever(Answering):
             retriever = load_retriever(index)
             first, second = retriever.retrieve(["Recommend me a western", "A French comedy"], k=3)
             assert len(first) == 3
-            (others,) = retriever.retrieve("Recommend me a western", k=3, exclude=[first.item_ids])
+            (others,) = retriever.retrieve("Recommend me a western", k=3, exclude=first.item_ids)
             assert not set(others.item_ids) & set(first.item_ids)
             ```
         """

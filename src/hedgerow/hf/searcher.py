@@ -12,7 +12,15 @@ from torch import Tensor
 
 from hedgerow._arguments import whole_number
 from hedgerow.candidates import CandidateIndex, candidate_index
-from hedgerow.constraints.requests import BatchRules, Candidates, Exclusions, Sets, batch_rules, joined_rules
+from hedgerow.constraints.requests import (
+    BatchRules,
+    Candidates,
+    Exclusions,
+    Sets,
+    batch_rules,
+    joined_rules,
+    of_one_request,
+)
 from hedgerow.constraints.sets import ConstraintSet
 from hedgerow.decode.beams import Beams
 from hedgerow.decode.device import DeviceIndex
@@ -100,6 +108,7 @@ class Searcher:
     def rules(self, prompts: int, constraints: Sets, exclude: Exclusions, candidates: Candidates = None) -> BatchRules:
         """Check the rules of a number of prompts, as `batch_rules`; removed items are not allowed."""
         restricted = constraints if self.version is None else self.version.restrict(constraints)
+        exclude, candidates = of_one_request(exclude, prompts), of_one_request(candidates, prompts)
         return batch_rules(self.index, prompts, restricted, exclude, candidates)
 
     def encode(
