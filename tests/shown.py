@@ -44,7 +44,9 @@ def random_requests(rng: np.random.Generator, num_items: int, batch_size: int) -
 def rules_of(index: hr.TrieIndex, requests: list[Request]) -> dict[str, Any]:
     """The arguments `constraints` and `exclude` of requests over a catalog whose ids are its row numbers."""
     rows = np.asarray(index.item_ids)
-    sets = [None if request.mask is None else index.constraint(request.mask[rows]) for request in requests]
+    sets = [
+        None if request.mask is None else index.constraint(request.mask[rows], order="index") for request in requests
+    ]
     return {"constraints": sets, "exclude": [request.excluded for request in requests]}
 
 

@@ -201,3 +201,23 @@ def test_beams_of_single_steps_have_no_code_scores(index):
     for size in index.codebook_sizes:
         beams = hr.step(index, beams, np.zeros((*beams.states.shape, size)), beam_width=2)
     assert index.results(beams)[0].code_scores is None
+
+
+def test_sort_by():
+    attributes = {"price": [3, None, 9, 3], "tags": [["a"]] * 4}
+    index = hr.build_index(hr.Catalog([[0], [1], [2], [3]], attributes=attributes))
+    logits = np.array([[[0.4, 0.3, 0.2, 0.1]]])
+    results = index.results(hr.beam_search(index, lambda _: logits, batch_size=1, beam_width=4), k=9)[0]
+    assert results.item_ids == [0, 1, 2, 3]
+    assert results.sort_by("price").item_ids == [2, 0, 3, 1]
+    ascending = results.sort_by("price", "ascending")
+    assert (ascending.item_ids, ascending.reason) == ([0, 3, 2, 1], "catalog")
+    assert ascending.scores.tolist() == results.scores[[0, 3, 2, 1]].tolist()
+    for words, expected in (
+        (("price", "up"), "direction must be one of ascending, descending"),
+        (("colour",), "sort_by: there is no attribute 'colour'; the attributes are price, tags"),
+        (("tags",), "sort_by: attribute 'tags' .* has no order"),
+    ):
+        with pytest.raises(hr.ArgumentError, match=expected):
+            results.sort_by(*words)
+    assert results[:0].sort_by("price").item_ids == []

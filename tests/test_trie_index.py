@@ -151,38 +151,40 @@ class TestFilter:
     def test_equals_a_build_of_the_filtered_catalog(self, catalog, seed, share):
         index = hr.build_index(catalog)
         mask = np.random.default_rng(seed).random(catalog.num_items) < share
-        filtered = index.filter(mask)
+        filtered = index.filter(mask, order="index")
         kept = np.zeros(catalog.num_items, bool)
         kept[np.asarray(index.item_ids)[mask]] = True
         assert type(filtered) is hr.TrieIndex
         assert same_trie(filtered, hr.build_index(catalog.filter(kept)))
 
     def test_mask_is_in_the_order_of_the_index(self, index):
-        filtered = index.filter([True, False, False, True])
+        filtered = index.filter([True, False, False, True], order="index")
         assert filtered.item_ids.to_pylist() == ["a", "d"]
         assert filtered.attributes["price"].to_pylist() == [1, 4]
         assert filtered.codebook_sizes == index.codebook_sizes
         assert len(index) == 4
 
     def test_mask_of_a_constraint_set(self, index):
-        assert index.filter(index.constraint(ids=["c", "a"]).mask).item_ids.to_pylist() == ["a", "c"]
+        assert index.filter(index.constraint(ids=["c", "a"])).item_ids.to_pylist() == ["a", "c"]
+        with pytest.raises(hr.ArgumentError, match="a set of another index object"):
+            index.filter(index.filter(index.constraint(ids=["c"])).constraint(ids=["c"]))
 
     def test_dense_levels(self, index):
-        filtered = index.filter([True] * 4, dense_levels=[0, 1])
+        filtered = index.filter([True] * 4, order="index", dense_levels=[0, 1])
         assert [level.allowed is not None for level in filtered.levels] == [True, True]
         with pytest.raises(hr.ArgumentError):
-            index.filter([True] * 4, dense_levels=[7])
+            index.filter([True] * 4, order="index", dense_levels=[7])
 
     def test_of_a_ragged_index(self):
         catalog = hr.Catalog([[4], [4, 1], [0, 2]], codebook_sizes=6, item_ids=["a", "b", "c"], ragged=True)
-        filtered = hr.build_index(catalog).filter([True, False, True])
+        filtered = hr.build_index(catalog).filter([True, False, True], order="index")
         assert same_trie(filtered, hr.build_index(catalog.filter([True, False, True])))
         assert filtered.end_codes == (None, 6)
 
     @pytest.mark.parametrize("mask", [[True] * 3, [1, 0, 1, 0], np.ones((4, 1), bool), None, "price > 2"])
     def test_rejects_other_masks(self, index, mask):
         with pytest.raises(hr.ArgumentError, match=r"bool \[4\]"):
-            index.filter(mask)
+            index.filter(mask, order="index")
 
 
 def test_rejects_other_capacities(index):

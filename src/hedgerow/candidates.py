@@ -123,9 +123,12 @@ class CandidateIndex:
             raise ArgumentError(f"these are the candidates of {self.num_requests} requests; got beams of {given}.")
         return self._results(beams, picking)
 
-    def _results(self, beams: Beams, pickings: Picking | Sequence[Picking]) -> list[Results]:
+    def _results(
+        self, beams: Beams, pickings: Picking | Sequence[Picking], widths: Sequence[int] = ()
+    ) -> list[Results]:
         no_rules = BatchRules(self._forest, self.num_requests, None, None)
-        found = batch_results(self._forest, beams, no_rules, pickings)
+        allowed = np.diff(self._forest.item_starts).tolist()
+        found = batch_results(self._forest, beams, no_rules, pickings, widths=widths, allowed=allowed)
         return [replace(results, rows=self._forest.rows[results.rows]) for results in found]
 
 

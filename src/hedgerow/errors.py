@@ -193,5 +193,10 @@ class MissingDependencyError(HedgerowError, ImportError):
             assert str(error).startswith("TrieIndex.where needs the package duckdb")
             ```
         """
-        install = f"Install it with: pip install 'hedgerow[{extra}]'."
+        install = f"Install it with: {install_command(extra)}."
         return cls(f"{what} needs the package {package}, which is not installed. {install} {advice}".rstrip())
+
+
+def install_command(extra: str) -> str:
+    """The commands that install an extra: from a package index, and from a clone."""
+    return f"pip install 'hedgerow[{extra}]', or in a clone: pip install '.[{extra}]'"

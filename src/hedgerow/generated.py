@@ -83,7 +83,8 @@ def results_of(
         leaves[..., None] >= 0, codes_of_leaves(index, leaves.clip(0).ravel()).reshape(*leaves.shape, -1), -1
     )
     beams = Beams(codes.astype(np.int32), scores.astype(np.float32), leaves, np.zeros_like(leaves))
-    return batch_results(index, beams, BatchRules(index, len(leaves), None, None), picking)
+    # How many beams generate had is not known, so none counts as dead.
+    return batch_results(index, beams, BatchRules(index, len(leaves), None, None), picking, widths=[0] * len(leaves))
 
 
 def _matrix(sequences: Any) -> np.ndarray:

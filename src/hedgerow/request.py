@@ -29,9 +29,12 @@ class Request:
         caps: as for `TrieIndex.results`.
         deadline: a moment of `time.monotonic()`, in seconds. A request whose search has not begun by then gets a
             `DeadlineError`. None: no deadline.
+        fill: search again with twice the beams, and so on, until there are k items or the beams have found all items
+            that may be returned. The results are those of a search with that many beams. By default, rules and caps can
+            leave fewer items: `Results.complete` and `Results.reason` say so.
 
     Raises:
-        ArgumentError: `k`, `beam_width`, `order_by`, `caps` or `deadline` is invalid.
+        ArgumentError: `k`, `beam_width`, `order_by`, `caps`, `deadline` or `fill` is invalid.
 
     Examples:
         ```python
@@ -51,10 +54,12 @@ class Request:
     order_by: OrderBy = None
     caps: Mapping[str, int] | None = None
     deadline: float | None = None
+    fill: bool = False
 
     def __post_init__(self) -> None:
         whole_number(self.beam_width, "beam_width")
         Picking(self.k, self.order_by, self.caps)
+        check_fill(self.fill, self.k)
         deadline = self.deadline
         if deadline is not None and (
             isinstance(deadline, bool) or not isinstance(deadline, Real) or math.isnan(deadline)
@@ -62,3 +67,15 @@ class Request:
             raise ArgumentError(
                 f"deadline must be a moment of time.monotonic(), in seconds, or None; got {deadline!r}."
             )
+
+
+def check_fill(fill: Any, k: Any) -> None:
+    """Check the option `fill`, which needs a number of items.
+
+    Raises:
+        ArgumentError: `fill` is not a bool, or k is None.
+    """
+    if not isinstance(fill, bool):
+        raise ArgumentError(f"fill must be True or False; got {fill!r}.")
+    if fill and k is None:
+        raise ArgumentError("fill needs k, the number of items to find; got k=None.")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import operator
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, overload
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from hedgerow._arguments import is_whole, whole_number
+from hedgerow._arguments import check_choice, is_whole, whole_number
 from hedgerow.catalog.catalog import ITEM_ID
 from hedgerow.catalog.ragged import trimmed, without_ends
 from hedgerow.constraints.requests import BatchRules
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 OrderBy = str | tuple[str, str] | None
+Reason = Literal["beams", "caps", "set", "catalog", "model"]
 DIRECTIONS = ("ascending", "descending")
 # The number of items in the repr of Results.
 SHOWN_ITEMS = 3
@@ -49,6 +51,10 @@ class Results:
             beams have none: see `Beams.code_scores`.
         num_valid: the number of SIDs that the search found, at most its beam width. Rules, k and caps can leave fewer
             items than that, and SIDs with several items more. None if the results are not those of a search.
+        reason: why there are fewer than k items: "beams" (the beams found no more items; a larger `beam_width` may),
+            "caps" (the caps leave out the others), "set" (the constraints, exclusions and candidates allow no others),
+            "catalog" (the index has no others) or "model" (the model gives all others probability 0). None if there are
+            k items, or k is None.
 
     Examples:
         ```python
@@ -72,6 +78,12 @@ class Results:
     attributes: pa.Table
     code_scores: np.ndarray | None = None
     num_valid: int | None = None
+    reason: Reason | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the search returned as many items as were asked for: `reason` is None. A slice keeps the reason."""
+        return self.reason is None
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -126,7 +138,37 @@ class Results:
         )
         code_scores = None if self.code_scores is None else self.code_scores[positions]
         arrays = self.sids[positions], self.scores[positions], self.rows[positions]
-        return Results(item_ids, *arrays, attributes, code_scores, self.num_valid)
+        return Results(item_ids, *arrays, attributes, code_scores, self.num_valid, self.reason)
+
+    def sort_by(self, attribute: str, direction: str = "descending") -> Results:
+        """Sort all items by an attribute; nulls are last, and equal values keep their order.
+
+        `order_by` of a search is something else: the order of the items that share a SID.
+
+        Args:
+            attribute: the name of an attribute.
+            direction: "ascending" or "descending".
+
+        Raises:
+            ArgumentError: there is no such attribute, it has no order, or the direction is something else.
+
+        Examples:
+            ```python
+            import numpy as np
+            import hedgerow as hr
+
+            catalog = hr.Catalog([[0], [2]], item_ids=["a", "b"], attributes={"price": [3, 9]})
+            index = hr.build_index(catalog)
+            beams = hr.beam_search(index, lambda beams: np.array([[[0.7, 0.0, 0.3]]]), batch_size=1, beam_width=2)
+            assert index.results(beams)[0].sort_by("price").item_ids == ["b", "a"]
+            ```
+        """
+        check_choice(direction, "direction", DIRECTIONS)
+        if attribute not in self.attributes.column_names:
+            names = ", ".join(self.attributes.column_names) or "none"
+            raise ArgumentError(f"sort_by: there is no attribute {attribute!r}; the attributes are {names}.")
+        no_beams = np.zeros(len(self), np.int64)
+        return self._take(_sorted(no_beams, self.attributes.column(attribute), attribute, direction, "sort_by"))
 
     def to_pylist(self) -> list[dict[str, Any]]:
         """Convert to a list with one dict per item: its attributes, and item_id, score and sid.
@@ -178,7 +220,15 @@ def _is_order(order_by: Any) -> bool:
     return isinstance(order_by, tuple | list) and len(order_by) == 2 and order_by[1] in DIRECTIONS
 
 
-def batch_results(index: Trie, beams: Beams, rules: BatchRules, pickings: Picking | Sequence[Picking]) -> list[Results]:
+def batch_results(
+    index: Trie,
+    beams: Beams,
+    rules: BatchRules,
+    pickings: Picking | Sequence[Picking],
+    *,
+    widths: Sequence[int] = (),
+    allowed: Sequence[int] = (),
+) -> list[Results]:
     """One `Results` per request, with rules that are checked already: see `TrieIndex.results`.
 
     Args:
@@ -186,11 +236,49 @@ def batch_results(index: Trie, beams: Beams, rules: BatchRules, pickings: Pickin
         beams: finished beams of B requests.
         rules: the rules of the requests.
         pickings: for each request, or one for all.
+        widths: the number of beams of each request. Default: M.
+        allowed: the number of items that each request may return. Default: that of the rules.
     """
     arrays = (beams.codes, beams.scores, beams.states, beams.parents, beams.code_scores)
     host = Beams(*(None if array is None else to_numpy(array) for array in arrays))
     each = [pickings] * len(host.states) if isinstance(pickings, Picking) else pickings
-    return [_request(index, host, rules, request, picking) for request, picking in enumerate(each)]
+    found = []
+    for request, picking in enumerate(each):
+        results, num_found = _request(index, host, rules, request, picking)
+        if picking.k is not None and len(results) < picking.k:
+            width = widths[request] if widths else host.states.shape[1]
+            most = allowed[request] if allowed else _num_allowed(index, rules, request)
+            is_restricted = bool(allowed) or most < index.num_items
+            has_dead_beams = (results.num_valid or 0) < width
+            reason = _reason(picking.k, num_found, most, is_restricted=is_restricted, has_dead_beams=has_dead_beams)
+            results = replace(results, reason=reason)
+        found.append(results)
+    return found
+
+
+def _num_allowed(index: Trie, rules: BatchRules, request: int) -> int:
+    """The number of items that a request may return."""
+    items, excluded = rules.set_of(request), np.unique(rules.excluded_by(request))
+    if items is None:
+        return index.num_items - len(excluded)
+    return items.num_items - int(np.count_nonzero(bits_at(items._words, excluded)))
+
+
+def _reason(k: int, num_found: int, num_allowed: int, *, is_restricted: bool, has_dead_beams: bool) -> Reason:
+    """Why a request has fewer than k items: see `Results.reason`.
+
+    Args:
+        k: the number of items that were asked for.
+        num_found: the number of items of the beams, before caps.
+        num_allowed: the number of items that the request may return.
+        is_restricted: whether these are not all items of the index.
+        has_dead_beams: whether the search found fewer SIDs than it has beams.
+    """
+    if num_found >= k:
+        return "caps"
+    if num_found == num_allowed:
+        return "set" if is_restricted else "catalog"
+    return "model" if has_dead_beams else "beams"
 
 
 def check_finished(index: Trie, beams: Any) -> None:
@@ -207,8 +295,8 @@ def check_finished(index: Trie, beams: Any) -> None:
         )
 
 
-def _request(index: Trie, host: Beams, rules: BatchRules, request: int, picking: Picking) -> Results:
-    """The results of one request, from beams of NumPy arrays."""
+def _request(index: Trie, host: Beams, rules: BatchRules, request: int, picking: Picking) -> tuple[Results, int]:
+    """The results of one request, from beams of NumPy arrays; and the number of items before k and caps."""
     states, scores, codes = host.states[request], host.scores[request], host.codes[request]
     live_beams = np.flatnonzero(states >= 0)
     leaves = states[live_beams].astype(np.int64)
@@ -219,6 +307,7 @@ def _request(index: Trie, host: Beams, rules: BatchRules, request: int, picking:
     kept = np.ones(len(rows), bool) if constraint is None else bits_at(constraint._words, rows)
     kept &= ~np.isin(rows, excluded)
     rows, beams = rows[kept], beams[kept]
+    num_found = len(rows)
     positions = _picked(index, rows, beams, picking)
     rows, beams = rows[positions], beams[positions]
     # Ids and attributes are taken from one table: Arrow loses the number of rows of a table without columns.
@@ -226,7 +315,7 @@ def _request(index: Trie, host: Beams, rules: BatchRules, request: int, picking:
     item_ids, attributes = items.column(ITEM_ID).to_pylist(), items.drop_columns([ITEM_ID])
     sids = without_ends(codes[beams], index.end_codes) if index.ragged else codes[beams]
     code_scores = None if host.code_scores is None else host.code_scores[request][beams]
-    return Results(item_ids, sids, scores[beams], rows, attributes, code_scores, len(live_beams))
+    return Results(item_ids, sids, scores[beams], rows, attributes, code_scores, len(live_beams)), num_found
 
 
 def _rows_of_leaves(index: Trie, leaves: np.ndarray, beams: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -250,38 +339,51 @@ def _picked(index: Trie, rows: np.ndarray, beams: np.ndarray, picking: Picking) 
 
 def _ordered(index: Trie, rows: np.ndarray, beams: np.ndarray, order_by: Any) -> np.ndarray:
     """The positions of rows sorted by beam, then by an attribute, nulls last; stable."""
+    name, direction = (order_by, "descending") if isinstance(order_by, str) else order_by
+    values = take_values(attribute_column(index, name, "order_by"), rows)
+    return _sorted(beams, values, name, direction, "order_by")
+
+
+def _sorted(beams: np.ndarray, values: Any, name: str, direction: str, what: str) -> np.ndarray:
+    """The positions of values sorted by beam, then by value, nulls last; stable."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    name, direction = (order_by, "descending") if isinstance(order_by, str) else order_by
-    values = take_values(attribute_column(index, name, "order_by"), rows)
-    table = pa.table({"beam": beams, "value": values, "position": np.arange(len(rows))})
+    table = pa.table({"beam": beams, "value": values, "position": np.arange(len(beams))})
     keys = [("beam", "ascending"), ("value", direction), ("position", "ascending")]
     try:
         return pc.sort_indices(table, sort_keys=keys).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
     except pa.ArrowException as error:
-        raise ArgumentError(f"order_by: attribute {name!r} ({values.type}) has no order: {error}") from None
+        raise ArgumentError(f"{what}: attribute {name!r} ({values.type}) has no order: {error}") from None
 
 
 def _capped(index: Trie, rows: np.ndarray, positions: np.ndarray, picking: Picking) -> np.ndarray:
     """The positions of the rows that do not exceed a cap, in rank order; at most k."""
-    caps = picking.caps or {}
-    columns = {name: take_values(attribute_column(index, name, "caps"), rows[positions]).to_pylist() for name in caps}
+    reasons = cap_reasons(index, rows[positions], picking.caps or {})
+    kept = (position for position, reason in zip(positions.tolist(), reasons, strict=True) if reason is None)
+    return np.asarray(list(islice(kept, picking.k)), np.int64)
+
+
+def cap_reasons(index: Trie, rows: np.ndarray, caps: Mapping[str, int]) -> Iterator[tuple[str, Any] | None]:
+    """For each of `rows`, in rank order, the attribute and the value whose cap removes it; None if none does.
+
+    Raises:
+        ConstraintError: there is no such attribute.
+    """
+    columns = {name: take_values(attribute_column(index, name, "caps"), rows).to_pylist() for name in caps}
     counts: dict[str, Counter[Any]] = {name: Counter() for name in caps}
-    kept = []
-    for rank, position in enumerate(positions.tolist()):
+    for rank in range(len(rows)):
         values = {name: _values(column[rank]) for name, column in columns.items()}
-        if any(counts[name][value] >= caps[name] for name, entries in values.items() for value in entries):
-            continue
-        for name, entries in values.items():
-            counts[name].update(entries)
-        kept.append(position)
-        if len(kept) == picking.k:
-            break
-    return np.asarray(kept, np.int64)
+        pairs = ((name, value) for name, entries in values.items() for value in entries)
+        reason = next(((name, value) for name, value in pairs if counts[name][value] >= caps[name]), None)
+        if reason is None:
+            for name, entries in values.items():
+                counts[name].update(entries.keys())
+        yield reason
 
 
-def _values(cell: Any) -> set[Any]:
-    """The values that a cell counts for: each entry of a list; none for null."""
+def _values(cell: Any) -> dict[Any, None]:
+    """The values that a cell counts for, without repetitions: each entry of a list; none for null."""
     entries = cell if isinstance(cell, list) else [cell]
-    return {repr(entry) if isinstance(entry, list | dict) else entry for entry in entries if entry is not None}
+    shown = (repr(entry) if isinstance(entry, list | dict) else entry for entry in entries if entry is not None)
+    return dict.fromkeys(shown)

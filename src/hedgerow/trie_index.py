@@ -11,6 +11,7 @@ import numpy as np
 from hedgerow.candidates import CandidateIndex, candidate_index
 from hedgerow.catalog.catalog import ITEM_ID
 from hedgerow.constraints import rules, sets, sql
+from hedgerow.constraints.masks import Order, mask_of
 from hedgerow.constraints.requests import Exclusions, Sets, batch_rules
 from hedgerow.constraints.rules import Nulls
 from hedgerow.constraints.sets import ConstraintSet
@@ -118,20 +119,30 @@ class TrieIndex(Trie):
         return rows_of_ids(self, ids, missing)
 
     def constraint(
-        self, mask: Any = None, *, ids: Any = None, name: str | None = None, missing: Missing = "raise"
+        self,
+        mask: Any = None,
+        *,
+        ids: Any = None,
+        order: Order = None,
+        name: str | None = None,
+        missing: Missing = "raise",
     ) -> ConstraintSet:
         """Create a constraint set of this index's items, for `constraints=` of a search.
 
         Args:
-            mask: bool [N] **in the order of `index.item_ids` and `index.attributes`**, which is the order of SIDs, not
-                of the catalog's rows. Or a function that maps `index.attributes` (an Arrow table of N rows) to such a
-                mask.
+            mask: a function that maps `index.attributes` (an Arrow table of N rows) to bool [N]. Or a mask with the ids
+                of all items, in any order: a pandas Series whose index has the ids, or a pandas, Polars or Arrow frame
+                with two columns, the ids and the mask. Or, with `order="index"`, bool [N] without ids.
             ids: item ids in any order, instead of a mask.
+            order: "index" says that a mask without ids is in the order of `index.item_ids` and `index.attributes`,
+                which is the order of SIDs, **not of the catalog's rows**. Without it, such a mask is an error. A pandas
+                Series whose index has integers and no name is such a mask: they may be row numbers.
             name: the label of the set in messages. Default: the kind of input.
             missing: "raise" an error for ids that are not in the index, or "ignore" them.
 
         Raises:
-            ConstraintError: the mask is not bool [N], or an id is not in the index or not of the type of its ids.
+            ConstraintError: the mask is not bool [N], has neither ids nor an order, or does not have one entry for each
+                item; or an id is not in the index or not of the type of its ids.
 
         Examples:
             ```python
@@ -143,9 +154,10 @@ class TrieIndex(Trie):
             cheap = index.constraint(lambda attributes: np.asarray(attributes["price"]) < 5)
             assert "a" in cheap and "b" not in cheap
             assert cheap == index.constraint(ids=["a"])
+            assert cheap == index.constraint(np.array([True, False]), order="index")
             ```
         """
-        return sets.constraint(self, mask, ids, name, missing)
+        return sets.constraint(self, mask, ids, order, name, missing)
 
     def where(
         self, expression: str, *, name: str | None = None, timezone: str = "UTC", timeout: float = 60
@@ -301,27 +313,39 @@ class TrieIndex(Trie):
             )
         return batch_results(self, beams, batch_rules(self, len(beams.states), constraints, exclude), picking)
 
-    def filter(self, mask: Any, *, dense_levels: DenseLevels = "auto") -> TrieIndex:
-        """Build the index of the items where `mask` is true, without sorting.
+    def filter(self, mask: Any, *, order: Order = None, dense_levels: DenseLevels = "auto") -> TrieIndex:
+        """Build the index of the items of a set, or of those where a mask is true, without sorting.
 
         The result equals `build_index` of the filtered catalog, byte for byte.
 
         Args:
-            mask: bool [N], in the order of `item_ids`; for example `index.where("year >= 2000").mask`.
+            mask: a constraint set of this index, for example `index.where("year >= 2000")`; or a mask, as for
+                `constraint`.
+            order: as for `constraint`.
             dense_levels: as for `build_index`.
 
         Raises:
-            ArgumentError: `mask` is not bool [N], or as for `build_index`.
+            ArgumentError: `mask` is a constraint set of another index or no mask, as for `constraint`; or as for
+                `build_index`.
 
         Examples:
             ```python
             import hedgerow as hr
 
             index = hr.build_index(hr.Catalog([[0, 1], [2, 0]], item_ids=["a", "b"]))
-            assert index.filter([True, False]).item_ids.to_pylist() == ["a"]
+            assert index.filter(index.constraint(ids=["a"])).item_ids.to_pylist() == ["a"]
             ```
         """
-        return TrieIndex._of(merging.filter_trie(self, mask, dense_levels=dense_levels))
+        if isinstance(mask, ConstraintSet):
+            if mask.index is not self:
+                raise ArgumentError(
+                    f"{mask!r} is a set of another index object. Make it from this one. Two loads of one file give two "
+                    "index objects."
+                )
+            keep = mask.mask
+        else:
+            keep = mask_of(self, mask, order, error=ArgumentError)
+        return TrieIndex._of(merging.filter_trie(self, keep, dense_levels=dense_levels))
 
     def with_attributes(
         self,

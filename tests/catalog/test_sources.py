@@ -1,6 +1,7 @@
 """Catalogs from Arrow tables, data frames, Parquet files, JSON files and mappings."""
 
 import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -157,3 +158,35 @@ def test_rejects_unreadable_json(tmp_path):
     assert "missing.json" in error(lambda: hr.Catalog.from_json(tmp_path / "missing.json"))
     (tmp_path / "latin.json").write_bytes('{"ü": [1]}'.encode("latin-1"))
     assert "latin.json cannot be read as JSON" in error(lambda: hr.Catalog.from_json(tmp_path / "latin.json"))
+
+
+class TestDuckdb:
+    ITEMS = "CREATE TABLE items AS SELECT * FROM (VALUES ('a', [3, 1], 9.5), ('b', [0, 2], 4.0)) t(item_id, sid, price)"
+
+    def test_queries_and_relations(self):
+        duckdb = pytest.importorskip("duckdb")
+        with duckdb.connect() as connection:
+            connection.sql(self.ITEMS)
+            whole = hr.Catalog.from_duckdb("FROM items ORDER BY item_id", connection=connection)
+            some = hr.Catalog.from_duckdb(
+                connection.sql("SELECT sid AS codes, price::DOUBLE AS p FROM items"), sid="codes"
+            )
+            with pytest.raises(hr.CatalogError, match="Omit connection"):
+                hr.Catalog.from_duckdb(connection.sql("FROM items"), connection=connection)
+            for query, expected in (
+                ("FROM nothing", "DuckDB: .*nothing"),
+                ("", "no result"),
+                ("SELECT price FROM items", "sid"),
+                (7, "expected SQL or a relation of DuckDB; got int"),
+            ):
+                with pytest.raises(hr.CatalogError, match=expected):
+                    hr.Catalog.from_duckdb(query, connection=connection)
+        assert whole.item_ids.to_pylist() == ["a", "b"]
+        assert whole.sids.tolist() == [[3, 1], [0, 2]]
+        assert some.attributes.schema.field("p").type == "double"
+        assert hr.Catalog.from_duckdb("SELECT [1, 2] AS sid").sids.tolist() == [[1, 2]]
+
+    def test_without_duckdb(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "duckdb", None)
+        with pytest.raises(hr.MissingDependencyError, match=r"Catalog\.from_duckdb needs"):
+            hr.Catalog.from_duckdb("SELECT 1")

@@ -54,6 +54,30 @@ class TestExplain:
     def test_items_by_an_attribute_and_by_id(self, call, name, item):
         assert json.loads(call("explain", "-p", "w5", "--item", name, "--json")[1])["item_id"] == item
 
+    def test_the_sentence_has_the_title_that_was_asked_for(self, call):
+        words = ("explain", "-p", "w5", "--item")
+        assert call(*words, "title=Thing [7]")[1].startswith("Item 'Thing [7]', id 't7', SID ")
+        assert call(*words, "title=Thing [7]", "--exclude", "t7")[1].startswith(
+            "Item 'Thing [7]', id 't7', is excluded"
+        )
+        assert call(*words, "t7")[1].startswith("Item 't7', SID ")
+
+    def test_text_that_is_no_id_of_the_index(self, call):
+        """The ids of the films are integers."""
+        refused = call("explain", "-p", "A western", "--item", "Shane", on_shop=False)
+        assert_refused(refused, "--item must be an item id of this index, of type int64; got 'Shane' (str): ")
+        assert_refused(refused, "An item has this title: pass --item title=Shane, or the id ")
+        unknown = call("explain", "-p", "A western", "--item", "5", on_shop=False)
+        assert_refused(unknown, "item '5' is not in the index")
+
+    def test_a_capped_item(self, call, shop):
+        free = shop[1].retrieve("w5", k=20)[0]
+        capped = shop[1].retrieve("w5", k=20, caps={"maker": 1})[0].item_ids
+        item = next(item for item in free if item["maker"] and item["item_id"] not in capped)["item_id"]
+        words = ("explain", "-p", "w5", "--item", item, "--caps", "maker=1", "-k", "20")
+        assert "caps allow 1 item with maker 'someone', and better items fill this cap." in call(*words)[1]
+        assert json.loads(call(*words, "--json")[1])["capped"] == ["maker", "someone", 1]
+
     def test_an_item_that_does_not_exist(self, call):
         refused = call("explain", "-p", "w5", "--item", "t1500")
         assert_refused(refused, "item 't1500' is not in the index, so no prompt can return it. Similar ids: t")

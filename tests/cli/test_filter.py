@@ -88,7 +88,7 @@ class TestInspect:
         rules = ["year >= 2000", "year > 3000"]
         found = json.loads(run("inspect", path, "--where", rules[0], "--where", rules[1], "--json"))["rules"]
         for rule, facts in zip(rules, found, strict=True):
-            left = index.filter(index.where(rule).mask)
+            left = index.filter(index.where(rule))
             assert (facts["where"], facts["items"], facts["sids"]) == (rule, left.num_items, left.num_sids)
             assert facts["nodes_per_level"] == list(left.nodes_per_level)
             assert facts["share"] == left.num_items / 200

@@ -114,9 +114,18 @@ def test_no_text_in_square_brackets_is_lost(path, page_of):
 
 
 def test_help_of_retrieve_shows_token_ids(page_of):
-    assert '"text", [token ids], or {"prompt": either' in " ".join(words_of(page_of(("retrieve",))))
+    assert '"text", [token ids], or an object: {"prompt": either' in " ".join(words_of(page_of(("retrieve",))))
 
 
 @pytest.mark.parametrize("path", [path for path, command in COMMANDS.items() if not hasattr(command, "commands")])
 def test_every_command_has_an_example(path, page_of):
     assert f"Example: hedgerow {' '.join(path)}" in " ".join(words_of(page_of(path)))
+
+
+@pytest.mark.parametrize("path", list(COMMANDS))
+def test_help_shows_every_word_of_its_texts(path, page_of):
+    """Brackets are markup of Rich, which removes those that it takes for a style."""
+    command, page = COMMANDS[path], "".join(words_of(page_of(path)))
+    texts = [command.help, command.epilog, *(getattr(parameter, "help", None) for parameter in command.params)]
+    for text in filter(None, texts):
+        assert "".join(text.replace("\\[", "[").split()) in page

@@ -54,13 +54,13 @@ def refused(*words):
 def test_a_live_index_instead_of_a_saved_one(folder):
     path = folder / "items.live"
     run("live", "init", path, folder / "items.hedgerow")
-    for words in (("inspect", path), ("diff", path, folder / "items.hedgerow"), ("verify", path)):
+    for words in (("live", "init", folder / "other.live", path), ("live", "publish", path, path)):
         said = refused(*words)
         assert "is a live index, a folder of versions, and not a saved index" in said
         assert f"The index of version 1, which is served, is {path}/versions/1. See" in said
         assert "hedgerow live status" in said
     run("live", "remove", path, 7)
-    assert f"{path}/versions/1, with the items that were removed since. See" in refused("inspect", path)
+    assert f"{path}/versions/1, with the items that were removed since. See" in refused("live", "publish", path, path)
     assert "hedgerow live status" in refused("live", "init", path, folder / "items.hedgerow")
     assert "--allow empty" in refused("live", "remove", path, 8, 9)
     assert "hedgerow live init" in refused("live", "status", folder)

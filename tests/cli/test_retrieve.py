@@ -116,6 +116,83 @@ class TestRules:
         assert [[item["item_id"] for item in answer["items"]] for answer in answers] == [one.item_ids for one in found]
         assert answers[1]["where"] == "year < 1960"
 
+    def test_sizes_caps_order_and_candidates_of_single_requests(self, call, shop, tmp_path):
+        listed = [f"t{row}" for row in range(0, 150, 3)]
+        requests = [
+            {"k": 2, "beam_width": 40},
+            {"caps": {"year": 1}, "k": 30},
+            {"order_by": ["year", "descending"], "k": 150, "beam_width": 150},
+            {"candidates": listed, "exclude": None, "k": None},
+            {"caps": {"maker": 1}, "candidates": listed},
+        ]
+        path = tmp_path / "prompts.jsonl"
+        path.write_text("".join(json.dumps({"prompt": "w5", "extra": {"user": 7}, **each}) + "\n" for each in requests))
+        words = ("--input", path, "--caps", "maker=3", "-k", "9", "--candidates", ",".join([*listed[:20], "none"]))
+        code, stdout, _ = call("retrieve", *words, "--json")
+        assert code == 0
+        answers = lines_of(stdout)
+        assert all(answer["extra"] == {"user": 7} for answer in answers)
+        for own, answer in zip(requests, answers, strict=True):
+            expected = shop[1].retrieve(
+                "w5",
+                k=own.get("k") or 9,
+                beam_width=own.get("beam_width", 50),
+                caps={"maker": 3} | own.get("caps", {}),
+                order_by=own.get("order_by"),
+                candidates=[listed[:20]],
+            )[0]
+            assert [item["item_id"] for item in answer["items"]] == expected.item_ids
+        assert [len(answer["items"]) for answer in answers[:1]] == [2]
+
+    def test_options_for_caps_order_and_candidates(self, call, shop):
+        listed = [f"t{row}" for row in range(100)]
+        rules = {"caps": {"maker": 2, "year": 1}, "order_by": ("year", "ascending")}
+        expected = shop[1].retrieve("w5", candidates=[listed], **rules)[0].item_ids
+        words = (
+            "-p",
+            "w5",
+            "--candidates",
+            ",".join(listed),
+            "--caps",
+            "maker=2, year=1",
+            "--order-by",
+            "year:ascending",
+        )
+        assert [item["item_id"] for item in lines_of(call("retrieve", *words, "--json")[1])[0]["items"]] == expected
+        for item in ("t120", *expected[:2], *(item for item in listed if item not in expected)):
+            outcome = json.loads(call("explain", *words, "--item", item, "--json")[1])["outcome"]
+            assert (outcome == "returned") == (item in expected)
+            assert (outcome == "not a candidate") == (item == "t120")
+            if item == "t9":
+                break
+
+    @pytest.mark.parametrize(
+        ("words", "count", "reason"),
+        [
+            (["--beam-width", "2", "-k", "9"], 2, "beams"),
+            (["-k", "100", "--caps", "year=1", "--beam-width", "150"], 75, "caps"),
+            (["-k", "9", "--candidates", "t1,t2,t3"], 3, "set"),
+            (["-k", "900", "--beam-width", "900"], 150, "catalog"),
+            (["-k", "4"], 4, None),
+            (["--beam-width", "2", "-k", "9", "--fill"], 9, None),
+        ],
+    )
+    def test_fewer_items_than_asked_for_are_said(self, call, words, count, reason):
+        answer = lines_of(call("retrieve", "-p", "w5", *words, "--json")[1])[0]
+        assert (answer["complete"], answer["reason"]) == (reason is None, reason)
+        assert len(answer["items"]) == count
+        last = call("retrieve", "-p", "w5", *words)[1].splitlines()[-1]
+        k = words[words.index("-k") + 1]
+        assert last.startswith(f"{len(answer['items'])} of {k} items: ") == (reason is not None)
+
+    @pytest.mark.parametrize("caps", ["maker", "maker=0", "maker=x", "=1", "maker=1,maker=2"])
+    def test_caps_that_are_none(self, call, caps):
+        code, _, stderr = call("retrieve", "-p", "w5", "--caps", caps)
+        assert (code, "--caps" in stderr) == (2, True)
+
+    def test_the_number_of_an_invalid_prompt(self, call):
+        assert_refused(call("retrieve", "-p", "w5", "-p", " "), "-p number 2: prompt 0 is empty")
+
     def test_no_item_matches(self, call, tmp_path):
         pytest.importorskip("duckdb")
         code, stdout, _ = call("retrieve", "-p", "w5", "--where", "year > 3000")
@@ -126,7 +203,8 @@ class TestRules:
         assert first == "w5: no item matches --where"
         assert others
         every = ",".join(f"t{row}" for row in range(150))
-        assert call("retrieve", "-p", "w5", "--exclude", every)[1] == "w5: no item was found\n"
+        excluded = call("retrieve", "-p", "w5", "--exclude", every)[1]
+        assert excluded == "w5: no item was found: the rules allow no items\n"
 
     @pytest.mark.parametrize(
         ("line", "expected"),
@@ -207,7 +285,20 @@ class TestBadInput:
             ('"w5"\n{"prompt": ', "line 2 is not JSON"),
             ('{"text": "w5", "k": 3}', 'line 1 has no "prompt"; it has text, k.'),
             ('"w5"\n{"prompt": "w5", "were": "year > 2010"}', "line 2: unknown key 'were'; did you mean 'where'?"),
-            ('{"prompt": "w5", "user": 7}', "unknown key 'user'; the keys are prompt, where, exclude, id."),
+            ('{"prompt": "w5", "user": 7}', "unknown key 'user'; the keys are prompt, where, exclude, candidates, k, "),
+            ('{"prompt": "w5", "user": 7}', 'order_by, id, extra. Keys of your own belong in "extra".'),
+            ('{"prompt": "w5", "exlude": ["t1"]}', "unknown key 'exlude'; did you mean 'exclude'?"),
+            ('{"prompt": "w5", "Where": "year > 1"}', "unknown key 'Where'; did you mean 'where'?"),
+            ('{"prompt": "w5", "k": 0}', "line 1: k must be a positive integer"),
+            ('{"prompt": "w5", "k": "3"}', "line 1: k must be a positive integer"),
+            ('{"prompt": "w5", "beam_width": 2.5}', "line 1: beam_width must be a positive integer"),
+            ('{"prompt": "w5", "caps": 1}', 'line 1: "caps" must map attributes to counts'),
+            ('{"prompt": "w5", "caps": {"maker": 0}}', "line 1: caps['maker'] must be a positive integer"),
+            ('{"prompt": "w5", "caps": {"colour": 1}}', "line 1: caps: there is no attribute 'colour'"),
+            ('{"prompt": "w5", "order_by": ["year", "up"]}', "line 1: order_by must be an attribute name"),
+            ('{"prompt": "w5", "order_by": "colour"}', "line 1: order_by: there is no attribute 'colour'"),
+            ('{"prompt": "w5", "candidates": "t1"}', 'line 1: "candidates" must be a list of item ids'),
+            ('{"prompt": "w5", "candidates": [1]}', "line 1: candidates of request 0 must be item ids of this"),
             ("{}", 'line 1 has no "prompt"; it has nothing.'),
             ('"w5"\n""', "line 2: prompt 0 is empty"),
             ("[5, 900]", "prompt 0 contains token 900"),

@@ -356,6 +356,25 @@ def test_published_items_keep_their_sids(items, taken):
     assert not {two[item] for item in new} & set(one.values())
 
 
+def test_separated_sids_do_not_collide_over_days(items):
+    """Items of the same embedding arrive each day; every command is the one that the last one printed."""
+    copies = pa.concat_tables([items.slice(0, 8).select(["asin", "embedding"])] * 5)
+    copies = copies.set_column(0, "asin", [[f"C{row:03}" for row in range(len(copies))]])
+    pq.write_table(copies.slice(0, 20), "one-in.parquet")
+    options = [*SMALL, "--deduplicate", "--deduplication-codes", 16, "--quantizer", "q.safetensors"]
+    said = invoke("semantic-ids", "one-in.parquet", "-o", "shop.parquet", *options, "--item-id", "asin")
+    invoke(*shlex.split(said[said.index("hedgerow build") :])[1:])
+    invoke("live", "init", "shop.live", "shop.hedgerow")
+    for day, rows in enumerate(([20, 21, 22, 23, 24], [23, 24, *range(25, 40)])):
+        pq.write_table(copies.take(rows), f"day-{day}.parquet")
+        options = ["--with-quantizer", "q.safetensors", "--taken", "shop.live", "--item-id", "asin"]
+        said = invoke("semantic-ids", f"day-{day}.parquet", "-o", f"sids-{day}.parquet", *options)
+        invoke(*(word.replace("LIVE", "shop.live") for word in shlex.split(said[said.index("hedgerow live") :])[1:]))
+        index = hr.LiveIndex.open("shop.live").version.index
+        assert index.num_sids == index.num_items == (25, 40)[day]
+        assert index.codebook_sizes == (4, 4, 16)
+
+
 @pytest.mark.usefixtures("items")
 def test_without_ids_all_items_are_new_and_that_is_printed():
     invoke("semantic-ids", "items.parquet", "-o", "one.parquet", *DAY_ONE)
@@ -381,6 +400,16 @@ def test_the_output_carries_its_codebook_sizes():
         assert hr.load_index("one.hedgerow").codebook_sizes == (4, 4, 32)
     assert hr.Catalog.from_parquet("one.parquet", sid="code").codebook_sizes == (4, 4, 32)
     assert hr.Catalog.from_parquet("one.parquet", sid="code", codebook_sizes=64).codebook_sizes == (64,) * 3
+    for smaller in (20, (4, 4, 31)):
+        with pytest.raises(hr.CatalogError, match=r"level 2 has (20|31), but column 'code' says .* \[4, 4, 32\] codes"):
+            hr.Catalog.from_parquet("one.parquet", sid="code", codebook_sizes=smaller)
+    with pytest.raises(hr.CatalogError, match="codebook_sizes has 2 entries"):
+        hr.Catalog.from_parquet("one.parquet", sid="code", codebook_sizes=(32, 32))
+    words = ["build", "one.parquet", "-o", "two.hedgerow", "--sid", "code", "--codebook-sizes", "4,4,20"]
+    for memory in ([], ["--memory", "100MB"]):
+        refused = CliRunner().invoke(app, [*words, *memory])
+        assert "level 2 has 20, but column 'code' says" in str(refused.exception)
+        assert not os.path.exists("two.hedgerow")
     assert hr.Catalog.from_arrow(pq.read_table("one.parquet"), sid="code").codebook_sizes == (4, 4, 32)
 
 

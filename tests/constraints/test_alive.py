@@ -44,7 +44,7 @@ def test_alive_nodes_are_those_on_the_paths_of_items(loops, catalog, dense, seed
     mask = np.random.default_rng(seed).random(catalog.num_items) < 0.4
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(alive, "NUMBA_FROM", 0 if loops == "numba" else 2**62)
-        words = index.constraint(mask)._alive.levels
+        words = index.constraint(mask, order="index")._alive.levels
     assert nodes_of(index, words) == naive_alive(index, mask)
 
 
@@ -59,7 +59,7 @@ def test_forks_within_and_between_words(loops, monkeypatch):
     assert [level.representation for level in index.levels][1:] == ["forked", "unary"]
     for share in (0.01, 0.5, 0.99):
         mask = rng.random(3001) < share
-        assert nodes_of(index, index.constraint(mask)._alive.levels) == naive_alive(index, mask)
+        assert nodes_of(index, index.constraint(mask, order="index")._alive.levels) == naive_alive(index, mask)
 
 
 def test_ranks_of_bits():
@@ -73,5 +73,5 @@ def test_ranks_of_bits():
 def test_one_bit_per_node():
     sids = np.random.default_rng(0).integers(0, 256, (50_000, 6))
     index = hr.build_index(hr.Catalog(sids, codebook_sizes=256))
-    all_items = index.constraint(np.ones(50_000, bool))
+    all_items = index.constraint(np.ones(50_000, bool), order="index")
     assert all_items.nbytes <= sum(index.nodes_per_level) / 8 * 1.05

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import hedgerow as hr
-from hedgerow.constraints.requests import batch_rules
+from hedgerow.constraints.requests import batch_rules, of_one_request
 
 
 @pytest.fixture
@@ -85,3 +85,15 @@ def test_rejects_sets_of_another_index(index):
     other = hr.build_index(hr.Catalog([[0, 1], [1, 0], [1, 1]]))
     with pytest.raises(hr.ConstraintError, match=r"request 1: ConstraintSet.* a set of another index object"):
         batch_rules(index, 2, [None, other.constraint(ids=[1])], None)
+
+
+@pytest.mark.parametrize("ids", [["a"], ["a", "b"], [], np.array(["a", "b"]), ("a",), {"a"}])
+def test_the_list_of_one_request(ids):
+    (only,) = of_one_request(ids, 1)
+    assert only is ids
+    assert of_one_request(ids, 2) is ids
+
+
+@pytest.mark.parametrize("lists", [None, "a", [["a"]], [None], [["a"], "b"], np.array([["a"]]), [[], []]])
+def test_lists_of_requests_and_other_values_stay(lists):
+    assert of_one_request(lists, 1) is lists

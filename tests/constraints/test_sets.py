@@ -26,7 +26,7 @@ def ids_of(items: hr.ConstraintSet) -> list:
 class TestCreation:
     def test_mask_in_the_order_of_the_index(self, index):
         assert index.item_ids.to_pylist() == ["kite", "lamp", "anvil", "rope"]
-        assert ids_of(index.constraint(np.asarray([True, False, False, True]))) == ["kite", "rope"]
+        assert ids_of(index.constraint(np.asarray([True, False, False, True]), order="index")) == ["kite", "rope"]
 
     def test_columns_of_other_libraries(self, index):
         cheap = index.attributes.to_pandas()["price"] < 50
@@ -35,11 +35,11 @@ class TestCreation:
         arrow = pc.less(index.attributes["price"], 50)  # pyright: ignore[reportAttributeAccessIssue]
         torch = pytest.importorskip("torch")
         for mask in (cheap, arrow, arrow.combine_chunks(), torch.tensor(cheap.to_numpy()), cheap.tolist()):
-            assert ids_of(index.constraint(mask)) == ["kite", "lamp", "anvil"]
+            assert ids_of(index.constraint(mask, order="index")) == ["kite", "lamp", "anvil"]
 
     def test_polars_column(self, index):
         polars = pytest.importorskip("polars")
-        assert ids_of(index.constraint(polars.Series([True, False, True, False]))) == ["kite", "anvil"]
+        assert ids_of(index.constraint(polars.Series([True, False, True, False]), order="index")) == ["kite", "anvil"]
         with pytest.raises(hr.ConstraintError, match=r"2 nulls.*fill_null"):
             index.constraint(polars.Series([True, None, None, False]))
 
@@ -66,6 +66,83 @@ class TestCreation:
         assert repr(index.constraint(ids=[])) == "ConstraintSet('ids', empty: no item)"
         assert light.named("small") == light
         assert light.named("small").name == "small"
+
+    def test_an_array_without_ids_needs_an_order(self, index):
+        """Of the caller's rows or of the index: an array does not say."""
+        import pyarrow as pa
+
+        pandas = pytest.importorskip("pandas")
+        torch = pytest.importorskip("torch")
+        polars = pytest.importorskip("polars")
+        mask = [True, False, False, True]
+        masks = (mask, np.array(mask), pa.array(mask), torch.tensor(mask), polars.Series(mask), pandas.Series(mask))
+        for some in (*masks, pandas.Series(mask, index=[3, 1, 0, 2])):
+            for take, error in ((index.constraint, hr.ConstraintError), (index.filter, hr.ArgumentError)):
+                with pytest.raises(
+                    error, match=r"no item ids.*index\.constraint\(ids=item_ids\[mask\]\).*order='index'"
+                ):
+                    take(some)
+            assert ids_of(index.constraint(some, order="index")) == ["kite", "rope"]
+            assert index.filter(some, order="index").item_ids.to_pylist() == ["kite", "rope"]
+        with pytest.raises(hr.ConstraintError, match="order must be one of index, None; got 'catalog'"):
+            index.constraint(mask, order="catalog")
+        with pytest.raises(hr.ConstraintError, match="Omit order"):
+            index.constraint(ids=["rope"], order="index")
+
+    def test_masks_with_ids_in_any_order(self, index):
+        import pyarrow as pa
+
+        pandas = pytest.importorskip("pandas")
+        polars = pytest.importorskip("polars")
+        table = pa.table({"sku": ["rope", "anvil", "kite", "lamp"], "new": [True, False, True, False]})
+        frame = table.to_pandas()
+        labelled = frame.set_index("sku")
+        for mask in (
+            table,
+            table.to_batches()[0],
+            frame,
+            labelled,
+            labelled["new"],
+            labelled["new"].rename_axis(None),
+            labelled["new"].astype("boolean"),
+            frame[["new", "sku"]].iloc[::-1],
+            polars.from_arrow(table),
+        ):
+            assert ids_of(index.constraint(mask)) == ["kite", "rope"]
+            assert index.filter(mask).item_ids.to_pylist() == ["kite", "rope"]
+        more = pandas.concat([labelled["new"], pandas.Series([True], ["sled"])])
+        with pytest.raises(hr.ConstraintError, match=r"1 of 5 ids of the mask are not in the index.*'sled'"):
+            index.constraint(more)
+        assert ids_of(index.constraint(more, missing="ignore")) == ["kite", "rope"]
+
+    def test_masks_of_integer_ids(self):
+        """A Series with integers as labels is aligned if the labels have a name; row numbers have none."""
+        pandas = pytest.importorskip("pandas")
+        numbered = hr.build_index(hr.Catalog([[2], [0], [1]], item_ids=[0, 2, 1]))
+        mask = pandas.Series([True, False, False], pandas.Index([0, 2, 1], name="id"))
+        assert ids_of(numbered.constraint(mask)) == [0]
+        with pytest.raises(hr.ConstraintError, match="no item ids"):
+            numbered.constraint(mask.rename_axis(None))
+
+    def test_masks_with_ids_that_do_not_fit(self, index):
+        import pyarrow as pa
+
+        pandas = pytest.importorskip("pandas")
+        skus = ["rope", "anvil", "kite", "lamp"]
+        for columns, expected in (
+            ({"sku": skus, "new": [1, 0, 1, 0]}, r"two columns.*got sku \(string\), new \(int64\)"),
+            ({"sku": skus, "a": [True] * 4, "b": [True] * 4}, "two columns"),
+            ({"sku": skus, "new": [True, None, None, True]}, "2 nulls"),
+            ({"sku": skus[:3], "new": [True] * 3}, "no entry for item 'lamp', and needs one for each of the 4 items"),
+            ({"sku": [*skus, "rope"], "new": [True] * 5}, "2 entries for item 'rope'"),
+            ({"sku": [1, 2, 3, 4], "new": [True] * 4}, "the ids of the mask must be item ids of this index, of type"),
+        ):
+            with pytest.raises(hr.ConstraintError, match=expected):
+                index.constraint(pa.table(columns))
+        with pytest.raises(hr.ConstraintError, match="got values of type int64"):
+            index.constraint(pandas.Series([1, 0, 1, 0], skus))
+        with pytest.raises(hr.ConstraintError, match="1 nulls"):
+            index.constraint(pandas.Series([True, None, True, False], skus, dtype="boolean"))
 
     @pytest.mark.parametrize(
         "mask",
@@ -154,7 +231,7 @@ class TestOperators:
 
     def test_equal_sets_share_their_alive_nodes(self, index):
         mask = np.asarray([True, False, True, False])
-        first, second = index.constraint(mask), ~index.constraint(~mask, name="others")
+        first, second = index.constraint(mask, order="index"), ~index.constraint(~mask, order="index", name="others")
         assert first == second
         assert hash(first) == hash(second)
         assert first._alive is second._alive
@@ -184,18 +261,18 @@ class TestCache:
         from hedgerow.constraints import cache
 
         set_cache = cache.cache_of(index)
-        sets = [index.constraint(mask) for mask in np.eye(4, dtype=bool)]
+        sets = [index.constraint(mask, order="index") for mask in np.eye(4, dtype=bool)]
         assert [items._alive.leaves.tolist() for items in sets] == [[1], [1], [2], [4]]
         assert len(set_cache._alive.values) == 4
         one = set_cache._alive.total // 4
         monkeypatch.setattr(cache, "MAX_BYTES", 2 * one + one // 2)
-        assert index.constraint([True, True, False, False])._alive.leaves.tolist() == [1]
+        assert index.constraint([True, True, False, False], order="index")._alive.leaves.tolist() == [1]
         assert len(set_cache._alive.values) == 2
         assert set_cache._alive.total == sum(set_cache._alive.bytes_of.values())
         # An entry beyond the limit is kept alone.
         monkeypatch.setattr(cache, "MAX_BYTES", 1)
-        last = index.constraint([True, True, True, False])
-        assert last._alive is index.constraint(last.mask)._alive
+        last = index.constraint([True, True, True, False], order="index")
+        assert last._alive is index.constraint(last.mask, order="index")._alive
         assert len(set_cache._alive.values) == 1
 
     def test_bytes_are_those_that_the_process_uses(self):
@@ -209,7 +286,9 @@ class TestCache:
 
         def ask(count):
             for _ in range(count):
-                hr.prepare_constraints(device_index, 1, constraints=index.constraint(rng.random(500) < 0.5))
+                hr.prepare_constraints(
+                    device_index, 1, constraints=index.constraint(rng.random(500) < 0.5, order="index")
+                )
 
         ask(20)
         tracemalloc.start()

@@ -43,7 +43,7 @@ def placed(device_index, array):
 def test_a_copied_index_takes_constraints(index, backend, how):
     if backend != "numpy":
         pytest.importorskip(backend)
-    device_index, items = index.to(backend), index.constraint(np.arange(100) % 3 == 0)
+    device_index, items = index.to(backend), index.constraint(np.arange(100) % 3 == 0, order="index")
     other, of_other = COPIES[how]((device_index, items))
     expected = codes_of(device_index, hr.prepare_constraints(device_index, 1, constraints=items))
     assert codes_of(other, hr.prepare_constraints(other, 1, constraints=of_other)) == expected
@@ -63,7 +63,7 @@ def test_a_copied_processor(index, how):
     from hedgerow.hf import CatalogLogitsProcessor
 
     tokens = hr.TokenMap.from_offsets([0, 16, 32], codebook_sizes=16)
-    items = index.constraint(np.arange(100) % 3 == 0)
+    items = index.constraint(np.arange(100) % 3 == 0, order="index")
     processor = CatalogLogitsProcessor(index, tokens, prompt_length=1, constraints=items, exclude=[[0]])
     ids, scores = torch.tensor([[50]]), torch.zeros(1, 60)
     expected = processor(ids, scores)
@@ -79,7 +79,7 @@ def test_a_processor_in_several_threads(index):
     from hedgerow.hf import CatalogLogitsProcessor
 
     tokens = hr.TokenMap.from_offsets([0, 16, 32], codebook_sizes=16)
-    items = index.constraint(np.arange(100) % 3 == 0)
+    items = index.constraint(np.arange(100) % 3 == 0, order="index")
     processor = CatalogLogitsProcessor(index, tokens, prompt_length=1, constraints=items)
 
     def mask(rows):

@@ -28,7 +28,7 @@ def versions():
 def rules(index, seed):
     """Different sets and exclusions of equal sizes: two sets per batch, and up to 16 excluded items per request."""
     rng = np.random.default_rng(seed)
-    a, b, c = (index.constraint(rng.random(index.num_items) < share) for share in (0.5, 0.05, 0.9))
+    a, b, c = (index.constraint(rng.random(index.num_items) < share, order="index") for share in (0.5, 0.05, 0.9))
     few = [rng.permutation(index.num_items)[:count].tolist() for count in (1, 9, 16)]
     return [
         {"constraints": [a, None, b], "exclude": [few[0], None, None]},
@@ -90,7 +90,7 @@ def test_every_kernel_gives_equal_beams_on_padded_arrays(kernel):
 def test_alive_nodes_on_a_device_equal_those_on_the_host(backend, versions):
     pytest.importorskip(backend)
     for index in versions[0]:
-        alive = index.constraint(np.random.default_rng(2).random(index.num_items) < 0.3)._alive
+        alive = index.constraint(np.random.default_rng(2).random(index.num_items) < 0.3, order="index")._alive
         leaves = array_of(backend, padded_leaves(versions[1], alive.leaves).view(np.int32))
         levels = alive_on_device(index.to(backend, capacity=versions[1]), leaves)
         for words, expected in zip(levels, padded_alive(versions[1], index, alive.levels), strict=True):

@@ -25,7 +25,7 @@ def test_alive_nodes_on_a_device_equal_those_on_the_host(backend):
     @given(catalog=catalogs(), dense=st.sampled_from(["auto", "all", "none"]), seed=st.integers(0, 2**32))
     def check(catalog, dense, seed):
         index = hr.build_index(catalog, dense_levels=dense_levels_of(dense, catalog.num_levels))
-        alive = index.constraint(np.random.default_rng(seed).random(catalog.num_items) < 0.4)._alive
+        alive = index.constraint(np.random.default_rng(seed).random(catalog.num_items) < 0.4, order="index")._alive
         leaves = array_of(backend, alive.leaves.view(np.int32).copy())
         levels = alive_on_device(index.to(backend), leaves)
         for words, expected in zip(levels, alive.levels, strict=True):
@@ -70,7 +70,7 @@ class TestSearch:
 
     def setup_method(self):
         self.index = hr.build_index(hr.Catalog([[0, 1], [1, 0], [1, 1]]))
-        self.all = self.index.constraint(np.ones(3, bool))
+        self.all = self.index.constraint(np.ones(3, bool), order="index")
 
     def search(self, index=None, **rules):
         model = FakeModel((2, 2))
@@ -170,7 +170,7 @@ def test_a_batch_excludes_what_each_request_excludes_alone(ids):
     index = hr.build_index(
         hr.Catalog(rng.integers(0, 3, (150, 4)), codebook_sizes=3, item_ids=list(map(ids, range(150))))
     )
-    some, others = (index.constraint(rng.random(150) < share) for share in (0.3, 0.8))
+    some, others = (index.constraint(rng.random(150) < share, order="index") for share in (0.3, 0.8))
     sets = [some, None, others, some, others, None]
     exclude = [[ids(item) for item in rng.integers(0, 160, count)] for count in (100, 140, 120, 0, 1, 150)]
     batch = hr.prepare_constraints(index, 6, constraints=sets, exclude=exclude)
@@ -179,7 +179,7 @@ def test_a_batch_excludes_what_each_request_excludes_alone(ids):
     together = hr.beam_search(index, model, batch_size=6, beam_width=81, constraints=batch)
     for request in range(6):
         allowed = np.ones(150, bool) if sets[request] is None else sets[request].mask
-        expected = index.constraint(allowed & ~np.isin(index.item_ids.to_pylist(), exclude[request]))
+        expected = index.constraint(allowed & ~np.isin(index.item_ids.to_pylist(), exclude[request]), order="index")
         count = int(together.num_valid[request])
         found = {tuple(sid) for sid in together.codes[request, :count].tolist()}
         assert found == {tuple(sid) for sid in index.sids_of(index.item_ids.filter(expected.mask)).tolist()}
@@ -191,12 +191,12 @@ class TestChecks:
     @pytest.mark.parametrize("num_levels", [2, 6])
     def test_a_search_and_its_results_check_and_look_up_once_each(self, num_levels, monkeypatch):
         from hedgerow.constraints import requests
-        from hedgerow.index.lookup import IdLookup
+        from hedgerow.index import lookup
 
         sids = np.random.default_rng(0).integers(0, 2, (20, num_levels))
         index = hr.build_index(hr.Catalog(sids, codebook_sizes=2))
         calls = {"check": 0, "look up": 0}
-        checked_sets, rows_of = requests._checked_sets, IdLookup.rows_of
+        checked_sets, rows_of = requests._checked_sets, lookup.find_rows
 
         def counted_check(*arguments):
             calls["check"] += 1
@@ -206,9 +206,12 @@ class TestChecks:
             calls["look up"] += 1
             return rows_of(*arguments)
 
-        rules: dict = {"constraints": index.constraint(np.arange(20) % 3 > 0), "exclude": [[1, 2], None, [3], []]}
+        rules: dict = {
+            "constraints": index.constraint(np.arange(20) % 3 > 0, order="index"),
+            "exclude": [[1, 2], None, [3], []],
+        }
         monkeypatch.setattr(requests, "_checked_sets", counted_check)
-        monkeypatch.setattr(IdLookup, "rows_of", counted_rows_of)
+        monkeypatch.setattr(lookup, "find_rows", counted_rows_of)
         beams = hr.beam_search(index, FakeModel((2,) * num_levels), batch_size=4, beam_width=5, **rules)
         assert calls == {"check": 1, "look up": 1}
         index.results(beams, **rules)

@@ -21,7 +21,7 @@ def index():
 def rules(index):
     """Different sets and exclusions of equal sizes: two sets per batch, and up to 16 excluded items per request."""
     rng = np.random.default_rng(1)
-    sets = [index.constraint(rng.random(500) < share) for share in (0.5, 0.1, 0.9, 0.0)]
+    sets = [index.constraint(rng.random(500) < share, order="index") for share in (0.5, 0.1, 0.9, 0.0)]
     few = [rng.permutation(500)[:count].tolist() for count in (1, 9, 16)]
     return [
         {"constraints": [sets[0], None, sets[1]], "exclude": [few[0], None, None]},

@@ -81,7 +81,10 @@ def test_constraint_sets_and_exclusions_apply_to_ends(kernel):
         index = hr.build_index(catalog, dense_levels=range(len(items.sizes)) if dense else ())
         rows = index.item_ids.to_pylist()
         allowed, excluded = rng.random(len(rows)) < 0.6, rng.random(len(rows)) < 0.2
-        rules = {"constraints": index.constraint(allowed), "exclude": [[rows[row] for row in np.flatnonzero(excluded)]]}
+        rules = {
+            "constraints": index.constraint(allowed, order="index"),
+            "exclude": [[rows[row] for row in np.flatnonzero(excluded)]],
+        }
         model, device_index = FakeModel(catalog.codebook_sizes), index.to(backend)
         beams = hr.init_beams(device_index, 1)
         for _ in items.sizes:

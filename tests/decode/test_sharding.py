@@ -48,7 +48,7 @@ print("equal on", DEVICES)
 
 EXPLICIT = """
 mesh = jax.make_mesh((DEVICES,), ("batch",), axis_types=(AxisType.Explicit,))
-constraint = index.constraint(rng.random(2000) < 0.5)
+constraint = index.constraint(rng.random(2000) < 0.5, order="index")
 options = {"constraints": [constraint, None] * (BATCH // 2), "exclude": [[1, 2], None] * (BATCH // 2)}
 step = jax.jit(hr.step, static_argnames="beam_width")
 

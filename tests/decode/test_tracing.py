@@ -128,7 +128,7 @@ def test_jax_without_rank_promotion(dense_levels):
     rng = np.random.default_rng(0)
     catalog = hr.Catalog(np.stack([rng.integers(0, size, 300) for size in SIZES], axis=1), codebook_sizes=SIZES)
     index, model = hr.build_index(catalog, dense_levels=dense_levels), FakeModel(SIZES)
-    constraint = index.constraint(rng.random(300) < 0.5)
+    constraint = index.constraint(rng.random(300) < 0.5, order="index")
     options = {"batch_size": 2, "beam_width": WIDTH, "constraints": [constraint, None], "exclude": [[1, 2], None]}
     expected = hr.beam_search(index, model, **options)
     device_index = index.to("jax")

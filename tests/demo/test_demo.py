@@ -1,6 +1,7 @@
 """The demo, with the packaged data and weights."""
 
 import json
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -105,3 +106,13 @@ def test_command_prints_json():
     assert report["films"] == 17_472
     assert report["sets"]["since 2000"] == 9_566
     assert [len(films) for films in report["answers"][0]["films"].values()] == [2] * 4
+
+
+@pytest.mark.parametrize("package", ["torch", "transformers", "duckdb"])
+def test_without_a_package_one_extra_is_named(package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    done = CliRunner().invoke(app, ["demo"])
+    assert str(done.exception) == (
+        f"hedgerow demo needs the package {package}, which is not installed. Install it with: pip install "
+        "'hedgerow[demo]', or in a clone: pip install '.[demo]'."
+    )

@@ -59,4 +59,4 @@ def test_command_line_reference_has_every_command():
 def test_errors_reference_has_every_error():
     for name in ("HedgerowError", "CatalogError", "IndexFileError", "MissingDependencyError"):
         assert f"[hedgerow.{name}]" in ERRORS_PAGE
-    assert "[`Catalog.filter`][hedgerow.Catalog.filter]" in ERRORS_PAGE
+    assert "[`Catalog.from_parquet`][hedgerow.Catalog.from_parquet]" in ERRORS_PAGE

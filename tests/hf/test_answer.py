@@ -21,7 +21,7 @@ PROMPTS = prompts_of(9, 4, 7, 12, 5, 3)
 
 @pytest.fixture(scope="module")
 def some():
-    return index().constraint(np.arange(index().num_items) % 3 == 0)
+    return index().constraint(np.arange(index().num_items) % 3 == 0, order="index")
 
 
 def broken(token):
@@ -95,7 +95,7 @@ def test_invalid_requests_get_errors_and_the_others_answers(some):
         hr.Request([], beam_width=5),
         hr.Request([7, 6], beam_width=5),
         hr.Request([5, 6], beam_width=5, exclude=[3.5]),
-        hr.Request([5, 6], beam_width=5, constraints=other.constraint([True])),
+        hr.Request([5, 6], beam_width=5, constraints=other.constraint([True], order="index")),
         hr.Request("text", beam_width=5),
         [5, 6],
         hr.Request([5, 6], beam_width=5, deadline=time.monotonic() - 1),

@@ -128,3 +128,16 @@ class TestProcessor:
     def test_rows_must_be_a_multiple_of_the_requests(self, retriever, recent):
         with pytest.raises(hr.ConstraintError, match="not a multiple of the 3 requests"):
             self.generated(retriever, {"constraints": [recent, None, None]})
+
+
+def test_one_prompt_may_have_its_list_of_ids(retriever):
+    (free,) = retriever.retrieve(PROMPTS[0], k=6)
+    for exclude in (free.item_ids[:2], np.array(free.item_ids[:2])):
+        assert retriever.retrieve(PROMPTS[0], exclude=exclude)[0].item_ids == (
+            retriever.retrieve(PROMPTS[0], exclude=[list(exclude)])[0].item_ids
+        )
+        assert retriever.explain(PROMPTS[0], free.item_ids[0], exclude=exclude).outcome == "excluded"
+    (some,) = retriever.retrieve(PROMPTS[0], candidates=free.item_ids[:3])
+    assert sorted(some.item_ids) == sorted(free.item_ids[:3])
+    with pytest.raises(hr.ConstraintError, match="one list of item ids per request; got one list of ids"):
+        retriever.retrieve(PROMPTS[:2], exclude=free.item_ids[:2])

@@ -119,7 +119,6 @@ def test_item_not_in_the_index(retriever):
     found = retriever.explain([5], "item 150")
     assert (found.outcome, found.sid, found.rank, found.level, found.levels) == ("not in the index", (), None, None, ())
     assert str(found) == "Item 'item 150' is not in the index, so no prompt can return it."
-    assert retriever.explain([5], 7).outcome == "not in the index"
 
 
 @pytest.mark.parametrize("item_id", [[3, 1, 4], (3, 1, 4), ["item 1"], np.asarray([3, 1]), {"item 1"}])
@@ -142,7 +141,83 @@ def test_item_ids_that_are_numbers():
     assert retriever.explain([5], 3).sid == tuple(catalog().sids[3])
     assert retriever.explain([5], np.int64(3)).sid == tuple(catalog().sids[3])
     assert retriever.explain([5], 150).outcome == "not in the index"
-    assert retriever.explain([5], "three").outcome == "not in the index"
+    assert retriever.explain([5], "3").sid == tuple(catalog().sids[3])
+    assert retriever.explain([5], 2**70).outcome == "not in the index"
+
+
+@pytest.mark.parametrize("item_id", [7, None, 1.5, True])
+def test_an_id_of_another_type_is_not_an_unknown_id(retriever, item_id):
+    with pytest.raises(hr.ArgumentError, match="item_id must be an item id of this index, of type string; got"):
+        retriever.explain([5], item_id)
+    numbered = Retriever(model_of("llama"), hr.build_index(hr.Catalog(catalog().sids, codebook_sizes=CODES)), TOKENS)
+    with pytest.raises(hr.ArgumentError, match="item_id must be an item id of this index, of type int64; got"):
+        numbered.explain([5], "three" if item_id == 7 else item_id)
+
+
+@pytest.fixture(scope="module")
+def styled():
+    """Items with attributes for caps and for an order."""
+    attributes = {
+        "maker": ["ab"[row % 2] if row % 5 else None for row in range(150)],
+        "kinds": [["x", "y"][: row % 3] for row in range(150)],
+        "price": [(row * 7) % 50 for row in range(150)],
+    }
+    items = hr.Catalog(catalog().sids // 4, codebook_sizes=CODES, attributes=attributes)
+    return Retriever(model_of("llama"), hr.build_index(items), TOKENS)
+
+
+RULES = [
+    {"caps": {"maker": 3}},
+    {"caps": {"maker": 4, "kinds": 2}},
+    {"order_by": "price"},
+    {"order_by": ("price", "ascending"), "caps": {"kinds": 5}},
+    {"candidates": [list(range(0, 150, 2))], "caps": {"maker": 2}},
+    {"candidates": [list(range(0, 150, 2))], "exclude": [[2, 4, 6]], "order_by": "price"},
+]
+
+
+@pytest.mark.parametrize("rules", RULES)
+def test_agrees_with_retrieve_under_caps_order_and_candidates(styled, rules):
+    (prompt,) = prompts_of(5)
+    size = {"beam_width": 30, "k": 6}
+    returned = styled.retrieve(prompt, **size, **rules)[0].item_ids
+    uncapped = styled.retrieve(prompt, beam_width=30, k=None, **(rules | {"caps": None}))[0].item_ids
+    outcomes = set()
+    for item in range(150):
+        found = styled.explain(prompt, item, **size, **rules)
+        outcomes.add(found.outcome)
+        assert (found.outcome == "returned") == (item in returned)
+        if item in returned:
+            assert found.rank == returned.index(item) + 1
+        if found.outcome == "capped":
+            assert (found.rank, found.level) == (uncapped.index(item) + 1, None)
+            name, value, most = found.capped
+            assert most == rules["caps"][name]
+            better = (
+                styled.index.attributes.column(name).take(styled.index.rows(uncapped[: found.rank - 1])).to_pylist()
+            )
+            own = styled.index.attributes.column(name)[int(styled.index.rows([item])[0])].as_py()
+            assert value == own or value in own
+            assert sum(value == cell or value in (cell or ()) for cell in better) >= most
+            assert f"caps allow {most} items with {name} {value!r}" in str(found)
+        if found.outcome == "not a candidate":
+            assert item % 2
+            assert str(found) == f"Item {item} is not one of the candidates, so this search cannot return it."
+    assert ("capped" in outcomes) == ("caps" in rules)
+    assert ("not a candidate" in outcomes) == ("candidates" in rules)
+
+
+def test_unknown_attributes(styled):
+    for rules in ({"caps": {"colour": 1}}, {"order_by": "colour"}):
+        with pytest.raises(hr.ConstraintError, match="there is no attribute 'colour'"):
+            styled.explain([5], int(styled.retrieve([5])[0].item_ids[0]), **rules)
+
+
+def test_trace_of_candidates(styled):
+    listed = list(range(0, 150, 2))
+    beams = styled.trace([5, 6], beam_width=20, candidates=[listed])[-1]
+    expected = styled.retrieve([5, 6], beam_width=20, k=None, candidates=[listed])[0]
+    assert {tuple(sid) for sid in expected.sids.tolist()} == {tuple(sid) for sid in beams.codes[0].tolist()}
 
 
 def test_equal_scores_agree_with_retrieve():

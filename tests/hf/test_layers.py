@@ -11,7 +11,7 @@ import torch
 from tiny import TOKENS, index, new_model
 
 from hedgerow.hf import Retriever
-from hedgerow.hf.layers import is_plain_linear, modules_of, put_into_evaluation_mode, state_key
+from hedgerow.hf.layers import cache_argument, is_plain_linear, modules_of, put_into_evaluation_mode, state_key
 
 
 @pytest.mark.parametrize("name", ["qwen3", "gpt2", "t5", "gemma3"])
@@ -72,3 +72,21 @@ def test_a_model_that_leaves_its_device():
     for search in (retriever.retrieve, retriever.free_search, lambda prompt: retriever.code_logits(prompt, 0)):
         with pytest.raises(hr.ArgumentError, match=r"are not loaded: .* is on the device 'meta'"):
             search([5, 6])
+
+
+def test_the_argument_for_keys_and_values_of_newer_versions():
+    """From transformers 5.24 on, it is `cache`; the old name gives a FutureWarning, here an error."""
+    from transformers import LlamaForCausalLM
+
+    class Newer(LlamaForCausalLM):
+        def forward(self, input_ids=None, cache=None, **options):  # pyright: ignore[reportIncompatibleMethodOverride]
+            assert "past_key_values" not in options
+            return super().forward(input_ids, past_key_values=cache, **options)
+
+    model = new_model("llama")
+    assert cache_argument(model) == "past_key_values"
+    expected = Retriever(model, index(), TOKENS, decoding="tree").retrieve([[5, 6, 7], [8]], beam_width=6)
+    model.__class__ = Newer
+    assert cache_argument(model) == "cache"
+    found = Retriever(model, index(), TOKENS, decoding="tree").retrieve([[5, 6, 7], [8]], beam_width=6)
+    assert [results.item_ids for results in found] == [results.item_ids for results in expected]

@@ -139,7 +139,7 @@ def random_requests(generator, searched, size):
     for _ in range(size):
         rules = {}
         if generator.random() < 0.5:
-            rules["constraints"] = searched.constraint(generator.random(searched.num_items) < 0.5)
+            rules["constraints"] = searched.constraint(generator.random(searched.num_items) < 0.5, order="index")
         if generator.random() < 0.5:
             rules["exclude"] = [f"item {row}" for row in generator.integers(0, 90, generator.integers(1, 20))]
         if generator.random() < 0.3:

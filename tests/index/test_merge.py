@@ -76,7 +76,7 @@ def test_filter_equals_build(change):
     index = hr.build_index(catalog)
     mask = ~np.isin(index.item_ids.to_pylist(), removed)
     built = hr.build_index(catalog.filter(~np.isin(catalog.item_ids.to_pylist(), removed)))
-    part = index.filter(mask)
+    part = index.filter(mask, order="index")
     assert same_trie(part, built)
     assert part.items_table.equals(built.items_table)
 
@@ -108,7 +108,9 @@ def test_saved_bytes_equal_those_of_a_build(items, mmap, tmp_path):
     mask = rng.random(index.num_items) < 0.3
     kept = np.isin(ids, index.item_ids.filter(pa.array(mask)).to_numpy())
     built = hr.build_index(part(kept))
-    assert saved_bytes(index.filter(mask), tmp_path / "part") == saved_bytes(built, tmp_path / "built part")
+    assert saved_bytes(index.filter(mask, order="index"), tmp_path / "part") == saved_bytes(
+        built, tmp_path / "built part"
+    )
 
 
 def test_representations_change_with_the_items():
@@ -201,7 +203,7 @@ def test_rejects_invalid_arguments(index):
     with pytest.raises(hr.ArgumentError, match=r"a list of item ids; got 'abc'"):
         hr.merge(index, None, "abc")
     with pytest.raises(hr.ArgumentError, match=r"mask must be bool \[3\]"):
-        index.filter([1, 0, 1])
+        index.filter([1, 0, 1], order="index")
     with pytest.raises(hr.ArgumentError, match="level 7 does not exist"):
         hr.merge(index, None, ["a"], dense_levels=[7])
 

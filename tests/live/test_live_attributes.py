@@ -23,7 +23,7 @@ def catalog(items, ragged=False, **attributes):
 
 def column(version, name="price"):
     """Item id -> value, of the items that were not removed."""
-    index = version.index.filter(~version.removed)
+    index = version.index.filter(~version.removed, order="index")
     return dict(zip(index.item_ids.to_pylist(), index.attributes.column(name).to_pylist(), strict=True))
 
 

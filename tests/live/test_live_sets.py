@@ -57,7 +57,7 @@ def assert_same(beams, expected):
 def test_equals_a_search_on_the_compacted_index(tmp_path, kernel, headroom):
     require(kernel)
     version = removed_version(tmp_path / "shop.live", headroom=headroom)
-    compacted = version.index.filter(~version.removed)
+    compacted = version.index.filter(~version.removed, order="index")
     device_index = version.to(kernel.partition("-")[0])
     beams = search(device_index, kernel, version.restrict())
     expected = search(compacted, "numpy-array", None)
@@ -87,12 +87,12 @@ class TestLiveItems:
 
     def test_all_items_with_headroom(self, tmp_path):
         version = hr.LiveIndex.create(tmp_path / "x", hr.build_index(catalog()), headroom=1.5).version
-        assert version.live_items == version.index.constraint(np.ones(ITEMS, bool))
+        assert version.live_items == version.index.constraint(np.ones(ITEMS, bool), order="index")
 
     def test_items_that_were_not_removed(self, tmp_path):
         version = removed_version(tmp_path / "x")
         live_items = live_items_of(version)
-        assert live_items == version.index.constraint(~version.removed)
+        assert live_items == version.index.constraint(~version.removed, order="index")
         assert len(live_items) == version.num_items == ITEMS - len(version.removed_rows)
         assert version.removed_rows.tolist() == np.flatnonzero(version.removed).tolist()
         assert version.live_items is live_items
@@ -197,7 +197,7 @@ def test_retriever_on_a_version(tmp_path):
     version = hr.LiveIndex.create(tmp_path / "shop.live", index).remove(ids[::3])
     model = new_model("llama")
     results = Retriever(model, version.index, TOKENS).retrieve([[5, 6], [7]], k=None, constraints=version.restrict())
-    compacted = version.index.filter(~version.removed)
+    compacted = version.index.filter(~version.removed, order="index")
     expected = Retriever(model, compacted, TOKENS).retrieve([[5, 6], [7]], k=None)
     assert item_ids_of(results) == item_ids_of(expected)
 

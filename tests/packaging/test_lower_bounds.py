@@ -1,6 +1,7 @@
 """constraints-lowest.txt has the lower bounds of pyproject.toml."""
 
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -27,3 +28,10 @@ def test_every_lower_bound_is_the_version_of_the_tests():
         if required.specifier and required.name not in NOT_TESTED:
             (bound,) = [part.version for part in required.specifier if part.operator in (">=", "==")]
             assert Version(tested[required.name]) == Version(bound), required.name
+
+
+def test_transformers_has_an_upper_bound_that_the_installed_version_fulfils():
+    (required,) = (required for required in requirements() if required.name == "transformers")
+    assert "5.999" in required.specifier
+    assert "6.0" not in required.specifier
+    assert metadata.version("transformers") in required.specifier

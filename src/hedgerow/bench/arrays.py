@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hedgerow.errors import BackendError
+from hedgerow.errors import BackendError, install_command
 
 Array = Any
 BACKENDS = ("numpy", "torch", "jax")
@@ -89,8 +89,7 @@ def arrays_of(backend: str, device: str | None = None) -> Arrays:
         return constructors[backend](device)
     except ModuleNotFoundError as error:
         raise BackendError(
-            f"backend {backend!r} needs the package {error.name!r}, which is not installed; "
-            f"pip install 'hedgerow[{backend}]'."
+            f"backend {backend!r} needs the package {error.name!r}, which is not installed; {install_command(backend)}."
         ) from error
 
 

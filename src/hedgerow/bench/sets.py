@@ -41,7 +41,7 @@ def sets(options: Options) -> Report:
     rng = np.random.default_rng((case.seed, 2))
     masks = [rng.random(case.items) < share for share in SHARES]
     options.on_status("creating sets from masks")
-    large, small = (index.constraint(mask) for mask in masks)
+    large, small = (index.constraint(mask, order="index") for mask in masks)
     rows = [_set_row(case, index, share, mask) for share, mask in zip(SHARES, masks, strict=True)]
     excluded = [rng.integers(0, case.items, EXCLUDED).tolist() for _ in range(case.batch)]
     rules: dict[str, dict[str, Any]] = {
@@ -87,11 +87,11 @@ def _set_row(case: Case, index: hr.TrieIndex, share: float, mask: np.ndarray) ->
 
     Each repetition uses a different mask, so that no result is cached.
     """
-    times, constraints = [], index.constraint(mask)
+    times, constraints = [], index.constraint(mask, order="index")
     for shift in range(1, MASKS + 1):
         shifted = np.roll(mask, shift)
         started = time.perf_counter()
-        constraints = index.constraint(shifted)
+        constraints = index.constraint(shifted, order="index")
         _ = constraints._alive
         times.append(1e3 * (time.perf_counter() - started))
     return {

@@ -126,6 +126,7 @@ class Catalog:
             sid: the column that holds the SIDs as lists or text, or the names of L columns, one per level.
             item_id: the column of item ids. Default: the column `item_id` if it exists, otherwise the row numbers.
             codebook_sizes: as for `Catalog`. Default: those that ``hedgerow semantic-ids`` stored with the column.
+                Smaller ones than these are an error.
             attributes: the columns to keep as attributes. Default: all other columns, without the row labels of pandas
                 (``__index_level_0__``).
             ragged: as for `Catalog`. With one column per level, null marks the levels after the end of a SID.
@@ -188,6 +189,34 @@ class Catalog:
         return cls.from_arrow(frame, **options)
 
     @classmethod
+    def from_duckdb(cls, query: Any, *, connection: Any = None, **options: Any) -> Catalog:
+        """Make a catalog from a DuckDB query. The rows have the order of the result.
+
+        Args:
+            query: SQL, or a relation of DuckDB. SQL has the rights of the connection: it can read and write files.
+            connection: the DuckDB connection that runs the SQL. Default: `duckdb.default_connection()`.
+            **options: as for `from_arrow`.
+
+        Raises:
+            CatalogError: DuckDB refuses the query, or as for `from_arrow`.
+            MissingDependencyError: DuckDB is not installed.
+
+        Examples:
+            ```python
+            import duckdb
+            import hedgerow as hr
+
+            with duckdb.connect() as connection:
+                connection.sql("CREATE TABLE items AS SELECT 'a' AS item_id, [3, 1] AS sid, 9.5::DOUBLE AS price")
+                catalog = hr.Catalog.from_duckdb("FROM items WHERE price < 10", connection=connection)
+            assert catalog.item_ids.to_pylist() == ["a"]
+            ```
+        """
+        from hedgerow.catalog.frames import duckdb_table
+
+        return cls._from_file(duckdb_table(query, connection), **options)
+
+    @classmethod
     def from_parquet(cls, path: Source, **options: Any) -> Catalog:
         """Make a catalog from Parquet files.
 
@@ -223,14 +252,15 @@ class Catalog:
 
         Args:
             source: as for `from_parquet`.
-            text: the columns to keep as text.
+            text: the columns to keep as text, for example ids such as ``0071`` in only some of the files.
             types: the types of columns, for example of the index that the items are added to:
                 ``index.items_table.schema``. An attribute may get a wider type of the same kind.
             **options: as for `from_arrow`. The SID column holds text: ``"2,6,4"``, ``2-6-4`` or ``<a_2><b_6><c_4>``.
 
         Raises:
-            CatalogError: a file cannot be read, a value cannot be converted to its type in `types` without a change, or
-                as for `from_arrow`. The message names the file, and the row of the value.
+            CatalogError: a file cannot be read, a column of `text` does not exist, a value cannot be converted to its
+                type in `types` without a change, or as for `from_arrow`. The message names the file, and the row of the
+                value.
 
         Examples:
             ```python

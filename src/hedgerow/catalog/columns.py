@@ -169,6 +169,31 @@ def codebook_sizes_of(schema: pa.Schema, name: str) -> tuple[int, ...] | None:
     return None if sizes is None else tuple(json.loads(sizes))
 
 
+def chosen_codebook_sizes(schema: pa.Schema, name: str, sizes: Any) -> Any:
+    """The codebook sizes to use: those that are given, or those that are stored with the SIDs.
+
+    Raises:
+        CatalogError: a given size is smaller than the stored one, so that the index would have fewer codes than the
+            quantizer, and later items would not fit.
+    """
+    stored = codebook_sizes_of(schema, name)
+    if stored is None or sizes is None:
+        return stored if sizes is None else sizes
+    try:
+        each = np.broadcast_to(np.asarray(sizes), len(stored))
+    except ValueError:
+        each = np.zeros(0)
+    # Other numbers of sizes, and values that are no integers, are refused where the SIDs are checked.
+    if each.dtype.kind in "iu" and (each < np.asarray(stored)).any():
+        level = int(np.argmax(each < np.asarray(stored)))
+        raise CatalogError(
+            f"codebook_sizes: level {level} has {each[level]}, but column {name!r} says that its SIDs have "
+            f"{list(stored)} codes, as many as the quantizer. Later items would not fit. Omit codebook_sizes "
+            "(--codebook-sizes), or pass sizes that are at least as large."
+        )
+    return sizes
+
+
 def sid_field(name: str, type_: pa.DataType, sizes: Sequence[int]) -> pa.Field:
     """The field of a SID column, with its codebook sizes as metadata."""
     return pa.field(name, type_, metadata={CODEBOOK_SIZES: json.dumps(list(sizes))})
@@ -353,8 +378,16 @@ def rows_equal(column: pa.ChunkedArray, value: Any) -> list[int]:
     if pa.types.is_nested(column.type):
         return []
     try:
-        is_text_value = isinstance(value, str)
-        scalar = pa.scalar(value).cast(column.type) if is_text_value else exact_array([value], column.type)[0]
+        scalar = scalar_of(column.type, value)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         return []
     return pc.indices_nonzero(pc.equal(column, scalar)).to_pylist()
+
+
+def scalar_of(type_: pa.DataType, value: Any) -> pa.Scalar:
+    """Convert a value to a type without changing it; text is parsed.
+
+    Raises:
+        ArrowException, TypeError, ValueError, OverflowError: the value is of another kind, or the type cannot hold it.
+    """
+    return pa.scalar(value).cast(type_) if isinstance(value, str) else exact_array([value], type_)[0]

@@ -17,7 +17,7 @@ from hedgerow.catalog.columns import (
     as_column,
     as_table,
     checked_item_ids,
-    codebook_sizes_of,
+    chosen_codebook_sizes,
     column_of,
     from_frame,
     other_columns,
@@ -26,7 +26,7 @@ from hedgerow.catalog.columns import (
 from hedgerow.catalog.ragged import ENDED
 from hedgerow.catalog.sids import MAX_CODEBOOK_SIZE, RAGGED_HINT
 from hedgerow.catalog.types import is_text
-from hedgerow.errors import CatalogError
+from hedgerow.errors import CatalogError, MissingDependencyError
 
 
 def arguments_of(
@@ -62,8 +62,8 @@ def arguments_of(
         names, sids = [sid], sids_of_lists(column_of(rows, sid, "SID"), sid, ragged=ragged)
     else:
         names, sids = list(sid), sids_of_columns(rows, list(sid), ragged=ragged)
-    if codebook_sizes is None and isinstance(sid, str):
-        codebook_sizes = codebook_sizes_of(rows.schema, sid)
+    if isinstance(sid, str):
+        codebook_sizes = chosen_codebook_sizes(rows.schema, sid, codebook_sizes)
     ids = None if item_id is None else column_of(rows, item_id, "item id")
     kept = other_columns(rows, {*names, item_id}) if attributes is None else list(attributes)
     return {
@@ -73,6 +73,26 @@ def arguments_of(
         "attributes": {name: column_of(rows, name, "attribute") for name in kept},
         "ragged": ragged,
     }
+
+
+def duckdb_table(query: Any, connection: Any) -> pa.Table:
+    """The result of a DuckDB query, or of a relation: see `Catalog.from_duckdb`."""
+    try:
+        import duckdb
+    except ImportError as error:
+        raise MissingDependencyError.of("Catalog.from_duckdb", "duckdb", "sql") from error
+    if isinstance(query, duckdb.DuckDBPyRelation):
+        if connection is not None:
+            raise CatalogError("a relation has its own connection. Omit connection.")
+    elif not isinstance(query, str):
+        raise CatalogError(f"expected SQL or a relation of DuckDB; got {type(query).__name__}.")
+    try:
+        relation = query if not isinstance(query, str) else (connection or duckdb.default_connection()).sql(query)
+        if relation is None:
+            raise CatalogError("the statement has no result. Pass a query, for example SELECT ... or FROM items.")
+        return relation.to_arrow_table()
+    except duckdb.Error as error:
+        raise CatalogError(f"DuckDB: {error}") from None
 
 
 def changes_of(table: Any, item_id: str, reserved: Sequence[str]) -> tuple[pa.Array, pa.Table]:

@@ -144,7 +144,7 @@ def read_csv(
 
     Args:
         source: see `files_of`.
-        text: the columns that stay text.
+        text: the columns that stay text; they must exist.
         types: the types of columns by name; a column may get a wider type of the same kind.
         exact: the columns of `types` that must not get another type.
 
@@ -161,6 +161,8 @@ def read_csv(
         parts.append((file.name, table))
     rows = concatenated(parts)
     fields = _fields(types)
+    if absent := [name for name in text if name not in rows.column_names]:
+        raise CatalogError(f"there is no column {absent[0]!r} to keep as text; the columns are {rows.column_names}.")
 
     def typed_column(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
         if name in text:

@@ -73,6 +73,11 @@ def typed(column: pa.ChunkedArray, field: pa.Field, *, widens: bool) -> pa.Chunk
     )
 
 
+def has_text_form(type_: pa.DataType) -> bool:
+    """Whether values of a type are written as text in CSV files."""
+    return is_text(type_) or _pattern(type_) is not None
+
+
 def _converted(column: pa.ChunkedArray, type_: pa.DataType) -> pa.ChunkedArray | None:
     """The column in a type; None if a value does not have the type, or loses digits."""
     values, pattern = column.drop_null(), _pattern(type_)

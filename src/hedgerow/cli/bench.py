@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from hedgerow.cli.common import AsJson, err, is_live, out, print_json, shared_options, whole_numbers
-from hedgerow.errors import MissingDependencyError
+from hedgerow.errors import MissingDependencyError, install_command
 from hedgerow.indexes import build_index, load_index
 from hedgerow.live.live import LiveIndex
 from hedgerow.trie_index import TrieIndex
@@ -298,5 +299,5 @@ def _png(folder: Path, report: Report, part: str = "") -> Path:
 
 
 def _print_figure(path: Path | None) -> None:
-    message = f"wrote {path}" if path else "no figure: pip install 'hedgerow\\[bench]'"
+    message = f"wrote {path}" if path else f"no figure: {escape(install_command('bench'))}"
     err.print(f"[dim]{message}[/]", soft_wrap=True)

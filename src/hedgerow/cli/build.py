@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 import hedgerow as hr
-from hedgerow.cli.catalogs import FILES, read_catalog, stored_codebook_sizes
+from hedgerow.cli.catalogs import FILES, AsText, ColumnTypes, CsvTypes, read_catalog, stored_codebook_sizes
 from hedgerow.cli.common import (
     AsJson,
     IndexOutput,
@@ -64,6 +64,8 @@ def build(
             metavar="SIZE", help="Build on disk within this memory: 500MB or 4GB. Parquet only, without --ragged."
         ),
     ] = None,
+    types: ColumnTypes = None,
+    as_text: AsText = None,
     ragged: Annotated[
         bool, typer.Option("--ragged", help="SIDs may have different lengths; -1 or null marks the end of a SID.")
     ] = False,
@@ -80,15 +82,17 @@ def build(
         "codebook_sizes": parsed_sizes(codebook_sizes),
         "attributes": None if attributes is None else names_of(attributes),
     }
+    csv_types = CsvTypes.of(types, as_text)
     stored = None if codebook_sizes is not None else stored_codebook_sizes(sources, options["sid"])
     if stored is not None:
         options["codebook_sizes"] = stored
     if memory is not None:
         _check_memory(sources, dense_levels, ragged=ragged)
+        csv_types.check_kind("parquet")
         limit = _bytes(memory)
         index, seconds = _build_on_disk(sources, output, limit, options, quiet=as_json)
     else:
-        index, seconds = _build(sources, output, options, dense, ragged=ragged, quiet=as_json)
+        index, seconds = _build(sources, output, options, dense, csv_types, ragged=ragged, quiet=as_json)
     if as_json:
         print_json(facts_of_index(index) | {"path": str(output), "seconds": seconds})
         return
@@ -120,13 +124,20 @@ def _build_on_disk(
 
 
 def _build(
-    sources: list[Path], output: Path, options: dict[str, Any], dense: Any, *, ragged: bool, quiet: bool
+    sources: list[Path],
+    output: Path,
+    options: dict[str, Any],
+    dense: Any,
+    csv_types: CsvTypes,
+    *,
+    ragged: bool,
+    quiet: bool,
 ) -> tuple[hr.TrieIndex, dict[str, float]]:
     """Build in memory. Returns the index, and the time of each part in seconds."""
     started = time.perf_counter()
     with progress_bar(enabled=not quiet) as progress:
         progress("read", 0, 1)
-        catalog = read_catalog(sources, options, ragged=ragged)
+        catalog = read_catalog(sources, options, ragged=ragged, csv_types=csv_types)
         read = time.perf_counter()
         index = hr.build_index(catalog, dense_levels=dense, progress=progress)
         built = time.perf_counter()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import hedgerow as hr
-from hedgerow.cli.common import read_npy
+from hedgerow.catalog.catalog import ITEM_ID
+from hedgerow.cli.common import names_of, read_npy
 from hedgerow.errors import CatalogError
 
 if TYPE_CHECKING:
@@ -24,28 +26,125 @@ Items = Annotated[
 ]
 
 
-def read_catalog(
-    paths: Sequence[Path], options: Mapping[str, Any], *, ragged: bool, types: Types | None = None
-) -> hr.Catalog:
+ColumnTypes = Annotated[
+    str | None,
+    typer.Option(
+        "--types",
+        metavar="TYPES",
+        help="The types of columns of a CSV file: price=float64,released=date32. Default: numbers, booleans, dates and "
+        "timestamps, of columns that have only such values.",
+    ),
+]
+AsText = Annotated[
+    str | None, typer.Option("--as-text", metavar="COLUMNS", help="Columns of a CSV file that stay text: zip,code.")
+]
+
+
+@dataclass(frozen=True)
+class CsvTypes:
+    """The types of columns of CSV files.
+
+    Attributes:
+        types: as for `Catalog.from_csv`.
+        named: the types that --types names. The columns must exist, and must not get other types.
+        text: the columns that stay text.
+    """
+
+    types: Types | None = None
+    named: Mapping[str, pa.DataType] = field(default_factory=dict)
+    text: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, types: str | None, as_text: str | None, known: Mapping[str, pa.DataType] | None = None) -> CsvTypes:
+        """Parse --types and --as-text.
+
+        Args:
+            types: --types.
+            as_text: --as-text.
+            known: the types of other columns.
+
+        Raises:
+            BadParameter: a type does not exist or has no text form, or a column is in both options.
+        """
+        text = names_of(as_text or "")
+        if types is None:
+            return cls(None if known is None else {**known}, {}, tuple(text))
+        named = dict(_type_named(part) for part in names_of(types))
+        if both := [name for name in text if name in named]:
+            raise typer.BadParameter(f"{both[0]!r} is in --types, too", param_hint="--as-text")
+        return cls({**(known or {}), **named}, named, tuple(text))
+
+    def check_kind(self, kind: str) -> None:
+        """Check that --types and --as-text are used for CSV files only.
+
+        Raises:
+            BadParameter: they are not.
+        """
+        if kind != "csv" and (self.named or self.text):
+            message = f"for CSV files, whose columns are text; a {kind} file has types of its own"
+            raise typer.BadParameter(message, param_hint="--types, --as-text")
+
+    def check(self, catalog: hr.Catalog, item_id: str) -> None:
+        """Check that the columns of --types have these types.
+
+        Raises:
+            CatalogError: a column does not exist, or has another type.
+        """
+        found = {name: catalog.attributes.schema.field(name).type for name in catalog.attribute_names}
+        found |= {item_id: catalog.item_ids.type} if catalog.has_item_ids else {}
+        for name, type_ in self.named.items():
+            if name not in found:
+                names = ", ".join(found) or "none"
+                raise CatalogError(f"--types: there is no column {name!r} that is kept; those are {names}.")
+            if found[name] != type_:
+                raise CatalogError(
+                    f"--types: column {name!r} has values of type {found[name]}, which {type_} does not hold."
+                )
+
+
+def _type_named(part: str) -> tuple[str, pa.DataType]:
+    """Parse a part of --types: the column and its type."""
+    import pyarrow as pa
+
+    from hedgerow.catalog.text_columns import has_text_form
+
+    name, _, alias = part.rpartition("=")
+    try:
+        type_ = pa.type_for_alias(alias.strip())
+    except ValueError:
+        type_ = None
+    if not name or type_ is None or not has_text_form(type_):
+        message = (
+            f"expected columns and types of Arrow, as price=float64,released=date32; got {part!r}. Types are int8 to "
+            "int64, uint8 to uint64, float32, float64, bool, date32, timestamp[us] and string"
+        )
+        raise typer.BadParameter(message, param_hint="--types")
+    return name.strip(), type_
+
+
+def read_catalog(paths: Sequence[Path], options: Mapping[str, Any], *, ragged: bool, csv_types: CsvTypes) -> hr.Catalog:
     """Read a catalog.
 
     Args:
         paths: files of one kind, folders or patterns.
         options: sid, item_id, codebook_sizes and attributes, as for `Catalog.from_arrow`.
         ragged: as for `Catalog`.
-        types: as for `Catalog.from_csv`. Other files have types of their own.
+        csv_types: the types of columns of CSV files. Other files have types of their own.
 
     Raises:
-        BadParameter: a .npy file with options for columns.
+        BadParameter: a .npy file with options for columns, or types of columns for other files than CSV.
         CatalogError: the files cannot be read, or do not contain a catalog.
     """
     from hedgerow.catalog.sources import kind_of
 
     kind, files = kind_of(paths), [str(path) for path in paths]
+    csv_types.check_kind(kind)
     if kind == "parquet":
         return hr.Catalog.from_parquet(files, **options, ragged=ragged)
     if kind == "csv":
-        return hr.Catalog.from_csv(files, **options, ragged=ragged, types=types)
+        catalog = hr.Catalog.from_csv(files, **options, ragged=ragged, types=csv_types.types, text=csv_types.text)
+        csv_types.check(catalog, options["item_id"] or ITEM_ID)
+        return catalog
     shared = {"codebook_sizes": options["codebook_sizes"], "ragged": ragged}
     columns = {name: options[name] for name in ("item_id", "attributes") if options[name] is not None}
     if kind == "json":

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
 from hedgerow.cli.common import AsJson, err, out, print_json
+from hedgerow.errors import MissingDependencyError
+
+# The packages of the extra "demo" that the demo needs.
+PACKAGES = ("torch", "transformers", "duckdb")
 
 
 def demo(
@@ -24,6 +29,9 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Run a small language model that recommends films: unconstrained, and under four rules in one batch."""
+    for package in PACKAGES:
+        if find_spec(package) is None:
+            raise MissingDependencyError.of("hedgerow demo", package, "demo")
     from hedgerow.demo.run import run_demo
     from hedgerow.demo.show import show_demo
 

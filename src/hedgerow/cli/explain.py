@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,7 +25,7 @@ from hedgerow.cli.common import (
 )
 from hedgerow.cli.search import SearchOptions, text_of
 from hedgerow.errors import ArgumentError, MissingDependencyError
-from hedgerow.index.lookup import row_of_id
+from hedgerow.index.lookup import checked_row_of_id
 
 if TYPE_CHECKING:
     from hedgerow.hf import Explanation
@@ -35,7 +36,7 @@ MAX_SIMILAR, MAX_COMPARED = 3, 100_000
 MAX_MATCHES = 5
 
 
-@shared_options(SearchOptions)
+@shared_options(SearchOptions, omit={"fill"})
 def explain(
     search: SearchOptions,
     *,
@@ -60,12 +61,17 @@ def explain(
 
         check_figure_path(plot)
     opened = search.open_index()
-    item_id = None if item is None else item_named(opened if isinstance(opened, hr.TrieIndex) else opened.index, item)
+    index = opened if isinstance(opened, hr.TrieIndex) else opened.index
+    item_id, name = (None, None) if item is None else item_named(index, item)
     retriever = search.open_retriever(opened, num_prompts=1)
-    rules = search.rules(retriever.index, [{}])
+    request = search.request(retriever.index, {"prompt": prompt})
+    listed = None if request.candidates is None else [request.candidates]
+    rules = {"constraints": request.constraints, "exclude": [request.exclude], "candidates": listed}
     explanation = None
     if item is not None:
-        explanation = retriever.explain(prompt, item_id, beam_width=search.beam_width, k=search.k, **rules)
+        options: dict[str, Any] = rules | {"order_by": request.order_by, "caps": request.caps}
+        explanation = retriever.explain(prompt, item_id, beam_width=search.beam_width, k=search.k, **options)
+        explanation = replace(explanation, name=name)
         if search.as_json:
             print_json(explanation.to_dict())
         else:
@@ -81,25 +87,32 @@ def explain(
         err.print(f"wrote {escape(str(plot))}")
 
 
-def item_named(index: hr.TrieIndex, text: str) -> Any:
-    """Find the id of the item that --item names: an id, or "column=value".
+def item_named(index: hr.TrieIndex, text: str) -> tuple[Any, str | None]:
+    """Find the item that --item names: an id, or "column=value".
+
+    Returns:
+        Its id, and the value that names it; None if the id does.
 
     Raises:
-        ArgumentError: no item or several items have that id or value. The message suggests others.
+        ArgumentError: no item or several items have that id or value, or the text is no id of the type of the index's
+            ids. The message suggests others.
     """
     from hedgerow.catalog.columns import rows_equal
 
     column, _, value = text.partition("=")
     if column not in index.attributes.column_names or not value:
-        row = row_of_id(index, text)
+        try:
+            row = checked_row_of_id(index, text, "--item")
+        except ArgumentError as error:
+            raise ArgumentError(f"{error}{_suggestion(index, text)}") from None
         if row is None:
             raise ArgumentError(
                 f"item {text!r} is not in the index, so no prompt can return it.{_suggestion(index, text)}"
             )
-        return index.item_ids[row].as_py()
+        return index.item_ids[row].as_py(), None
     ids = [index.item_ids[row].as_py() for row in rows_equal(index.attributes.column(column), value)]
     if len(ids) == 1:
-        return ids[0]
+        return ids[0], value
     listed = ", ".join(map(repr, ids[:MAX_MATCHES])) + (" ..." if len(ids) > MAX_MATCHES else "")
     advice = f": {listed}. Pass one of these ids" if ids else ""
     raise ArgumentError(f"{len(ids)} items have {column} {value!r}{advice}.")

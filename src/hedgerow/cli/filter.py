@@ -13,18 +13,18 @@ import hedgerow as hr
 from hedgerow.cli.common import (
     AsJson,
     IndexOutput,
-    IndexPath,
     Overwrite,
     check_index_output,
     new_table,
     print_json,
     print_path,
 )
+from hedgerow.cli.served import Served, ServedPath
 from hedgerow.errors import ConstraintError
 
 
 def filter_index(
-    index: IndexPath,
+    index: ServedPath,
     where: Annotated[str, typer.Argument(metavar="SQL", help="The items to keep: 'year >= 2000'.", show_default=False)],
     *,
     output: IndexOutput,
@@ -36,14 +36,14 @@ def filter_index(
 ) -> None:
     """Save the index of the items for which an SQL expression is true, as if built from the filtered catalog."""
     check_index_output(output, [index], overwrite=overwrite)
-    whole = hr.load_index(index)
+    whole = Served.of(index).index
     items = whole.where(where)
     if items.num_items == 0 and not allow_empty:
         raise ConstraintError(
             f"{where!r} is true for none of the {whole.num_items:,} items, so nothing was written. To write an empty "
             "index, pass --allow-empty."
         )
-    filtered = whole.filter(items.mask)
+    filtered = whole.filter(items)
     filtered.save(output)
     if as_json:
         facts = {"path": str(output), "of": whole.num_items, "nbytes": filtered.nbytes}

@@ -8,13 +8,14 @@ import typer
 from rich.markup import escape
 
 import hedgerow as hr
-from hedgerow.cli.common import AsJson, IndexPath, out, print_json, progress_bar
+from hedgerow.cli.common import AsJson, out, print_json, progress_bar
 from hedgerow.cli.filter import facts_of_rules, rules_table
+from hedgerow.cli.served import Served, ServedPath
 from hedgerow.errors import HedgerowError
 
 
 def inspect(
-    path: IndexPath,
+    path: ServedPath,
     *,
     where: Annotated[
         list[str] | None,
@@ -27,15 +28,17 @@ def inspect(
     from hedgerow.index.manifest import read_manifest
     from hedgerow.index.trie import bytes_as_text
 
-    index = hr.load_index(path, mmap=True)
-    manifest = read_manifest(path)
+    served = Served.of(path)
+    index, manifest = served.index, read_manifest(served.path)
     columns = {field.name: str(field.type) for field in index.items_table.schema}
     file_bytes = {part: entry["bytes"] for part, entry in manifest["files"].items()}
     if as_json:
         rules = {"rules": facts_of_rules(index, where)} if where else {}
         details = {"version": manifest["version"], "columns": columns, "file_bytes": file_bytes}
-        print_json(facts_of_index(index) | details | rules)
+        print_json(facts_of_index(index) | details | _live_facts(served) | rules)
         return
+    if served.note:
+        out.print(served.note)
     out.print(level_table(index))
     out.print(f"[dim]{KINDS}[/]", highlight=False)
     print_collisions(index)
@@ -47,23 +50,32 @@ def inspect(
         out.print(rules_table(index, where))
 
 
-def verify(path: IndexPath, *, as_json: AsJson = False) -> None:
-    """Check every checksum, array and SID of an index."""
+def verify(path: ServedPath, *, as_json: AsJson = False) -> None:
+    """Check every checksum, array and SID of an index. `hedgerow live verify` checks all versions of a live index."""
     from hedgerow.index.verify import verify_trie
 
     try:
         with progress_bar(enabled=not as_json) as progress:
-            index = hr.TrieIndex._of(verify_trie(path, progress=progress))
+            served = Served.of(path)
+            index = hr.TrieIndex._of(verify_trie(served.path, progress=progress))
     except HedgerowError as error:
         if as_json:
             print_json({"valid": False, "error": str(error)})
         raise
     if as_json:
-        print_json(facts_of_index(index) | {"valid": True})
+        print_json(facts_of_index(index) | {"valid": True} | _live_facts(served))
     else:
+        which = f" ({served.note})" * bool(served.note)
         out.print(
-            f"[green]valid[/]: {escape(repr(index))}; all checksums, arrays and SIDs are correct.", soft_wrap=True
+            f"[green]valid[/]: {escape(repr(index))}; all checksums, arrays and SIDs are correct{which}.",
+            soft_wrap=True,
         )
+
+
+def _live_facts(served: Served) -> dict[str, Any]:
+    """The version of a live index, for JSON; nothing of a saved index."""
+    version = served.version
+    return {} if version is None else {"live": {"version": version.number, "removed": len(version.removed_rows)}}
 
 
 def facts_of_index(index: hr.TrieIndex) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 import hedgerow as hr
-from hedgerow.cli.catalogs import Items, id_column, read_catalog, read_rows, types_of
+from hedgerow.cli.catalogs import AsText, ColumnTypes, CsvTypes, Items, id_column, read_catalog, read_rows, types_of
 from hedgerow.cli.common import (
     AsJson,
     IndexPath,
@@ -23,7 +23,10 @@ from hedgerow.cli.common import (
     printed_warnings,
     sid_columns,
 )
+from hedgerow.cli.requests import read_file
 from hedgerow.cli.search import ids_of
+from hedgerow.cli.served import Served
+from hedgerow.errors import ArgumentError
 from hedgerow.index.attributes import MissingAttributes, NewAttributes
 
 live = typer.Typer(
@@ -64,8 +67,8 @@ Missing = Annotated[
 
 
 def diff(
-    old: Annotated[Path, typer.Argument(metavar="OLD", help="A saved index.", show_default=False)],
-    new: Annotated[Path, typer.Argument(metavar="NEW", help="Another saved index.", show_default=False)],
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="A saved or live index.", show_default=False)],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="Another saved or live index.", show_default=False)],
     *,
     limit: Annotated[
         int, typer.Option(metavar="N", min=0, help="Number of example ids and SIDs per kind of change.")
@@ -73,7 +76,7 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Show the items and SIDs that changed between two indexes, and the levels before and after."""
-    difference = hr.diff(*(hr.load_index(path, mmap=True) for path in (old, new)))
+    difference = hr.diff(*(Served.of(path).index for path in (old, new)))
     facts = difference.to_dict(limit)
     if as_json:
         print_json(facts)
@@ -105,6 +108,14 @@ def init(path: LivePath, index: IndexPath) -> None:
     _print_current(hr.LiveIndex.create(path, hr.load_index(index, mmap=True)))
 
 
+@live.command(epilog="Example: hedgerow live publish items.live rebuilt.hedgerow")
+def publish(path: LivePath, index: IndexPath, allow: Allow = None) -> None:
+    """Make an index that was built separately the current version."""
+    live_index = hr.LiveIndex.open(path)
+    live_index.publish(hr.load_index(index, mmap=True), allow=allow or ())
+    _print_current(live_index)
+
+
 @live.command(epilog="Example: hedgerow live add items.live new.parquet")
 def add(
     path: LivePath,
@@ -114,12 +125,14 @@ def add(
     attributes: Attributes = None,
     new_attributes: New = "error",
     missing_attributes: Missing = "error",
+    types: ColumnTypes = None,
+    as_text: AsText = None,
     allow: Allow = None,
 ) -> None:
     """Add items with new ids, as a new version."""
     live_index = hr.LiveIndex.open(path)
     live_index.add(
-        _catalog(live_index, items, sid, item_id, attributes),
+        _catalog(live_index, items, sid, item_id, attributes, (types, as_text)),
         new_attributes=new_attributes,
         missing_attributes=missing_attributes,
         allow=allow or (),
@@ -136,12 +149,14 @@ def update(
     attributes: Attributes = None,
     new_attributes: New = "error",
     missing_attributes: Missing = "error",
+    types: ColumnTypes = None,
+    as_text: AsText = None,
     allow: Allow = None,
 ) -> None:
     """Add items, and replace items whose ids exist, as a new version."""
     live_index = hr.LiveIndex.open(path)
     live_index.update(
-        _catalog(live_index, items, sid, item_id, attributes),
+        _catalog(live_index, items, sid, item_id, attributes, (types, as_text)),
         new_attributes=new_attributes,
         missing_attributes=missing_attributes,
         allow=allow or (),
@@ -189,12 +204,21 @@ def update_attributes(
 @live.command(epilog="Example: hedgerow live remove items.live B0001 B0002")
 def remove(
     path: LivePath,
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="The ids of the items.", show_default=False)],
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="ID...", help="The ids of the items.", show_default=False)
+    ] = None,
+    ids_file: Annotated[
+        Path | None,
+        typer.Option("--input", metavar="FILE", help="A file with one id per line, or - for standard input."),
+    ] = None,
     allow: Allow = None,
 ) -> None:
     """Remove items, as a new version."""
+    if (not ids) == (ids_file is None):
+        raise typer.BadParameter("pass ids, or a file of ids", param_hint="ID..., --input")
+    listed = list(ids or ()) if ids_file is None else _ids_in(ids_file)
     live_index = hr.LiveIndex.open(path)
-    live_index.remove(ids_of(live_index.version.index, ids, "ID"), allow=allow or ())
+    live_index.remove(ids_of(live_index.version.index, listed, "ID"), allow=allow or ())
     _print_current(live_index)
 
 
@@ -270,10 +294,31 @@ def status(path: LivePath, *, as_json: AsJson = False) -> None:
         print_warning(fault if name == MANIFEST else f"version {name} is damaged: {fault}")
 
 
+def _ids_in(path: Path) -> list[str]:
+    """The ids in a file with one per line.
+
+    Raises:
+        ArgumentError: the file cannot be read, or has no id.
+    """
+    content = read_file(path)
+    try:
+        ids = [line.strip() for line in content.decode("utf-8-sig").split("\n") if line.strip()]
+    except UnicodeDecodeError as error:
+        raise ArgumentError(f"{path} cannot be read as UTF-8: {error}") from None
+    if not ids:
+        raise ArgumentError(f"{path} contains no id; expected one per line.")
+    return ids
+
+
 def _catalog(
-    live_index: hr.LiveIndex, paths: list[Path], sid: str, item_id: str | None, attributes: str | None
+    live_index: hr.LiveIndex,
+    paths: list[Path],
+    sid: str,
+    item_id: str | None,
+    attributes: str | None,
+    csv_options: tuple[str | None, str | None],
 ) -> hr.Catalog:
-    """Read items; ragged SIDs if the live index has them."""
+    """Read items; ragged SIDs if the live index has them. `csv_options` are --types and --as-text."""
     index, columns = live_index.version.index, sid_columns(sid)
     sids = [columns] if isinstance(columns, str) else columns
     options = {
@@ -283,8 +328,8 @@ def _catalog(
         "attributes": None if attributes is None else names_of(attributes),
     }
     kept = index.attributes.column_names if attributes is None else options["attributes"]
-    types = types_of(index, options["item_id"] or "item_id", [name for name in kept if name not in sids])
-    return read_catalog(paths, options, ragged=index.ragged, types=types)
+    known = types_of(index, options["item_id"] or "item_id", [name for name in kept if name not in sids])
+    return read_catalog(paths, options, ragged=index.ragged, csv_types=CsvTypes.of(*csv_options, known))
 
 
 def _print_current(live_index: hr.LiveIndex) -> None:

@@ -15,8 +15,8 @@ from hedgerow._arguments import distinct_keys
 from hedgerow.cli.common import advice_on_name
 from hedgerow.errors import ArgumentError
 
-# The keys of a request. "id" is not used, but printed with the items.
-KEYS = ("prompt", "where", "exclude", "id")
+# The keys of a request. "id" and "extra" are not used, but printed with the items.
+KEYS = ("prompt", "where", "exclude", "candidates", "k", "beam_width", "caps", "order_by", "id", "extra")
 # The path that stands for standard input.
 STDIN = Path("-")
 # Lines of a file that are answered together.
@@ -64,7 +64,8 @@ class Line:
             raise ArgumentError(f'{where} has no "prompt"; it has {", ".join(request) or "nothing"}.')
         unknown = next((key for key in request if key not in KEYS), None)
         if unknown is not None:
-            raise ArgumentError(f"{where}: unknown key {unknown!r}{advice_on_name(unknown, KEYS, 'keys')}")
+            advice = advice_on_name(unknown, KEYS, "keys")
+            raise ArgumentError(f'{where}: unknown key {unknown!r}{advice} Keys of your own belong in "extra".')
         return request
 
 
@@ -91,6 +92,16 @@ def _opened(path: Path) -> AbstractContextManager[BinaryIO]:
     if sys.stdin is None:
         raise OSError("it is closed")
     return nullcontext(sys.stdin.buffer)
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a file, or of standard input.
+
+    Raises:
+        ArgumentError: it cannot be read.
+    """
+    with reading(path), _opened(path) as file:
+        return file.read()
 
 
 def count_lines(path: Path) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,14 +24,23 @@ from hedgerow.cli.common import (
     progress_bar,
     shared_options,
 )
-from hedgerow.cli.requests import Line, count_lines, lines_of
+from hedgerow.cli.requests import LINES_AT_ONCE, Line, count_lines, lines_of
 from hedgerow.cli.search import MANY_PROMPTS, SearchOptions, text_of
-from hedgerow.errors import HedgerowError
+from hedgerow.errors import ArgumentError, HedgerowError
+from hedgerow.index.build import Progress
 
 if TYPE_CHECKING:
     from hedgerow.hf import Retriever
 
 MAX_COLUMNS = 4
+# What `Results.reason` means.
+REASONS = {
+    "beams": "the beams found no others; --beam-width or --fill may",
+    "caps": "the caps leave out the others",
+    "set": "the rules allow no others",
+    "catalog": "the index has no others",
+    "model": "the model gives all others probability 0",
+}
 
 
 @shared_options(SearchOptions)
@@ -48,10 +57,11 @@ def retrieve(
         typer.Option(
             "--input",
             metavar="FILE",
-            help=r'A file of JSON lines, or - for standard input: "text", \[token ids], or '
-            r'{"prompt": either, "where": "SQL", "exclude": \[ids], '
-            '"id": any}. No other keys; id is only printed. Answers come as they are done; a line that cannot be '
-            "answered gives an error, and the exit code 1.",
+            help=r'A file of JSON lines, or - for standard input: "text", \[token ids], or an object: '
+            r'{"prompt": either, "where": "SQL", "exclude": \[ids], "candidates": \[ids], "k": 5, "beam_width": 20, '
+            r'"caps": {"director": 1}, "order_by": \["price", "ascending"], "id": any, "extra": any}. '
+            "id and extra are only printed. Answers come as they are done; a line that cannot be answered gives an "
+            "error, and the exit code 1.",
         ),
     ] = None,
     columns: Annotated[
@@ -75,9 +85,7 @@ def retrieve(
     answering = Answering(search, retriever, attributes)
     if prompts is None:
         with progress_bar(enabled=count != 1) as progress:
-            answering.answer(
-                [{"prompt": text} for text in prompt or ()], lambda done, total: progress("prompts", done, total)
-            )
+            answering.answer(prompt or (), progress)
         return
     with progress_bar(enabled=count != 1) as progress:
         done = 0
@@ -105,69 +113,62 @@ class Answering:
     attributes: list[str] | None
     failed: bool = False
 
-    def answer(self, requests: list[dict[str, Any]], progress: Callable[[int, int], None] | None = None) -> None:
-        """Answer requests together, and print the answers.
+    def answer(self, prompts: Sequence[str], progress: Progress) -> None:
+        """Answer prompts, and print the answers.
 
         Raises:
-            HedgerowError: a request is invalid; nothing is printed.
+            HedgerowError: a prompt or a rule is invalid; nothing is printed.
         """
-        for answer in self._answers(requests, self.search.rules(self.retriever.index, requests), progress):
-            self._print(*answer)
+        lines = [{"prompt": text} for text in prompts]
+        requests = [self.search.request(self.retriever.index, line) for line in lines]
+        answers = []
+        for start in range(0, len(requests), LINES_AT_ONCE):
+            answers += self.retriever.answer(requests[start : start + LINES_AT_ONCE])
+            progress("prompts", len(answers), len(requests))
+        for number, answer in enumerate(answers, 1):
+            if isinstance(answer, HedgerowError):
+                raise answer if len(answers) == 1 else ArgumentError(f"-p number {number}: {answer}")
+        for line, request, answer in zip(lines, requests, answers, strict=True):
+            self._print(line, request, answer)
 
     def answer_lines(self, lines: list[Line]) -> None:
         """Answer the requests of some lines, and print the answers and errors in the order of the lines."""
-        answers: dict[int, tuple[Any, ...] | HedgerowError] = {}
-        valid: list[tuple[int, dict[str, Any], dict[str, Any]]] = []
-        for line in lines:
-            try:
-                request = line.request()
-                valid.append((line.number, request, self.search.rules(self.retriever.index, [request])))
-            except HedgerowError as error:
-                answers[line.number] = error
-        requests = [request for _, request, _ in valid]
-        rules = {name: [own[name][0] for _, _, own in valid] for name in ("constraints", "exclude")}
-        try:
-            found = self._answers(requests, rules) if valid else []
-            answers |= zip((number for number, _, _ in valid), found, strict=True)
-        except HedgerowError:
-            # One of them is invalid: each is answered alone.
-            for number, request, own in valid:
-                try:
-                    answers |= {number: self._answers([request], own)[0]}
-                except HedgerowError as error:
-                    answers[number] = error
-        for line in lines:
-            answer = answers[line.number]
-            if isinstance(answer, HedgerowError):
+        parsed = [self._request(line) for line in lines]
+        requests = [request for _, request in parsed if isinstance(request, hr.Request)]
+        answers = iter(self.retriever.answer(requests))
+        for line, (keys, request) in zip(lines, parsed, strict=True):
+            answer = next(answers) if isinstance(request, hr.Request) else request
+            if isinstance(answer, hr.Results) and isinstance(request, hr.Request):
+                self._print(keys, request, answer)
+            elif isinstance(answer, HedgerowError):
                 self._print_error(line, answer)
-            else:
-                self._print(*answer)
         sys.stdout.flush()
 
-    def _answers(
-        self,
-        requests: list[dict[str, Any]],
-        rules: dict[str, Any],
-        progress: Callable[[int, int], None] | None = None,
-    ) -> list[tuple[dict[str, Any], hr.Results, hr.ConstraintSet | None]]:
-        """Each request, its results, and its constraint set."""
-        results = self.retriever.retrieve(
-            [request["prompt"] for request in requests],
-            beam_width=self.search.beam_width,
-            k=self.search.k,
-            progress=progress,
-            **rules,
-        )
-        return list(zip(requests, results, rules["constraints"], strict=True))
+    def _request(self, line: Line) -> tuple[dict[str, Any], hr.Request | HedgerowError]:
+        """The keys of a line, and its request or what is wrong with it."""
+        keys: dict[str, Any] = {}
+        try:
+            keys = line.request()
+            return keys, self.search.request(self.retriever.index, keys)
+        except HedgerowError as error:
+            return keys, error
 
-    def _print(self, request: dict[str, Any], results: hr.Results, allowed: hr.ConstraintSet | None) -> None:
+    def _print(self, keys: dict[str, Any], request: hr.Request, results: hr.Results) -> None:
+        allowed = request.constraints
         if self.search.as_json:
-            print_json(request | {"items": _plain(results, self.attributes)}, indent=None)
-        elif not results:
-            reason = "no item was found" if allowed is None or allowed.num_items else "no item matches --where"
-            out.print(f"{escape(str(request['prompt']))}: {escape(reason)}", soft_wrap=True)
-        else:
-            out.print(_table(str(request["prompt"]), results, self.attributes))
+            answer = {"items": _plain(results, self.attributes), "complete": results.complete, "reason": results.reason}
+            print_json(keys | answer, indent=None)
+            return
+        reason = None if results.reason is None else REASONS[results.reason]
+        if not results:
+            found = "no item was found" if allowed is None or allowed.num_items else "no item matches --where"
+            found += "" if reason is None or "where" in found else f": {reason.replace(' others', ' items')}"
+            out.print(f"{escape(str(keys['prompt']))}: {escape(found)}", soft_wrap=True)
+            return
+        out.print(_table(str(keys["prompt"]), results, self.attributes))
+        if reason is not None:
+            message = f"[dim]{len(results):,} of {request.k:,} items: {escape(reason)}.[/]"
+            out.print(message, soft_wrap=True, highlight=False)
 
     def _print_error(self, line: Line, error: HedgerowError) -> None:
         """Print an error: as JSON with the number of the line, or on stderr."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +13,8 @@ import typer
 import hedgerow as hr
 from hedgerow.cli.common import AsJson, err, is_live, let_threads_sleep, names_of
 from hedgerow.errors import ArgumentError, ConstraintError
+from hedgerow.index.lookup import as_ids, attribute_column
+from hedgerow.results import DIRECTIONS
 
 if TYPE_CHECKING:
     from hedgerow.hf import Retriever
@@ -37,6 +39,9 @@ class SearchOptions:
     ] = None
     beam_width: Annotated[int, typer.Option(metavar="N", min=1, help="Number of beams per prompt.")] = 50
     k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="Number of items per prompt.")] = 10
+    fill: Annotated[
+        bool, typer.Option("--fill", help="Search with more beams for prompts with fewer than -k items.")
+    ] = False
     normalize: Annotated[
         str,
         typer.Option(
@@ -50,6 +55,22 @@ class SearchOptions:
         str | None, typer.Option(metavar="SQL", help="Return only items for which this is true: 'year >= 2000'.")
     ] = None
     exclude: Annotated[str | None, typer.Option(metavar="IDS", help="Exclude the items with these ids: id,id.")] = None
+    candidates: Annotated[str | None, typer.Option(metavar="IDS", help="Return only items with these ids: id,id.")] = (
+        None
+    )
+    caps: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COUNTS", help="The maximum number of items with the same value of an attribute: director=1,year=3."
+        ),
+    ] = None
+    order_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="The order of items that share a SID: an attribute, largest first, or price:ascending.",
+        ),
+    ] = None
     tokens: Annotated[
         str | None,
         typer.Option(
@@ -104,25 +125,56 @@ class SearchOptions:
                 **options,
             )
 
-    def rules(self, index: hr.TrieIndex, requests: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """The arguments `constraints` and `exclude` of a retriever: --where, --exclude, and the rules of each request.
+    def request(self, index: hr.TrieIndex, line: Mapping[str, Any]) -> hr.Request:
+        """The request of a prompt: its own rules and sizes, and the options for those that it does not have.
+
+        An item must fulfil the rules of both: "where", "exclude" and "candidates" of the request and of the options.
 
         Args:
             index: the index that is searched.
-            requests: each may have "where", an SQL expression, and "exclude", a list of item ids.
+            line: the prompt and its rules: the keys of `hedgerow.cli.requests.KEYS`. None is as no value.
 
         Raises:
-            ArgumentError: "exclude" of a request is not a list.
-            ConstraintError: an expression is invalid, or an id is not of the type of the index's ids.
+            ArgumentError: a value has another type or is out of range.
+            ConstraintError: an expression is invalid, an id is not of the type of the index's ids, or there is no such
+                attribute.
         """
-        for request in requests:
-            if not isinstance(request.get("exclude") or [], list):
-                raise ArgumentError(f'"exclude" must be a list of item ids; got {request["exclude"]!r}.')
-        excluded = [] if self.exclude is None else ids_of(index, names_of(self.exclude), "--exclude")
-        return {
-            "constraints": [_set_of(index, self.where, request.get("where")) for request in requests],
-            "exclude": [excluded + (request.get("exclude") or []) for request in requests],
-        }
+        own = {name: value for name, value in line.items() if value is not None}
+        for name in ("exclude", "candidates"):
+            if not isinstance(own.get(name, []), list):
+                raise ArgumentError(f'"{name}" must be a list of item ids; got {own[name]!r}.')
+        caps = {**parsed_caps(self.caps), **check_caps(own.get("caps", {}))}
+        order_by = own.get("order_by", parsed_order(self.order_by))
+        request = hr.Request(
+            own["prompt"],
+            k=own.get("k", self.k),
+            beam_width=own.get("beam_width", self.beam_width),
+            constraints=_set_of(index, self.where, own.get("where")),
+            exclude=_listed(index, self.exclude, "--exclude") + own.get("exclude", []),
+            candidates=self._candidates(index, own.get("candidates")),
+            order_by=tuple(order_by) if isinstance(order_by, list) else order_by,
+            caps=caps or None,
+            fill=self.fill,
+        )
+        # The search would find this out at its end.
+        for name in caps:
+            attribute_column(index, name, "caps")
+        if order_by is not None:
+            attribute_column(index, order_by if isinstance(order_by, str) else order_by[0], "order_by")
+        return request
+
+    def _candidates(self, index: hr.TrieIndex, own: list[Any] | None) -> list[Any] | None:
+        """The ids in both --candidates and the list of a request; None if there is neither."""
+        if self.candidates is None:
+            return own
+        shared = _listed(index, self.candidates, "--candidates")
+        if own is None:
+            return shared
+        return [
+            item_id
+            for item_id in as_ids(index, own, "candidates", skip_too_large=True).to_pylist()
+            if item_id in shared
+        ]
 
 
 def check_model(model: str, what: str = "--model") -> None:
@@ -153,6 +205,44 @@ def _set_of(index: hr.TrieIndex, shared: str | None, own: Any) -> hr.ConstraintS
     """The set of the items for which all given expressions are true; None if there is no expression."""
     sets = [index.where(rule) for rule in (shared, own) if rule is not None]
     return sets[0] & sets[1] if len(sets) == 2 else next(iter(sets), None)
+
+
+def _listed(index: hr.TrieIndex, text: str | None, option: str) -> list[Any]:
+    return [] if text is None else ids_of(index, names_of(text), option)
+
+
+def parsed_caps(text: str | None) -> dict[str, int]:
+    """Parse --caps: director=1,year=3.
+
+    Raises:
+        BadParameter: the text is something else.
+    """
+    parts = [part.rpartition("=") for part in names_of(text or "")]
+    try:
+        caps = {name.strip(): int(count) for name, _, count in parts}
+    except ValueError:
+        caps = {}
+    if len(caps) < len(parts) or not all(name and count > 0 for name, count in caps.items()):
+        message = f"expected attributes and counts, each attribute once: director=1,year=3; got {text!r}"
+        raise typer.BadParameter(message, param_hint="--caps")
+    return caps
+
+
+def check_caps(caps: Any) -> Mapping[str, int]:
+    """Check that "caps" of a request is an object.
+
+    Raises:
+        ArgumentError: it is not.
+    """
+    if not isinstance(caps, Mapping):
+        raise ArgumentError(f'"caps" must map attributes to counts: {{"director": 1}}; got {caps!r}.')
+    return caps
+
+
+def parsed_order(text: str | None) -> str | tuple[str, str] | None:
+    """Parse --order-by: an attribute, or an attribute and a direction, price:ascending."""
+    name, _, direction = (text or "").rpartition(":")
+    return (name, direction) if name and direction in DIRECTIONS else text
 
 
 def ids_of(index: hr.TrieIndex, texts: list[str], what: str) -> list[Any]:

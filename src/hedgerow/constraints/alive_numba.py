@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from hedgerow._compiled import cached_njit
+
 
 @njit(inline="always")
 def _low_bits(count):
@@ -27,7 +29,7 @@ def _any_bit(words, start, stop):
     return (stop & 31) != 0 and (words[last] & _low_bits(stop & 31)) != 0
 
 
-@njit(cache=True, nogil=True)
+@cached_njit(nogil=True)
 def any_of_spans(words, child_start):
     """Words of P parents: whether any of the children child_start[p] to child_start[p + 1] - 1 is alive."""
     num_parents = len(child_start) - 1
@@ -45,7 +47,7 @@ def any_of_spans(words, child_start):
     return out
 
 
-@njit(cache=True, nogil=True)
+@cached_njit(nogil=True)
 def any_with_forks(words, forks, num_parents):
     """Words of P parents: whether any child is alive, if few parents have more than one child.
 
@@ -78,7 +80,7 @@ def any_with_forks(words, forks, num_parents):
     return out
 
 
-@njit(cache=True, nogil=True)
+@cached_njit(nogil=True)
 def over_codes(words, allowed):
     """Words [P, W]: the bits of the nodes, in their order, at the positions of the bits set in `allowed` [P, W]."""
     out = np.empty_like(allowed)

@@ -85,6 +85,18 @@ def batch_rules(
     )
 
 
+def of_one_request(lists: Any, batch_size: int) -> Any:
+    """Lists of ids, one per request. If there is one request, one list of ids is its list.
+
+    Args:
+        lists: one list of item ids per request; or of one request its list; or None.
+        batch_size: B.
+    """
+    if batch_size != 1 or lists is None or _is_id(lists) or hasattr(type(lists), "columns"):
+        return lists
+    return [lists] if all(ids is not None and _is_id(ids) for ids in lists) else lists
+
+
 def joined_rules(rules: Sequence[BatchRules]) -> BatchRules:
     """The rules of several batches over one index as those of one batch."""
     each = [(batch, request) for batch in rules for request in range(batch.batch_size)]

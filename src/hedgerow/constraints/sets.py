@@ -14,6 +14,7 @@ import numpy as np
 from hedgerow._arguments import check_choice
 from hedgerow.constraints.alive import Alive, find_alive
 from hedgerow.constraints.cache import cache_of
+from hedgerow.constraints.masks import Order, mask_of
 from hedgerow.errors import ConstraintError
 from hedgerow.index.bits import bits_at, count_bits, packed, unpacked
 from hedgerow.index.lookup import MISSING, Missing, as_ids, check_known, find_rows, row_of_id
@@ -158,23 +159,23 @@ def _as_part(name: str) -> str:
     return name if re.fullmatch(r"~?[\w.:-]+", name) else f"({name})"
 
 
-def constraint(index: Trie, mask: Any, ids: Any, name: str | None, missing: Missing) -> ConstraintSet:
+def constraint(index: Trie, mask: Any, ids: Any, order: Order, name: str | None, missing: Missing) -> ConstraintSet:
     """Make a constraint set of the index's items: see `TrieIndex.constraint`."""
     if (mask is None) == (ids is None):
         raise ConstraintError(
             "pass either a mask (or a function of the attributes) or ids, not both: index.constraint(mask) or "
             "index.constraint(ids=[...])."
         )
+    check_choice(missing, "missing", MISSING, error=ConstraintError)
     if ids is not None:
+        if order is not None:
+            raise ConstraintError("order is the order of a mask; ids have any order. Omit order.")
         return ConstraintSet(index, packed(_mask_of_ids(index, ids, missing)), name or "ids")
-    if callable(mask):
-        result = _checked_mask(index, _call(index, mask), "the result of the function")
-        return ConstraintSet(index, packed(result), name or getattr(mask, "__name__", "function"))
-    return ConstraintSet(index, packed(_checked_mask(index, mask, "the mask")), name or "mask")
+    default = getattr(mask, "__name__", "function") if callable(mask) else "mask"
+    return ConstraintSet(index, packed(mask_of(index, mask, order, missing)), name or default)
 
 
 def _mask_of_ids(index: Trie, ids: Any, missing: Missing) -> np.ndarray:
-    check_choice(missing, "missing", MISSING, error=ConstraintError)
     wanted = as_ids(index, ids, "ids", skip_too_large=missing == "ignore")
     rows = find_rows(index, wanted)
     if missing == "raise":
@@ -182,44 +183,3 @@ def _mask_of_ids(index: Trie, ids: Any, missing: Missing) -> np.ndarray:
     mask = np.zeros(index.num_items, bool)
     mask[rows[rows >= 0]] = True
     return mask
-
-
-def _call(index: Trie, function: Callable[[Any], Any]) -> Any:
-    try:
-        return function(index.attributes)
-    except Exception as error:
-        names = index.attributes.column_names
-        raise ConstraintError(
-            f"the function raised {type(error).__name__}: {error}. Its argument is index.attributes, an Arrow table "
-            f"with the columns {', '.join(names) or '(none)'}. To use NumPy's operators: "
-            f"lambda attributes: np.asarray(attributes[{(names or ['price'])[0]!r}]) == ..."
-        ) from error
-
-
-def _checked_mask(index: Trie, mask: Any, what: str) -> np.ndarray:
-    if np.ma.is_masked(mask):
-        raise ConstraintError(
-            f"{what} has masked entries, but must be True or False for each item. Fill them: mask.filled(False)."
-        )
-    num_nulls = _count_nulls(mask)
-    if num_nulls:
-        raise ConstraintError(
-            f"{what} has {num_nulls:,} nulls, but must be True or False for each item. Fill them: "
-            "mask.fill_null(False)."
-        )
-    if hasattr(mask, "detach"):
-        mask = mask.detach().cpu()
-    array = np.asarray(mask)
-    if array.dtype != bool or array.shape != (index.num_items,):
-        raise ConstraintError(
-            f"{what} must be bool [{index.num_items}], one entry per item in the order of index.item_ids and "
-            f"index.attributes, which is not the order of the catalog; got {array.dtype} {list(array.shape)}. Item ids "
-            "(ids=[...]), a function of the attributes and index.where(...) work without knowing the order."
-        )
-    return array
-
-
-def _count_nulls(mask: Any) -> int:
-    """Number of nulls of an Arrow or Polars column; 0 for other types."""
-    null_count = getattr(mask, "null_count", 0)
-    return null_count if isinstance(null_count, int) else null_count()

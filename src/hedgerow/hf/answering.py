@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from hedgerow.errors import ArgumentError, HedgerowError
+from hedgerow.hf.filling import filled
 from hedgerow.hf.inspection import Inspection
+from hedgerow.hf.searcher import Searcher
 from hedgerow.hf.tasks import Answer, Task, answers_of, batches_of
 from hedgerow.index.lookup import known_rows, leaves_of
 from hedgerow.request import Request
@@ -61,7 +63,15 @@ class Answering(Inspection):
         numbers = list(tasks)
         for batch in batches_of(searcher.search, list(tasks.values()), self.max_tokens):
             answers |= answers_of(tasks, [numbers[position] for position in batch], searcher.results)
+        answers |= self._filled(searcher, tasks, answers)
         return [answers[number] for number in range(len(requests))]
+
+    def _filled(
+        self, searcher: Searcher, tasks: Mapping[int, Task], answers: Mapping[int, Answer]
+    ) -> dict[int, Answer]:
+        """The new answers of tasks with `fill` that have fewer than k items."""
+        options = {"width": searcher.width, "answer": searcher.results}
+        return filled(searcher.search, tasks, answers, max_tokens=self.max_tokens, **options)
 
     def score(self, prompt: Any, item_ids: Any) -> np.ndarray:
         """Compute the exact scores of given items, for example to rank what another retriever found.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from hedgerow._arguments import whole_number
 from hedgerow.catalog.ragged import trimmed
 from hedgerow.constraints.requests import BatchRules
+from hedgerow.constraints.sets import ConstraintSet
 from hedgerow.decode.beams import Beams
 from hedgerow.decode.kernels.walk import allowed_children
 from hedgerow.decode.ops import to_numpy
@@ -22,10 +23,19 @@ from hedgerow.decode.step import step
 from hedgerow.errors import ArgumentError
 from hedgerow.hf.faults import Outcome, retried
 from hedgerow.hf.search import ModelSearch
-from hedgerow.index.bits import bits_at
-from hedgerow.index.lookup import leaves_of, row_of_id
+from hedgerow.index.bits import bits_at, packed
+from hedgerow.index.lookup import checked_row_of_id, leaves_of
 from hedgerow.index.trie import Trie, codes_of_leaves
-from hedgerow.results import Picking, batch_results
+from hedgerow.results import Picking, Results, batch_results, cap_reasons
+
+# Why an item cannot be returned, whatever its scores are.
+FORBIDDEN = {
+    "not in the index": "is not in the index, so no prompt can return it.",
+    "removed": "was removed from the live index, so no prompt can return it.",
+    "not in the set": "is not in the constraint set, so this search cannot return it.",
+    "not a candidate": "is not one of the candidates, so this search cannot return it.",
+    "excluded": "is excluded, so it cannot be returned.",
+}
 
 
 @dataclass(frozen=True)
@@ -56,18 +66,23 @@ class Explanation:
 
     Attributes:
         item_id: the id of the item.
-        outcome: "returned"; "beyond k" (its SID was found, behind k other items); "cut" (its prefix left the beam);
-            "banned" (the model gives one of its codes probability 0); "not in the set" (the constraint set does not
-            contain it); "excluded" (it is one of the excluded ids); "removed" (it was removed from the live index); or
-            "not in the index".
+        outcome: "returned"; "beyond k" (its SID was found, behind k other items); "capped" (its SID was found, but
+            better items with the same value of an attribute fill a cap); "cut" (its prefix left the beam); "banned"
+            (the model gives one of its codes probability 0); "not in the set" (the constraint set does not contain
+            it); "not a candidate" (there is a list of candidates without it); "excluded" (it is one of the excluded
+            ids); "removed" (it was removed from the live index); or "not in the index".
         sid: its codes; empty if it is not in the index.
-        rank: its rank among the items of the finished beams, from 1; None if it is not among them.
+        rank: its rank among the items of the finished beams that caps leave, from 1; of a capped item, its rank without
+            caps. None if it is not among them.
         level: the level at which its prefix left the beam, from 0; None if it did not.
         levels: one `LevelTrace` per level; empty if the item could not be returned for any prompt. The scores of the
             last level are without the end after the last code, and without the length penalty.
         beam_width: M of the search.
         k: the number of items to return.
         score: its score in the results; None if it is not among the finished beams.
+        capped: the attribute, the value and the maximum number of the cap that removed the item; None if it was not
+            capped.
+        name: what the sentence calls the item, for example its title; None for its id alone.
 
     Examples:
         ```python
@@ -95,6 +110,8 @@ class Explanation:
     beam_width: int
     k: int
     score: float | None = None
+    capped: tuple[str, Any, int] | None = None
+    name: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain values for JSON: the attributes, and the sentence as "text".
@@ -110,19 +127,21 @@ class Explanation:
         return asdict(self) | {"text": str(self)}
 
     def __str__(self) -> str:
-        if self.outcome == "not in the index":
-            return f"Item {self.item_id!r} is not in the index, so no prompt can return it."
-        if self.outcome == "removed":
-            return f"Item {self.item_id!r} was removed from the live index, so no prompt can return it."
-        if self.outcome == "not in the set":
-            return f"Item {self.item_id!r} is not in the constraint set, so this search cannot return it."
-        if self.outcome == "excluded":
-            return f"Item {self.item_id!r} is excluded, so it cannot be returned."
-        item = f"Item {self.item_id!r}, SID {'-'.join(map(str, self.sid))},"
+        named = repr(self.item_id) if self.name is None else f"{self.name!r}, id {self.item_id!r},"
+        if self.outcome in FORBIDDEN:
+            return f"Item {named} {FORBIDDEN[self.outcome]}"
+        item = f"Item {named.rstrip(',')}, SID {'-'.join(map(str, self.sid))},"
         if self.outcome == "returned":
             return f"{item} was returned at rank {self.rank}, with score {self.score:.3f}."
         if self.outcome == "beyond k":
             return f"{item} was found at rank {self.rank}, but k={self.k} items were requested."
+        if self.capped is not None:
+            name, value, most = self.capped
+            others = "1 item" if most == 1 else f"{most} items"
+            return (
+                f"{item} was found at rank {self.rank}, but not returned: caps allow {others} with {name} {value!r}, "
+                "and better items fill this cap."
+            )
         assert self.level is not None
         if self.outcome == "banned":
             code = f"its code {self.sid[self.level]}" if self.level < len(self.sid) else "its end"
@@ -145,7 +164,7 @@ def explained(
     removed: np.ndarray | None,
     *,
     beam_width: int,
-    k: int,
+    picking: Picking,
 ) -> Explanation:
     """Explain an item: see `Retriever.explain`.
 
@@ -156,14 +175,16 @@ def explained(
         rules: the rules of the prompt, a batch of one.
         removed: bool [N], the removed items of a live index; None if the index is not live.
         beam_width: M.
-        k: the number of items to return.
+        picking: the order and number of the items to return.
 
     Raises:
-        ArgumentError: `item_id` is not one id, `beam_width` or `k` is not a positive integer, or logits are NaN.
+        ArgumentError: `item_id` is not one id of the type of the index's ids, `beam_width` or `k` is not a positive
+            integer, or logits are NaN.
+        ConstraintError: there is no such attribute.
     """
     _check_is_one_id(item_id)
-    beam_width, k = whole_number(beam_width, "beam_width"), whole_number(k, "k")
-    index, row = search.index, row_of_id(search.index, item_id)
+    beam_width, k = whole_number(beam_width, "beam_width"), whole_number(picking.k, "k")
+    index, row = search.index, checked_row_of_id(search.index, item_id, "item_id")
     if row is None:
         return Explanation(item_id, "not in the index", (), None, None, (), beam_width, k)
     leaf = leaves_of(index, np.asarray([row]))
@@ -171,6 +192,7 @@ def explained(
     outcome = "removed" if removed is not None and removed[row] else _forbidden_by(rules, row)
     if outcome is not None:
         return Explanation(item_id, outcome, sid, None, None, (), beam_width, k)
+    rules = without_candidates(rules)
     constraints = prepared(search.device_index, rules)
     codes = codes_of_leaves(index, leaf)[0].tolist()
     nodes = path_of(index, codes)
@@ -181,12 +203,11 @@ def explained(
         return (scores, levels, beams), torch.stack([*of_path, *of_beams], dim=-1), deviation
 
     scores, levels, beams = retried(search, attempt, [0])
-    results = batch_results(index, beams, rules, Picking(None, None, None))[0]
-    positions = np.flatnonzero(results.rows == row)
-    if positions.size:
-        rank, score = int(positions[0]) + 1, float(results.scores[positions[0]])
-        outcome = "returned" if rank <= k else "beyond k"
-        return Explanation(item_id, outcome, sid, rank, None, levels, beam_width, k, score)
+    found = _found(batch_results(index, beams, rules, replace(picking, k=None, caps=None))[0], index, row, picking)
+    if found is not None:
+        rank, score, capped = found
+        outcome = "capped" if capped else "returned" if rank <= k else "beyond k"
+        return Explanation(item_id, outcome, sid, rank, None, levels, beam_width, k, score, capped)
     lost = (number for number, trace in enumerate(levels) if trace.rank is None or trace.rank > trace.kept)
     # If no level lost it, the end after its last code has probability 0.
     level = next(lost, len(codes))
@@ -208,7 +229,43 @@ def _forbidden_by(rules: BatchRules, row: int) -> str | None:
     items = rules.set_of(0)
     if items is not None and not bits_at(items._words, np.asarray([row]))[0]:
         return "not in the set"
+    candidates = rules.candidates_of(0)
+    if candidates is not None and row not in candidates:
+        return "not a candidate"
     return "excluded" if row in rules.excluded_by(0) else None
+
+
+def without_candidates(rules: BatchRules) -> BatchRules:
+    """The same rules of a batch of one, with the candidates as a constraint set: a search gives the same items."""
+    rows, items = rules.candidates_of(0), rules.set_of(0)
+    if rows is None:
+        return rules
+    mask = np.zeros(rules.index.num_items, bool)
+    mask[rows] = True
+    candidates = ConstraintSet(rules.index, packed(mask), "candidates")
+    return replace(rules, sets=(candidates if items is None else items & candidates,), candidates=None)
+
+
+def _found(
+    results: Results, index: Trie, row: int, picking: Picking
+) -> tuple[int, float, tuple[str, Any, int] | None] | None:
+    """The rank of an item, its score, and the cap that removed it or None; None if it is not among the results.
+
+    Args:
+        results: all items of the finished beams, in their order, without caps.
+        index: the index.
+        row: the row of the item.
+        picking: the caps.
+    """
+    positions = np.flatnonzero(results.rows == row)
+    if not positions.size:
+        return None
+    position, caps = int(positions[0]), picking.caps or {}
+    reasons = list(cap_reasons(index, results.rows[: position + 1], caps))
+    score, reason = float(results.scores[position]), reasons[-1]
+    if reason is not None:
+        return position + 1, score, (*reason, caps[reason[0]])
+    return reasons.count(None), score, None
 
 
 def path_of(index: Trie, codes: Sequence[int]) -> list[int]:

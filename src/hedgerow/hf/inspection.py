@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from hedgerow._arguments import whole_number
-from hedgerow.constraints.requests import Exclusions, Sets
+from hedgerow.constraints.requests import Candidates, Exclusions, Sets
 from hedgerow.decode.beams import Beams
-from hedgerow.hf.explain import Explanation, explained
+from hedgerow.hf.explain import Explanation, explained, without_candidates
 from hedgerow.hf.logits_fn import LogitsFn, logits_after
 from hedgerow.hf.searcher import Searcher
+from hedgerow.results import OrderBy, Picking
 
 
 class Inspection:
@@ -23,7 +24,13 @@ class Inspection:
     _searcher: Searcher
 
     def trace(
-        self, prompt: Any, *, beam_width: int = 50, constraints: Sets = None, exclude: Exclusions = None
+        self,
+        prompt: Any,
+        *,
+        beam_width: int = 50,
+        constraints: Sets = None,
+        exclude: Exclusions = None,
+        candidates: Candidates = None,
     ) -> list[Beams]:
         """Run the search of one prompt and return the beams [1, M] after every level.
 
@@ -31,7 +38,8 @@ class Inspection:
             prompt: one prompt, as for `retrieve`.
             beam_width: as for `retrieve`.
             constraints: a constraint set, or a list of one.
-            exclude: a list with one list of item ids.
+            exclude: item ids, or a list with one list of them.
+            candidates: item ids, or a list with one list of them.
 
         Raises:
             ArgumentError: as for `retrieve`, or there are several prompts.
@@ -48,7 +56,8 @@ class Inspection:
             ```
         """
         searcher = self._searcher
-        return searcher.beams([searcher.encode_one(prompt)], beam_width, searcher.rules(1, constraints, exclude), [0])
+        rules = without_candidates(searcher.rules(1, constraints, exclude, candidates))
+        return searcher.beams([searcher.encode_one(prompt)], beam_width, rules, [0])
 
     def explain(
         self,
@@ -59,6 +68,9 @@ class Inspection:
         k: int = 10,
         constraints: Sets = None,
         exclude: Exclusions = None,
+        candidates: Candidates = None,
+        order_by: OrderBy = None,
+        caps: Mapping[str, int] | None = None,
     ) -> Explanation:
         """Explain why an item was or was not returned for a prompt: where its prefix left the beam, and at what score.
 
@@ -68,10 +80,14 @@ class Inspection:
             beam_width: as for `retrieve`.
             k: as for `retrieve`; not None.
             constraints: a constraint set, or a list of one.
-            exclude: a list with one list of item ids.
+            exclude: item ids, or a list with one list of them.
+            candidates: item ids, or a list with one list of them.
+            order_by: as for `retrieve`.
+            caps: as for `retrieve`.
 
         Raises:
-            ArgumentError: as for `retrieve`, or there are several prompts.
+            ArgumentError: as for `retrieve`; there are several prompts; or `item_id` is not of the type of the index's
+                ids. An id of that type that no item has is an outcome.
             ConstraintError: as for `retrieve`.
 
         Examples:
@@ -86,9 +102,10 @@ class Inspection:
             ```
         """
         searcher = self._searcher
-        rules, prompt_ids = searcher.rules(1, constraints, exclude), searcher.encode_one(prompt)
+        picking = Picking(whole_number(k, "k"), order_by, caps)
+        rules, prompt_ids = searcher.rules(1, constraints, exclude, candidates), searcher.encode_one(prompt)
         removed = None if searcher.version is None else searcher.version.removed
-        return explained(searcher.search, prompt_ids, item_id, rules, removed, beam_width=beam_width, k=k)
+        return explained(searcher.search, prompt_ids, item_id, rules, removed, beam_width=beam_width, picking=picking)
 
     # Not torch.inference_mode, here and below: callers may change the tensors in place.
     @torch.no_grad()

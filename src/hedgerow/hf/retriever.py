@@ -30,6 +30,7 @@ from hedgerow.hf.tasks import Task, batches_of
 from hedgerow.hf.warming import warm_up
 from hedgerow.live.live import LiveIndex
 from hedgerow.live.version import Version
+from hedgerow.request import check_fill
 from hedgerow.results import OrderBy, Picking, Results
 from hedgerow.tokens import TokenMap
 from hedgerow.trie_index import TrieIndex
@@ -208,6 +209,7 @@ class Retriever(Answering):
         candidates: Candidates = None,
         order_by: OrderBy = None,
         caps: Mapping[str, int] | None = None,
+        fill: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Results]:
         """Retrieve the best items for each prompt: one `Results` per prompt, in the order of the prompts.
@@ -218,11 +220,12 @@ class Retriever(Answering):
             beam_width: M, the number of SIDs to follow for each prompt; at least k for k items.
             k: the maximum number of items per prompt. None: all items of the beams.
             constraints: one constraint set for all prompts, or for each prompt its set or None.
-            exclude: for each prompt the ids of items to exclude, or None.
+            exclude: for each prompt the ids of items to exclude, or None. Of one prompt, also its list of ids.
             candidates: for each prompt the ids of the items that may be returned, or None for all items: see
-                `TrieIndex.candidates`.
+                `TrieIndex.candidates`. Of one prompt, also its list of ids.
             order_by: as for `TrieIndex.results`.
             caps: as for `TrieIndex.results`.
+            fill: as for `hedgerow.Request`: more beams for prompts with fewer than k items.
             progress: called with the number of finished prompts and the number of all prompts, after each batch.
 
         Raises:
@@ -239,19 +242,24 @@ class Retriever(Answering):
             retriever = load_retriever(index)
             first, second = retriever.retrieve(["Recommend me a western", "A French comedy"], k=3)
             assert len(first) == 3
-            (others,) = retriever.retrieve("Recommend me a western", k=3, exclude=[first.item_ids])
+            (others,) = retriever.retrieve("Recommend me a western", k=3, exclude=first.item_ids)
             assert not set(others.item_ids) & set(first.item_ids)
             ```
         """
         picking, searcher = Picking(k, order_by, caps), self._searcher
+        check_fill(fill, k)
         beam_width, ids = searcher.width(beam_width), searcher.encode(prompts)
         rules = searcher.rules(len(ids), constraints, exclude, candidates)
-        tasks = [Task(prompt, rules.take([row]), picking, beam_width) for row, prompt in enumerate(ids)]
+        tasks = [Task(prompt, rules.take([row]), picking, beam_width, fill=fill) for row, prompt in enumerate(ids)]
         results: dict[int, Results] = {}
         for rows in batches_of(searcher.search, tasks, self.max_tokens):
             results |= zip(rows, searcher.results([tasks[row] for row in rows], rows), strict=True)
             if progress is not None:
                 progress(len(results), len(ids))
+        for row, answer in self._filled(searcher, dict(enumerate(tasks)), results).items():
+            if not isinstance(answer, Results):
+                raise answer
+            results[row] = answer
         return [results[row] for row in range(len(ids))]
 
     def refresh(self, index: Searched | None = None) -> Version | None:

@@ -12,7 +12,15 @@ from torch import Tensor
 
 from hedgerow._arguments import whole_number
 from hedgerow.candidates import CandidateIndex, candidate_index
-from hedgerow.constraints.requests import BatchRules, Candidates, Exclusions, Sets, batch_rules, joined_rules
+from hedgerow.constraints.requests import (
+    BatchRules,
+    Candidates,
+    Exclusions,
+    Sets,
+    batch_rules,
+    joined_rules,
+    of_one_request,
+)
 from hedgerow.constraints.sets import ConstraintSet
 from hedgerow.decode.beams import Beams
 from hedgerow.decode.device import DeviceIndex
@@ -100,6 +108,7 @@ class Searcher:
     def rules(self, prompts: int, constraints: Sets, exclude: Exclusions, candidates: Candidates = None) -> BatchRules:
         """Check the rules of a number of prompts, as `batch_rules`; removed items are not allowed."""
         restricted = constraints if self.version is None else self.version.restrict(constraints)
+        exclude, candidates = of_one_request(exclude, prompts), of_one_request(candidates, prompts)
         return batch_rules(self.index, prompts, restricted, exclude, candidates)
 
     def encode(
@@ -171,7 +180,7 @@ class Searcher:
         picking = Picking(request.k, request.order_by, request.caps)
         # As a list of one prompt, an empty list of token ids is an empty prompt, and not no prompt.
         ids = self.encode_one(request.prompt if isinstance(request.prompt, Mapping) else [request.prompt])
-        return Task(ids, rules, picking, self.width(request.beam_width), request.deadline)
+        return Task(ids, rules, picking, self.width(request.beam_width), request.deadline, request.fill)
 
     def results(self, tasks: Sequence[Task], numbers: Sequence[int]) -> list[Results]:
         """Answer the tasks of a batch; their numbers are for errors."""
@@ -181,9 +190,9 @@ class Searcher:
         prompts = [task.ids for task in tasks]
         beams = self.beams(prompts, max(widths), rules, numbers, widths=widths, candidates=candidates)[-1]
         return (
-            batch_results(self.index, beams, rules, pickings)
+            batch_results(self.index, beams, rules, pickings, widths=widths)
             if candidates is None
-            else candidates._results(beams, pickings)
+            else candidates._results(beams, pickings, widths)
         )
 
     def scores(self, prompt: Ids, leaves: np.ndarray) -> np.ndarray:

@@ -28,6 +28,7 @@ class Task:
         picking: the order and number of its items.
         beam_width: M.
         deadline: as for `hedgerow.Request`.
+        fill: as for `hedgerow.Request`.
     """
 
     ids: Ids
@@ -35,6 +36,7 @@ class Task:
     picking: Picking
     beam_width: int
     deadline: float | None = None
+    fill: bool = False
 
 
 def batches_of(search: ModelSearch, tasks: Sequence[Task], max_tokens: int) -> list[list[int]]:

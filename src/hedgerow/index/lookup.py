@@ -248,6 +248,34 @@ def row_of_id(index: Trie, item_id: Any) -> int | None:
     return rows[0] if rows else None
 
 
+def checked_row_of_id(index: Trie, item_id: Any, what: str) -> int | None:
+    """The same as `row_of_id`, but a value that cannot be an id of the index is an error.
+
+    Args:
+        index: the index.
+        item_id: the id.
+        what: the name of the argument in the message.
+
+    Raises:
+        ArgumentError: the id is null, or not of the type of the index's ids, and not their text.
+    """
+    import pyarrow as pa
+
+    from hedgerow.catalog.columns import scalar_of
+
+    type_, cause = index.item_ids.type, "null is not an item id"
+    try:
+        is_valid = scalar_of(type_, item_id).is_valid
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        # An integer that is too large for the type is one that no item has.
+        is_integer = isinstance(item_id, int | np.integer) and not isinstance(item_id, bool)
+        is_valid, cause = is_integer and pa.types.is_integer(type_), str(error)
+    if not is_valid:
+        given = f"{item_id!r:.100} ({type(item_id).__name__})"
+        raise ArgumentError(f"{what} must be an item id of this index, of type {type_}; got {given}: {cause}.")
+    return row_of_id(index, item_id)
+
+
 def leaves_of(index: Trie, rows: np.ndarray) -> np.ndarray:
     """Leaf [R] of each of `rows` [R] of an index."""
     return parents_of(index.leaf_start, index.leaf_forks, rows)

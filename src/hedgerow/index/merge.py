@@ -64,11 +64,8 @@ def merge_trie(
     return splice_index(index, added, rows, dense_levels=dense_levels)
 
 
-def filter_trie(index: Trie, mask: Any, *, dense_levels: DenseLevels = "auto") -> Trie:
-    """Build the trie of the items where `mask` is true. `hedgerow.TrieIndex.filter` documents arguments and errors."""
-    keep = np.asarray(mask)
-    if keep.dtype != bool or keep.shape != (index.num_items,):
-        raise ArgumentError(f"the mask must be bool [{index.num_items}]; got {keep.dtype} {list(keep.shape)}.")
+def filter_trie(index: Trie, keep: np.ndarray, *, dense_levels: DenseLevels = "auto") -> Trie:
+    """Build the trie of the items where `keep` bool [N] is true. `hedgerow.TrieIndex.filter` documents the rest."""
     return splice_index(index, None, np.flatnonzero(~keep), dense_levels=dense_levels)
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from hedgerow._compiled import cached_njit
+
 # Bits of the filter per value. One of 64 other values passes.
 FILTER_BITS = 64
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
@@ -19,7 +21,7 @@ def _copy(target, source):
         target[position] = source[position]
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def _splice(old, inserted, new, removed, out):
     read, write, r = 0, 0, 0
     for i in range(len(inserted) + 1):
@@ -39,7 +41,7 @@ def _splice(old, inserted, new, removed, out):
             write += 1
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def _splice_start(start, inserted, counts, removed, changed, deltas, out):
     total, largest, write, i, r, c = 0, 0, 0, 0, 0, 0
     for parent in range(len(start)):
@@ -66,7 +68,7 @@ def _splice_start(start, inserted, counts, removed, changed, deltas, out):
     return largest
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def _lower_bounds(codes, start, stop, wanted, out):
     for row in range(len(wanted)):
         low, high = np.int64(start[row]), np.int64(stop[row])
@@ -79,7 +81,7 @@ def _lower_bounds(codes, start, stop, wanted, out):
         out[row] = low
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def _passing_rows(values, bits, shift, out):
     passed = 0
     for row in range(len(values)):

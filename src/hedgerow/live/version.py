@@ -137,7 +137,10 @@ class Version:
 
     @cached_property
     def removed(self) -> np.ndarray:
-        """bool [N]: whether each item of `index` was removed. `index.filter(~removed)` is an index of the others."""
+        """bool [N]: whether each item of `index` was removed.
+
+        `index.filter(~removed, order="index")` is an index of the others.
+        """
         mask = np.zeros(self.index.num_items, bool)
         mask[self.removed_rows] = True
         mask.setflags(write=False)
@@ -175,7 +178,7 @@ class Version:
         """
         if not len(self.removed_rows) and self._devices.capacity.headroom is None:
             return None
-        return self.index.constraint(~self.removed, name=f"items of version {self.number}")
+        return self.index.constraint(~self.removed, order="index", name=f"items of version {self.number}")
 
     def restrict(self, constraints: Sets = None) -> Sets:
         """Add the removal of items to the constraints of a search on this version.

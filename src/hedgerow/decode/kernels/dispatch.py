@@ -13,7 +13,7 @@ from hedgerow.decode.beams import Beams
 from hedgerow.decode.device import DeviceIndex
 from hedgerow.decode.kernels.array import StepInput, array_step
 from hedgerow.decode.ops import Array
-from hedgerow.errors import BackendError
+from hedgerow.errors import BackendError, install_command
 
 KernelName = Literal["auto", "array", "numba", "triton"]
 KERNELS = ("auto", "array", "numba", "triton")
@@ -87,7 +87,7 @@ def _triton_obstacle(index: DeviceIndex, logits: Array) -> str | None:
     if index.backend != "torch":
         return f"the index is on the backend {index.backend!r}, and these kernels need PyTorch tensors"
     if not HAS_TRITON:
-        return "the package triton is not installed; install it with: pip install 'hedgerow[triton]'"
+        return f"the package triton is not installed; install it with: {install_command('triton')}"
     if not _on_gpu(index) and os.environ.get("TRITON_INTERPRET") != "1":
         return f"the index is on {index.device}, and these kernels need a GPU"
     if logits.shape[1] * logits.shape[2] >= MAX_CANDIDATES:

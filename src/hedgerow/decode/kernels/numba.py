@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numba import njit, prange
 
+from hedgerow._compiled import cached_njit
 from hedgerow.decode.beams import DEAD, Beams
 from hedgerow.decode.device import DeviceLevel
 from hedgerow.decode.kernels.array import LARGEST as LARGEST_LOGIT
@@ -169,7 +170,7 @@ def _measure_children(row, start, stop, state, request, codes, dense_words, sets
     return best, total
 
 
-@njit(parallel=True, cache=True)
+@cached_njit(parallel=True)
 def _measure_rows(logits, scores, states, width, normalize, kind, pointers, codes, sets, dead_lists, word_tops):
     """Measure each row: the logit and the log of the sum of exponentials to subtract, and the bound of its scores.
 
@@ -247,7 +248,7 @@ def _replace_worst(keys, nodes, rows, key, node, row):
     _sift_down(keys, nodes, rows, len(keys))
 
 
-@njit(parallel=True, cache=True)
+@cached_njit(parallel=True)
 def _select(
     logits, scores, states, measures, kind, pointers, codes, allowed, sets, dead_lists, word_tops, best, nodes, parents
 ):
@@ -308,7 +309,7 @@ def _select(
             _sift_down(keys, heap_nodes, heap_beams, size)
 
 
-@njit(cache=True)
+@cached_njit()
 def _continue_codes(history, best, nodes, parents, codes, after):
     """Fill `after` [B, M, l + 1] with the codes of the new beams, and mark the dead ones in all arrays."""
     batch, width, depth = after.shape

@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from hedgerow._compiled import cached_njit
 from hedgerow.decode.device import DeviceLevel
 from hedgerow.decode.kernels.numba import children_of, host_level
 
@@ -43,7 +43,7 @@ def write_allowed(level: DeviceLevel, token_of_code, states, scores, out):
     return _write_rows(*host_level(level)[:3], token_of_code, states, scores, out)
 
 
-@njit(cache=True, nogil=True)
+@cached_njit(nogil=True)
 def _child_rows(kind, pointers, codes, code_of_token, tokens, states):
     children = np.full(len(states), -1, np.int32)
     for row in range(len(states)):
@@ -64,7 +64,7 @@ def _child_rows(kind, pointers, codes, code_of_token, tokens, states):
     return children
 
 
-@njit(cache=True, nogil=True)
+@cached_njit(nogil=True)
 def _write_rows(kind, pointers, codes, token_of_code, states, scores, out):
     best = np.full(len(states), -np.inf, out.dtype)
     for row in range(len(states)):
