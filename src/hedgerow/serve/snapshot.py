@@ -138,7 +138,9 @@ class Snapshot:
             return replace(self, kept=None)
         rows = current.index.rows(self.index.item_ids, missing="ignore")
         is_kept = (rows >= 0) & ~current.version.removed[rows]
-        return replace(self, kept=self.index.constraint(is_kept, name=f"items of version {current.number}"))
+        return replace(
+            self, kept=self.index.constraint(is_kept, order="index", name=f"items of version {current.number}")
+        )
 
 
 def snapshot_of(retriever: Retriever, index: Any, rules: Mapping[str, Rule]) -> Snapshot:
