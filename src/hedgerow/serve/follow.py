@@ -106,7 +106,13 @@ class Follower:
             return
         snapshot = snapshot_of(current.retriever, version, current.rules)
         warm_up_next(snapshot, current, self._settings)
+        before = self._engine.snapshots
         self._engine.switch(snapshot)
+        served = [each.index for each in self._engine.snapshots]
+        for index in (each.index for each in before):
+            if not any(index is each for each in served):
+                # Its cached sets refer to it: its files would stay open until Python looks for circles.
+                index.__dict__.pop("_set_cache", None)
         seconds, self._refused = time.perf_counter() - started, None
         self._observer.switched(seconds=seconds)
         log("version", version=snapshot.number, items=snapshot.num_items, seconds=round(seconds, 3))
