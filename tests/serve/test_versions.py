@@ -3,9 +3,11 @@
 HEDGEROW_TEST_SERVE=1 makes 100 changes in place of 20.
 """
 
+import gc
 import os
 import threading
 import time
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -153,6 +155,22 @@ def test_clients_search_while_the_index_changes(live):
     assert len(named) > CHANGES // 2, told
     assert max(named) == CHANGES + 1, told
     assert_equal_answers(seen, versions)
+
+
+def test_versions_that_are_no_longer_served_are_freed(live):
+    """Their files are mapped, and each is as large as the index: they must not wait for the garbage collector."""
+    service, indexes = service_of(opened(live)), []
+    with started(service, token=TOKEN) as client:
+        gc.disable()
+        try:
+            for number in range(4):
+                indexes.append(weakref.ref(service.engine.current.index))
+                client.retrieve(PROMPTS[0], sets=["recent", "cheap"])
+                live.update(more_items("new", seed=number))
+                client.post("/v1/index/refresh")
+            assert [index() is not None for index in indexes] == [False, False, False, True]
+        finally:
+            gc.enable()
 
 
 class TestBadVersions:

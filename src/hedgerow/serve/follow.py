@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ from hedgerow.live.version import Version
 from hedgerow.serve.engine import Engine
 from hedgerow.serve.log import log
 from hedgerow.serve.settings import Settings
-from hedgerow.serve.snapshot import snapshot_of, warm_up_next
+from hedgerow.serve.snapshot import Snapshot, snapshot_of, warm_up_next
 
 # Seconds between two looks at most, after failures; and the number of reasons that are remembered.
 MAX_PAUSE, MAX_REASONS = 60.0, 100
@@ -121,11 +121,20 @@ class Follower:
             return
         snapshot = snapshot_of(current.retriever, version, current.rules)
         warm_up_next(snapshot, current, self._settings)
+        before = self._engine.snapshots
         self._engine.switch(snapshot)
+        self._free(before)
         self._recovered()
         seconds = time.perf_counter() - started
         self._observer.switched(seconds=seconds, served=list(self._engine.served))
         log("version", version=snapshot.number, items=snapshot.num_items, seconds=round(seconds, 3))
+
+    def _free(self, before: Sequence[Snapshot]) -> None:
+        """Free the indexes that are not served any more, whose cached sets refer to them: their files would stay open."""
+        served = [snapshot.index for snapshot in self._engine.snapshots]
+        for index in (snapshot.index for snapshot in before):
+            if not any(index is each for each in served):
+                index.__dict__.pop("_set_cache", None)
 
     def _recovered(self) -> None:
         if self.refused is not None:
