@@ -118,6 +118,7 @@ def test_killed_and_started_again_and_terminated(shop, tmp_path):
         assert_log(process, sent)
 
 
+@SLOW
 def test_a_second_signal_ends_at_once(shop, tmp_path):
     words = [shop.model, shop.index, "--max-batch", 1, "--queue", 5_000, "--deadline-ms", 600_000, "--quiet"]
     with running(tmp_path / "log", *words) as process:
