@@ -32,7 +32,8 @@ class Gate:
             await self.app(scope, receive, send)
             return
         request, started, status = Request(scope, receive), time.perf_counter(), 0
-        state, path, given = request.state, request.url.path, request.headers.get("x-request-id", "")
+        # Not that of the URL, which the client also writes with the header `host`.
+        state, path, given = request.state, scope["path"], request.headers.get("x-request-id", "")
         state.id = given if given.isascii() and given.isprintable() and 0 < len(given) <= 200 else uuid.uuid4().hex
         state.started, state.outcome, state.version, state.logged = started, "ok", None, {}
 
@@ -77,7 +78,7 @@ class Gate:
 
 
 def _is_allowed(web: Web, request: Request) -> bool:
-    if web.token is None or request.url.path.startswith(OPEN):
+    if web.token is None or request.scope["path"].startswith(OPEN):
         return True
     kind, _, given = request.headers.get("authorization", "").partition(" ")
     return kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), web.token.encode())
