@@ -2,7 +2,6 @@
 
 import json
 import socket
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -302,22 +301,6 @@ class TestTooLarge:
         assert_refused(client.retrieve(prompt), 413, "prompt_too_long", "too_large", "prompt")
 
 
-@pytest.fixture
-def held(monkeypatch):
-    """Searches wait for this event, and remember their prompts in its `prompts`."""
-    go, search, prompts = threading.Event(), Searcher.results, []
-
-    def wait(self, tasks, numbers):
-        prompts.extend([task.ids for task in tasks])
-        assert go.wait(30)
-        return search(self, tasks, numbers)
-
-    monkeypatch.setattr(Searcher, "results", wait)
-    go.prompts = prompts  # type: ignore[attr-defined]
-    yield go
-    go.set()
-
-
 def test_a_full_queue(held):
     service = service_of(settings=replace(SETTINGS, queue=3, max_batch=1))
     held.set()
@@ -341,6 +324,14 @@ def test_a_full_queue(held):
         assert client.metric("hedgerow_queue_length") == 3
         held.set()
         assert [future.result().status for future in (first, *more)] == [200] * 4
+
+
+def test_more_requests_than_the_queue_takes():
+    with started(service_of(settings=replace(SETTINGS, queue=3))) as client:
+        reply = client.post("/v1/retrieve", {"requests": [{"prompt": "w1"}] * 4})
+        assert_refused(reply, 400, "limit", BAD, "requests")
+        assert "retry-after" not in reply.headers
+        assert len(client.post("/v1/retrieve", {"requests": [{"prompt": "w1"}] * 3}).document["results"]) == 3
 
 
 def test_deadlines_cost_no_search(held, client, service):
