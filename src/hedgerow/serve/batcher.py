@@ -128,9 +128,7 @@ class Batcher:
                 raise RefusedError(503, "draining", "the service is shutting down.", retry_after=1.0)
             if len(waiting) > self._settings.queue:
                 # It will not fit later either.
-                message = (
-                    f"{len(waiting)} requests come together; the queue of this service takes {self._settings.queue}."
-                )
+                message = f"{len(waiting)} requests come together; the queue takes {self._settings.queue}."
                 raise RefusedError(400, "limit", message, param="requests")
             if len(self._queue) + len(waiting) > self._settings.queue:
                 self._observer.shed("queue_full")
