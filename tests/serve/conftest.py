@@ -1,6 +1,7 @@
 """A model, an index, a live index, rules and a token in a folder, for `hedgerow serve`."""
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,34 @@ def shop(tmp_path_factory) -> Shop:
     (folder / "rules.toml").write_text(f"[sets]\n{rules}\nmade = \"maker = 'someone'\"\n")
     (folder / "token").write_text(f"{TOKEN}\n")
     return Shop(folder, folder / "tiny", folder / "things.hedgerow", folder / "rules.toml", folder / "token")
+
+
+@dataclass
+class Held:
+    """Searches wait until `go` is set; `prompts` has the token ids of those that have begun."""
+
+    go: threading.Event = field(default_factory=threading.Event)
+    prompts: list = field(default_factory=list)
+
+    def set(self) -> None:
+        self.go.set()
+
+    def clear(self) -> None:
+        self.go.clear()
+        self.prompts.clear()
+
+
+@pytest.fixture
+def held(monkeypatch):
+    from hedgerow.hf.searcher import Searcher
+
+    hold, search = Held(), Searcher.results
+
+    def wait(self, tasks, numbers):
+        hold.prompts.extend([task.ids for task in tasks])
+        assert hold.go.wait(30)
+        return search(self, tasks, numbers)
+
+    monkeypatch.setattr(Searcher, "results", wait)
+    yield hold
+    hold.go.set()

@@ -88,6 +88,11 @@ def more_items(*names: str, seed: int = 0) -> hr.Catalog:
     return hr.Catalog(sids, codebook_sizes=CODES, item_ids=list(names), attributes=attributes)
 
 
+def opened(live: hr.LiveIndex) -> hr.LiveIndex:
+    """A live index as another process sees it."""
+    return hr.LiveIndex.open(live.path, headroom=1.5)
+
+
 @cache
 def tokenizer() -> Any:
     """The tokenizer of `tiny`, with a chat template."""
@@ -170,6 +175,16 @@ class Reply:
         """The ids of the items of an answer."""
         assert self.status == 200, self.body
         return [item["item_id"] for item in self.document["items"]]
+
+
+def assert_refused(reply: Reply, status: int, code: str, kind: str, param: str | None = None) -> None:
+    """Check all of a refusal but its message."""
+    assert reply.status == status, reply.body
+    error = reply.error
+    assert (error["code"], error["type"]) == (code, kind)
+    assert error["param"] == param
+    assert reply.headers["x-request-id"]
+    assert reply.headers["content-type"] == "application/json"
 
 
 @dataclass

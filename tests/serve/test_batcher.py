@@ -135,6 +135,11 @@ class TestAFullQueue:
         engine.go.set()
         assert [future.result(30) for future in futures] == [0, 1]
 
+    def test_refuses_for_good_what_it_could_never_take(self, new):
+        with pytest.raises(RefusedError, match="3 requests come together; the queue takes 2") as refused:
+            new(queue=2).submit_all([ask_of(number) for number in range(3)])
+        assert (refused.value.status, refused.value.retry_after) == (400, None)
+
     def test_takes_all_of_several_or_none(self, new, engine):
         batcher = new(queue=3)
         hold(batcher, engine)

@@ -132,6 +132,19 @@ class TestReadersThatStall:
         assert not stalled.is_set()
 
 
+def test_a_second_signal_has_its_usual_effect(monkeypatch):
+    """It ends the process at once: tests/serve/test_process.py."""
+    service, calls = service_of(), []
+    server = Server(uvicorn.Config(create_app(Web(service)), log_config=None), service)
+    monkeypatch.setattr(signal, "signal", lambda *words: calls.append(words))
+    monkeypatch.setattr(signal, "raise_signal", lambda *words: calls.append(words))
+    server.handle_exit(signal.SIGTERM, None)
+    assert calls == []
+    server.handle_exit(signal.SIGTERM, None)
+    assert calls == [(signal.SIGTERM, signal.SIG_DFL), (signal.SIGTERM,)]
+    wait_until(lambda: server.should_exit)
+
+
 def test_a_service_that_is_told_to_end_while_it_loads_does_not_become_ready(capsys):
     service = service_of()
     with served(service) as client:
