@@ -64,7 +64,8 @@ class TestRefresh:
         assert retriever.index is index()
         assert retriever.refresh(live) is live.version
         live.remove(["item 3"])
-        assert retriever.refresh().number == 2
+        assert retriever.refresh() is live.version
+        assert live.version.number == 2
         assert retriever.refresh(index()) is None
         assert_same_as_new(retriever, index())
 
@@ -132,6 +133,11 @@ def compiled():
         id(value): value for module in modules for value in vars(module).values() if isinstance(value, Dispatcher)
     }
     return sum(len(kernel.signatures) for kernel in kernels.values())
+
+
+def graphs_of(retriever):
+    assert retriever._searcher.graphs is not None
+    return retriever._searcher.graphs
 
 
 def random_requests(generator, searched, size):
@@ -203,13 +209,14 @@ class TestGraphs:
     def assert_same_answers(self, retriever, requests):
         eager = Retriever(retriever.model, retriever.version or retriever.index, TOKENS)
         for got, expected in zip(retriever.answer(requests), eager.answer(requests), strict=True):
+            assert isinstance(expected, hr.Results)
             assert_same_results(got, expected)
 
     def test_random_mixes_and_versions_capture_nothing_after_warm_up(self, live):
         retriever = Retriever(model_of("llama"), live, TOKENS, cuda_graphs=True)
         shapes = Shapes(beam_widths=(4, 8), batch_size=4, prompt_length=20, sets=4, excluded=20)
         retriever.warm_up(shapes)
-        captured = retriever._searcher.graphs
+        captured = graphs_of(retriever)
         before, generator = captured.captures, np.random.default_rng(1)
         # Sizes of batches, widths, whether widths are mixed, and whether there are exclusions. There is always a set:
         # that of the version's items.
@@ -232,7 +239,7 @@ class TestGraphs:
             for version in (first, second):
                 retriever.refresh(version)
                 self.assert_same_answers(retriever, [hr.Request(prompt, beam_width=8) for prompt in PROMPTS])
-        assert retriever._searcher.graphs.captures == 1
+        assert graphs_of(retriever).captures == 1
 
     def test_without_capacity_each_index_has_its_graphs(self):
         retriever = Retriever(model_of("llama"), index(), TOKENS, cuda_graphs=True)
@@ -240,13 +247,13 @@ class TestGraphs:
         for searched in (index(), other, index()):
             retriever.refresh(searched)
             self.assert_same_answers(retriever, [hr.Request(PROMPTS[0], beam_width=8)])
-        assert retriever._searcher.graphs.captures == 3
-        assert len(retriever._searcher.graphs) == 1
+        assert graphs_of(retriever).captures == 3
+        assert len(graphs_of(retriever)) == 1
 
     def test_the_oldest_are_released(self, monkeypatch):
         monkeypatch.setattr(warming, "MAX_GRAPHS", 1)
         retriever = Retriever(model_of("llama"), index(), TOKENS, cuda_graphs=True)
-        captured = retriever._searcher.graphs
+        captured = graphs_of(retriever)
         captured.prepare(captured.room, (), max_graphs=2)
         for width in (2, 3, 4, 2):
             self.assert_same_answers(retriever, [hr.Request(PROMPTS[0], beam_width=width)])
@@ -258,4 +265,4 @@ class TestGraphs:
         layer = retriever.model.model.layers[0].self_attn.q_proj
         layer.weight = torch.nn.Parameter(layer.weight * 2)
         self.assert_same_answers(retriever, [hr.Request(PROMPTS[0], beam_width=8)])
-        assert retriever._searcher.graphs.captures == 2
+        assert graphs_of(retriever).captures == 2
