@@ -136,7 +136,7 @@ class TestAFullQueue:
         assert [future.result(30) for future in futures] == [0, 1]
 
     def test_refuses_for_good_what_it_could_never_take(self, new):
-        with pytest.raises(RefusedError, match="3 requests come together; the queue takes 2") as refused:
+        with pytest.raises(RefusedError, match="a body with 3 never fits") as refused:
             new(queue=2).submit_all([ask_of(number) for number in range(3)])
         assert (refused.value.status, refused.value.retry_after) == (400, None)
 

@@ -1,12 +1,11 @@
 """The routes in OpenAI's form, called by OpenAI's client."""
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from serve.support import SETTINGS, TOKEN, ask_of, index, retriever_of, service_of, started, text_of, wait_until
+from serve.support import SETTINGS, TOKEN, ask_of, index, retriever_of, service_of, started, text_of
 
 import hedgerow as hr
 
@@ -214,34 +213,14 @@ class TestErrors:
             self.create(client, extra_body={"hedgerow": {"deadline_ms": 1e-6}})
         assert (refused.value.status_code, refused.value.code) == (504, "deadline")
 
-<<<<<<< HEAD
     def test_body_larger_than_the_queue_and_cold_service(self):
         service = service_of(settings=replace(SETTINGS, queue=1))
-=======
-    def test_full_queue_and_draining_service(self, held):
-        service = service_of(settings=replace(SETTINGS, queue=1, max_batch=1))
-        held.set()
->>>>>>> serve
         with (
             started(service) as client,
             openai.OpenAI(base_url=f"{client.url}/v1", api_key="none", max_retries=0) as caller,
-            ThreadPoolExecutor(2) as pool,
         ):
-<<<<<<< HEAD
             with pytest.raises(openai.BadRequestError, match="a body with 2 never fits"):
                 caller.completions.create(model="tiny", prompt=["w5", "w6"])
-=======
-            held.clear()
-            first = pool.submit(client.apart().retrieve)
-            wait_until(lambda: held.prompts)
-            second = pool.submit(client.apart().retrieve)
-            wait_until(lambda: service.batcher.length == 1)
-            with pytest.raises(openai.RateLimitError) as refused:
-                caller.completions.create(model="tiny", prompt="w5")
-            assert int(refused.value.response.headers["retry-after"]) >= 1
-            held.set()
-            assert (first.result().status, second.result().status) == (200, 200)
->>>>>>> serve
             service.drain()
             with pytest.raises(openai.InternalServerError) as refused:
                 caller.completions.create(model="tiny", prompt="w5")

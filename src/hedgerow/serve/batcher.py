@@ -132,12 +132,7 @@ class Batcher:
             if self._closed:
                 raise RefusedError(503, "draining", "the service is shutting down.", retry_after=1.0)
             if len(waiting) > self._settings.queue:
-<<<<<<< HEAD
                 message = f"the queue holds {self._settings.queue} requests; a body with {len(waiting)} never fits."
-=======
-                # It will not fit later either.
-                message = f"{len(waiting)} requests come together; the queue takes {self._settings.queue}."
->>>>>>> serve
                 raise RefusedError(400, "limit", message, param="requests")
             if len(self._queue) + len(waiting) > self._settings.queue:
                 self._observer.shed("queue_full")

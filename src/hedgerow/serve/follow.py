@@ -130,7 +130,7 @@ class Follower:
         log("version", version=snapshot.number, items=snapshot.num_items, seconds=round(seconds, 3))
 
     def _free(self, before: Sequence[Snapshot]) -> None:
-        """Free indexes that are not served any more. Their cached sets refer to them, so their files would stay open."""
+        """Free indexes that are not served any more: their cached sets refer to them, so files would stay open."""
         served = [snapshot.index for snapshot in self._engine.snapshots]
         for index in (snapshot.index for snapshot in before):
             if not any(index is each for each in served):

@@ -35,11 +35,7 @@ class Gate:
             await self.app(scope, receive, send)
             return
         request, started, status = Request(scope, receive), time.perf_counter(), 0
-<<<<<<< HEAD
         # Not request.url, which is made from the Host header as well.
-=======
-        # Not that of the URL, which the client also writes with the header `host`.
->>>>>>> serve
         state, path, given = request.state, scope["path"], request.headers.get("x-request-id", "")
         state.id = given if given.isascii() and given.isprintable() and 0 < len(given) <= 200 else uuid.uuid4().hex
         state.started, state.version, state.logged = started, None, {}
@@ -94,12 +90,8 @@ class Gate:
 
 
 def _is_allowed(web: Web, request: Request) -> bool:
-<<<<<<< HEAD
     path = request.scope["path"]
     if web.token is None or path == "/ui" or path.startswith(OPEN):
-=======
-    if web.token is None or request.scope["path"].startswith(OPEN):
->>>>>>> serve
         return True
     kind, _, given = request.headers.get("authorization", "").partition(" ")
     return kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), web.token.encode())
