@@ -6,8 +6,12 @@ python benchmarks/serve_in_process.py INDEX BEAM_WIDTH
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
+
+# As the command line does, before PyTorch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 

@@ -216,3 +216,16 @@ def test_the_log_never_blocks(capsys):
     logging_of_serve.flush()
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [line["number"] for line in lines if line["event"] == "test"] == list(range(100))
+
+
+def test_explanations_know_all_rules():
+    with started(service_of()) as client:
+        rules = {"caps": {"maker": 1}, "k": 10}
+        capped = next(item for item in client.retrieve(k=10).items if item not in client.retrieve(**rules).items)
+
+        def outcome(item, **fields):
+            return client.post("/v1/explain", {"prompt": "w1 w2", "item_id": item} | fields).document["explanation"]
+
+        assert outcome(capped, k=10)["outcome"] == "returned"
+        assert outcome(capped, **rules)["outcome"] == "capped"
+        assert outcome(capped, candidates=["t1"] if capped != "t1" else ["t2"])["outcome"] == "not a candidate"

@@ -136,6 +136,9 @@ class Requests:
         self._known: list[Any] = []
         self._index = index
         self._facts: dict[int | None, Facts] = {}
+        if index is not None:
+            # Now, because later it would hold up the requests.
+            self._facts[described["version"]] = Facts.of(index(described["version"]), self._rules)
 
     def next(self) -> dict[str, Any]:
         """Make a request."""

@@ -70,8 +70,8 @@ class Searched(Document):
     )
 
 
-class RetrieveRequest(Searched):
-    """A request for items."""
+class Picked(Searched):
+    """The fields of searches that pick items."""
 
     k: Annotated[StrictInt, Field(ge=1, lt=2**31)] = Field(default=10, description="The maximum number of items.")
     candidates: ItemIds | None = Field(default=None, description="Ids of the items that may be returned.")
@@ -82,6 +82,11 @@ class RetrieveRequest(Searched):
     caps: dict[StrictStr, Annotated[StrictInt, Field(ge=1)]] | None = Field(
         default=None, description="The maximum number of items per value of an attribute."
     )
+
+
+class RetrieveRequest(Picked):
+    """A request for items."""
+
     fields: Annotated[list[StrictStr], Field(max_length=1_000)] | None = Field(
         default=None, description="The attributes to return. Default: all."
     )
@@ -107,11 +112,10 @@ class ScoreRequest(Document):
     version: Annotated[StrictInt, Field(ge=1, lt=2**63)] | None = None
 
 
-class ExplainRequest(Searched):
+class ExplainRequest(Picked):
     """A request for the reason why an item is or is not returned."""
 
     item_id: ItemId
-    k: Annotated[StrictInt, Field(ge=1, lt=2**31)] = 10
 
 
 class TraceRequest(Searched):

@@ -244,6 +244,9 @@ class Engine:
                 k=ask.k,
                 constraints=snapshot.constraints(ask, self.settings),
                 exclude=None if ask.exclude is None else [ask.exclude],
+                candidates=None if ask.candidates is None else [ask.candidates],
+                order_by=ask.order_by,
+                caps=ask.caps,
             )
         except HedgerowError as error:
             raise refusal_of(error) from error
