@@ -122,7 +122,8 @@ class TestAddresses:
 
 class TestOptions:
     def test_canary_of_a_version_that_does_not_exist(self, refused, shop):
-        refused("version 9", "--canary", "0.05:9", index=shop.live("canary.live"))
+        small = ("--max-batch", 1, "--beam-width", 5)
+        refused("version 9", "--canary", "0.05:9", *small, index=shop.live("canary.live"))
 
     @pytest.mark.parametrize("option", [("--follow",), ("--canary", "0.5:1")])
     def test_versions_of_an_index_that_is_not_live(self, option, refused):
