@@ -31,9 +31,10 @@ serve: .venv/.dev
 	@echo "Serving the films. When it says ready: http://127.0.0.1:8000/ui. Stop it with Ctrl-C."
 	@$(BIN)/hedgerow serve --allow-where
 
-# Each worker has one thread for linear algebra, because there is a worker for each core.
+# Each worker has one thread for linear algebra, because there is a worker for each core. `make test-serve` and
+# `make test-triton` run what takes minutes.
 test: .venv/.dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal --ignore tests/serve
 
 # The contract of the step, with Numba's check of every index of every array. The cache holds kernels without the check.
 test-bounds: .venv/.dev
@@ -49,8 +50,8 @@ explore: .venv/.dev
 test-triton: .venv/.dev
 	HEDGEROW_TEST_TRITON=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal tests/decode/kernels
 
-# The slow tests of the service: many malformed requests, version switches, schemathesis, a soak, and the page in
-# Chromium where it is installed (Debian's chromium and chromium-driver).
+# The tests of the service: with many malformed requests, version switches, schemathesis, a soak, and the page in Chromium
+# where it is installed (Debian's chromium and chromium-driver).
 test-serve: .venv/.dev
 	HEDGEROW_TEST_SERVE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal tests/serve
 
