@@ -128,4 +128,4 @@ def test_a_pickled_version_that_is_gone_or_was_replaced(live):
 
 def test_a_spawned_process_opens_the_folder(live):
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert pool.apply(repr, (live,)) == repr(live)
+        assert pool.apply_async(repr, (live,)).get(timeout=300) == repr(live)
