@@ -186,5 +186,24 @@ def test_refill_rejects_other_indexes():
     pytest.importorskip("torch")
     index = hr.build_index(hr.Catalog([[0, 1], [2, 0]]))
     device_index = index.to("torch", capacity=hr.Capacity.of(index))
-    with pytest.raises(hr.ArgumentError, match="refill takes a TrieIndex; got NoneType"):
+    with pytest.raises(hr.ArgumentError, match="refill takes a TrieIndex or a DeviceIndex; got NoneType"):
         device_index.refill(None)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(hr.ArgumentError, match="a device index of the same backend and capacity"):
+        device_index.refill(index.to("torch"))
+
+
+def flat(beams):
+    import torch
+
+    return torch.zeros((*beams.states.shape, 3))
+
+
+def test_refill_with_the_arrays_of_another_device_index():
+    pytest.importorskip("torch")
+    first = hr.build_index(hr.Catalog([[0, 1], [2, 0]], codebook_sizes=3))
+    second = hr.build_index(hr.Catalog([[0, 1], [1, 1], [2, 0]], codebook_sizes=3))
+    capacity = hr.Capacity.of(first, headroom=2.0)
+    device_index = first.to("torch", capacity=capacity)
+    device_index.refill(second.to("torch", capacity=capacity))
+    beams = hr.beam_search(device_index, flat, batch_size=1, beam_width=4)
+    assert second.results(beams)[0].sids.tolist() == second.sids().tolist()
