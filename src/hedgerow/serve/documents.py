@@ -148,7 +148,7 @@ def ask_of(document: Searched, settings: Settings, key: str) -> Ask:
     limits = settings.limits
     width = document.beam_width or settings.default_beam_width or settings.beam_widths[0]
     k = getattr(document, "k", 10)
-    check_prompt(document.prompt, settings)
+    prompt = checked_prompt(document.prompt, settings)
     _check(width, settings.beam_widths[-1], "beam_width", "beams")
     _check(k, limits.k, "k", "items")
     _check(len(document.sets), limits.sets, "sets", "names")
@@ -161,7 +161,7 @@ def ask_of(document: Searched, settings: Settings, key: str) -> Ask:
             raise RefusedError(400, "where_not_allowed", message, param="where")
         _check(len(document.where), limits.where_characters, "where", "characters")
     return Ask(
-        plain_prompt(document.prompt),
+        prompt,
         k=k,
         beam_width=width,
         sets=tuple(document.sets),
@@ -184,8 +184,8 @@ def plain_prompt(prompt: Any) -> Any:
     return prompt
 
 
-def check_prompt(prompt: Any, settings: Settings) -> None:
-    """Check the length of a prompt that is text; the number of its tokens is checked when it is encoded.
+def checked_prompt(prompt: Any, settings: Settings) -> Any:
+    """A prompt without models of Pydantic. The number of its tokens is checked when it is encoded.
 
     Raises:
         RefusedError: it is too long.
@@ -198,6 +198,7 @@ def check_prompt(prompt: Any, settings: Settings) -> None:
     if size > limit:
         message = f"the prompt has {size:,} characters; this service takes {limit:,}."
         raise RefusedError(413, "prompt_too_long", message, param="prompt")
+    return plain
 
 
 def check_ids(ids: list[Any], settings: Settings) -> None:

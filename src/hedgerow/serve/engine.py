@@ -13,6 +13,7 @@ import numpy as np
 
 from hedgerow.errors import HedgerowError
 from hedgerow.hf import Explanation
+from hedgerow.hf.prompts import Ids
 from hedgerow.hf.tasks import AnswerBatch, Task, answers_of, batches_of
 from hedgerow.hf.tracing import Trace, traced
 from hedgerow.results import Results
@@ -158,7 +159,7 @@ class Engine:
             try:
                 snapshot = self.snapshot_for(ask)
                 task = snapshot.retriever._searcher.task(snapshot.request(ask, self.settings))
-                self._check_length(task)
+                self._check_length(task.ids)
                 tasks.setdefault(snapshot, {})[number] = task
             except RefusedError as refusal:
                 outcomes[number] = refusal
@@ -262,7 +263,7 @@ class Engine:
         try:
             searcher = snapshot.retriever._searcher
             task = searcher.task(snapshot.request(replace(ask, deadline=None), self.settings))
-            self._check_length(task)
+            self._check_length(task.ids)
             trace = traced(searcher.search, task.ids, task.rules, task.beam_width)
             return snapshot.number, trace, searcher.results([task], [0])[0]
         except HedgerowError as error:
@@ -278,15 +279,14 @@ class Engine:
             else str(retriever.tokenizer.convert_ids_to_tokens(token))
         )
 
-    def _one_prompt(self, snapshot: Snapshot, ask: Ask) -> Any:
+    def _one_prompt(self, snapshot: Snapshot, ask: Ask) -> Ids:
         """The token ids of the prompt of an ask, within the limit."""
-        searcher = snapshot.retriever._searcher
-        task = searcher.task(snapshot.request(replace(ask, sets=(), where=None, exclude=None), self.settings))
-        self._check_length(task)
-        return task.ids
+        ids = snapshot.retriever._searcher.encode_one([ask.prompt])
+        self._check_length(ids)
+        return ids
 
-    def _check_length(self, task: Task) -> None:
+    def _check_length(self, ids: Ids) -> None:
         limit = self.settings.limits.prompt_tokens
-        if len(task.ids) > limit:
-            message = f"the prompt has {len(task.ids):,} tokens; this service takes {limit:,}."
+        if len(ids) > limit:
+            message = f"the prompt has {len(ids):,} tokens; this service takes {limit:,}."
             raise RefusedError(413, "prompt_too_long", message, param="prompt")

@@ -27,8 +27,7 @@ from hedgerow.serve.documents import (
     TraceRequest,
     ask_of,
     check_ids,
-    check_prompt,
-    plain_prompt,
+    checked_prompt,
 )
 from hedgerow.serve.engine import Engine
 from hedgerow.serve.gate import Gate
@@ -42,7 +41,7 @@ def create_app(web: Web) -> FastAPI:
     """The application of a service, with all its routes."""
     # The pages with the documentation load their scripts from another host.
     app = FastAPI(title="hedgerow", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
-    for add in (add_retrieval, add_index, add_health, openai.add_routes, kserve.add_routes):
+    for add in (add_retrieval, add_inspection, add_index, add_health, openai.add_routes, kserve.add_routes):
         add(app, web)
     openapi.add_route(app)
     add_page(app)
@@ -87,20 +86,12 @@ def add_retrieval(app: FastAPI, web: Web) -> None:
     """Add the routes that search."""
     service = web.service
 
-    async def one(request: Request, document: Any) -> tuple[RetrieveRequest, Ask]:
-        given = parsed(RetrieveRequest, document)
-        web.note(request, given.prompt)
-        ask = ask_of(given, service.settings, request.state.id)
-        if given.fields is not None:
-            responses.check_fields(given.fields, service.engine.snapshot_for(ask).index.attributes.column_names)
-        return given, ask
-
     @route(app, "POST", "/v1/retrieve")
     async def retrieve(request: Request) -> Response:
         document = await web.body(request)
         if "requests" in document:
             return await several(request, document)
-        given, ask = await one(request, document)
+        given, ask = web.ask(request, document)
         found = await web.answer(ask)
         request.state.version = found.version
         seconds = time.perf_counter() - request.state.started
@@ -118,7 +109,7 @@ def add_retrieval(app: FastAPI, web: Web) -> None:
         codes = dict.fromkeys(range(len(parts)), "ok")
         for number, part in enumerate(parts):
             try:
-                valid[number] = await one(request, part)
+                valid[number] = web.ask(request, part)
             except RefusedError as refusal:
                 results[number], codes[number] = responses.error_of(refusal), refusal.code
         outcomes = await web.answer_all([ask for _, ask in valid.values()], request.state.id)
@@ -132,13 +123,18 @@ def add_retrieval(app: FastAPI, web: Web) -> None:
         request.state.logged["requests"] = len(parts)
         return respond({"id": request.state.id, "results": [results[number] for number in range(len(parts))]})
 
+
+def add_inspection(app: FastAPI, web: Web) -> None:
+    """Add the routes about given items, and about the search itself."""
+    service = web.service
+
     @route(app, "POST", "/v1/score")
     async def score(request: Request) -> Response:
         given = parsed(ScoreRequest, await web.body(request))
-        check_prompt(given.prompt, service.settings)
+        prompt = checked_prompt(given.prompt, service.settings)
         check_ids(given.item_ids, service.settings)
         web.note(request, given.prompt)
-        ask = Ask(plain_prompt(given.prompt), 1, 1, version=given.version, key=given.user or request.state.id)
+        ask = Ask(prompt, 1, 1, version=given.version, key=given.user or request.state.id)
 
         def work(engine: Engine) -> tuple[int | None, Any, float, float]:
             began = time.perf_counter()

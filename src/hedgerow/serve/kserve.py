@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -9,8 +10,9 @@ from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
 
 from hedgerow._version import __version__
+from hedgerow.results import Results
 from hedgerow.serve.asking import RefusedError
-from hedgerow.serve.documents import Document, RetrieveRequest, ask_of
+from hedgerow.serve.documents import Document
 from hedgerow.serve.web import Web, parsed, respond, route
 
 OUTPUTS = ("item_id", "score", "sid", "num_items")
@@ -42,20 +44,13 @@ def add_routes(app: FastAPI, web: Web) -> None:
     """Add the routes."""
     service = web.service
 
-    def check_model(request: Request) -> str:
-        name = request.path_params["name"]
-        if name != service.source.model:
-            message = f"there is no model {name[:200]!r}; it is {service.source.model!r}."
-            raise RefusedError(404, "model_not_found", message, param="model")
-        return name
-
     @route(app, "GET", "/v2")
     async def server(_: Request) -> Response:
         return respond({"name": "hedgerow", "version": __version__, "extensions": []})
 
     @route(app, "GET", "/v2/models/{name}")
     async def metadata(request: Request) -> Response:
-        name, num_levels = check_model(request), service.engine.current.index.num_levels
+        name, num_levels = web.check_model(request.path_params["name"]), service.engine.current.index.num_levels
         outputs = {"item_id": ("BYTES", [-1, -1]), "score": ("FP32", [-1, -1]), "sid": ("INT32", [-1, -1, num_levels])}
         outputs["num_items"] = ("INT32", [-1])
         return respond(
@@ -72,7 +67,7 @@ def add_routes(app: FastAPI, web: Web) -> None:
 
     @route(app, "GET", "/v2/models/{name}/ready")
     async def ready(request: Request) -> Response:
-        return respond({"name": check_model(request), "ready": service.state == "ready"})
+        return respond({"name": web.check_model(request.path_params["name"]), "ready": service.state == "ready"})
 
     @route(app, "POST", "/v2/models/{name}/versions/{version:int}/infer")
     async def infer_version(request: Request) -> Response:
@@ -80,7 +75,7 @@ def add_routes(app: FastAPI, web: Web) -> None:
 
     @route(app, "POST", "/v2/models/{name}/infer")
     async def infer(request: Request) -> Response:
-        name, given = check_model(request), parsed(InferRequest, await web.body(request))
+        name, given = web.check_model(request.path_params["name"]), parsed(InferRequest, await web.body(request))
         prompts = given.inputs[0].data
         if (limit := service.settings.limits.requests) < len(prompts):
             raise RefusedError(400, "limit", f"at most {limit} prompts; got {len(prompts)}.", param="inputs")
@@ -96,26 +91,12 @@ def add_routes(app: FastAPI, web: Web) -> None:
             raise RefusedError(400, "invalid_request", message, param="parameters.fields")
         version = request.path_params.get("version")
         named = {} if version is None else {"version": version}
-        for prompt in prompts:
-            web.note(request, prompt)
-        documents = [parsed(RetrieveRequest, given.parameters | named | {"prompt": prompt}) for prompt in prompts]
-        asks = [ask_of(document, service.settings, request.state.id) for document in documents]
+        pairs = [web.ask(request, given.parameters | named | {"prompt": prompt}) for prompt in prompts]
         results = []
-        for found in await web.answer_together(asks, request.state.id):
+        for found in await web.answer_together([ask for _, ask in pairs], request.state.id):
             request.state.version = found.version
             results.append(found.results)
-        k, num_levels = documents[0].k, service.engine.current.index.num_levels
-        ids, scores = np.full((len(results), k), "", object), np.full((len(results), k), NO_SCORE)
-        sids = np.full((len(results), k, num_levels), -1)
-        for row, found in enumerate(results):
-            ids[row, : len(found)] = [str(item_id) for item_id in found.item_ids]
-            scores[row, : len(found)], sids[row, : len(found)] = found.scores, found.sids
-        tensors = [
-            ("item_id", "BYTES", ids),
-            ("score", "FP32", scores),
-            ("sid", "INT32", sids),
-            ("num_items", "INT32", np.array(list(map(len, results)))),
-        ]
+        tensors = _tensors(results, pairs[0][0].k, service.engine.current.index.num_levels)
         outputs = [
             {"name": output, "datatype": kind, "shape": list(values.shape), "data": values.ravel().tolist()}
             for output, kind, values in tensors
@@ -124,3 +105,18 @@ def add_routes(app: FastAPI, web: Web) -> None:
         version = request.state.version
         document: dict[str, Any] = {"model_name": name, "id": given.id or request.state.id, "outputs": outputs}
         return respond(document | ({} if version is None else {"model_version": str(version)}))
+
+
+def _tensors(results: Sequence[Results], k: int, num_levels: int) -> list[tuple[str, str, np.ndarray]]:
+    """The outputs for B prompts: name, type, and values of k items, filled up where there are fewer."""
+    ids, scores = np.full((len(results), k), "", object), np.full((len(results), k), NO_SCORE)
+    sids = np.full((len(results), k, num_levels), -1)
+    for row, found in enumerate(results):
+        ids[row, : len(found)] = [str(item_id) for item_id in found.item_ids]
+        scores[row, : len(found)], sids[row, : len(found)] = found.scores, found.sids
+    return [
+        ("item_id", "BYTES", ids),
+        ("score", "FP32", scores),
+        ("sid", "INT32", sids),
+        ("num_items", "INT32", np.array(list(map(len, results)))),
+    ]

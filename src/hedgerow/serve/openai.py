@@ -9,8 +9,8 @@ from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
 from hedgerow.serve.asking import Answered, Ask, RefusedError
-from hedgerow.serve.documents import Document, ItemIds, Message, RetrieveRequest, Tokens, ask_of
-from hedgerow.serve.responses import check_fields, items_of
+from hedgerow.serve.documents import Document, ItemIds, Message, RetrieveRequest, Tokens
+from hedgerow.serve.responses import items_of
 from hedgerow.serve.web import Web, parsed, respond, route
 
 # Options of sampling and of text, which a search for items does not have. Their defaults are accepted.
@@ -88,15 +88,10 @@ def add_routes(app: FastAPI, web: Web) -> None:
     service = web.service
 
     def ask(request: Request, given: Completions, prompt: Any) -> tuple[RetrieveRequest, Ask]:
-        _check_model(given.model, service.source.model)
+        web.check_model(given.model)
         _check_options(given.model_extra or {})
-        web.note(request, prompt)
         fields = given.hedgerow.model_dump(exclude_unset=True)
-        document = parsed(RetrieveRequest, {"prompt": prompt, "k": given.n or 1, "user": given.user} | fields)
-        asked = ask_of(document, service.settings, request.state.id)
-        if document.fields is not None:
-            check_fields(document.fields, service.engine.snapshot_for(asked).index.attributes.column_names)
-        return document, asked
+        return web.ask(request, {"prompt": prompt, "k": given.n or 1, "user": given.user} | fields)
 
     @route(app, "POST", "/v1/chat/completions")
     async def chat(request: Request) -> Response:
@@ -137,7 +132,7 @@ def add_routes(app: FastAPI, web: Web) -> None:
 
     @route(app, "GET", "/v1/models/{name:path}")
     async def model(request: Request) -> Response:
-        _check_model(request.path_params["name"], service.source.model)
+        web.check_model(request.path_params["name"])
         return respond(_model(web))
 
 
@@ -148,13 +143,6 @@ def _model(web: Web) -> dict[str, Any]:
         "created": int(web.service.started),
         "owned_by": "hedgerow",
     }
-
-
-def _check_model(given: str, served: str) -> None:
-    if given != served:
-        raise RefusedError(
-            404, "model_not_found", f"there is no model {given[:200]!r}; it is {served!r}.", param="model"
-        )
 
 
 def _check_options(options: dict[str, Any]) -> None:

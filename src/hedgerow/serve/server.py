@@ -81,7 +81,6 @@ class Server(uvicorn.Server):
         threading.Thread(target=self._end_when_idle, args=(name,), name="hedgerow-drain", daemon=True).start()
 
     def _end_when_idle(self, name: str) -> None:
-        # Not in the handler: it may have interrupted a line of the log, which holds the lock of the log.
         log("draining", signal=name)
         pause = threading.Event()
         pause.wait(self.service.settings.drain_seconds)

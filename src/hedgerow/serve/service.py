@@ -172,12 +172,10 @@ class Service:
         snapshot = snapshot_of(retriever, version, self.source.rules)
         warm_up(snapshot, self.settings, _logged_progress())
         engine = Engine(snapshot, self.settings, self.metrics)
-        if self.source.canary is not None and live is not None:
-            canary = snapshot_of(retriever, live.load_version(self.source.canary), self.source.rules)
-            warm_up(canary, self.settings)
-            engine.set_canary(canary, self.settings.canary_share)
         self._batcher = Batcher(engine, self.settings, self.metrics)
         self._follower = Follower(live, engine, self.settings, self.metrics)
+        if self.source.canary is not None and live is not None:
+            self._follower.set_canary(self.source.canary, self.settings.canary_share)
         self._engine = engine
 
 

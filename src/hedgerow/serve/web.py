@@ -18,7 +18,7 @@ from hedgerow.constraints.sets import ConstraintSet
 from hedgerow.errors import DeadlineError, HedgerowError
 from hedgerow.serve import responses
 from hedgerow.serve.asking import Answered, Ask, RefusedError, refusal_of
-from hedgerow.serve.documents import plain_prompt
+from hedgerow.serve.documents import RetrieveRequest, ask_of, plain_prompt
 from hedgerow.serve.log import log
 from hedgerow.serve.service import Service
 
@@ -74,6 +74,32 @@ class Web:
         """Remember a prompt for the log, if prompts are logged."""
         if self.logs_prompts:
             request.state.logged.setdefault("prompts", []).append(plain_prompt(prompt))
+
+    def ask(self, request: Request, document: Any) -> tuple[RetrieveRequest, Ask]:
+        """A document of `/v1/retrieve`, which other protocols are translated to, and its ask.
+
+        Raises:
+            RefusedError: a field is wrong, exceeds a limit, or names an attribute that does not exist.
+        """
+        given = parsed(RetrieveRequest, document)
+        self.note(request, given.prompt)
+        ask = ask_of(given, self.service.settings, request.state.id)
+        if given.fields is not None:
+            names = self.service.engine.snapshot_for(ask).index.attributes.column_names
+            responses.check_fields(given.fields, names)
+        return given, ask
+
+    def check_model(self, name: str) -> str:
+        """Check the name of a model, and return it.
+
+        Raises:
+            RefusedError: it is not the one that is served.
+        """
+        served = self.service.source.model
+        if name != served:
+            message = f"there is no model {name[:200]!r}; it is {served!r}."
+            raise RefusedError(404, "model_not_found", message, param="model")
+        return name
 
     async def answer(self, ask: Ask) -> Answered:
         """The answer of an ask.
