@@ -14,7 +14,7 @@ from saved import OTHER, WAYS, file_of, ipc_bytes, load_error, replace_part
 import hedgerow as hr
 from hedgerow.index import lookup
 from hedgerow.index.arrow import as_bools, plain_ids, take_rows, take_values
-from hedgerow.index.order import rows_of, sorted_order
+from hedgerow.index.order import id_samples, lower_bounds, rows_of, sorted_order
 from hedgerow.index.tensors import read_tensors, write_tensors
 
 COLUMNS = {
@@ -54,6 +54,18 @@ def test_lookups_of_every_type(kind, chunks, tmp_path):
         loaded = hr.load_index(tmp_path / "x", mmap=mmap)
         np.testing.assert_array_equal(loaded._id_order, index._id_order)
         assert loaded.item_ids.take(pa.array(loaded.rows(ids))).to_pylist() == ids.to_pylist()
+
+
+@given(
+    st.lists(st.integers(-500, 500), min_size=1, max_size=300),
+    st.lists(st.integers(-510, 510), max_size=100),
+    st.sampled_from(["int16", "int64"]),
+)
+def test_samples_do_not_change_a_search(ids, wanted, dtype):
+    column = pa.chunked_array([np.array(ids, dtype)])
+    order = sorted_order(column)
+    found = lower_bounds(column, order, pa.array(wanted, dtype), id_samples(column, order))
+    assert found.tolist() == np.searchsorted(np.sort(ids), wanted).tolist()
 
 
 @pytest.mark.parametrize(("mmap", "verify"), WAYS)
@@ -248,3 +260,14 @@ def test_an_index_without_item_ids(tmp_path):
     index = hr.build_index(OTHER)
     index.save(tmp_path / "x")
     assert hr.load_index(tmp_path / "x").rows([3, 0]).tolist() == index.rows([3, 0]).tolist()
+
+
+def test_a_long_list_of_ids(monkeypatch):
+    ids = np.random.default_rng(0).permutation(5000)[:2000] * 7
+    index = hr.build_index(hr.Catalog(np.arange(2000)[:, None] % 512, item_ids=ids))
+    wanted = np.concatenate([ids[:400], [-1, 10**6, 1]])
+    rows = index.rows(wanted, missing="ignore")
+    monkeypatch.setattr(lookup, "MIN_SAMPLED", 10**9)
+    assert rows.tolist() == index.rows(wanted, missing="ignore").tolist()
+    assert rows[-3:].tolist() == [-1] * 3
+    assert index.item_ids.take(pa.array(rows[:-3])).to_pylist() == ids[:400].tolist()

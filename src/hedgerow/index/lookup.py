@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # More ids than both, one in SCAN_SHARE of the items, are found faster in one pass over all ids.
 MIN_SCAN = 2**16
 SCAN_SHARE = 50
+# With fewer ids, a search without the samples of the ids is fast, and the samples need not be made.
+MIN_SAMPLED = 256
 MISSING = ("raise", "ignore")
 Missing = Literal["raise", "ignore"]
 
@@ -32,7 +34,8 @@ def find_rows(index: Trie, wanted: pa.Array) -> np.ndarray:
         wanted: the result of `as_ids`.
     """
     if not _are_many(index, wanted):
-        return rows_of(index.item_ids, index._id_order, wanted)
+        samples = index._id_samples if len(wanted) >= MIN_SAMPLED else None
+        return rows_of(index.item_ids, index._id_order, wanted, samples)
     distinct = wanted.dictionary_encode()
     return _scanned_rows(index, distinct.dictionary)[distinct.indices.to_numpy()]
 

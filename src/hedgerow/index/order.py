@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 KEY_BITS = 64
+SAMPLE_STEP = 32
 
 
 def sorted_order(ids: pa.ChunkedArray) -> np.ndarray:
@@ -47,19 +48,30 @@ def _integer_order(values: np.ndarray) -> np.ndarray:
     return keys.astype(np.int32)
 
 
-def lower_bounds(ids: pa.ChunkedArray, order: np.ndarray, wanted: pa.Array) -> np.ndarray:
+def lower_bounds(
+    ids: pa.ChunkedArray, order: np.ndarray, wanted: pa.Array, samples: np.ndarray | None = None
+) -> np.ndarray:
     """For each wanted id the number of smaller ids: int64 [R]. Works for every type that Arrow can compare.
 
     Args:
         ids: [N] the ids.
         order: [N] their rows in ascending order of the ids.
         wanted: [R] ids of the same type, without extension types.
+        samples: the result of `id_samples`, which makes the search of many ids faster.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if pa.types.is_integer(wanted.type) and ids.num_chunks == 1 and ids.type == wanted.type and len(order):
-        return _lower_bounds(ids.chunk(0).to_numpy(), order, wanted.to_numpy())
+        values = wanted.to_numpy()
+        if samples is None:
+            return _lower_bounds(ids.chunk(0).to_numpy(), order, values)
+        # Neighbours of ascending ids read the same cache lines.
+        ascending = np.argsort(values)
+        values, low = values[ascending], np.empty(len(values), np.int64)
+        block = np.maximum(np.searchsorted(samples, values) - 1, 0)
+        low[ascending] = _lower_bounds(ids.chunk(0).to_numpy(), order, values, block * SAMPLE_STEP, SAMPLE_STEP)
+        return low
     low, high = np.zeros(len(wanted), np.int64), np.full(len(wanted), len(order), np.int64)
     for _ in range(len(order).bit_length()):
         middle = np.minimum((low + high) // 2, len(order) - 1)
@@ -69,10 +81,29 @@ def lower_bounds(ids: pa.ChunkedArray, order: np.ndarray, wanted: pa.Array) -> n
     return low
 
 
-def _lower_bounds(ids: np.ndarray, order: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """As `lower_bounds`, for integers. `np.searchsorted` would copy the whole order for each call."""
-    low, last = np.zeros(len(wanted), np.int64), len(order) - 1
-    step = 1 << max(last + 1, 1).bit_length()
+def id_samples(ids: pa.ChunkedArray, order: np.ndarray) -> np.ndarray | None:
+    """Every 32nd id in ascending order: [N / 32]; None for ids that are not integers in one chunk."""
+    import pyarrow as pa
+
+    if not pa.types.is_integer(ids.type) or ids.num_chunks != 1:
+        return None
+    return ids.chunk(0).to_numpy()[order[::SAMPLE_STEP]]
+
+
+def _lower_bounds(
+    ids: np.ndarray, order: np.ndarray, wanted: np.ndarray, low: np.ndarray | None = None, length: int | None = None
+) -> np.ndarray:
+    """As `lower_bounds`, for integers. `np.searchsorted` would copy the whole order for each call.
+
+    Args:
+        ids: [N] the ids.
+        order: [N] their rows in ascending order of the ids.
+        wanted: [R] integers of the type of the ids.
+        low: [R] a position before each result, which is at most `length` later. Default: 0 and N.
+        length: see `low`.
+    """
+    low, last = np.zeros(len(wanted), np.int64) if low is None else low, len(order) - 1
+    step = 1 << (len(order) if length is None else length).bit_length()
     while step := step >> 1:
         # Of the ids below this one, all are smaller than the wanted id, or it is one of them.
         tried = low + (step - 1)
@@ -81,13 +112,13 @@ def _lower_bounds(ids: np.ndarray, order: np.ndarray, wanted: np.ndarray) -> np.
     return low
 
 
-def rows_of(ids: pa.ChunkedArray, order: np.ndarray, wanted: pa.Array) -> np.ndarray:
+def rows_of(ids: pa.ChunkedArray, order: np.ndarray, wanted: pa.Array, samples: np.ndarray | None = None) -> np.ndarray:
     """Row [R] int64 of each wanted id, or -1 if no item has it. The arguments are those of `lower_bounds`."""
     import pyarrow.compute as pc
 
     if not len(order) or not len(wanted):
         return np.full(len(wanted), -1, np.int64)
-    rows = order[np.minimum(lower_bounds(ids, order, wanted), len(order) - 1)].astype(np.int64)
+    rows = order[np.minimum(lower_bounds(ids, order, wanted, samples), len(order) - 1)].astype(np.int64)
     return np.where(as_bools(pc.equal(values_at(ids, rows), wanted)), rows, -1)
 
 

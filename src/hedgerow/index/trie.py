@@ -15,7 +15,7 @@ from hedgerow.catalog.sids import as_sids
 from hedgerow.errors import ArgumentError
 from hedgerow.index.fanout import child_spans, count_children
 from hedgerow.index.level import Level
-from hedgerow.index.order import sorted_order
+from hedgerow.index.order import id_samples, sorted_order
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -114,6 +114,10 @@ class Trie:
         order = sorted_order(self.item_ids) if self._load_order is None else self._load_order()
         order.setflags(write=False)
         return order
+
+    @cached_property
+    def _id_samples(self) -> np.ndarray | None:
+        return id_samples(self.item_ids, self._id_order)
 
     @property
     def _has_order(self) -> bool:
@@ -325,7 +329,17 @@ def leaf_arrays(trie: Trie) -> dict[str, np.ndarray]:
 
 def codes_of_leaves(trie: Trie, leaves: Any = None) -> np.ndarray:
     """Codes [R, L] int64 of `leaves` [R], default all: as `Trie.sids`, but with end codes in place of -1."""
-    nodes = np.arange(trie.num_sids) if leaves is None else checked_leaves(trie, leaves)
+    if leaves is None:
+        return _codes_of_ascending(trie, np.arange(trie.num_sids))
+    nodes = checked_leaves(trie, leaves)
+    # In ascending order, neighbours read the same cache lines: less than half the time in a large index.
+    order = np.argsort(nodes)
+    matrix = np.empty((len(nodes), trie.num_levels), np.int64)
+    matrix[order] = _codes_of_ascending(trie, nodes[order])
+    return matrix
+
+
+def _codes_of_ascending(trie: Trie, nodes: np.ndarray) -> np.ndarray:
     matrix = np.empty((len(nodes), trie.num_levels), np.int64)
     for number in range(trie.num_levels - 1, -1, -1):
         level = trie.levels[number]
