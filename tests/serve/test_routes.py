@@ -22,6 +22,7 @@ import hedgerow as hr
 from hedgerow.serve.rules import Rule
 
 ATTRIBUTES = ["title", "year", "kinds", "maker", "price", "released"]
+ANSWER = {"version", "items", "num_valid", "complete", "reason", "beam_width", "timings"}
 METRICS = (
     "hedgerow_requests_total",
     "hedgerow_phase_seconds",
@@ -58,7 +59,7 @@ class TestRetrieve:
     def test_document(self, client, reference):
         reply = client.retrieve([5, 6], k=3)
         document = reply.document
-        assert set(document) == {"id", "version", "items", "num_valid", "beam_width", "timings"}
+        assert set(document) == {"id", *ANSWER}
         assert document["id"] == reply.headers["x-request-id"]
         assert document["version"] is None
         assert (document["num_valid"], document["beam_width"]) == (10, 10)
@@ -71,7 +72,14 @@ class TestRetrieve:
         timings = document["timings"]
         assert 0 <= timings["queue_ms"] <= timings["total_ms"]
         assert 0 < timings["search_ms"] <= timings["total_ms"]
+        assert 0 < timings["check_ms"] <= timings["total_ms"]
+        assert (document["complete"], document["reason"]) == (True, None)
         assert reference.retrieve([[5, 6]], beam_width=10, k=3)[0].item_ids == reply.items
+
+    def test_fewer_items_than_asked_for(self, client):
+        document = client.retrieve([5, 6], candidates=["t1", "t2"], k=3).document
+        assert len(document["items"]) == 2
+        assert (document["complete"], document["reason"]) == (False, "set")
 
     def test_defaults(self, client):
         document = client.retrieve([5, 6]).document
@@ -93,7 +101,7 @@ class TestRetrieve:
         assert set(document) == {"id", "results"}
         first, empty, wrong = document["results"]
         assert first["items"] == client.retrieve([5, 6], k=2).document["items"]
-        assert set(first) == {"version", "items", "num_valid", "beam_width", "timings"}
+        assert set(first) == ANSWER
         assert [set(each) for each in (empty, wrong)] == [{"error"}] * 2
         assert "empty" in empty["error"]["message"]
 

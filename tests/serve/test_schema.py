@@ -74,12 +74,56 @@ def test_all_routes_are_in_the_document(document):
 
 
 def test_errors_have_the_documented_form(document):
-    schema = document["components"]["schemas"]["Error"]
+    schema = document["components"]["schemas"]["ErrorBody"]
     for operations in document["paths"].values():
         for operation in operations.values():
             statuses = set(operation["responses"])
             assert {"200", "400", "401", "404", "413", "429", "500", "503", "504"} <= statuses
-    assert schema["properties"]["error"]["required"] == ["message", "type", "param", "code"]
+            error = operation["responses"]["400"]["content"]["application/json"]["schema"]
+            assert error == {"$ref": "#/components/schemas/Error"}
+    assert schema["required"] == ["message", "type", "param", "code"]
+
+
+PROMPT = {"prompt": [5, 6]}
+COMPLETION = {"model": "tiny", "n": 2, "logprobs": True}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/retrieve", PROMPT | {"k": 3}),
+        ("/v1/retrieve", PROMPT | {"candidates": []}),
+        ("/v1/retrieve", {"requests": [PROMPT, {"prompt": 5}]}),
+        ("/v1/score", PROMPT | {"item_ids": ["t1", "t2"]}),
+        ("/v1/explain", PROMPT | {"item_id": "t1"}),
+        ("/v1/explain", PROMPT | {"item_id": "t1", "exclude": ["t1"]}),
+        ("/v1/explain", PROMPT | {"item_id": "t1", "caps": {"year": 1}, "beam_width": 1}),
+        ("/v1/trace", PROMPT | {"k": 3}),
+        ("/v1/chat/completions", COMPLETION | {"messages": [{"role": "user", "content": "w1"}]}),
+        ("/v1/completions", COMPLETION | {"prompt": ["w1", "w2"], "logprobs": 1}),
+        ("/v2/models/tiny/infer", {"inputs": [{"name": "prompt", "datatype": "BYTES", "shape": [1], "data": ["w1"]}]}),
+        ("/v1/models", None),
+        ("/v1/models/tiny", None),
+        ("/v1/index", None),
+        ("/v2", None),
+        ("/v2/models/tiny", None),
+        ("/v2/models/tiny/ready", None),
+        ("/health/ready", None),
+    ],
+)
+def test_answers_are_as_documented(client, document, path, body):
+    """No field of an answer is missing in the document, and none of the document in the answer."""
+    jsonschema = pytest.importorskip("jsonschema")
+    closed = {
+        name: schema | ({} if "additionalProperties" in schema else {"additionalProperties": False})
+        for name, schema in document["components"]["schemas"].items()
+    }
+    route = re.sub(r"/models/tiny", "/models/{name}", path)
+    operation = document["paths"][route]["get" if body is None else "post"]
+    schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    reply = client.get(path) if body is None else client.post(path, body)
+    assert reply.status == 200, reply.document
+    jsonschema.validate(reply.document, schema | {"components": {"schemas": closed}})
 
 
 def test_bodies_are_checked_as_documented(client, document):

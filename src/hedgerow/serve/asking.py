@@ -55,6 +55,7 @@ class Ask:
         key: decides between the current version and the canary: equal keys get the same.
         snapshot: the `Snapshot` that answers it, if that is decided already.
         where_set: the constraint set of `where` on this snapshot.
+        where_seconds: the time to evaluate `where`, waiting included.
     """
 
     prompt: Any
@@ -71,6 +72,7 @@ class Ask:
     key: str = ""
     snapshot: Any = None
     where_set: ConstraintSet | None = None
+    where_seconds: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +83,7 @@ class Answered:
         version: the number of the version that was searched; None if the index is not live.
         results: the items.
         queue_seconds: the time before its batch began.
+        check_seconds: the time to check it: its rules, its SQL expression and the tokens of its prompt.
         search_seconds: the time of its batch.
         batch_size: the number of requests in the batch.
         prompt_tokens: the number of tokens of the prompt.
@@ -89,6 +92,7 @@ class Answered:
     version: int | None
     results: Results
     queue_seconds: float = 0.0
+    check_seconds: float = 0.0
     search_seconds: float = 0.0
     batch_size: int = 1
     prompt_tokens: int = 0

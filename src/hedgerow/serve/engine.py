@@ -154,8 +154,9 @@ class Engine:
         """Answer asks: one outcome for each. An ask that is invalid or fails does not change the others' answers."""
         outcomes: dict[int, Outcome] = {}
         tasks: dict[Snapshot, dict[int, Task]] = {}
-        started = time.perf_counter()
+        seconds: list[float] = []
         for number, ask in enumerate(asks):
+            started = time.perf_counter()
             try:
                 snapshot = self.snapshot_for(ask)
                 task = snapshot.retriever._searcher.task(snapshot.request(ask, self.settings))
@@ -167,9 +168,13 @@ class Engine:
                 outcomes[number] = refusal_of(error)
             except Exception as error:
                 outcomes[number] = error
-        self._observer.checked(seconds=time.perf_counter() - started)
+            seconds.append(time.perf_counter() - started)
+        self._observer.checked(seconds=sum(seconds))
         for snapshot, of_snapshot in tasks.items():
             outcomes |= self._search(snapshot, of_snapshot)
+        for number, outcome in outcomes.items():
+            if isinstance(outcome, Answered):
+                outcomes[number] = replace(outcome, check_seconds=asks[number].where_seconds + seconds[number])
         return [outcomes[number] for number in range(len(asks))]
 
     def _search(self, snapshot: Snapshot, tasks: Mapping[int, Task]) -> dict[int, Outcome]:

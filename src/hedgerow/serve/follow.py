@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from hedgerow.errors import HedgerowError, VersionError
 from hedgerow.live.live import LiveIndex
 from hedgerow.live.version import Version
 from hedgerow.serve.engine import Engine
 from hedgerow.serve.log import log
+from hedgerow.serve.schemas import Refused
 from hedgerow.serve.settings import Settings
 from hedgerow.serve.snapshot import Snapshot, snapshot_of, warm_up_next
 
@@ -50,7 +51,7 @@ class Follower:
         self._looking = threading.Lock()
         # What was refused, to count each reason once; and the failures in a row, to look again later and later.
         self._reasons: set[str] = set()
-        self.refused: dict[str, Any] | None = None
+        self.refused: Refused | None = None
         self._failures, self._next_look = 0, 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hedgerow-follow", daemon=True)

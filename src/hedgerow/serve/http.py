@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI, Request, Response
 from fastapi.staticfiles import StaticFiles
@@ -15,7 +15,7 @@ from starlette.responses import FileResponse, RedirectResponse
 
 from hedgerow._version import __version__
 from hedgerow.errors import HedgerowError
-from hedgerow.serve import kserve, openai, openapi, responses
+from hedgerow.serve import kserve, openai, openapi, responses, schemas
 from hedgerow.serve.asking import Ask, RefusedError
 from hedgerow.serve.documents import (
     CanaryRequest,
@@ -95,7 +95,8 @@ def add_retrieval(app: FastAPI, web: Web) -> None:
         found = await web.answer(ask)
         request.state.version = found.version
         seconds = time.perf_counter() - request.state.started
-        return respond({"id": request.state.id} | responses.retrieved(found, ask, given.fields, seconds=seconds))
+        answer = responses.answer_of(found, ask, given.fields, seconds=seconds)
+        return respond(schemas.Retrieved(id=request.state.id, **answer))
 
     async def several(request: Request, document: Any) -> Response:
         parts = parsed(RetrieveRequests, document).requests
@@ -105,7 +106,7 @@ def add_retrieval(app: FastAPI, web: Web) -> None:
                 400, "limit", f"a body has at most {limit} requests; got {len(parts)}.", param="requests"
             )
         valid: dict[int, tuple[RetrieveRequest, Ask]] = {}
-        results: dict[int, Any] = {}
+        results: dict[int, schemas.Answer | schemas.Error] = {}
         codes = dict.fromkeys(range(len(parts)), "ok")
         for number, part in enumerate(parts):
             try:
@@ -116,12 +117,13 @@ def add_retrieval(app: FastAPI, web: Web) -> None:
         seconds = time.perf_counter() - request.state.started
         for (number, (given, ask)), outcome in zip(valid.items(), outcomes, strict=True):
             try:
-                results[number] = responses.retrieved(answered(outcome), ask, given.fields, seconds=seconds)
+                results[number] = responses.answer_of(answered(outcome), ask, given.fields, seconds=seconds)
             except RefusedError as refusal:
                 results[number], codes[number] = responses.error_of(refusal), refusal.code
         request.state.outcomes = list(codes.values())
         request.state.logged["requests"] = len(parts)
-        return respond({"id": request.state.id, "results": [results[number] for number in range(len(parts))]})
+        ordered = [results[number] for number in range(len(parts))]
+        return respond(schemas.RetrievedAll(id=request.state.id, results=ordered))
 
 
 def add_inspection(app: FastAPI, web: Web) -> None:
@@ -145,7 +147,8 @@ def add_inspection(app: FastAPI, web: Web) -> None:
         timings = responses.timings_of(
             queue=began - request.state.started, search=ended - began, total=time.perf_counter() - request.state.started
         )
-        return respond({"id": request.state.id} | responses.scored(version, given.item_ids, scores) | timings)
+        pairs = responses.scores_of(given.item_ids, scores)
+        return respond(schemas.Scored(id=request.state.id, version=version, scores=pairs, timings=timings))
 
     @route(app, "POST", "/v1/explain")
     async def explain(request: Request) -> Response:
@@ -155,7 +158,8 @@ def add_inspection(app: FastAPI, web: Web) -> None:
         ask = await web.evaluate(ask)
         version, explanation = await web.run(lambda engine: engine.explain(ask, given.item_id))
         request.state.version = version
-        return respond({"id": request.state.id} | responses.explained(version, explanation))
+        document = cast("schemas.Explanation", explanation.to_dict())
+        return respond(schemas.Explained(id=request.state.id, version=version, explanation=document))
 
     @route(app, "POST", "/v1/trace")
     async def trace(request: Request) -> Response:
@@ -164,14 +168,15 @@ def add_inspection(app: FastAPI, web: Web) -> None:
         ask = await web.evaluate(ask_of(given, service.settings, request.state.id))
         version, found, results = await web.run(lambda engine: engine.trace(ask))
         request.state.version = version
-        return respond({"id": request.state.id} | responses.traced(version, found, results))
+        levels, items = responses.levels_of_trace(found), responses.items_of(results, None)
+        return respond(schemas.Traced(id=request.state.id, version=version, levels=levels, items=items))
 
 
 def add_index(app: FastAPI, web: Web) -> None:
     """Add the routes about the index and its versions."""
     service = web.service
 
-    def described() -> dict[str, Any]:
+    def described() -> schemas.Index:
         source = service.source
         refused = service.follower.refused
         return responses.index_of(
@@ -220,10 +225,11 @@ def add_health(app: FastAPI, web: Web) -> None:
     @route(app, "GET", "/health/live")
     @route(app, "GET", "/v2/health/live")
     async def live(_: Request) -> Response:
-        return respond({"status": "live"})
+        return respond(schemas.Health(status="live"))
 
     @route(app, "GET", "/health/ready")
     @route(app, "GET", "/v2/health/ready")
     async def ready(_: Request) -> Response:
         is_ready = service.state == "ready" and not service.leaving
-        return respond({"status": "draining" if service.leaving else service.state}, status=200 if is_ready else 503)
+        state = "draining" if service.leaving else service.state
+        return respond(schemas.Health(status=state), status=200 if is_ready else 503)

@@ -11,8 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
 
 from hedgerow._version import __version__
 from hedgerow.results import Results
+from hedgerow.serve import schemas
 from hedgerow.serve.asking import RefusedError
 from hedgerow.serve.documents import Document
+from hedgerow.serve.responses import numbers_of
 from hedgerow.serve.web import Web, parsed, respond, route
 
 OUTPUTS = ("item_id", "score", "sid", "num_items")
@@ -46,7 +48,7 @@ def add_routes(app: FastAPI, web: Web) -> None:
 
     @route(app, "GET", "/v2")
     async def server(_: Request) -> Response:
-        return respond({"name": "hedgerow", "version": __version__, "extensions": []})
+        return respond(schemas.KServeServer(name="hedgerow", version=__version__, extensions=[]))
 
     @route(app, "GET", "/v2/models/{name}")
     async def metadata(request: Request) -> Response:
@@ -54,20 +56,21 @@ def add_routes(app: FastAPI, web: Web) -> None:
         outputs = {"item_id": ("BYTES", [-1, -1]), "score": ("FP32", [-1, -1]), "sid": ("INT32", [-1, -1, num_levels])}
         outputs["num_items"] = ("INT32", [-1])
         return respond(
-            {
-                "name": name,
-                "versions": [str(number) for number in service.engine.served if number is not None],
-                "platform": "hedgerow",
-                "inputs": [{"name": "prompt", "datatype": "BYTES", "shape": [-1]}],
-                "outputs": [
+            schemas.KServeModel(
+                name=name,
+                versions=list(map(str, numbers_of(service.engine))),
+                platform="hedgerow",
+                inputs=[{"name": "prompt", "datatype": "BYTES", "shape": [-1]}],
+                outputs=[
                     {"name": output, "datatype": kind, "shape": shape} for output, (kind, shape) in outputs.items()
                 ],
-            }
+            )
         )
 
     @route(app, "GET", "/v2/models/{name}/ready")
     async def ready(request: Request) -> Response:
-        return respond({"name": web.check_model(request.path_params["name"]), "ready": service.state == "ready"})
+        name = web.check_model(request.path_params["name"])
+        return respond(schemas.KServeReady(name=name, ready=service.state == "ready"))
 
     @route(app, "POST", "/v2/models/{name}/versions/{version:int}/infer")
     async def infer_version(request: Request) -> Response:
@@ -97,14 +100,15 @@ def add_routes(app: FastAPI, web: Web) -> None:
             request.state.version = found.version
             results.append(found.results)
         tensors = _tensors(results, pairs[0][0].k, service.engine.current.index.num_levels)
-        outputs = [
+        outputs: list[schemas.OutputTensor] = [
             {"name": output, "datatype": kind, "shape": list(values.shape), "data": values.ravel().tolist()}
             for output, kind, values in tensors
             if output in names
         ]
-        version = request.state.version
-        document: dict[str, Any] = {"model_name": name, "id": given.id or request.state.id, "outputs": outputs}
-        return respond(document | ({} if version is None else {"model_version": str(version)}))
+        document = schemas.Inferred(model_name=name, id=given.id or request.state.id, outputs=outputs)
+        if request.state.version is not None:
+            document["model_version"] = str(request.state.version)
+        return respond(document)
 
 
 def _tensors(results: Sequence[Results], k: int, num_levels: int) -> list[tuple[str, str, np.ndarray]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
+from hedgerow.serve import schemas
 from hedgerow.serve.asking import Answered, Ask, RefusedError
 from hedgerow.serve.documents import Document, ItemIds, Message, RetrieveRequest, Tokens
 from hedgerow.serve.responses import items_of
@@ -100,12 +102,15 @@ def add_routes(app: FastAPI, web: Web) -> None:
         found = await web.answer(asked)
         request.state.version = found.version
         choices = [
-            choice
-            | {"message": {"role": "assistant", "content": text, "refusal": None}}
-            | ({"logprobs": {"content": _logprobs(parts), "refusal": None}} if given.logprobs else {"logprobs": None})
+            schemas.ChatChoice(
+                **choice,
+                message={"role": "assistant", "content": text, "refusal": None},
+                logprobs={"content": _logprobs(parts), "refusal": None} if given.logprobs else None,
+            )
             for choice, text, parts in _choices(web, found, document, 0)
         ]
-        return respond(_completion(web, request, "chat.completion", "chatcmpl", choices, [found]))
+        shared = _completion(web, request, "chatcmpl", choices, [found])
+        return respond(schemas.ChatCompletion(object="chat.completion", choices=choices, **shared))
 
     @route(app, "POST", "/v1/completions")
     async def complete(request: Request) -> Response:
@@ -115,20 +120,23 @@ def add_routes(app: FastAPI, web: Web) -> None:
             raise RefusedError(400, "limit", f"at most {limit} prompts; got {len(prompts)}.", param="prompt")
         pairs = [ask(request, given, prompt) for prompt in prompts]
         outcomes = await web.answer_together([asked for _, asked in pairs], request.state.id)
-        choices: list[dict[str, Any]] = []
+        choices: list[schemas.TextChoice] = []
         for number, ((document, _), found) in enumerate(zip(pairs, outcomes, strict=True)):
             request.state.version = found.version
             choices += [
-                choice | {"text": text, "logprobs": _text_logprobs(parts) if given.logprobs is not None else None}
+                schemas.TextChoice(
+                    **choice, text=text, logprobs=None if given.logprobs is None else _text_logprobs(parts)
+                )
                 for choice, text, parts in _choices(
                     web, found, document, len(choices), number if len(pairs) > 1 else None
                 )
             ]
-        return respond(_completion(web, request, "text_completion", "cmpl", choices, outcomes))
+        shared = _completion(web, request, "cmpl", choices, outcomes)
+        return respond(schemas.Completion(object="text_completion", choices=choices, **shared))
 
     @route(app, "GET", "/v1/models")
     async def models(_: Request) -> Response:
-        return respond({"object": "list", "data": [_model(web)]})
+        return respond(schemas.Models(object="list", data=[_model(web)]))
 
     @route(app, "GET", "/v1/models/{name:path}")
     async def model(request: Request) -> Response:
@@ -136,7 +144,7 @@ def add_routes(app: FastAPI, web: Web) -> None:
         return respond(_model(web))
 
 
-def _model(web: Web) -> dict[str, Any]:
+def _model(web: Web) -> schemas.Model:
     return {
         "id": web.service.source.model,
         "object": "model",
@@ -165,7 +173,7 @@ def _prompts(prompt: Any) -> list[Any]:
 
 def _choices(
     web: Web, found: Answered, document: RetrieveRequest, first: int, prompt: int | None = None
-) -> list[tuple[dict[str, Any], str, list[tuple[str, float]]]]:
+) -> list[tuple[schemas.Choice, str, list[tuple[str, float]]]]:
     """For each item: the choice without its text, the text of its tokens, and each token with its log-probability."""
     results, text_of = found.results, web.service.engine.token_text
     items = items_of(results, document.fields)
@@ -174,22 +182,21 @@ def _choices(
     for number, item in enumerate(items):
         texts = [text_of(level, code) for level, code in enumerate(item["sid"])]
         of_codes = [0.0] * len(texts) if scores is None else scores[number].tolist()[: len(texts)]
-        choice = {
-            "index": first + number,
-            "finish_reason": "stop",
-            "hedgerow": item | ({} if prompt is None else {"prompt_index": prompt}),
-        }
+        of_choice = schemas.ChoiceItem(**item)
+        if prompt is not None:
+            of_choice["prompt_index"] = prompt
+        choice: schemas.Choice = {"index": first + number, "finish_reason": "stop", "hedgerow": of_choice}
         choices.append((choice, "".join(texts), list(zip(texts, of_codes, strict=True))))
     return choices
 
 
-def _logprobs(parts: list[tuple[str, float]]) -> list[dict[str, Any]]:
+def _logprobs(parts: list[tuple[str, float]]) -> list[schemas.TokenLogprob]:
     return [
         {"token": text, "logprob": value, "bytes": list(text.encode()), "top_logprobs": []} for text, value in parts
     ]
 
 
-def _text_logprobs(parts: list[tuple[str, float]]) -> dict[str, Any]:
+def _text_logprobs(parts: list[tuple[str, float]]) -> schemas.TextLogprobs:
     offsets = [sum(len(text) for text, _ in parts[:number]) for number in range(len(parts))]
     return {
         "tokens": [text for text, _ in parts],
@@ -200,21 +207,14 @@ def _text_logprobs(parts: list[tuple[str, float]]) -> dict[str, Any]:
 
 
 def _completion(
-    web: Web,
-    request: Request,
-    kind: str,
-    prefix: str,
-    choices: list[dict[str, Any]],
-    outcomes: list[Answered],
-) -> dict[str, Any]:
+    web: Web, request: Request, prefix: str, choices: Sequence[schemas.Choice], outcomes: list[Answered]
+) -> schemas.OfCompletion:
     prompt_tokens = sum(found.prompt_tokens for found in outcomes)
     written = sum(len(choice["hedgerow"]["sid"]) for choice in choices)
     return {
         "id": f"{prefix}-{request.state.id}",
-        "object": kind,
         "created": int(time.time()),
         "model": web.service.source.model,
-        "choices": choices,
         "usage": {
             "prompt_tokens": prompt_tokens,
             "completion_tokens": written,

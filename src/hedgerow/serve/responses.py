@@ -9,10 +9,10 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from hedgerow.hf import Explanation
 from hedgerow.hf.plot import levels_of
 from hedgerow.hf.tracing import Trace
 from hedgerow.results import Results
+from hedgerow.serve import schemas
 from hedgerow.serve.asking import Answered, Ask, RefusedError
 from hedgerow.serve.engine import Engine
 from hedgerow.serve.metrics import age_of
@@ -38,7 +38,7 @@ def as_json(document: Any) -> bytes:
     return orjson.dumps(document, default=str, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
 
 
-def error_of(refusal: RefusedError) -> dict[str, Any]:
+def error_of(refusal: RefusedError) -> schemas.Error:
     """The document of an error, in the form of OpenAI's."""
     return {
         "error": {
@@ -50,7 +50,7 @@ def error_of(refusal: RefusedError) -> dict[str, Any]:
     }
 
 
-def items_of(results: Results, fields: Sequence[str] | None) -> list[dict[str, Any]]:
+def items_of(results: Results, fields: Sequence[str] | None) -> list[schemas.Item]:
     """The items of results.
 
     Raises:
@@ -91,46 +91,50 @@ def check_fields(fields: Sequence[str], names: Sequence[str]) -> None:
         )
 
 
-def retrieved(answered: Answered, ask: Ask, fields: Sequence[str] | None, *, seconds: float) -> dict[str, Any]:
+def answer_of(answered: Answered, ask: Ask, fields: Sequence[str] | None, *, seconds: float) -> schemas.Answer:
     """The document of one answer."""
+    results = answered.results
     return {
         "version": answered.version,
-        "items": items_of(answered.results, fields),
-        "num_valid": answered.results.num_valid,
+        "items": items_of(results, fields),
+        "num_valid": results.num_valid,
+        "complete": results.complete,
+        "reason": results.reason,
         "beam_width": ask.beam_width,
-    } | timings_of(
-        queue=answered.queue_seconds,
-        search=answered.search_seconds,
-        total=seconds,
-        batch_size=answered.batch_size,
-    )
+        "timings": {
+            "queue_ms": _milliseconds(answered.queue_seconds),
+            "check_ms": _milliseconds(answered.check_seconds),
+            "search_ms": _milliseconds(answered.search_seconds),
+            "total_ms": _milliseconds(seconds),
+            "batch_size": answered.batch_size,
+        },
+    }
 
 
-def timings_of(*, batch_size: int = 1, **seconds: float) -> dict[str, Any]:
-    """The timings of an answer, from the seconds of each phase."""
-    phases = {f"{phase}_ms": round(value * 1e3, 3) for phase, value in seconds.items()}
-    return {"timings": phases | {"batch_size": batch_size}}
+def timings_of(*, queue: float, search: float, total: float) -> schemas.Timings:
+    """The timings of a request that is answered alone, from the seconds of each phase."""
+    phases = map(_milliseconds, (queue, search, total))
+    queue_ms, search_ms, total_ms = phases
+    return {"queue_ms": queue_ms, "search_ms": search_ms, "total_ms": total_ms, "batch_size": 1}
 
 
-def scored(version: int | None, item_ids: Sequence[Any], scores: np.ndarray) -> dict[str, Any]:
-    """The document of the scores of items."""
-    pairs = zip(item_ids, scores.tolist(), strict=True)
-    return {"version": version, "scores": [{"item_id": item_id, "score": score} for item_id, score in pairs]}
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1e3, 3)
 
 
-def explained(version: int | None, explanation: Explanation) -> dict[str, Any]:
-    """The document of an explanation."""
-    return {"version": version, "explanation": explanation.to_dict()}
+def scores_of(item_ids: Sequence[Any], scores: np.ndarray) -> list[schemas.ItemScore]:
+    """The scores of items."""
+    return [{"item_id": item_id, "score": score} for item_id, score in zip(item_ids, scores.tolist(), strict=True)]
 
 
-def traced(version: int | None, trace: Trace, results: Results) -> dict[str, Any]:
-    """The document of a search: the beams of every level, and the items."""
-    levels = []
+def levels_of_trace(trace: Trace) -> list[schemas.TracedLevel]:
+    """The beams of every level of a search."""
+    levels: list[schemas.TracedLevel] = []
     for number, (level, masked, by_rules) in enumerate(
         zip(levels_of(trace.history), trace.masked, trace.by_rules, strict=True)
     ):
         parents = level.parents.tolist() if number else [-1] * len(level.scores)
-        beams = [
+        beams: list[schemas.TracedBeam] = [
             {
                 "code": prefix[-1],
                 "prefix": prefix,
@@ -155,12 +159,17 @@ def traced(version: int | None, trace: Trace, results: Results) -> dict[str, Any
         levels.append(
             {"level": number, "beams": beams, "masked_probability": shares[0], "rules_probability": shares[1]}
         )
-    return {"version": version, "levels": levels, "items": items_of(results, None)}
+    return levels
+
+
+def numbers_of(engine: Engine) -> list[int]:
+    """The versions that requests can name, the current one first."""
+    return [number for number in engine.served if number is not None]
 
 
 def index_of(
-    engine: Engine, settings: Settings, *, model: str, index: str, refused: dict[str, Any] | None
-) -> dict[str, Any]:
+    engine: Engine, settings: Settings, *, model: str, index: str, refused: schemas.Refused | None
+) -> schemas.Index:
     """The document that describes what is served."""
     current, canary = engine.current, engine.canary
     version, trie = current.version, current.index
@@ -170,7 +179,7 @@ def index_of(
         "index": index,
         "live": version is not None,
         "version": current.number,
-        "versions": [number for number in engine.served if number is not None],
+        "versions": numbers_of(engine),
         "num_items": current.num_items,
         "num_levels": trie.num_levels,
         "codebook_sizes": list(trie.codebook_sizes),

@@ -181,6 +181,7 @@ class Web:
             raise RefusedError(429, "queue_full", "too many SQL expressions wait already.", retry_after=1.0)
         snapshot, where = self.service.engine.snapshot_for(ask), ask.where
         self._waiting_expressions += 1
+        started = time.perf_counter()
         try:
             loop, settings = asyncio.get_running_loop(), self.service.settings
             found = await loop.run_in_executor(
@@ -190,7 +191,7 @@ class Web:
             raise refusal_of(error, "where") from error
         finally:
             self._waiting_expressions -= 1
-        return replace(ask, snapshot=snapshot, where_set=found)
+        return replace(ask, snapshot=snapshot, where_set=found, where_seconds=time.perf_counter() - started)
 
 
 def _in_time(ask: Ask, evaluate: Callable[..., ConstraintSet], *given: Any) -> ConstraintSet:
