@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import product
 
+import torch
+
+from hedgerow.decode.prepare import Room, prepared
+from hedgerow.decode.search import beam_search
 from hedgerow.hf.graphs import MAX_GRAPHS
 from hedgerow.hf.prompts import Ids
 from hedgerow.hf.searcher import Searcher
 from hedgerow.hf.shapes import Shapes
 from hedgerow.hf.tasks import Task
-from hedgerow.results import Picking
+from hedgerow.results import Picking, batch_results
 
 # Whether a search has a set, exclusions, candidates, and requests of different widths.
 Kind = tuple[bool, bool, bool, bool]
@@ -23,6 +27,26 @@ def warm_up(searcher: Searcher, shapes: Shapes, progress: Callable[[int, int], N
         _search(searcher, batch_size, length, beam_width, kind)
         if progress is not None:
             progress(done + 1, len(searches))
+
+
+@torch.inference_mode()
+def warm_up_index(searcher: Searcher, beam_width: int) -> None:
+    """Search the index once without the model, which has been warmed up with another version.
+
+    It reads the memory of the index and of its items, and makes its arrays for rules.
+    """
+    index, device_index = searcher.index, searcher.device_index
+    rules = searcher.rules(1, None, [index.item_ids[:1].to_pylist()])
+    room = Room() if searcher.graphs is None else searcher.graphs.room
+    beams = beam_search(
+        device_index,
+        lambda beams: torch.zeros((*beams.states.shape, index.codebook_sizes[beams.level]), device=device_index.device),
+        batch_size=1,
+        beam_width=beam_width,
+        constraints=prepared(device_index, rules, room),
+        kernel=searcher.search.kernel,
+    )
+    batch_results(index, beams, rules, [Picking(1, None, None)])
 
 
 def _searches(searcher: Searcher, shapes: Shapes) -> list[tuple[int, int, int, Kind]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from hedgerow.constraints.sets import ConstraintSet
 from hedgerow.hf import Retriever, Shapes
+from hedgerow.hf.warming import warm_up_index
 from hedgerow.index.lookup import attribute_column
 from hedgerow.live.version import Version
 from hedgerow.request import Request
@@ -180,6 +181,4 @@ def warm_up_next(snapshot: Snapshot, before: Snapshot, settings: Settings) -> No
     if graphs is not None and (capacity is None or capacity != before.retriever.device_index.capacity):
         warm_up(snapshot, settings)
         return
-    # The memory of the new index is read, and its arrays for rules are made.
-    shapes = Shapes(beam_widths=settings.beam_widths[:1], excluded=1)
-    snapshot.retriever.warm_up(shapes)
+    warm_up_index(snapshot.retriever._searcher, settings.beam_widths[0])
