@@ -262,7 +262,7 @@ def served(service: Service, **options: Any) -> Iterator[Client]:
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     wait_until(lambda: server.started)
-    client = Client(f"http://127.0.0.1:{listener.getsockname()[1]}", web.token)
+    client = Client(f"http://127.0.0.1:{listener.getsockname()[1]}", web.tokens[0] if web.tokens else None)
     try:
         yield client
     finally:

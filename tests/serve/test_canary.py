@@ -27,7 +27,7 @@ def live(tmp_path):
 
 class TestPinned:
     def test_versions_that_are_served(self, live):
-        with started(service_of(opened(live)), token=TOKEN) as client:
+        with started(service_of(opened(live)), tokens=(TOKEN,)) as client:
             live.remove(["t1"])
             client.post("/v1/index/refresh")
             for number, items in ((1, ["t1"]), (2, [])):
@@ -48,7 +48,7 @@ class TestPinned:
 
     def test_fields_are_those_of_the_version(self, live):
         live.update_attributes(drop=["title"])
-        with started(service_of(opened(live)), token=TOKEN) as client:
+        with started(service_of(opened(live)), tokens=(TOKEN,)) as client:
             live.update_attributes({"item_id": ["t1"], "shelf": [5]}, new_attributes="add")
             client.post("/v1/index/refresh")
             assert client.retrieve(fields=["shelf"]).status == 200

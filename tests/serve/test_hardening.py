@@ -13,6 +13,7 @@ from serve.support import SETTINGS, TOKEN, index, more_items, service_of, starte
 import hedgerow as hr
 from hedgerow.serve import log as logging_of_serve
 from hedgerow.serve.protocol import MAX_HEAD_BYTES
+from hedgerow.serve.service import Service
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def raw(client, *parts):
 
 
 def test_the_host_does_not_open_routes():
-    with started(service_of(), token=TOKEN) as client:
+    with started(service_of(), tokens=(TOKEN,)) as client:
         client.token = None
         for host in ("x/ui", "x/ui/", "x/health/", "x/v2/health/"):
             assert client.get("/v1/index", headers={"host": host}).status in (400, 401)
@@ -118,11 +119,30 @@ def test_each_request_of_a_body_counts():
         assert counts == [1, 1, 1]
 
 
+def test_several_tokens_and_open_metrics():
+    other = "b" * 16
+    with started(service_of(), tokens=(TOKEN, other), open_metrics=True) as client:
+        for token, status in ((TOKEN, 200), (other, 200), (TOKEN + other, 401), ("", 401), (None, 401)):
+            client.token = token
+            assert client.get("/v1/index").status == status
+            assert client.get("/metrics").status == 200
+
+
+def test_names_with_slashes():
+    service = service_of()
+    with started(Service(replace(service.source, model="shop/tiny"), service.settings)) as client:
+        assert client.get("/v2/models/shop/tiny").document["name"] == "shop/tiny"
+        assert client.get("/v2/models/shop/tiny/ready").document == {"name": "shop/tiny", "ready": True}
+        tensor = {"name": "prompt", "datatype": "BYTES", "shape": [1], "data": ["w1"]}
+        assert client.post("/v2/models/shop/tiny/infer", {"inputs": [tensor]}).status == 200
+        assert client.get("/v2/models/other").status == 404
+
+
 class TestCanary:
     def test_it_never_shows_removed_items(self, live):
         live.add(more_items("new"))
         service = service_of(live, replace(SETTINGS, canary_share=1.0), canary=1)
-        with started(service, token=TOKEN) as client:
+        with started(service, tokens=(TOKEN,)) as client:
             best = client.retrieve(k=20).items
             assert client.retrieve().document["version"] == 1
             live.remove(best[:5])
@@ -136,7 +156,7 @@ class TestCanary:
 
     def test_it_is_set_and_ended_at_run_time(self, live):
         live.add(more_items("new"))
-        with started(service_of(live), token=TOKEN) as client:
+        with started(service_of(live), tokens=(TOKEN,)) as client:
             document = client.post("/v1/index/canary", {"version": 1, "share": 1.0}).document
             assert document["canary"] == {"version": 1, "share": 1.0}
             assert client.retrieve().document["version"] == 1
@@ -148,7 +168,7 @@ class TestCanary:
 class TestRefusedVersions:
     def test_the_document_says_so_until_another_is_served(self, live):
         settings = replace(SETTINGS, follow_seconds=0.01)
-        with started(service_of(live, settings), token=TOKEN) as client:
+        with started(service_of(live, settings), tokens=(TOKEN,)) as client:
             assert client.get("/v1/index").document["refused"] is None
             live.update_attributes(drop=["price"])
             wait_until(lambda: client.get("/v1/index").document["refused"])
@@ -160,7 +180,7 @@ class TestRefusedVersions:
             wait_until(lambda: client.get("/v1/index").document["refused"] is None)
 
     def test_a_damaged_current_version_is_rolled_back(self, live):
-        with started(service_of(live), token=TOKEN) as client:
+        with started(service_of(live), tokens=(TOKEN,)) as client:
             hr.LiveIndex.open(live.path).add(more_items("new"))
             for path in (live.path / "versions" / "2").glob("trie-*"):
                 content = path.read_bytes()

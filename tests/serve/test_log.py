@@ -74,7 +74,7 @@ def test_messages_and_warnings_of_libraries_are_lines(capsys, monkeypatch):
 
 class TestRequests:
     def test_have_a_line_each(self, capsys):
-        with started(service_of(), logs_requests=True, token=TOKEN) as client:
+        with started(service_of(), logs_requests=True, tokens=(TOKEN,)) as client:
             client.retrieve("w171 w172")
             client.post("/v1/retrieve", {"prompt": "w171 w172", "k": 0}, headers={"x-request-id": "mine"})
             client.apart().call("POST", "/v1/retrieve", headers={"authorization": "Bearer wrong"})

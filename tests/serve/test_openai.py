@@ -14,7 +14,7 @@ openai = pytest.importorskip("openai")
 
 @pytest.fixture(scope="module")
 def guarded():
-    with started(service_of(), token=TOKEN) as client:
+    with started(service_of(), tokens=(TOKEN,)) as client:
         yield client
 
 

@@ -33,7 +33,7 @@ def client(service):
 @pytest.fixture(scope="module")
 def guarded():
     """A service with a token, and without SQL expressions."""
-    with started(service_of(), token=TOKEN) as client:
+    with started(service_of(), tokens=(TOKEN,)) as client:
         yield client
 
 

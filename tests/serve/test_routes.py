@@ -234,7 +234,7 @@ def test_index_document(client):
 
 def test_index_document_of_a_live_index(tmp_path):
     live = hr.LiveIndex.create(tmp_path / "things.live", index())
-    with started(service_of(live), token=TOKEN) as client:
+    with started(service_of(live), tokens=(TOKEN,)) as client:
         live.remove(["t1", "t2"])
         assert client.get("/v1/index").document["version"] == 1
         document = client.post("/v1/index/refresh").document
@@ -324,7 +324,7 @@ class TestMetrics:
 
     def test_of_a_live_index(self, tmp_path):
         live = hr.LiveIndex.create(tmp_path / "things.live", index())
-        with started(service_of(live), token=TOKEN) as client:
+        with started(service_of(live), tokens=(TOKEN,)) as client:
             client.retrieve([5])
             live.remove(["t1", "t2"])
             client.post("/v1/index/refresh")
@@ -339,6 +339,6 @@ class TestMetrics:
             assert client.post("/v1/retrieve", {"prompt": [5], "version": 1}).document["version"] == 1
 
     def test_with_a_token(self, client):
-        with started(service_of(), token=TOKEN) as guarded:
+        with started(service_of(), tokens=(TOKEN,)) as guarded:
             assert guarded.get("/metrics").status == 200
             assert client.apart().get("/metrics").status == 200

@@ -181,7 +181,7 @@ def test_schemathesis(client):
 
 
 def test_the_document_needs_the_token():
-    with started(service_of(), token=TOKEN) as client:
+    with started(service_of(), tokens=(TOKEN,)) as client:
         assert client.apart().get("/openapi.json").status == 200
         client.token = None
         assert client.get("/openapi.json").status == 401

@@ -153,7 +153,7 @@ def test_clients_search_while_the_index_changes(live):
 def test_versions_that_are_no_longer_served_are_freed(live):
     """Their files are mapped, and each is as large as the index: they must not wait for the garbage collector."""
     service, indexes = service_of(opened(live)), []
-    with started(service, token=TOKEN) as client:
+    with started(service, tokens=(TOKEN,)) as client:
         gc.disable()
         try:
             for number in range(4):
@@ -173,7 +173,7 @@ class TestBadVersions:
 
     @pytest.fixture
     def client(self, service):
-        with started(service, token=TOKEN) as client:
+        with started(service, tokens=(TOKEN,)) as client:
             yield client
 
     def refusals(self, client):
@@ -251,7 +251,7 @@ class TestRollback:
     def client(self, live):
         live.remove(["t1"])
         live.remove(["t2"])
-        with started(service_of(opened(live)), token=TOKEN) as client:
+        with started(service_of(opened(live)), tokens=(TOKEN,)) as client:
             yield client
 
     def test_to_the_version_before(self, live, client):
@@ -282,7 +282,7 @@ class TestRollback:
         )
         live = hr.LiveIndex.create(tmp_path / "plain.live", plain)
         live.publish(index())
-        with started(service_of(opened(live)), token=TOKEN) as client:
+        with started(service_of(opened(live)), tokens=(TOKEN,)) as client:
             reply = client.post("/v1/index/rollback", {"to": 1})
             assert (reply.status, reply.error["code"]) == (409, "version_refused")
             assert client.get("/v1/index").document["version"] == 2
@@ -297,7 +297,7 @@ class TestRollback:
         assert client.get("/v1/index").document["version"] == 3
 
     def test_of_an_index_that_is_not_live(self):
-        with started(service_of(), token=TOKEN) as client:
+        with started(service_of(), tokens=(TOKEN,)) as client:
             for path in ("/v1/index/rollback", "/v1/index/refresh"):
                 reply = client.post(path, {})
                 assert (reply.status, reply.error["code"]) == (409, "version_refused")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -71,8 +72,9 @@ def serve(
     ] = None,
     token_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A file with the bearer token that clients need. Required to roll back."),
+        typer.Option(metavar="FILE", help="A file of bearer tokens, one per line. Required to roll back."),
     ] = None,
+    open_metrics: Annotated[bool, typer.Option("--open-metrics", help="/metrics needs no token.")] = False,
     allow_where: Annotated[
         bool, typer.Option("--allow-where", help="Allow SQL expressions in requests, within limits.")
     ] = False,
@@ -129,7 +131,7 @@ def serve(
         follow_seconds=follow_seconds if follow else None,
         limits=replace(Limits(), prompt_tokens=prompt_tokens),
     )
-    token = None if token_file is None else _token(token_file)
+    bearer_tokens = () if token_file is None else _tokens(token_file)
     options: dict[str, Any] = {
         "normalize": normalize,
         "temperature": temperature,
@@ -150,7 +152,8 @@ def serve(
         rules=_rules(rules, index),
         canary=version,
     )
-    web = Web(Service(source, settings), token, logs_prompts=log_prompts, logs_requests=not quiet)
+    service = Service(source, settings)
+    web = Web(service, bearer_tokens, open_metrics=open_metrics, logs_prompts=log_prompts, logs_requests=not quiet)
     run(web, Address(host, port), otel=otel)
 
 
@@ -189,19 +192,20 @@ def _canary(text: str | None) -> tuple[float, int | None]:
     return parsed
 
 
-def _token(path: Path) -> str:
-    """The token of --token-file.
+def _tokens(path: Path) -> tuple[str, ...]:
+    """The tokens of --token-file.
 
     Raises:
-        ArgumentError: the file cannot be read, or holds no token of at least 16 characters.
+        ArgumentError: the file cannot be read, or a line is no token of at least 16 characters.
     """
     try:
-        token = path.read_text(encoding="utf-8").strip()
+        tokens = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ArgumentError(f"--token-file {path} cannot be read: {error}") from None
-    if len(token) < 16 or not (token.isascii() and token.isprintable()) or " " in token:
+    tokens = tuple(filter(None, map(str.strip, tokens)))
+    if not tokens or not all(len(token) >= 16 and re.fullmatch("[!-~]+", token) for token in tokens):
         raise ArgumentError(
-            f"--token-file {path} must hold one token of at least 16 printable ASCII characters, without spaces. Make "
-            "one with: openssl rand -hex 32"
+            f"--token-file {path} must hold tokens of at least 16 printable ASCII characters without spaces, one per "
+            "line. Make one with: openssl rand -hex 32"
         )
-    return token
+    return tokens

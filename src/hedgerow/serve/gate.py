@@ -91,10 +91,11 @@ class Gate:
 
 def _is_allowed(web: Web, request: Request) -> bool:
     path = request.scope["path"]
-    if web.token is None or path == "/ui" or path.startswith(OPEN):
+    if not web.tokens or path == "/ui" or path.startswith(OPEN) or (web.open_metrics and path == "/metrics"):
         return True
     kind, _, given = request.headers.get("authorization", "").partition(" ")
-    return kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), web.token.encode())
+    given = given.strip().encode()
+    return kind.lower() == "bearer" and any(hmac.compare_digest(given, token.encode()) for token in web.tokens)
 
 
 def _unauthorized() -> RefusedError:

@@ -184,7 +184,7 @@ def add_index(app: FastAPI, web: Web) -> None:
         )
 
     async def change(work: Callable[[], None]) -> Response:
-        if web.token is None:
+        if not web.tokens:
             message = "this route needs a service with a token: start it with --token-file."
             raise RefusedError(403, "forbidden", message)
         try:

@@ -50,33 +50,16 @@ def add_routes(app: FastAPI, web: Web) -> None:
     async def server(_: Request) -> Response:
         return respond(schemas.KServeServer(name="hedgerow", version=__version__, extensions=[]))
 
-    @route(app, "GET", "/v2/models/{name}")
-    async def metadata(request: Request) -> Response:
-        name, num_levels = web.check_model(request.path_params["name"]), service.engine.current.index.num_levels
-        outputs = {"item_id": ("BYTES", [-1, -1]), "score": ("FP32", [-1, -1]), "sid": ("INT32", [-1, -1, num_levels])}
-        outputs["num_items"] = ("INT32", [-1])
-        return respond(
-            schemas.KServeModel(
-                name=name,
-                versions=list(map(str, numbers_of(service.engine))),
-                platform="hedgerow",
-                inputs=[{"name": "prompt", "datatype": "BYTES", "shape": [-1]}],
-                outputs=[
-                    {"name": output, "datatype": kind, "shape": shape} for output, (kind, shape) in outputs.items()
-                ],
-            )
-        )
-
-    @route(app, "GET", "/v2/models/{name}/ready")
+    @route(app, "GET", "/v2/models/{name:path}/ready")
     async def ready(request: Request) -> Response:
         name = web.check_model(request.path_params["name"])
         return respond(schemas.KServeReady(name=name, ready=service.state == "ready"))
 
-    @route(app, "POST", "/v2/models/{name}/versions/{version:int}/infer")
+    @route(app, "POST", "/v2/models/{name:path}/versions/{version:int}/infer")
     async def infer_version(request: Request) -> Response:
         return await infer(request)
 
-    @route(app, "POST", "/v2/models/{name}/infer")
+    @route(app, "POST", "/v2/models/{name:path}/infer")
     async def infer(request: Request) -> Response:
         name, given = web.check_model(request.path_params["name"]), parsed(InferRequest, await web.body(request))
         prompts = given.inputs[0].data
@@ -109,6 +92,24 @@ def add_routes(app: FastAPI, web: Web) -> None:
         if request.state.version is not None:
             document["model_version"] = str(request.state.version)
         return respond(document)
+
+    # After the others, because a name may contain slashes.
+    @route(app, "GET", "/v2/models/{name:path}")
+    async def metadata(request: Request) -> Response:
+        name, num_levels = web.check_model(request.path_params["name"]), service.engine.current.index.num_levels
+        outputs = {"item_id": ("BYTES", [-1, -1]), "score": ("FP32", [-1, -1]), "sid": ("INT32", [-1, -1, num_levels])}
+        outputs["num_items"] = ("INT32", [-1])
+        return respond(
+            schemas.KServeModel(
+                name=name,
+                versions=list(map(str, numbers_of(service.engine))),
+                platform="hedgerow",
+                inputs=[{"name": "prompt", "datatype": "BYTES", "shape": [-1]}],
+                outputs=[
+                    {"name": output, "datatype": kind, "shape": shape} for output, (kind, shape) in outputs.items()
+                ],
+            )
+        )
 
 
 def _tensors(results: Sequence[Results], k: int, num_levels: int) -> list[tuple[str, str, np.ndarray]]:

@@ -126,8 +126,8 @@ def run(web: Web, address: Address, *, otel: bool = False) -> None:
 
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{port}"
-    log("listening", url=url, page=f"{url}/ui", token=web.token is not None)
-    if web.token is None and host not in LOOPBACK:
+    log("listening", url=url, page=f"{url}/ui", token=bool(web.tokens))
+    if not web.tokens and host not in LOOPBACK:
         message = "anybody who reaches this address can search; pass --token-file"
         log("no_token", level="warning", message=message)
     service.start_in_background(loaded)

@@ -35,13 +35,15 @@ class Web:
 
     Attributes:
         service: the service.
-        token: the bearer token that clients need; None: they need none.
+        tokens: the bearer tokens, one of which clients need; empty: they need none.
+        open_metrics: whether `/metrics` needs no token.
         logs_prompts: whether prompts are logged.
         logs_requests: whether each request is logged.
     """
 
     service: Service
-    token: str | None = None
+    tokens: tuple[str, ...] = ()
+    open_metrics: bool = False
     logs_prompts: bool = False
     logs_requests: bool = True
     # One expression at a time: DuckDB uses several threads for each.
