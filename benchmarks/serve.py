@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -44,6 +45,8 @@ HEADINGS = {
     "mean_batch": "batch",
 }
 SWITCHES = 100
+# Between two versions.
+PUBLISH_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
@@ -167,27 +170,30 @@ def generated(name: str, path: Path, index: hr.TrieIndex, setting: Setting) -> l
 def switching(folder: Path, setting: Setting) -> list[Row]:
     """Steady load on a live index, then the same load while versions are published."""
     index = hr.build_index(load_catalog())
-    live = hr.LiveIndex.create(folder / "films.live", index)
-    ids, rows = index.item_ids.to_pylist(), []
+    hr.LiveIndex.create(folder / "films.live", index)
+    rows = []
     with served(*hedgerow(folder / "films.live", setting, "--follow", "--follow-seconds", "0.05")) as running:
-        load = Load(clients=8, seconds=max(setting.seconds, setting.switches * 0.15), mix="none")
+        load = Load(clients=8, seconds=max(setting.seconds, setting.switches * PUBLISH_SECONDS), mix="none")
         rows.append(measured("films, live, steady", running, load, index))
-        stop = threading.Event()
-
-        def publish() -> None:
-            for number in range(setting.switches):
-                if stop.is_set():
-                    return
-                live.remove([ids[number]])
-                stop.wait(0.1)
-
-        publisher = threading.Thread(target=publish)
-        publisher.start()
+        # In a process of its own, so that it does not hold up the clients.
+        command = [sys.executable, __file__, "--publish", str(folder / "films.live"), str(setting.switches)]
+        publisher = subprocess.Popen(command)
         rows.append(measured(f"films, live, {setting.switches} versions published", running, load, index))
-        stop.set()
-        publisher.join()
-        rows[-1]["versions"] = live.version.number
+        if publisher.wait(60):
+            raise RuntimeError("the versions were not published")
+        rows[-1]["versions"] = hr.LiveIndex.open(folder / "films.live").version.number
     return rows
+
+
+def publish(folder: str, versions: str) -> None:
+    """Publish versions, each without one more item, from the end of the warm-up seconds on."""
+    live = hr.LiveIndex.open(folder)
+    ids = live.version.index.item_ids.to_pylist()
+    due = time.monotonic() + Load().warm_seconds
+    for number in range(int(versions)):
+        time.sleep(max(0.0, due - time.monotonic()))
+        live.remove([ids[number]])
+        due += PUBLISH_SECONDS
 
 
 def large_index(folder: Path, items: int) -> Path:
@@ -208,7 +214,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--publish", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.publish:
+        publish(*arguments.publish)
+        return
     setting, rows = QUICK if arguments.quick else Setting(), []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

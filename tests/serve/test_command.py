@@ -96,7 +96,9 @@ class TestFiles:
             (tmp_path / "rules.toml").write_text(content)
         refused(expected, "--rules", tmp_path / "rules.toml")
 
-    @pytest.mark.parametrize("content", [None, b"", b"short", b"a token with spaces in it", b"\xff" * 20, "ü" * 20, "a" * 16 + "\nshort"])
+    @pytest.mark.parametrize(
+        "content", [None, b"", b"short", b"a token with spaces in it", b"\xff" * 20, "ü" * 20, "a" * 16 + "\nshort"]
+    )
     def test_token(self, content, refused, tmp_path):
         if content is not None:
             data = content if isinstance(content, bytes) else content.encode()

@@ -91,6 +91,21 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """An answer, for the comparison with the index after the measurement.
+
+    Attributes:
+        version: the number of the version.
+        sets: the sets of the request.
+        sids: the SID of each item.
+    """
+
+    version: int | None
+    sets: tuple[str, ...]
+    sids: dict[Any, list[int]]
+
+
+@dataclass(frozen=True)
 class Facts:
     """What an index says of its items.
 
@@ -114,6 +129,16 @@ class Facts:
                 allowed[name] = {ids[row] for row in np.flatnonzero(index.where(rule).mask)}
         return cls(dict(zip(ids, sids, strict=True)), allowed)
 
+    def fault(self, seen: Seen) -> str | None:
+        """What is wrong with the items of an answer; None if nothing is."""
+        for name in seen.sets:
+            if name in self.allowed and (shown := seen.sids.keys() - self.allowed[name]):
+                return f"item {min(shown, key=str)} is not in set {name!r}"
+        for item_id, sid in seen.sids.items():
+            if sid != self.sids.get(item_id):
+                return f"item {item_id} has SID {sid}, not that of the index"
+        return None
+
 
 class Requests:
     """Makes requests of a mix of rules, and checks their answers.
@@ -135,10 +160,7 @@ class Requests:
         self._rules = {entry["name"]: entry["rule"] for entry in described["sets"]}
         self._known: list[Any] = []
         self._index = index
-        self._facts: dict[int | None, Facts] = {}
-        if index is not None:
-            # Now, because later it would hold up the requests.
-            self._facts[described["version"]] = Facts.of(index(described["version"]), self._rules)
+        self._seen: list[Seen] = []
 
     def next(self) -> dict[str, Any]:
         """Make a request."""
@@ -166,26 +188,29 @@ class Requests:
             return f"item {min(shown, key=str)} is excluded"
         if "candidates" in body and (shown := set(ids) - set(body["candidates"])):
             return f"item {min(shown, key=str)} is no candidate"
-        if self._index is not None and (fault := self._fault_of_index(body, answer, items)):
-            return fault
+        if self._index is not None:
+            sids = {item["item_id"]: item["sid"] for item in items}
+            self._seen.append(Seen(answer["version"], tuple(body.get("sets", ())), sids))
         if len(self._known) < MAX_KNOWN_ITEMS:
             self._known += ids
         return None
 
-    def _fault_of_index(self, body: dict[str, Any], answer: dict[str, Any], items: list[Any]) -> str | None:
-        """What is wrong with items, compared with the index of the version that the answer names."""
-        assert self._index is not None
-        version = answer["version"]
-        if version not in self._facts:
-            self._facts[version] = Facts.of(self._index(version), self._rules)
-        facts = self._facts[version]
-        for name in body.get("sets", ()):
-            if name in facts.allowed and (shown := {item["item_id"] for item in items} - facts.allowed[name]):
-                return f"item {min(shown, key=str)} is not in set {name!r}"
-        for item in items:
-            if item["sid"] != facts.sids.get(item["item_id"]):
-                return f"item {item['item_id']} has SID {item['sid']}, not that of the index"
-        return None
+    def faults_of_index(self) -> list[str]:
+        """What is wrong with all answers so far, compared with the indexes of the versions that they name.
+
+        It is called after a measurement, because reading an index would hold up the requests.
+        """
+        if self._index is None:
+            return []
+        read: dict[int, tuple[TrieIndex, Facts]] = {}
+        faults = []
+        for version in dict.fromkeys(seen.version for seen in self._seen):
+            index = self._index(version)
+            if id(index) not in read:
+                read[id(index)] = index, Facts.of(index, self._rules)
+            facts = read[id(index)][1]
+            faults += [fault for seen in self._seen if seen.version == version and (fault := facts.fault(seen))]
+        return faults
 
 
 class Driver:
@@ -314,10 +339,11 @@ def serving(
     rows = []
     for load in loads:
         on_status(f"{load.name} for {load.warm_seconds + load.seconds:g} s ...")
-        outcome = asyncio.run(driver.drive(Requests(described, prompts, load, index), load))
-        if outcome.faults:
-            shown = "; ".join(outcome.faults[:MAX_FAULTS])
-            raise ArgumentError(f"{len(outcome.faults):,} answers under {load.name} are wrong: {shown}.")
+        requests = Requests(described, prompts, load, index)
+        outcome = asyncio.run(driver.drive(requests, load))
+        if faults := outcome.faults + requests.faults_of_index():
+            shown = "; ".join(faults[:MAX_FAULTS])
+            raise ArgumentError(f"{len(faults):,} answers under {load.name} are wrong: {shown}.")
         rows.append(_row(load, outcome, described))
     conditions = machine.conditions() | {
         "checked": "all answers" if index is not None else "all answers, without index"
