@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
-FILES := pyproject.toml constraints.txt
+FILES := pyproject.toml constraints.txt setup.py $(wildcard src/native/*)
 
 # Two environments with the lowest versions that pyproject.toml accepts: without PyTorch and JAX, and with all extras.
 LOWEST := .venv-lowest
@@ -36,10 +36,14 @@ serve: .venv/.dev
 test: .venv/.dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal --ignore tests/serve
 
-# The contract of the step, with Numba's check of every index of every array. The cache holds kernels without the check.
+# The contract of the step, with a compiled module that checks every access of memory, and then the usual one again.
+SANITIZE := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 test-bounds: .venv/.dev
-	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=build/numba-bounds OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal \
-		tests/decode tests/constraints tests/hf/test_processor.py tests/index/test_verify.py
+	CFLAGS="$(SANITIZE)" LDFLAGS="$(SANITIZE)" $(BIN)/python setup.py -q build_ext --inplace --force
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=1 \
+		$(BIN)/pytest -n auto --dist worksteal tests/decode tests/constraints tests/hf/test_processor.py \
+		tests/index/test_verify.py tests/index/test_merge.py --ignore tests/decode/kernels; \
+		status=$$?; $(BIN)/python setup.py -q build_ext --inplace --force; exit $$status
 
 # Random examples, which differ from run to run, in place of the fixed ones of `make test`.
 explore: .venv/.dev

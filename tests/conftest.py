@@ -4,11 +4,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Parallel test processes use one thread each: two workers with two threads on two cores would block each other. Numba
-# has its own setting, which it also applies to PyTorch.
+# Parallel test processes use one thread each: two workers with two threads on two cores would block each other.
 if "PYTEST_XDIST_WORKER" in os.environ:
-    for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        os.environ.setdefault(name, "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Every run uses the same examples. `make explore` searches for new ones.
 settings.register_profile("fixed", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])

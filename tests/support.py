@@ -12,17 +12,20 @@ import pytest
 from hypothesis import strategies as st
 
 import hedgerow as hr
+from hedgerow._compiled import native
 from hedgerow.decode.ops import to_numpy
 
 BACKENDS = ("numpy", "torch", "jax")
 # The kernels of the contract suite: the backend of their arrays, and their name.
-KERNELS = ("numpy-array", "torch-array", "jax-array", "numpy-numba", "torch-numba")
+KERNELS = ("numpy-array", "torch-array", "jax-array", "numpy-native", "torch-native")
 
 
 def require(kernel: str) -> None:
     """Skip the test if a package of a kernel of KERNELS is not installed."""
-    for package in kernel.replace("-array", "").split("-"):
-        pytest.importorskip(package)
+    backend, name = kernel.split("-")
+    pytest.importorskip(backend)
+    if name == "native" and native is None:
+        pytest.skip("hedgerow was built without a C compiler")
 
 
 def array_of(backend: str, array: np.ndarray) -> Any:

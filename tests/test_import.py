@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 HEAVY = (
-    "torch jax numba pyarrow transformers tokenizers safetensors typer rich pandas polars array_api_compat "
+    "torch jax pyarrow transformers tokenizers safetensors typer rich pandas polars array_api_compat "
     "faiss sentence_transformers"
 )
 

@@ -1,44 +1,52 @@
-"""Functions that Numba compiles once and stores, where a folder for them can be written."""
+"""The compiled functions of src/native, or None where there was no C compiler when the package was built."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
-from typing import Any
+import os
+import sys
+from functools import cache
+from pathlib import Path
 
-from numba import njit
+try:
+    from hedgerow import _native as native
+except ImportError:
+    native = None
 
-# What Numba says if it can write to no folder: not beside the source, not in the user's, not in NUMBA_CACHE_DIR.
-NO_FOLDER = "no locator available"
-_warned = False
+# With fewer numbers to read, a second thread saves less than waking it up costs.
+PARALLEL_FROM = 2**16
+CGROUPS = Path("/sys/fs/cgroup")
 
 
-def cached_njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Decorate a function as `numba.njit(cache=True)` does; on a file system that is read-only, without the cache.
+def thread_count(size: int) -> int:
+    """The number of threads for a call: that of PyTorch, or OMP_NUM_THREADS, or the cores that this process may use.
 
     Args:
-        **options: as for `numba.njit`.
+        size: how many numbers the call reads. A small one takes one thread.
     """
+    if size < PARALLEL_FROM:
+        return 1
+    torch = sys.modules.get("torch")
+    if hasattr(torch, "get_num_threads"):
+        return min(torch.get_num_threads(), available_cores())
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return min(int(given), available_cores()) if given.isdecimal() and int(given) else available_cores()
 
-    def decorate(function: Callable[..., Any]) -> Any:
+
+@cache
+def available_cores() -> int:
+    """The cores that this process may use, and that the quota of its container allows."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _quota()
+    return cores if quota is None else max(1, min(cores, round(quota)))
+
+
+def _quota() -> float | None:
+    """The quota of the control group (version 2 or 1), in cores; None without one."""
+    try:
+        limit, period = (CGROUPS / "cpu.max").read_text().split()
+    except (OSError, ValueError):
         try:
-            return njit(cache=True, **options)(function)
-        except RuntimeError as error:
-            if NO_FOLDER not in str(error):
-                raise
-            _warn_once()
-            return njit(**options)(function)
-
-    return decorate
-
-
-def _warn_once() -> None:
-    global _warned
-    if not _warned:
-        _warned = True
-        warnings.warn(
-            "Numba can write compiled functions to no folder, so each process compiles them again, which takes "
-            "seconds. Set the environment variable NUMBA_CACHE_DIR to a folder that can be written.",
-            UserWarning,
-            stacklevel=3,
-        )
+            limit, period = ((CGROUPS / f"cpu/cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        except OSError:
+            return None
+    return None if limit == "max" or int(limit) <= 0 else int(limit) / int(period)

@@ -66,7 +66,7 @@ def test_sets(tmp_path, monkeypatch):
     with (tmp_path / "sets-numpy-cpu-quick.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["rule"] for row in rows if row["scope"] == "set"] == ["50%", "5%"]
-    assert {row["rule"] for row in rows if row["method"] == "hedgerow, Numba"} >= {"no set", "a set for each"}
+    assert {row["rule"] for row in rows if row["method"] == "hedgerow, native"} >= {"no set", "a set for each"}
     monkeypatch.setattr(sets, "_subset_search", lambda _case, _catalog, index, _mask: hr.init_beams(index, 2))
     result = CliRunner().invoke(app, ["bench", "sets", "--quick", "--backend", "numpy", "--out", str(tmp_path)])
     assert isinstance(result.exception, GateError)

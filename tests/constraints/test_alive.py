@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from support import catalogs, dense_levels_of
 
 import hedgerow as hr
+from hedgerow._compiled import native
 from hedgerow.constraints import alive
 from hedgerow.index.bits import bits_before, packed, rank_of, unpacked
 
@@ -36,21 +37,21 @@ def nodes_of(index: hr.TrieIndex, words: tuple[np.ndarray, ...]) -> list[set[int
     return levels
 
 
-@pytest.mark.parametrize("loops", ["numpy", "numba"])
+@pytest.mark.parametrize("loops", ["numpy", "native"])
 @settings(max_examples=150)
 @given(catalog=catalogs(), dense=st.sampled_from(["auto", "all", "none"]), seed=st.integers(0, 2**32))
 def test_alive_nodes_are_those_on_the_paths_of_items(loops, catalog, dense, seed):
     index = hr.build_index(catalog, dense_levels=dense_levels_of(dense, catalog.num_levels))
     mask = np.random.default_rng(seed).random(catalog.num_items) < 0.4
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(alive, "NUMBA_FROM", 0 if loops == "numba" else 2**62)
+        patch.setattr(alive, "native", native if loops == "native" else None)
         words = index.constraint(mask, order="index")._alive.levels
     assert nodes_of(index, words) == naive_alive(index, mask)
 
 
-@pytest.mark.parametrize("loops", ["numpy", "numba"])
+@pytest.mark.parametrize("loops", ["numpy", "native"])
 def test_forks_within_and_between_words(loops, monkeypatch):
-    monkeypatch.setattr(alive, "NUMBA_FROM", 0 if loops == "numba" else 2**62)
+    monkeypatch.setattr(alive, "native", native if loops == "native" else None)
     rng = np.random.default_rng(0)
     first = np.arange(3001)
     first[[5, 6, 31, 32, 64, 65, 66, 2999, 3000]] = [4, 4, 30, 31, 63, 63, 63, 2998, 2998]

@@ -67,7 +67,7 @@ def test_equals_a_search_with_a_set_of_the_candidates(index, kernel):
 
 
 @pytest.mark.parametrize("lists", [[LISTS[5]], [[]], [[], []], [LISTS[0], []], [[], LISTS[0]]])
-@pytest.mark.parametrize("kernel", ["numpy-array", "torch-array", "numpy-numba"])
+@pytest.mark.parametrize("kernel", ["numpy-array", "torch-array", "numpy-native"])
 def test_requests_without_candidates(index, kernel, lists):
     require(kernel)
     check_equals_sets(index, kernel, lists)
@@ -86,7 +86,7 @@ def test_equals_a_search_with_sets_on_random_catalogs(data):
     index = hr.build_index(data.draw(catalogs()))
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     lists = [rng.integers(0, index.num_items, rng.integers(0, 9)).tolist() for _ in range(data.draw(st.integers(1, 4)))]
-    for kernel in ("numpy-array", "numpy-numba"):
+    for kernel in ("numpy-array", "numpy-native"):
         check_equals_sets(index, kernel, lists)
 
 

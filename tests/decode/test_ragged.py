@@ -62,7 +62,7 @@ def test_equals_the_oracle(kernel):
     check()
 
 
-@pytest.mark.parametrize("kernel", ["numpy-array", "numpy-numba"])
+@pytest.mark.parametrize("kernel", ["numpy-array", "numpy-native"])
 def test_constraint_sets_and_exclusions_apply_to_ends(kernel):
     require(kernel)
     backend, _, name = kernel.partition("-")

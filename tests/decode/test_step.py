@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -171,7 +172,7 @@ def test_gradients_do_not_depend_on_the_number_of_logits():
     logits = torch.zeros(1, 1, 2**17, requires_grad=True)
     assert hr.step(index, hr.init_beams(index, 1), logits, beam_width=2).scores.requires_grad
     with pytest.raises(hr.BackendError, match="gradient"):
-        hr.step(index, hr.init_beams(index, 1), logits, beam_width=2, kernel="numba")
+        hr.step(index, hr.init_beams(index, 1), logits, beam_width=2, kernel="native")
 
 
 def wide_index(torch):
@@ -194,7 +195,7 @@ def test_gradients_reach_the_scores_of_the_beams():
     assert scores.grad is not None
     assert scores.grad.tolist() == [[2], [2]]
     with pytest.raises(hr.BackendError, match="scores of the beams require a gradient"):
-        hr.step(index, beams, logits[0], beam_width=2, kernel="numba")
+        hr.step(index, beams, logits[0], beam_width=2, kernel="native")
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
@@ -221,26 +222,23 @@ def test_vmap_does_not_depend_on_the_number_of_logits():
 
 FORK = """
 import os, numpy as np, hedgerow as hr
+from hedgerow.decode.kernels import native
+native.thread_count = lambda _: 3
 index = hr.build_index(hr.Catalog([[0, 1], [1, 0]], codebook_sizes=2))
-logits = np.zeros((1, 1, 2), np.float32)
-hr.step(index, hr.init_beams(index, 1), logits, beam_width=2, kernel="numba")
+logits = np.zeros((64, 1, 2), np.float32)
+hr.step(index, hr.init_beams(index, 64), logits, beam_width=2, kernel="native")
 child = os.fork()
 if child == 0:
-    wide = hr.build_index(hr.Catalog([[0], [1]], codebook_sizes=2**17))
-    beams = hr.step(wide, hr.init_beams(wide, 1), np.zeros((1, 1, 2**17), np.float32), beam_width=2)
-    try:
-        hr.step(index, hr.init_beams(index, 1), logits, beam_width=2, kernel="numba")
-    except hr.BackendError:
-        os._exit(0 if beams.num_valid[0] == 2 else 2)
-    os._exit(3)
+    found = hr.step(index, hr.init_beams(index, 64), logits, beam_width=2, kernel="native")
+    os._exit(0 if (found.num_valid == 2).all() else 2)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_process_uses_the_array_kernel():
-    pytest.importorskip("numba")
-    finished = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, check=True)
+def test_a_forked_process_starts_threads_of_its_own():
+    require("numpy-native")
+    finished = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, check=True, timeout=60)
     assert finished.stdout.strip() == "0"
 
 
@@ -250,7 +248,7 @@ class TestRejects:
         self.beams = hr.init_beams(self.index, 2)
         self.logits = np.zeros((2, 1, 4), np.float32)
 
-    @pytest.mark.parametrize("kernel", ["array", "numba"])
+    @pytest.mark.parametrize("kernel", ["array", "native"])
     def test_beams_without_a_beam(self, kernel):
         index = hr.build_index(hr.Catalog([[0, 1], [2, 0]])).to("numpy")
         start = hr.init_beams(index, 2)
@@ -355,48 +353,57 @@ class TestRejects:
             self.index.to("jax", device="nowhere")
 
 
-def test_numba_compiles_once_for_numpy_and_torch():
-    """Writable and read-only arrays are two types for Numba, and each takes ten seconds to compile."""
-    require("torch-numba")
-    from hedgerow.decode.kernels.numba import _continue_codes, _measure_rows, _select
+def test_threads_do_not_change_the_native_kernel(monkeypatch):
+    require("numpy-native")
+    from hedgerow.decode.kernels import native
 
-    compiled = (_continue_codes, _measure_rows, _select)
-    index, counts = four_items("auto"), []
-    for kernel in ("numpy-numba", "torch-numba"):
-        search(index, kernel, FakeModel(index.codebook_sizes), batch_size=2, beam_width=3)
-        counts.append([len(function.signatures) for function in compiled])
-    assert counts[0] == counts[1]
+    generator = np.random.default_rng(0)
+    index = hr.build_index(hr.Catalog(generator.integers(0, 9, (200, 3)), codebook_sizes=9))
+    model, options = FakeModel(index.codebook_sizes), {"batch_size": 5, "beam_width": 6}
+    alone = search(index, "numpy-native", model, **options)
+    for threads in (2, 3, 9):
+        monkeypatch.setattr(native, "thread_count", lambda _, threads=threads: threads)
+        for _ in range(20):
+            together = search(index, "numpy-native", model, **options)
+            np.testing.assert_array_equal(alone.scores, together.scores)
+            assert (alone.codes == together.codes).all()
 
 
-def test_numba_uses_threads_for_large_steps(monkeypatch):
-    """One thread and two give the same beams, and the numbers of threads are restored."""
-    require("numpy-numba")
-    import numba
+def test_callers_in_several_threads(monkeypatch):
+    """Only one of them gets the threads of the kernel; the others work alone."""
+    require("numpy-native")
+    from hedgerow.decode.kernels import native
 
-    from hedgerow.decode.kernels import threads
-
+    monkeypatch.setattr(native, "thread_count", lambda _: 3)
     index = hr.build_index(hr.Catalog(np.random.default_rng(0).integers(0, 9, (200, 3)), codebook_sizes=9))
-    model, numba_threads = FakeModel(index.codebook_sizes), numba.get_num_threads()
-    options = {"batch_size": 3, "beam_width": 6}
-    alone = search(index, "numpy-numba", model, **options)
-    monkeypatch.setattr(threads, "PARALLEL_FROM", 0)
+    model = FakeModel(index.codebook_sizes)
+    expected = search(index, "numpy-native", model, batch_size=4, beam_width=6)
+
+    def run(_):
+        found = [search(index, "numpy-native", model, batch_size=4, beam_width=6) for _ in range(30)]
+        return all((each.codes == expected.codes).all() for each in found)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(run, range(8)))
+
+
+@pytest.mark.parametrize("size", [1, 15, 16, 17, 31, 32, 33, 63, 64, 100, 2049])
+@pytest.mark.parametrize("dense", ["all", "none"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float64"])
+def test_native_kernel_at_edges_of_vectors(size, dense, dtype):
+    """Rows of all lengths, with logits that must be bounded, of all types."""
     torch = pytest.importorskip("torch")
-    torch_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    together = search(index, "numpy-numba", model, **options)
-    threads_after = torch.get_num_threads()
-    torch.set_num_threads(torch_threads)
-    assert threads_after == 1  # OpenMP can be shared, and Numba sets its number of threads
-    np.testing.assert_array_equal(alone.scores, together.scores)
-    assert (alone.codes == together.codes).all()
-    assert numba.get_num_threads() == numba_threads
-
-
-def test_numba_with_two_threads():
-    """In its own process, because tests that run in parallel have one thread each."""
-    require("numpy-numba")
-    test = f"{__file__}::{test_numba_uses_threads_for_large_steps.__name__}"
-    environment = {**os.environ, "NUMBA_NUM_THREADS": "2"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert finished.returncode == 0, finished.stdout + finished.stderr
+    require("torch-native")
+    generator = torch.Generator().manual_seed(size)
+    catalog = hr.Catalog(np.arange(3 * size).reshape(-1, 1) % size, codebook_sizes=size)
+    index = hr.build_index(catalog, dense_levels=[0] if dense == "all" else [])
+    device_index = index.to("torch")
+    logits = torch.randn((3, 1, size), generator=generator).to(getattr(torch, dtype))
+    for place, value in enumerate((float("nan"), float("inf"), -float("inf"), 3e38 if dtype != "float16" else 6e4)):
+        logits[place % 3, 0, (7 * place) % size] = value
+    for normalize in ("codes", "allowed", None):
+        options = {"beam_width": 9, "normalize": normalize}
+        expected = hr.step(device_index, hr.init_beams(device_index, 3), logits, kernel="array", **options)
+        found = hr.step(device_index, hr.init_beams(device_index, 3), logits, kernel="native", **options)
+        assert found.codes.tolist() == expected.codes.tolist()
+        torch.testing.assert_close(found.scores, expected.scores, rtol=1e-5, atol=1e-5)

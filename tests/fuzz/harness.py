@@ -207,7 +207,7 @@ def check_answers(index: hr.TrieIndex, pick: Pick) -> None:
         index.leaf_start, index.leaf_forks, len(rows)
     )
     if rows and max(index.codebook_sizes) <= 1000:
-        kernel = ("array", "numba")[pick(8) == 0]
+        kernel = ("array", "native")[pick(8) == 0]
         beams = full_search(index, None, kernel)
         assert sorted(beams.states[0][: len(rows)].tolist()) == leaves
         assert int(beams.num_valid[0]) == len(rows)

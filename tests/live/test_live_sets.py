@@ -53,7 +53,7 @@ def assert_same(beams, expected):
     np.testing.assert_allclose(to_numpy(beams.scores), expected.scores, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("kernel", "headroom"), [("numpy-array", None), ("torch-array", 1.5), ("numpy-numba", 1.5)])
+@pytest.mark.parametrize(("kernel", "headroom"), [("numpy-array", None), ("torch-array", 1.5), ("numpy-native", 1.5)])
 def test_equals_a_search_on_the_compacted_index(tmp_path, kernel, headroom):
     require(kernel)
     version = removed_version(tmp_path / "shop.live", headroom=headroom)

@@ -104,7 +104,7 @@ def test_every_result_is_correct_for_its_version(headroom, tmp_path):
     # Two searchers share the writer's LiveIndex; two have another one, as in another process.
     reader = hr.LiveIndex.open(path, headroom=headroom)
     searchers = [
-        Searcher(live if seed % 2 else reader, seed, until, "numba" if seed < 2 else "array") for seed in range(4)
+        Searcher(live if seed % 2 else reader, seed, until, "native" if seed < 2 else "array") for seed in range(4)
     ]
     for thread in (writer, *searchers):
         thread.start()

@@ -47,7 +47,7 @@ def test_modules_that_search_import_no_web_server(module):
 @pytest.mark.parametrize("module", ANSWERING)
 def test_modules_that_answer_import_no_framework(module):
     packages = {name.partition(".")[0] for name in imported_by(module)}
-    assert not packages & {"torch", "transformers", "jax", "numba"}
+    assert not packages & {"torch", "transformers", "jax"}
 
 
 def test_nothing_else_of_hedgerow_imports_the_service():

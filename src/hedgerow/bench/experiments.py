@@ -46,7 +46,7 @@ class Options:
         backend: "numpy", "torch" or "jax".
         device: the device, as the backend names it. Default: the CPU for torch, the first device for jax.
         reference: folder of the authors' code. None: import it, if it is installed.
-        threads: number of threads of PyTorch and Numba. None: their defaults.
+        threads: number of threads of PyTorch and the compiled kernel. None: their defaults.
         on_status: called with a message at each stage.
     """
 

@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
-PACKAGES = ("hedgerow", "numpy", "numba", "torch", "triton", "jax", "transformers", "marisa-trie", "xgrammar")
+from hedgerow._compiled import PARALLEL_FROM, thread_count
+
+PACKAGES = ("hedgerow", "numpy", "torch", "triton", "jax", "transformers", "marisa-trie", "xgrammar")
 PACKAGES += ("llguidance", "outlines-core", "rectokens")
 
 
@@ -49,14 +51,12 @@ def versions() -> dict[str, str]:
 
 
 def set_threads(count: int | None) -> None:
-    """Set the number of threads of PyTorch and Numba. None: keep their defaults, all cores."""
+    """Set the number of threads of PyTorch and the compiled kernel. None: keep their defaults, all cores."""
     if count is None:
         return
+    os.environ["OMP_NUM_THREADS"] = str(count)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(count)
-    import numba
-
-    numba.set_num_threads(count)
 
 
 def threads() -> dict[str, int]:
@@ -64,8 +64,7 @@ def threads() -> dict[str, int]:
     counts = {"numpy": 1}
     if "torch" in sys.modules:
         counts["torch"] = sys.modules["torch"].get_num_threads()
-    if "numba" in sys.modules:
-        counts["numba"] = sys.modules["numba"].get_num_threads()
+    counts["native"] = thread_count(PARALLEL_FROM)
     if "jax" in sys.modules:
         counts["jax"] = _cores()
     return counts

@@ -8,7 +8,7 @@ from hedgerow.bench.baselines.grammars import LlGuidance, OutlinesCore, XGrammar
 from hedgerow.bench.baselines.hash_bitmap import HashBitmap
 from hedgerow.bench.baselines.hf_prefix import HuggingFacePrefix
 from hedgerow.bench.baselines.marisa import MarisaTrie
-from hedgerow.bench.baselines.ours import Hedgerow, HedgerowNumba, HedgerowTriton
+from hedgerow.bench.baselines.ours import Hedgerow, HedgerowNative, HedgerowTriton
 from hedgerow.bench.baselines.ppv import PpvApproximate, PpvCarried, PpvExact
 from hedgerow.bench.baselines.rectokens import RecTokens
 from hedgerow.bench.baselines.static_published import StaticPublished
@@ -16,7 +16,7 @@ from hedgerow.bench.baselines.unconstrained import Unconstrained
 
 Methods = tuple[type[Baseline], ...]
 
-OURS: Methods = (Hedgerow, HedgerowNumba, HedgerowTriton)
+OURS: Methods = (Hedgerow, HedgerowNative, HedgerowTriton)
 PAPER: Methods = (Unconstrained, *OURS, StaticPublished, PpvApproximate, HashBitmap, PpvCarried, PpvExact, CpuTrie)
 PEERS: Methods = (
     Unconstrained,

@@ -28,8 +28,6 @@ Built = tuple[dict[str, float], int]
 def hedgerow(case: Case, sids: np.ndarray) -> Callable[[], Built]:
     """A function that builds hedgerow's index of the unsorted catalog; sorting is included."""
     catalog = hr.Catalog(sids, codebook_sizes=case.codebook_size)
-    # Numba compiles once per installation, so the time of compilation is not part of a build.
-    hr.build_index(hr.Catalog(sids[:1000], codebook_sizes=case.codebook_size))
 
     def run() -> Built:
         started = time.perf_counter()

@@ -52,7 +52,7 @@ Reference = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    typer.Option(min=1, max=os.cpu_count(), help="Number of threads of PyTorch and Numba. Default: all cores."),
+    typer.Option(min=1, max=os.cpu_count(), help="Number of threads. Default: all cores."),
 ]
 CodebookSizes = Annotated[int, typer.Option(parser=whole_number, metavar="C", help="The codebook size of every level.")]
 RESULTS = Path("benchmarks/results")

@@ -63,7 +63,7 @@ def explain(
     opened = search.open_index()
     index = opened if isinstance(opened, hr.TrieIndex) else opened.index
     item_id, name = (None, None) if item is None else item_named(index, item)
-    retriever = search.open_retriever(opened, num_prompts=1)
+    retriever = search.open_retriever(opened)
     request = search.request(retriever.index, {"prompt": prompt})
     listed = None if request.candidates is None else [request.candidates]
     rules = {"constraints": request.constraints, "exclude": [request.exclude], "candidates": listed}

@@ -25,7 +25,7 @@ from hedgerow.cli.common import (
     shared_options,
 )
 from hedgerow.cli.requests import LINES_AT_ONCE, Line, count_lines, lines_of
-from hedgerow.cli.search import MANY_PROMPTS, SearchOptions, text_of
+from hedgerow.cli.search import SearchOptions, text_of
 from hedgerow.errors import ArgumentError, HedgerowError
 from hedgerow.index.build import Progress
 
@@ -79,7 +79,7 @@ def retrieve(
     if prompt is not None and prompts is not None:
         raise typer.BadParameter("pass --prompt or --input, not both", param_hint="--prompt, --input")
     count = len(prompt or ()) if prompts is None else count_lines(prompts)
-    retriever = search.open_retriever(search.open_index(), num_prompts=MANY_PROMPTS if count is None else count)
+    retriever = search.open_retriever(search.open_index())
     attributes = None if columns is None else names_of(columns)
     check_attributes(attributes or [], retriever.index.attributes.column_names)
     answering = Answering(search, retriever, attributes)

@@ -19,9 +19,6 @@ from hedgerow.results import DIRECTIONS
 if TYPE_CHECKING:
     from hedgerow.hf import Retriever
 
-# From this number of prompts on, loading a compiled kernel saves time.
-MANY_PROMPTS = 200
-
 
 @dataclass(frozen=True, kw_only=True)
 class SearchOptions:
@@ -105,7 +102,7 @@ class SearchOptions:
             return hr.build_index(load_catalog())
         return hr.LiveIndex.open(self.index).version if is_live(self.index) else hr.load_index(self.index)
 
-    def open_retriever(self, index: hr.TrieIndex | hr.Version, *, num_prompts: int) -> Retriever:
+    def open_retriever(self, index: hr.TrieIndex | hr.Version) -> Retriever:
         """Load the model, and create the retriever. Errors as for `hedgerow.hf.loading.load_retriever`."""
         let_threads_sleep()
         with err.status("loading the model ..."):
@@ -120,8 +117,6 @@ class SearchOptions:
                 end=self.end,
                 device=self.device,
                 dtype=self.dtype,
-                # For a few prompts, loading a compiled kernel takes longer than it saves.
-                kernel="array" if num_prompts < MANY_PROMPTS else "auto",
                 **options,
             )
 

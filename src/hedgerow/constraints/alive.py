@@ -8,18 +8,14 @@ one child each share their words.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
+from hedgerow._compiled import native, thread_count
 from hedgerow.index.bits import bits_before, packed, rank_of, unpacked
 from hedgerow.index.level import WORD_BITS
 from hedgerow.index.trie import Trie
-
-# With fewer nodes, loading the compiled loops takes longer than they save.
-NUMBA_FROM = 2**18
-HAS_NUMBA = find_spec("numba") is not None
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,12 +96,13 @@ def _any_child(
         return words
     if num_children == 0:
         return packed(np.zeros(num_parents, bool))
-    if HAS_NUMBA and num_children >= NUMBA_FROM:
-        from hedgerow.constraints import alive_numba
-
+    if native is not None:
+        out = np.zeros(max(1, (num_parents + WORD_BITS - 1) // WORD_BITS), np.uint32)
         if start is not None:
-            return alive_numba.any_of_spans(words, start)
-        return alive_numba.any_with_forks(words, forks, num_parents)
+            native.any_of_spans(words, start, out, thread_count(num_parents))
+        else:
+            native.any_with_forks(words, forks, num_parents, out)
+        return out
     bits = unpacked(words, num_children)
     if start is not None:
         return packed(np.logical_or.reduceat(bits, start[:-1]))
@@ -118,10 +115,10 @@ def _any_child(
 
 def over_codes(allowed: np.ndarray, words: np.ndarray, num_nodes: int) -> np.ndarray:
     """Words [P, W] of a dense level over its codes, from those over its nodes and from its bitmap `allowed` [P, W]."""
-    if HAS_NUMBA and num_nodes >= NUMBA_FROM:
-        from hedgerow.constraints import alive_numba
-
-        return alive_numba.over_codes(words, allowed)
+    if native is not None:
+        out = np.empty_like(allowed)
+        native.over_codes(words, allowed, out)
+        return out
     bits = unpacked(allowed.reshape(-1), allowed.size * WORD_BITS).copy()
     bits[bits] = unpacked(words, num_nodes)
     return packed(bits).reshape(allowed.shape)

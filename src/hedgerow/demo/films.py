@@ -30,5 +30,4 @@ def load_retriever(index: hr.TrieIndex, **options: Any) -> Retriever:
     """
     from hedgerow.hf.loading import load_retriever
 
-    # For a few small searches, loading a compiled kernel takes longer than it saves.
-    return load_retriever(DATA, index, **({"kernel": "array"} | options))
+    return load_retriever(DATA, index, **options)

@@ -267,7 +267,7 @@ class CatalogLogitsProcessor(LogitsProcessor):
         return self._tables[key]
 
 
-# Dynamo cannot trace Numba's kernels, the caches and the checks.
+# Dynamo cannot trace compiled functions, the caches and the checks.
 @torch.compiler.disable
 def _outside_of_graphs(mask: Callable[[Tensor, Tensor], Tensor], ids: Tensor, scores: Tensor) -> Tensor:
     with torch.no_grad():

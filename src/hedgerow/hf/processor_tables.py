@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import ModuleType
 
 import torch
 from torch import Tensor
 
+from hedgerow._compiled import native
 from hedgerow.decode.device import DeviceIndex, to_device
-from hedgerow.decode.kernels.dispatch import HAS_NUMBA
+from hedgerow.decode.kernels import walk_native
 from hedgerow.decode.kernels.walk import allowed_children, child_by_code
 from hedgerow.decode.prepared import PreparedConstraints
 from hedgerow.errors import ArgumentError
@@ -75,14 +75,14 @@ class Tables:
 
     @property
     def compiled(self) -> bool:
-        """Whether Numba's kernels walk the index: on a CPU, if Numba is installed."""
-        return HAS_NUMBA and self.words.device.type == "cpu"
+        """Whether compiled functions walk the index: on a CPU, if they were built."""
+        return native is not None and self.words.device.type == "cpu"
 
     def child(self, level: int, states: Tensor, tokens: Tensor) -> Tensor:
         """The child [R] of each state by each token; dead if there is none."""
         if self.compiled:
             arrays = (self.codes[level].numpy(), tokens.numpy(), states.numpy())
-            return torch.from_numpy(_walk_numba().child_by_token(self.index.levels[level], *arrays))
+            return torch.from_numpy(walk_native.child_by_token(self.index.levels[level], *arrays))
         size = len(self.words)
         codes = self.codes[level][torch.where((tokens >= 0) & (tokens < size), tokens, size)]
         return child_by_code(self.index._ops, self.index.levels[level], states, codes)
@@ -96,9 +96,10 @@ class Tables:
         """
         trie_level = self.index.levels[level]
         masks = None if self.constraints is None else self.constraints.levels[level]
-        if self.compiled and masks is None and scores.dtype in (torch.float32, torch.float64):
+        readable = scores.dtype in (torch.float32, torch.float64) and out.is_contiguous()
+        if self.compiled and masks is None and readable:
             arrays = (self.token_ids[level].numpy(), states.numpy(), scores.numpy(), out.numpy())
-            return torch.from_numpy(_walk_numba().write_allowed(trie_level, *arrays))
+            return torch.from_numpy(walk_native.write_allowed(trie_level, *arrays))
         codes, valid = (array[:, 0] for array in allowed_children(self.index._ops, trie_level, states[:, None], masks))
         if trie_level.allowed is not None:
             codes, valid = codes[:, self.present[level]], valid[:, self.present[level]]
@@ -107,13 +108,6 @@ class Tables:
         allowed = torch.where(valid, scores.gather(1, tokens), -INF)
         out.scatter_(1, tokens, torch.where(valid, allowed, out.gather(1, tokens)))
         return allowed.amax(1) if allowed.shape[1] else torch.full_like(scores[:, 0], -INF)
-
-
-def _walk_numba() -> ModuleType:
-    """The compiled walk; imported on first use."""
-    from hedgerow.decode.kernels import walk_numba
-
-    return walk_numba
 
 
 def _without_ends(index: Trie, tokens: TokenMap) -> list[Tensor]:

@@ -185,7 +185,7 @@ def splice_index(index: Trie, added: Catalog | None, removed_rows: np.ndarray, *
         level = change.level(number)
         return with_bitmap(level, number) if is_dense(number, level) else level
 
-    # Numba's passes release the GIL, so levels are spliced in parallel.
+    # Compiled passes release the GIL, so levels are spliced in parallel.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         levels = tuple(pool.map(splice_level, range(index.num_levels)))
     load_order = _order_loader(index, new, items)
@@ -250,7 +250,7 @@ def _fan_of(index: Trie, number: int) -> _Fan:
 
 
 def splice_array(old: np.ndarray, inserted: np.ndarray, new: np.ndarray, removed: np.ndarray) -> np.ndarray:
-    """Call `splice.splice`, or return `old` if nothing changes. Numba is imported only if it is needed."""
+    """Call `splice.splice`, or return `old` if nothing changes."""
     if not len(inserted) and not len(removed):
         return old
     from hedgerow.index.splice import splice

@@ -1,94 +1,14 @@
 """Splice sorted arrays in one pass that copies kept entries, skips removed ones and inserts new ones."""
 
-# pyright: reportCallIssue=false
-
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from hedgerow._compiled import cached_njit
+from hedgerow._compiled import native
 
 # Bits of the filter per value. One of 64 other values passes.
 FILTER_BITS = 64
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-
-
-@njit(inline="always")
-def _copy(target, source):
-    # Both are slices that start at 0, so that the compiler makes this a block copy.
-    for position in range(len(source)):
-        target[position] = source[position]
-
-
-@cached_njit(nogil=True)
-def _splice(old, inserted, new, removed, out):
-    read, write, r = 0, 0, 0
-    for i in range(len(inserted) + 1):
-        stop = inserted[i] if i < len(inserted) else len(old)
-        while True:
-            skips = r < len(removed) and removed[r] < stop
-            end = removed[r] if skips else stop
-            _copy(out[write : write + end - read], old[read:end])
-            write += end - read
-            read = end
-            if not skips:
-                break
-            read += 1
-            r += 1
-        if i < len(inserted):
-            out[write] = new[i]
-            write += 1
-
-
-@cached_njit(nogil=True)
-def _splice_start(start, inserted, counts, removed, changed, deltas, out):
-    total, largest, write, i, r, c = 0, 0, 0, 0, 0, 0
-    for parent in range(len(start)):
-        while i < len(inserted) and inserted[i] == parent:
-            out[write] = total
-            total += counts[i]
-            largest = max(largest, counts[i])
-            write += 1
-            i += 1
-        if parent == len(start) - 1:
-            break
-        if r < len(removed) and removed[r] == parent:
-            r += 1
-            continue
-        out[write] = total
-        count = np.int64(start[parent + 1] - start[parent])
-        write += 1
-        if c < len(changed) and changed[c] == parent:
-            count += deltas[c]
-            c += 1
-        total += count
-        largest = max(largest, count)
-    out[write] = total
-    return largest
-
-
-@cached_njit(nogil=True)
-def _lower_bounds(codes, start, stop, wanted, out):
-    for row in range(len(wanted)):
-        low, high = np.int64(start[row]), np.int64(stop[row])
-        while low < high:
-            middle = (low + high) // 2
-            if codes[middle] < wanted[row]:
-                low = middle + 1
-            else:
-                high = middle
-        out[row] = low
-
-
-@cached_njit(nogil=True)
-def _passing_rows(values, bits, shift, out):
-    passed = 0
-    for row in range(len(values)):
-        place = (np.uint64(values[row]) * MULTIPLIER) >> shift
-        out[passed] = row
-        passed += (bits[place >> np.uint64(5)] >> (place & np.uint64(31))) & np.uint32(1)
-    return passed
 
 
 def splice(old: np.ndarray, inserted: np.ndarray, new: np.ndarray, removed: np.ndarray) -> np.ndarray:
@@ -103,8 +23,11 @@ def splice(old: np.ndarray, inserted: np.ndarray, new: np.ndarray, removed: np.n
     Returns:
         [E + new entries - removed entries].
     """
+    if native is None:
+        kept = np.delete(old, removed)
+        return np.insert(kept, inserted - np.searchsorted(removed, inserted), new)
     out = np.empty(len(old) + len(inserted) - len(removed), old.dtype)
-    _splice(old, inserted, new, removed, out)
+    native.splice(old, inserted, np.ascontiguousarray(new, old.dtype), removed, out)
     return out
 
 
@@ -130,8 +53,13 @@ def splice_start(
         The row pointers, int32, of P + new parents - removed parents + 1 entries; and the largest number of children
         of one parent.
     """
+    if native is None:
+        children = np.diff(start).astype(np.int64)
+        children[changed] += deltas
+        spliced = splice(children, inserted, counts, removed)
+        return np.concatenate(([0], np.cumsum(spliced))).astype(np.int32), int(spliced.max(initial=0))
     out = np.empty(len(start) + len(inserted) - len(removed), np.int32)
-    return out, int(_splice_start(start, inserted, counts, removed, changed, deltas, out))
+    return out, native.splice_start(start, inserted, counts, removed, changed, deltas, out)
 
 
 def lower_bounds(codes: np.ndarray, start: np.ndarray, stop: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -146,9 +74,16 @@ def lower_bounds(codes: np.ndarray, start: np.ndarray, stop: np.ndarray, wanted:
     Returns:
         [R] int64; `stop` if all codes of the span are smaller.
     """
-    out = np.empty(len(wanted), np.int64)
-    _lower_bounds(codes, start, stop, wanted, out)
-    return out
+    low, high, wanted = (np.array(array, np.int64) for array in (start, stop, wanted))
+    if native is not None:
+        out = np.empty(len(wanted), np.int64)
+        native.lower_bounds(codes, low, high, wanted, out)
+        return out
+    while (open_ := low < high).any():
+        middle = (low + high) // 2
+        below = open_ & (codes[np.minimum(middle, len(codes) - 1)] < wanted)
+        low, high = np.where(below, middle + 1, low), np.where(open_ & ~below, middle, high)
+    return low
 
 
 def find_integers(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -169,9 +104,15 @@ def find_integers(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     places = (wanted.astype(np.uint64) * MULTIPLIER) >> shift
     bits = np.zeros(1 << (power - 5), np.uint32)
     np.bitwise_or.at(bits, places >> np.uint64(5), np.uint32(1) << (places & np.uint64(31)).astype(np.uint32))
-    # Only the pages that hold passing rows are written, so the rest of this array takes no memory.
-    candidates = np.empty(len(values), np.int64)
-    candidates = candidates[: _passing_rows(values, bits, shift, candidates)]
+    unsigned = values.view(np.uint64) if values.itemsize == 8 else values.astype(np.uint64)
+    if native is None:
+        place = (unsigned * MULTIPLIER) >> shift
+        candidates = np.flatnonzero(bits[place >> np.uint64(5)] >> (place & np.uint64(31)).astype(np.uint32) & 1)
+    else:
+        # Only the pages that hold passing rows are written, so the rest of this array takes no memory.
+        candidates = np.empty(len(values), np.int64)
+        unsigned = np.ascontiguousarray(unsigned)
+        candidates = candidates[: native.passing_rows(unsigned, bits, int(shift), candidates)]
     order = np.argsort(wanted)
     ordered = wanted[order]
     nearest = np.minimum(np.searchsorted(ordered, values[candidates]), len(ordered) - 1)

@@ -11,8 +11,8 @@ from hedgerow.bench.arrays import Array, Arrays
 from hedgerow.bench.baselines.base import Baseline, Problem, Promise, SearchResult, Unavailable
 from hedgerow.decode.kernels.dispatch import KernelName
 
-KERNELS = {"numpy": ("array", "numba"), "torch": ("array", "numba", "triton"), "jax": ("array",)}
-LABELS = {"array": "hedgerow, array", "numba": "hedgerow, Numba", "triton": "hedgerow, Triton"}
+KERNELS = {"numpy": ("array", "native"), "torch": ("array", "native", "triton"), "jax": ("array",)}
+LABELS = {"array": "hedgerow, array", "native": "hedgerow, native", "triton": "hedgerow, Triton"}
 
 
 class Hedgerow(Baseline):
@@ -55,10 +55,10 @@ class Hedgerow(Baseline):
         return SearchResult(self.arrays.get(search.codes), self.arrays.get(search.scores))
 
 
-class HedgerowNumba(Hedgerow):
+class HedgerowNative(Hedgerow):
     """`hr.step` with the CPU kernel."""
 
-    kernel = "numba"
+    kernel = "native"
 
 
 class HedgerowTriton(Hedgerow):
@@ -67,5 +67,5 @@ class HedgerowTriton(Hedgerow):
     kernel = "triton"
 
 
-for _method in (Hedgerow, HedgerowNumba, HedgerowTriton):
+for _method in (Hedgerow, HedgerowNative, HedgerowTriton):
     _method.name = LABELS[_method.kernel]

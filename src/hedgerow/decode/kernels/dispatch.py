@@ -9,42 +9,32 @@ from importlib.util import find_spec
 from typing import Literal
 
 from hedgerow._arguments import check_choice
+from hedgerow._compiled import native
 from hedgerow.decode.beams import Beams
 from hedgerow.decode.device import DeviceIndex
 from hedgerow.decode.kernels.array import StepInput, array_step
+from hedgerow.decode.kernels.native import native_step
 from hedgerow.decode.ops import Array
 from hedgerow.errors import BackendError, install_command
 
-KernelName = Literal["auto", "array", "numba", "triton"]
-KERNELS = ("auto", "array", "numba", "triton")
+KernelName = Literal["auto", "array", "native", "triton"]
+KERNELS = ("auto", "array", "native", "triton")
+# The name of the native kernel when Numba compiled it.
+FORMER_NAME = "numba"
 Kernel = Callable[[StepInput], Beams]
-# Loading the Numba kernel takes a second, and compiling it once half a minute. It is 4 to 8 times as fast from 512
-# logits on, but with fewer logits than this it saves only 0.1 to 0.2 ms per step.
-NUMBA_FROM = 2**13
 # Evaluated at import, because a tracer cannot follow find_spec.
-HAS_NUMBA, HAS_TRITON = find_spec("numba") is not None, find_spec("triton") is not None
+HAS_TRITON = find_spec("triton") is not None
 # The Triton kernels number the candidates of a request in 31 bits.
 MAX_CANDIDATES = 2**31
-# Whether this process was forked after the Numba kernel was loaded: the threads of the kernel do not exist here.
-FORKED = False
-
-
-def _after_fork() -> None:
-    global FORKED
-    FORKED = "hedgerow.decode.kernels.numba" in sys.modules
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 def kernel_for(name: KernelName, index: DeviceIndex, beams: Beams, logits: Array) -> Kernel:
     """Choose the kernel of a step.
 
     Args:
-        name: "array": the definition, over the array API. "numba": a compiled kernel for arrays on a CPU. "triton":
+        name: "array": the definition, over the array API. "native": a compiled kernel for arrays on a CPU. "triton":
             compiled kernels for PyTorch tensors on a GPU. "auto": on a GPU, triton if it can run, otherwise array; on
-            a CPU, numba if it can run and the step has at least 8,192 logits, otherwise array.
+            a CPU, native if it can run, otherwise array.
         index: the trie on its device.
         beams: the beams [B, m] of the step.
         logits: [B, m, C].
@@ -53,6 +43,7 @@ def kernel_for(name: KernelName, index: DeviceIndex, beams: Beams, logits: Array
         ArgumentError: there is no such kernel.
         BackendError: the kernel that is named cannot run here.
     """
+    name = "native" if name == FORMER_NAME else name
     check_choice(name, "kernel", KERNELS)
     if index.backend == "jax" and name in ("auto", "array"):
         from hedgerow.decode.kernels.jax_mesh import sharded_array_step
@@ -62,14 +53,10 @@ def kernel_for(name: KernelName, index: DeviceIndex, beams: Beams, logits: Array
         return array_step
     if name == "triton" or (name == "auto" and _on_gpu(index)):
         return _triton_kernel(name, index, logits)
-    obstacle = _numba_obstacle(index, beams, logits)
-    if name == "numba" and obstacle:
-        raise BackendError(f"the numba kernel cannot run: {obstacle}. Use kernel='auto'.")
-    if obstacle or (name == "auto" and _size(logits) < NUMBA_FROM):
-        return array_step
-    from hedgerow.decode.kernels.numba import numba_step
-
-    return numba_step
+    obstacle = _native_obstacle(index, beams, logits)
+    if name == "native" and obstacle:
+        raise BackendError(f"the native kernel cannot run: {obstacle}. Use kernel='auto'.")
+    return array_step if obstacle else native_step
 
 
 def _triton_kernel(name: KernelName, index: DeviceIndex, logits: Array) -> Kernel:
@@ -99,7 +86,7 @@ def _on_gpu(index: DeviceIndex) -> bool:
     return index.backend == "torch" and index.device.type == "cuda"
 
 
-def _numba_obstacle(index: DeviceIndex, beams: Beams, logits: Array) -> str | None:
+def _native_obstacle(index: DeviceIndex, beams: Beams, logits: Array) -> str | None:
     if index.backend == "jax":
         return "the index is on JAX, whose arrays XLA compiles"
     if index.backend == "torch":
@@ -110,9 +97,9 @@ def _numba_obstacle(index: DeviceIndex, beams: Beams, logits: Array) -> str | No
         for what, tensor in (("logits", logits), ("scores of the beams", beams.scores)):
             if tensor.requires_grad or (_in_dual_level() and _has_tangent(tensor)):
                 return f"the {what} require a gradient, which this kernel does not compute; use detach()"
-    if FORKED:
-        return "this process was forked after the kernel started its threads, which do not survive a fork"
-    return None if HAS_NUMBA else "the package numba is not installed"
+    if native is None:
+        return "hedgerow was built without a C compiler; install a wheel, or a compiler and hedgerow again"
+    return None
 
 
 def on_host(index: DeviceIndex) -> bool:
@@ -140,8 +127,3 @@ def _has_tangent(tensor: Array) -> bool:
     from torch.autograd import forward_ad
 
     return forward_ad.unpack_dual(tensor).tangent is not None
-
-
-def _size(logits: Array) -> int:
-    batch, beams, codes = logits.shape
-    return batch * beams * codes

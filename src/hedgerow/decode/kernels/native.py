@@ -1,0 +1,112 @@
+"""The step as a compiled kernel, for NumPy arrays and PyTorch tensors on a CPU: src/native/step.c.
+
+It makes two passes. The first, over rows (a row is one beam of one request), computes the largest logit and the
+normalizer of each row, vectorized. The second, over requests, collects the M best candidates in a heap. Rows are sorted
+by score, so the heap soon holds good candidates; a row, or on a dense level a word of 32 codes, is skipped if its
+largest logit cannot enter the heap. Loops run over each row's own children, so a node with many children slows down
+only its own rows. Constraint sets and exclusions are tested only for children that would enter the heap.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from hedgerow._compiled import native, thread_count
+from hedgerow.decode.beams import DEAD, Beams
+from hedgerow.decode.device import DeviceLevel
+from hedgerow.decode.kernels.array import StepInput, bounded
+from hedgerow.decode.ops import to_numpy
+from hedgerow.decode.prepared import LevelConstraints
+
+# As in src/native/native.h.
+NORMALIZERS = {"codes": 0, "allowed": 1, None: 2}
+UNARY, SPARSE, FORKED = 0, 1, 2
+NOTHING = np.zeros(1, np.int32)
+
+
+class HostLevel(NamedTuple):
+    """The arrays of a level as read-only NumPy arrays, which share its memory.
+
+    Attributes:
+        kind: UNARY, SPARSE or FORKED.
+        pointers: int32, the row pointers [P + 1] of a SPARSE level or the forks [X] of a FORKED one.
+        codes: [E] uint8, uint16 or uint32.
+        allowed: [P, W] uint32; None if the level is not dense.
+    """
+
+    kind: int
+    pointers: np.ndarray
+    codes: np.ndarray
+    allowed: np.ndarray | None
+
+
+# Converted once per level: a conversion takes longer than a small step.
+HOST_LEVELS: WeakKeyDictionary[DeviceLevel, HostLevel] = WeakKeyDictionary()
+
+
+def host_level(level: DeviceLevel) -> HostLevel:
+    """The arrays of a level on a CPU, converted on first use."""
+    arrays = HOST_LEVELS.get(level)
+    if arrays is None:
+        kind, pointers = UNARY, NOTHING
+        if level.child_start is not None:
+            kind, pointers = SPARSE, to_numpy(level.child_start)
+        elif level.forks is not None:
+            kind, pointers = FORKED, to_numpy(level.forks)
+        codes = to_numpy(level.codes).view(f"u{level.codes.itemsize}")
+        allowed = None if level.allowed is None else to_numpy(level.allowed)
+        arrays = HOST_LEVELS[level] = HostLevel(kind, pointers, codes, allowed)
+    return arrays
+
+
+def native_step(inputs: StepInput) -> Beams:
+    """Compute a step on NumPy arrays, or on PyTorch tensors on a CPU, whose memory it reads in place."""
+    assert native is not None
+    ops, level, beams = inputs.ops, inputs.level, inputs.beams
+    batch, width, size = inputs.logits.shape
+    logits = _readable(inputs)
+    # Not to_numpy, which takes twice as long: these tensors are on the host and require no gradient.
+    scores, states, history = (
+        np.ascontiguousarray(x.numpy() if ops.name == "torch" else x) for x in (beams.scores, beams.states, beams.codes)
+    )
+    if level.max_branch == 0:
+        states = np.full((batch, width), DEAD, np.int32)
+    best = np.empty((batch, inputs.beam_width), np.float32)
+    nodes, parents = np.empty(best.shape, np.int32), np.empty(best.shape, np.int32)
+    codes = np.empty((*best.shape, beams.level + 1), np.int32)
+    sizes = batch, width, size, beams.level, inputs.beam_width
+    options = NORMALIZERS[inputs.normalize], thread_count(batch * width * size)
+    found = codes, best, nodes, parents
+    native.step(
+        *sizes, *options, logits, scores, states, history, *host_level(level), *_limits(inputs.constraints), *found
+    )
+    return Beams(*(ops.xp.from_numpy(array) if ops.name == "torch" else array for array in found))
+
+
+def _readable(inputs: StepInput) -> np.ndarray:
+    """The logits as float32, or the bits of bfloat16 of PyTorch; in one piece, and without a copy where possible."""
+    ops, logits = inputs.ops, inputs.logits
+    if logits.dtype == ops.xp.float64:
+        logits = bounded(ops, logits)
+    if ops.name == "torch":
+        if logits.dtype == ops.xp.bfloat16:
+            logits = logits.view(ops.xp.int16)
+        elif logits.dtype != ops.xp.float32:
+            logits = logits.float()
+        return logits.contiguous().numpy()
+    return np.ascontiguousarray(ops.xp.astype(logits, ops.xp.float32, copy=False))
+
+
+def _limits(constraints: LevelConstraints | None) -> tuple[Any, ...]:
+    """The sets of a batch (rows, free, alive, and the words of a set), and its excluded nodes (parents, slots)."""
+    sets: tuple[Any, ...] = None, None, None, 0
+    dead: tuple[Any, ...] = None, None
+    if constraints is not None and constraints.rows is not None:
+        rows, free, alive = map(to_numpy, (constraints.rows, constraints.free, constraints.alive))
+        sets = rows, free, alive, alive[0].size
+    if constraints is not None and constraints.dead_parents is not None:
+        dead = to_numpy(constraints.dead_parents), to_numpy(constraints.dead_slots)
+    return *sets, *dead

@@ -1,0 +1,342 @@
+/* The module hedgerow._native: arguments of Python become pointers, whose sizes are checked. */
+
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030B0000
+#include <Python.h>
+
+#include "native.h"
+
+#define MAX_BUFFERS 24
+
+/* The buffers of a call, which are released at its end. `failed` is set with an exception of Python. */
+typedef struct {
+    Py_buffer views[MAX_BUFFERS];
+    int count, failed;
+} Buffers;
+
+static void release(Buffers *buffers) {
+    while (buffers->count)
+        PyBuffer_Release(&buffers->views[--buffers->count]);
+}
+
+/* The memory of an array of at least `length` entries of `item_size` bytes; any item size if that is 0. */
+static void *memory_of(Buffers *buffers, PyObject *array, int item_size, int64_t length, int writable) {
+    if (buffers->failed)
+        return NULL;
+    Py_buffer *view = &buffers->views[buffers->count];
+    int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0);
+    if (PyObject_GetBuffer(array, view, flags) != 0) {
+        buffers->failed = 1;
+        return NULL;
+    }
+    buffers->count++;
+    if ((item_size && view->itemsize != item_size) || view->len < length * view->itemsize) {
+        PyErr_Format(PyExc_ValueError, "expected an array of %lld entries of %d bytes; got %lld bytes in entries of %lld",
+                     (long long)length, item_size, (long long)view->len, (long long)view->itemsize);
+        buffers->failed = 1;
+    }
+    return view->buf;
+}
+
+static const void *read_from(Buffers *buffers, PyObject *array, int item_size, int64_t length) {
+    return memory_of(buffers, array, item_size, length, 0);
+}
+
+static void *write_to(Buffers *buffers, PyObject *array, int item_size, int64_t length) {
+    return memory_of(buffers, array, item_size, length, 1);
+}
+
+/* The number of entries of the array that was taken last. */
+static int64_t length_of(const Buffers *buffers) {
+    const Py_buffer *view = &buffers->views[buffers->count - 1];
+    return buffers->failed || view->itemsize == 0 ? 0 : view->len / view->itemsize;
+}
+
+static int64_t integer_of(Buffers *buffers, PyObject *number) {
+    int64_t value = PyLong_AsLongLong(number);
+    if (value == -1 && PyErr_Occurred())
+        buffers->failed = 1;
+    return value;
+}
+
+static int expects(Py_ssize_t given, Py_ssize_t expected) {
+    if (given == expected)
+        return 1;
+    PyErr_Format(PyExc_TypeError, "expected %zd arguments; got %zd", expected, given);
+    return 0;
+}
+
+/* The arguments kind, pointers, codes and num_nodes of a level. */
+static Level level_of(Buffers *buffers, PyObject *const *arguments) {
+    Level level = {0};
+    level.kind = (int)integer_of(buffers, arguments[0]);
+    level.pointers = read_from(buffers, arguments[1], 4, 0);
+    if (!buffers->failed)
+        level.num_pointers = length_of(buffers);
+    level.codes = read_from(buffers, arguments[2], 0, 0);
+    if (!buffers->failed)
+        level.code_size = (int)buffers->views[buffers->count - 1].itemsize;
+    return level;
+}
+
+static PyObject *finished(Buffers *buffers) {
+    release(buffers);
+    if (buffers->failed)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_step(PyObject *module, PyObject *const *a, Py_ssize_t count) {
+    (void)module;
+    if (!expects(count, 25))
+        return NULL;
+    Buffers buffers = {.count = 0};
+    Step step = {0};
+    step.batch = integer_of(&buffers, a[0]);
+    step.width = integer_of(&buffers, a[1]);
+    step.size = integer_of(&buffers, a[2]);
+    step.depth = integer_of(&buffers, a[3]);
+    step.beam_width = integer_of(&buffers, a[4]);
+    step.normalize = (int)integer_of(&buffers, a[5]);
+    int threads = (int)integer_of(&buffers, a[6]);
+    int64_t rows = step.batch * step.width, places = step.batch * step.beam_width;
+    step.logits = read_from(&buffers, a[7], 0, rows * step.size);
+    if (!buffers.failed)
+        step.is_bfloat16 = buffers.views[buffers.count - 1].itemsize == 2;
+    step.scores = read_from(&buffers, a[8], 4, rows);
+    step.states = read_from(&buffers, a[9], 4, rows);
+    step.history = read_from(&buffers, a[10], 4, rows * step.depth);
+    step.level = level_of(&buffers, a + 11);
+    if (a[14] != Py_None) {
+        step.level.allowed = read_from(&buffers, a[14], 4, 0);
+        step.level.words = (step.size + WORD_BITS - 1) / WORD_BITS;
+    }
+    if (a[15] != Py_None) {
+        step.set_rows = read_from(&buffers, a[15], 4, step.batch);
+        step.set_free = read_from(&buffers, a[16], 4, step.batch);
+        step.alive = read_from(&buffers, a[17], 4, 0);
+        step.alive_words = integer_of(&buffers, a[18]);
+    }
+    if (a[19] != Py_None) {
+        step.dead_parents = read_from(&buffers, a[19], 4, 0);
+        step.num_dead = step.batch ? length_of(&buffers) / step.batch : 0;
+        step.dead_slots = read_from(&buffers, a[20], 4, step.num_dead * step.batch);
+    }
+    step.codes = write_to(&buffers, a[21], 4, places * (step.depth + 1));
+    step.best = write_to(&buffers, a[22], 4, places);
+    step.nodes = write_to(&buffers, a[23], 4, places);
+    step.parents = write_to(&buffers, a[24], 4, places);
+    if (!buffers.failed) {
+        size_t per_row = (size_t)(3 + step.level.words) * sizeof(float);
+        step.room = malloc((size_t)(rows ? rows : 1) * per_row);
+        if (step.room == NULL) {
+            PyErr_NoMemory();
+            buffers.failed = 1;
+        } else {
+            Py_BEGIN_ALLOW_THREADS
+            run_step(&step, threads);
+            Py_END_ALLOW_THREADS
+            free(step.room);
+        }
+    }
+    return finished(&buffers);
+}
+
+static PyObject *py_child_rows(PyObject *module, PyObject *const *a, Py_ssize_t count) {
+    (void)module;
+    if (!expects(count, 7))
+        return NULL;
+    Buffers buffers = {.count = 0};
+    Level level = level_of(&buffers, a);
+    const int32_t *code_of_token = read_from(&buffers, a[3], 4, 1);
+    int64_t num_tokens = length_of(&buffers);
+    const int64_t *tokens = read_from(&buffers, a[4], 8, 0);
+    int64_t rows = length_of(&buffers);
+    const int32_t *states = read_from(&buffers, a[5], 4, rows);
+    int32_t *out = write_to(&buffers, a[6], 4, rows);
+    if (!buffers.failed) {
+        Py_BEGIN_ALLOW_THREADS
+        child_rows(&level, code_of_token, num_tokens, tokens, states, rows, out);
+        Py_END_ALLOW_THREADS
+    }
+    return finished(&buffers);
+}
+
+static PyObject *py_write_rows(PyObject *module, PyObject *const *a, Py_ssize_t count) {
+    (void)module;
+    if (!expects(count, 9))
+        return NULL;
+    Buffers buffers = {.count = 0};
+    Level level = level_of(&buffers, a);
+    const int64_t *token_of_code = read_from(&buffers, a[3], 8, 0);
+    const int32_t *states = read_from(&buffers, a[4], 4, 0);
+    int64_t rows = length_of(&buffers), size = integer_of(&buffers, a[8]);
+    const void *scores = read_from(&buffers, a[5], 0, rows * size);
+    int is_double = !buffers.failed && buffers.views[buffers.count - 1].itemsize == 8, item_size = is_double ? 8 : 4;
+    void *out = write_to(&buffers, a[6], item_size, rows * size);
+    void *best = write_to(&buffers, a[7], item_size, rows);
+    if (!buffers.failed) {
+        Py_BEGIN_ALLOW_THREADS
+        write_rows(&level, token_of_code, states, rows, size, is_double, scores, out, best);
+        Py_END_ALLOW_THREADS
+    }
+    return finished(&buffers);
+}
+
+static PyObject *py_any_of_spans(PyObject *module, PyObject *const *a, Py_ssize_t count) {
+    (void)module;
+    if (!expects(count, 4))
+        return NULL;
+    Buffers buffers = {.count = 0};
+    const uint32_t *words = read_from(&buffers, a[0], 4, 0);
+    const int32_t *start = read_from(&buffers, a[1], 4, 1);
+    int64_t num_parents = length_of(&buffers) - 1;
+    uint32_t *out = write_to(&buffers, a[2], 4, (num_parents + 31) / 32);
+    int threads = (int)integer_of(&buffers, a[3]);
+    if (!buffers.failed) {
+        Py_BEGIN_ALLOW_THREADS
+        any_of_spans(words, start, num_parents, out, threads);
+        Py_END_ALLOW_THREADS
+    }
+    return finished(&buffers);
+}
+
+static PyObject *py_any_with_forks(PyObject *module, PyObject *const *a, Py_ssize_t count) {
+    (void)module;
+    if (!expects(count, 4))
+        return NULL;
+    Buffers buffers = {.count = 0};
+    int64_t num_parents = integer_of(&buffers, a[2]);
+    const uint32_t *words = read_from(&buffers, a[0], 4, 0);
+    int64_t num_words = length_of(&buffers);
+    const int32_t *forks = read_from(&buffers, a[1], 4, 0);
+    int64_t num_forks = length_of(&buffers);
+    uint32_t *out = write_to(&buffers, a[3], 4, (num_parents + 31) / 32);
+    if (!buffers.failed) {
+        Py_BEGIN_ALLOW_THREADS
+        any_with_forks(words, num_words, forks, num_forks, num_parents, out);
+        Py_END_ALLOW_THREADS
+    }
+    return finished(&buffers);
+}
+
+static PyObject *py_over_codes(PyObject *module, PyObject *const *a, Py_ssize_t count) {
+    (void)module;
+    if (!expects(count, 3))
+        return NULL;
+    Buffers buffers = {.count = 0};
+    const uint32_t *words = read_from(&buffers, a[0], 4, 0);
+    const uint32_t *allowed = read_from(&buffers, a[1], 4, 0);
+    int64_t num_words = length_of(&buffers);
+    uint32_t *out = write_to(&buffers, a[2], 4, num_words);
+    if (!buffers.failed) {
+        Py_BEGIN_ALLOW_THREADS
+        over_codes(words, allowed, num_words, out);
+        Py_END_ALLOW_THREADS
+    }
+    return finished(&buffers);
+}
+
+static PyObject *py_splice(PyObject *module, PyObject *const *a, Py_ssize_t count) {
+    (void)module;
+    if (!expects(count, 5))
+        return NULL;
+    Buffers buffers = {.count = 0};
+    const char *old = read_from(&buffers, a[0], 0, 0);
+    int64_t length = length_of(&buffers);
+    int item_size = buffers.failed ? 0 : (int)buffers.views[buffers.count - 1].itemsize;
+    const int64_t *inserted = read_from(&buffers, a[1], 8, 0);
+    int64_t num_inserted = length_of(&buffers);
+    const char *added = read_from(&buffers, a[2], item_size, num_inserted);
+    const int64_t *removed = read_from(&buffers, a[3], 8, 0);
+    int64_t num_removed = length_of(&buffers);
+    char *out = write_to(&buffers, a[4], item_size, length + num_inserted - num_removed);
+    if (!buffers.failed) {
+        Py_BEGIN_ALLOW_THREADS
+        splice_array(old, length, item_size, inserted, num_inserted, added, removed, num_removed, out);
+        Py_END_ALLOW_THREADS
+    }
+    return finished(&buffers);
+}
+
+static PyObject *py_splice_start(PyObject *module, PyObject *const *a, Py_ssize_t count) {
+    (void)module;
+    if (!expects(count, 7))
+        return NULL;
+    Buffers buffers = {.count = 0};
+    const int32_t *start = read_from(&buffers, a[0], 4, 1);
+    int64_t num_parents = length_of(&buffers) - 1, largest = 0;
+    const int64_t *inserted = read_from(&buffers, a[1], 8, 0);
+    int64_t num_inserted = length_of(&buffers);
+    const int64_t *counts = read_from(&buffers, a[2], 8, num_inserted);
+    const int64_t *removed = read_from(&buffers, a[3], 8, 0);
+    int64_t num_removed = length_of(&buffers);
+    const int64_t *changed = read_from(&buffers, a[4], 8, 0);
+    int64_t num_changed = length_of(&buffers);
+    const int64_t *deltas = read_from(&buffers, a[5], 8, num_changed);
+    int32_t *out = write_to(&buffers, a[6], 4, num_parents + num_inserted - num_removed + 1);
+    if (!buffers.failed) {
+        Py_BEGIN_ALLOW_THREADS
+        largest = splice_start(start, num_parents, inserted, counts, num_inserted, removed, num_removed, changed,
+                               deltas, num_changed, out);
+        Py_END_ALLOW_THREADS
+    }
+    release(&buffers);
+    return buffers.failed ? NULL : PyLong_FromLongLong(largest);
+}
+
+static PyObject *py_lower_bounds(PyObject *module, PyObject *const *a, Py_ssize_t count) {
+    (void)module;
+    if (!expects(count, 5))
+        return NULL;
+    Buffers buffers = {.count = 0};
+    const void *codes = read_from(&buffers, a[0], 0, 0);
+    int code_size = buffers.failed ? 0 : (int)buffers.views[buffers.count - 1].itemsize;
+    const int64_t *start = read_from(&buffers, a[1], 8, 0);
+    int64_t rows = length_of(&buffers);
+    const int64_t *stop = read_from(&buffers, a[2], 8, rows);
+    const int64_t *wanted = read_from(&buffers, a[3], 8, rows);
+    int64_t *out = write_to(&buffers, a[4], 8, rows);
+    if (!buffers.failed) {
+        Py_BEGIN_ALLOW_THREADS
+        lower_bounds(codes, code_size, start, stop, wanted, rows, out);
+        Py_END_ALLOW_THREADS
+    }
+    return finished(&buffers);
+}
+
+static PyObject *py_passing_rows(PyObject *module, PyObject *const *a, Py_ssize_t count) {
+    (void)module;
+    if (!expects(count, 4))
+        return NULL;
+    Buffers buffers = {.count = 0};
+    int64_t passed = 0;
+    const uint64_t *values = read_from(&buffers, a[0], 8, 0);
+    int64_t rows = length_of(&buffers);
+    int shift = (int)integer_of(&buffers, a[2]);
+    const uint32_t *bits = read_from(&buffers, a[1], 4, (int64_t)1 << (64 - shift) >> 5);
+    int64_t *out = write_to(&buffers, a[3], 8, rows);
+    if (!buffers.failed) {
+        Py_BEGIN_ALLOW_THREADS
+        passed = passing_rows(values, rows, bits, shift, out);
+        Py_END_ALLOW_THREADS
+    }
+    release(&buffers);
+    return buffers.failed ? NULL : PyLong_FromLongLong(passed);
+}
+
+#define FUNCTION(name) {#name, (PyCFunction)(void (*)(void))py_##name, METH_FASTCALL, NULL}
+
+static PyMethodDef functions[] = {
+    FUNCTION(step),         FUNCTION(child_rows),   FUNCTION(write_rows),   FUNCTION(any_of_spans),
+    FUNCTION(any_with_forks), FUNCTION(over_codes), FUNCTION(splice),       FUNCTION(splice_start),
+    FUNCTION(lower_bounds), FUNCTION(passing_rows), {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef_Slot slots[] = {{0, NULL}};
+
+static PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, .m_name = "hedgerow._native", .m_methods = functions, .m_slots = slots,
+};
+
+PyMODINIT_FUNC PyInit__native(void) { return PyModuleDef_Init(&definition); }

@@ -1,0 +1,127 @@
+/* What the files of this module share. Arrays are buffers of Python; sizes and types are checked in module.c. */
+
+#ifndef HEDGEROW_NATIVE_H
+#define HEDGEROW_NATIVE_H
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+#define WORD_BITS 32
+
+/* The compiler makes a version of a function for each of these processors, and the right one is chosen at load time. */
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
+#define FOR_EACH_CPU __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define FOR_EACH_CPU
+#endif
+
+/* Run job(context, 0) to job(context, items - 1), on the calling thread and up to threads - 1 others. */
+void parallel_for(void (*job)(void *context, int64_t item), void *context, int64_t items, int threads);
+
+/* How the children of a state are found. */
+enum { UNARY, SPARSE, FORKED };
+
+/* A level: see hedgerow.decode.kernels.native.HostLevel. `codes` has code_size bytes per node. */
+typedef struct {
+    int kind;
+    const int32_t *pointers;
+    int64_t num_pointers;
+    const void *codes;
+    int code_size;
+    const uint32_t *allowed;
+    int64_t words;
+} Level;
+
+INLINE int64_t code_at(const void *codes, int size, int64_t node) {
+    switch (size) {
+    case 1:
+        return ((const uint8_t *)codes)[node];
+    case 2:
+        return ((const uint16_t *)codes)[node];
+    default:
+        return ((const uint32_t *)codes)[node];
+    }
+}
+
+/* The number of entries of an ascending list below a value. */
+INLINE int64_t rank_in(const int32_t *ascending, int64_t size, int64_t value) {
+    int64_t low = 0, high = size;
+    while (low < high) {
+        int64_t middle = (low + high) / 2;
+        if (ascending[middle] < value)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* The first child of a state, and the node after its last child. */
+INLINE void children_of(const Level *level, int64_t state, int64_t *start, int64_t *stop) {
+    switch (level->kind) {
+    case SPARSE:
+        *start = level->pointers[state];
+        *stop = level->pointers[state + 1];
+        return;
+    case FORKED:
+        *start = state + rank_in(level->pointers, level->num_pointers, state);
+        *stop = state + 1 + rank_in(level->pointers, level->num_pointers, state + 1);
+        return;
+    default:
+        *start = state;
+        *stop = state + 1;
+    }
+}
+
+/* step.c */
+enum { CODES, ALLOWED, GIVEN };
+
+typedef struct {
+    const void *logits; /* [batch * width, size] float32, or bfloat16 if is_bfloat16 */
+    int is_bfloat16;
+    const float *scores;    /* [batch, width] */
+    const int32_t *states;  /* [batch, width] */
+    const int32_t *history; /* [batch, width, depth] */
+    int64_t batch, width, size, depth;
+    int normalize;
+    Level level;
+    const int32_t *set_rows, *set_free; /* [batch]; NULL without sets */
+    const uint32_t *alive;              /* [sets, alive_words] */
+    int64_t alive_words;
+    const int32_t *dead_parents, *dead_slots; /* [batch, num_dead] */
+    int64_t num_dead;
+    int64_t beam_width;
+    int32_t *codes; /* [batch, beam_width, depth + 1] */
+    float *best;    /* [batch, beam_width] */
+    int32_t *nodes, *parents;
+    float *room; /* [batch * width, 3 + words] */
+} Step;
+
+void run_step(Step *step, int threads);
+
+/* walk.c */
+void child_rows(const Level *level, const int32_t *code_of_token, int64_t num_tokens, const int64_t *tokens,
+                const int32_t *states, int64_t rows, int32_t *out);
+void write_rows(const Level *level, const int64_t *token_of_code, const int32_t *states, int64_t rows, int64_t size,
+                int is_double, const void *scores, void *out, void *best);
+
+/* alive.c */
+void any_of_spans(const uint32_t *words, const int32_t *start, int64_t num_parents, uint32_t *out, int threads);
+void any_with_forks(const uint32_t *words, int64_t num_words, const int32_t *forks, int64_t num_forks,
+                    int64_t num_parents, uint32_t *out);
+void over_codes(const uint32_t *words, const uint32_t *allowed, int64_t num_words, uint32_t *out);
+
+/* splice.c */
+void splice_array(const char *old, int64_t length, int item_size, const int64_t *inserted, int64_t num_inserted,
+            const char *added, const int64_t *removed, int64_t num_removed, char *out);
+int64_t splice_start(const int32_t *start, int64_t num_parents, const int64_t *inserted, const int64_t *counts,
+                     int64_t num_inserted, const int64_t *removed, int64_t num_removed, const int64_t *changed,
+                     const int64_t *deltas, int64_t num_changed, int32_t *out);
+void lower_bounds(const void *codes, int code_size, const int64_t *start, const int64_t *stop, const int64_t *wanted,
+                  int64_t rows, int64_t *out);
+int64_t passing_rows(const uint64_t *values, int64_t rows, const uint32_t *bits, int shift, int64_t *out);
+
+#endif
