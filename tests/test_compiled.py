@@ -1,6 +1,7 @@
 """The number of threads of compiled functions, and the checks of their arrays."""
 
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hedgerow._compiled import PARALLEL_FROM, available_cores, native, thread_co
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
     available_cores.cache_clear()
-    monkeypatch.delitem(_compiled.sys.modules, "torch", raising=False)
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
     yield
     available_cores.cache_clear()
@@ -53,7 +54,7 @@ def test_the_threads_of_pytorch(tmp_path, monkeypatch):
         get_num_threads = staticmethod(lambda: 5)
 
     monkeypatch.setattr(_compiled, "CGROUPS", tmp_path)
-    monkeypatch.setitem(_compiled.sys.modules, "torch", Torch)
+    monkeypatch.setitem(sys.modules, "torch", Torch)
     assert thread_count(PARALLEL_FROM) == 5
 
 
@@ -81,6 +82,6 @@ class TestChecks:
 
     def test_arguments(self):
         with pytest.raises(TypeError, match="expected 3 arguments; got 0"):
-            native.over_codes()
+            native.over_codes()  # pyright: ignore[reportCallIssue]
         with pytest.raises(TypeError):
             native.step(*[None] * 25)

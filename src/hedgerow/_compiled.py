@@ -25,9 +25,9 @@ def thread_count(size: int) -> int:
     """
     if size < PARALLEL_FROM:
         return 1
-    torch = sys.modules.get("torch")
-    if hasattr(torch, "get_num_threads"):
-        return min(torch.get_num_threads(), available_cores())
+    of_torch = getattr(sys.modules.get("torch"), "get_num_threads", None)
+    if of_torch is not None:
+        return min(of_torch(), available_cores())
     given = os.environ.get("OMP_NUM_THREADS", "")
     return min(int(given), available_cores()) if given.isdecimal() and int(given) else available_cores()
 
