@@ -1,59 +1,35 @@
 """The number of threads of compiled functions, and the checks of their arrays."""
 
-import os
 import sys
 
 import numpy as np
 import pytest
 
 from hedgerow import _compiled
-from hedgerow._compiled import PARALLEL_FROM, available_cores, native, thread_count
+from hedgerow._compiled import PARALLEL_FROM, native, thread_count
 
 
 @pytest.fixture(autouse=True)
-def fresh(monkeypatch):
-    available_cores.cache_clear()
+def eight_cores(monkeypatch):
+    monkeypatch.setattr(_compiled, "usable_cores", lambda: 8)
     monkeypatch.delitem(sys.modules, "torch", raising=False)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
-    yield
-    available_cores.cache_clear()
 
 
 @pytest.mark.parametrize(
-    ("files", "cores"),
-    [
-        ({}, 8),
-        ({"cpu.max": "max 100000"}, 8),
-        ({"cpu.max": "200000 100000"}, 2),
-        ({"cpu.max": "50000 100000"}, 1),
-        ({"cpu.max": "9900000 100000"}, 8),
-        ({"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3),
-        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8),
-        ({"cpu.max": "what"}, 8),
-    ],
+    ("given", "count"), [(None, 8), ("3", 3), ("100", 8), ("0", 8), ("x", 8), ("2,1", 2), (" 4 ", 4)]
 )
-def test_the_quota_of_a_container(files, cores, tmp_path, monkeypatch):
-    for name, content in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(content)
-    monkeypatch.setattr(_compiled, "CGROUPS", tmp_path)
+def test_the_environment(given, count, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert thread_count(PARALLEL_FROM) == cores
+    if given is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    assert thread_count(PARALLEL_FROM) == count
     assert thread_count(PARALLEL_FROM - 1) == 1
 
 
-@pytest.mark.parametrize(("given", "count"), [("3", 3), ("100", 8), ("0", 8), ("x", 8), ("2,1", 8)])
-def test_the_environment(given, count, tmp_path, monkeypatch):
-    monkeypatch.setattr(_compiled, "CGROUPS", tmp_path)
-    monkeypatch.setenv("OMP_NUM_THREADS", given)
-    assert thread_count(PARALLEL_FROM) == count
-
-
-def test_the_threads_of_pytorch(tmp_path, monkeypatch):
+def test_the_threads_of_pytorch(monkeypatch):
     class Torch:
         get_num_threads = staticmethod(lambda: 5)
 
-    monkeypatch.setattr(_compiled, "CGROUPS", tmp_path)
     monkeypatch.setitem(sys.modules, "torch", Torch)
     assert thread_count(PARALLEL_FROM) == 5
 

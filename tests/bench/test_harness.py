@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hedgerow.bench.cases import BRANCH, CASES, COLD, PAPER, logits_of, sids_of
-from hedgerow.bench.machine import conditions
+from hedgerow.bench.machine import CpuTimes, conditions, contention_warnings, cpu_times, load_warnings
 from hedgerow.bench.records import Report
 from hedgerow.bench.timing import MIN_REPEATS, Budget, Samples, measure
 
@@ -74,3 +74,26 @@ def test_report_files_contain_the_conditions(tmp_path):
     import platform
 
     assert platform.node() not in document.read_text() or len(platform.node()) < 4
+
+
+def test_cpu_times(tmp_path):
+    assert cpu_times(tmp_path) is None
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/stat").write_text("cpu  100 20 30 400 50 6 7 8 0 0\ncpu0 1 1 1 1\n")
+    found = cpu_times(tmp_path)
+    assert found is not None
+    assert found.busy < found.total
+    assert found.stolen == 8 * found.total / 621
+    assert found.own > 0
+
+
+def test_warnings_about_other_processes(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    for load, count in ((1.9, 0), (2.1, 1)):
+        monkeypatch.setattr("os.getloadavg", lambda load=load: (load, 0, 0))
+        assert len(load_warnings()) == count
+    start = CpuTimes(100, 50, 1, 10)
+    assert contention_warnings(start, CpuTimes(140, 62, 1, 19)) == []
+    assert "used 30% of the cores" in contention_warnings(start, CpuTimes(140, 71, 1, 19))[0]
+    assert "took 5% of the CPU time" in contention_warnings(start, CpuTimes(140, 59, 3, 19))[0]
+    assert contention_warnings(None, start) == contention_warnings(start, start) == []

@@ -59,6 +59,30 @@ def test_verbs_write_tables_and_figures(tmp_path, verb, figures):
     assert len(pngs) in (0, figures)
 
 
+@pytest.mark.parametrize("verb", ["paper", "scale", "branch", "peers", "sets", "build"])
+@pytest.mark.usefixtures("tiny")
+def test_verbs_write_nothing_unasked(tmp_path, monkeypatch, verb):
+    monkeypatch.chdir(tmp_path)
+    backend = ["--levels", "2"] if verb == "build" else ["--backend", "numpy"]
+    result = run("bench", verb, "--quick", "--items", "2e2", *backend)
+    assert "wrote" not in result.output
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_busy_machine_is_named(monkeypatch):
+    from hedgerow.bench import machine
+
+    monkeypatch.setattr("os.getloadavg", lambda: (99.0, 1.0, 1.0))
+    moments = iter([machine.CpuTimes(100, 50, 0, 5), machine.CpuTimes(110, 59, 1, 7)])
+    monkeypatch.setattr(machine, "cpu_times", lambda: next(moments))
+    result = run("bench", "sets", "--quick", "--backend", "numpy", "--items", "3e2")
+    warnings = " ".join(result.stderr.split())
+    assert "the load average is 99.0 on" in warnings
+    assert "other processes used 70% of the cores" in warnings
+    assert "other virtual machines took 10%" in warnings
+
+
 @pytest.mark.usefixtures("tiny")
 def test_sets(tmp_path, monkeypatch):
     result = run("bench", "sets", "--quick", "--backend", "numpy", "--items", "3e2", "--out", str(tmp_path))

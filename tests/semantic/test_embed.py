@@ -58,6 +58,61 @@ def test_columns_and_empty_lists(model):
     assert hr.embed_texts([""], model=model).shape == (1, 384)
 
 
+def test_batches_change_nothing(model, monkeypatch):
+    """As one call of the model with all texts: also with texts of any length, and in the order of the texts."""
+    texts = [" ".join(TEXTS[row % 3].split()[: row % 6]) * (1 + row % 4) for row in range(40)]
+    expected = model.encode(texts, batch_size=64, normalize_embeddings=True, show_progress_bar=False)
+    assert np.allclose(hr.embed_texts(texts, model=model), expected, atol=1e-5)
+    monkeypatch.setattr("hedgerow.semantic.batches.TOKENS", 30)
+    assert np.allclose(hr.embed_texts(texts, model=model, batch_size=7), expected, atol=1e-5)
+
+
+def test_the_number_of_threads_changes_nothing(model, monkeypatch):
+    import torch
+
+    monkeypatch.setattr("hedgerow.semantic.batches.usable_cores", lambda: 4)
+    texts, before, found = TEXTS * 9, torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found.append(hr.embed_texts(texts, model=model, batch_size=4))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert (found[0] == found[1]).all()
+
+
+def test_progress(model, capsys):
+    calls = []
+    hr.embed_texts(TEXTS * 4, model=model, batch_size=5, progress=lambda *call: calls.append(call))
+    assert calls[:2] == [("load", 0, 1), ("embed", 0, 12)]
+    assert calls[-1] == ("embed", 12, 12)
+    assert len(calls) == 5
+    hr.embed_texts(TEXTS, model=model, progress=True)
+    assert capsys.readouterr().out == ""
+
+
+def test_an_error_of_the_model_ends_the_threads(model, monkeypatch):
+    import threading
+
+    import torch
+
+    before = torch.get_num_threads()
+    encode, calls = type(model).encode, []
+
+    def fail(self, texts, **options):
+        calls.append(len(texts))
+        if len(calls) == 3:
+            raise RuntimeError("out of memory")
+        return encode(self, texts, **options)
+
+    monkeypatch.setattr(type(model), "encode", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        hr.embed_texts(TEXTS * 10, model=model, batch_size=2)
+    assert torch.get_num_threads() == before
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("hedgerow-embed")]
+
+
 @pytest.mark.parametrize(
     ("texts", "expected"),
     [

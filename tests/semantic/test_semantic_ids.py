@@ -8,6 +8,7 @@ import pytest
 
 import hedgerow as hr
 from hedgerow.semantic.codebooks import METHODS
+from hedgerow.semantic.training import RUNS
 
 RNG = np.random.default_rng(0)
 EMBEDDINGS = RNG.normal(size=(300, 12)).astype(np.float32)
@@ -198,7 +199,14 @@ def test_missing_faiss(monkeypatch):
 def test_progress():
     calls = []
     hr.semantic_ids(EMBEDDINGS, levels=2, codebook_sizes=4, progress=lambda *arguments: calls.append(arguments))
-    assert calls == [("level 0", 0, 2), ("level 1", 1, 2), ("encode", 2, 2)]
+    levels, done, totals = zip(*calls, strict=True)
+    assert list(dict.fromkeys(levels)) == ["level 0", "level 1", "encode"]
+    assert calls[0] == ("level 0", 0, 2 * RUNS)
+    assert ("level 1", RUNS, 2 * RUNS) in calls
+    assert sorted(done[:-1]) == list(done[:-1])
+    assert max(done) < set(totals[:-1]).pop() == 2 * RUNS
+    assert calls[-1][1] == calls[-1][2]
+    assert len(calls) > RUNS
 
 
 @pytest.mark.parametrize("method", ["residual", "product", "opq"])

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from hedgerow._compiled import PARALLEL_FROM, thread_count
 
 PACKAGES = ("hedgerow", "numpy", "torch", "triton", "jax", "transformers", "marisa-trie", "xgrammar")
 PACKAGES += ("llguidance", "outlines-core", "rectokens")
+
+# Warn from this load average per core, and from these shares of the time of all cores.
+BUSY_LOAD, BUSY_SHARE, STOLEN_SHARE = 0.5, 0.1, 0.02
 
 
 def conditions(device: str | None = None) -> dict[str, Any]:
@@ -68,6 +72,64 @@ def threads() -> dict[str, int]:
     if "jax" in sys.modules:
         counts["jax"] = _cores()
     return counts
+
+
+@dataclass(frozen=True)
+class CpuTimes:
+    """CPU time so far in seconds, of all cores together.
+
+    Attributes:
+        total: the time of all cores, idle or not.
+        busy: the time that any process used.
+        stolen: the time that the hypervisor gave to other machines.
+        own: the time that this process and its ended children used.
+    """
+
+    total: float
+    busy: float
+    stolen: float
+    own: float
+
+
+def cpu_times(root: Path = Path("/")) -> CpuTimes | None:
+    """CPU time so far; None where there is no /proc/stat."""
+    try:
+        fields = (root / "proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+        user, nice, system, idle, waiting, interrupts, soft, stolen = (int(field) for field in fields)
+    except (OSError, ValueError):
+        return None
+    busy = user + nice + system + interrupts + soft
+    second = os.sysconf("SC_CLK_TCK")
+    total = busy + idle + waiting + stolen
+    return CpuTimes(total / second, busy / second, stolen / second, sum(os.times()[:4]))
+
+
+def load_warnings() -> list[str]:
+    """What the load average says about other processes, before a measurement."""
+    cores = os.cpu_count() or 1
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load <= BUSY_LOAD * cores:
+        return []
+    return [
+        f"the load average is {load:.1f} on {cores} cores: if other processes use them, the times will be too long."
+    ]
+
+
+def contention_warnings(before: CpuTimes | None, after: CpuTimes | None) -> list[str]:
+    """What other processes and other machines have taken during a measurement."""
+    if before is None or after is None or after.total <= before.total:
+        return []
+    total = after.total - before.total
+    others = (after.busy - before.busy - (after.own - before.own)) / total
+    stolen = (after.stolen - before.stolen) / total
+    found = []
+    if others > BUSY_SHARE:
+        found.append(
+            f"other processes used {others:.0%} of the cores during the measurement. Repeat it on an idle machine."
+        )
+    if stolen > STOLEN_SHARE:
+        found.append(f"other virtual machines took {stolen:.0%} of the CPU time during the measurement. Repeat it.")
+    return found
 
 
 @cache

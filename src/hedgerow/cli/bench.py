@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from hedgerow.cli.common import AsJson, err, is_live, out, print_json, shared_options, whole_numbers
+from hedgerow.cli.common import AsJson, err, is_live, out, print_json, print_warning, shared_options, whole_numbers
 from hedgerow.errors import MissingDependencyError, install_command
 from hedgerow.indexes import build_index, load_index
 from hedgerow.live.live import LiveIndex
@@ -46,7 +47,12 @@ Backend = Annotated[str, typer.Option(help="The framework: numpy, torch or jax."
 Device = Annotated[
     str | None, typer.Option(help="The device: cpu, cuda, ... Default: the CPU for torch, the first device for jax.")
 ]
-Out = Annotated[Path, typer.Option("--out", help="The folder for CSV, JSON and PNG files.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", metavar="FOLDER", help="Write CSV, JSON and PNG files to this folder. Default: write nothing."
+    ),
+]
 Reference = Annotated[
     Path | None, typer.Option(help="The folder of the authors' static_decoding package, to measure it as well.")
 ]
@@ -55,7 +61,6 @@ Threads = Annotated[
     typer.Option(min=1, max=os.cpu_count(), help="Number of threads. Default: all cores."),
 ]
 CodebookSizes = Annotated[int, typer.Option(parser=whole_number, metavar="C", help="The codebook size of every level.")]
-RESULTS = Path("benchmarks/results")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +71,7 @@ class Shared:
     items: Items = None
     backend: Backend = "torch"
     device: Device = None
-    out_folder: Out = RESULTS
+    out_folder: Out = None
     reference: Reference = None
     threads: Threads = None
 
@@ -103,8 +108,9 @@ def scale(shared: Shared) -> None:
 
     report = _compare(experiments.scale, shared, {"paper": "items"})
     title = "Time per step against the number of items (figure 2)"
-    path = _png(shared.out_folder, report)
-    _print_figure(plots.plot(report.rows, path, x="items", x_label="items", title=title))
+    if shared.out_folder is not None:
+        path = _png(shared.out_folder, report)
+        _print_figure(plots.plot(report.rows, path, x="items", x_label="items", title=title))
 
 
 @bench.command(epilog="Example: hedgerow bench branch --quick")
@@ -115,6 +121,8 @@ def branch(shared: Shared) -> None:
 
     column = "codebook_size"
     report = _compare(experiments.branch, shared, {"codebook": column, "branch": column})
+    if shared.out_folder is None:
+        return
     swept = [row for row in report.rows if row["case"] == "codebook"]
     for case, rows, figure in (
         ("codebook", swept, "Table 4, second half"),
@@ -144,21 +152,21 @@ def build_(
     repeats: Annotated[
         int | None, typer.Option(min=1, help="Number of builds per method. Default: 3, or 1 with --quick.")
     ] = None,
-    out_folder: Out = RESULTS,
+    out_folder: Out = None,
     reference: Reference = None,
 ) -> None:
     """Build time, peak memory and bytes per item. Each build runs in its own process."""
     from hedgerow.bench import building, tables
 
     items = items or (200_000 if quick else 10_000_000)
-    with err.status("building ...") as status:
+    with _measuring("building ...") as on_status:
         report = building.build(
             items,
             levels,
             codebook_sizes,
             repeats=repeats or (1 if quick else 3),
             reference=reference,
-            on_status=status.update,
+            on_status=on_status,
         )
     building.show(report, tables.console_for_tables())
     _save(report, out_folder)
@@ -170,8 +178,8 @@ def sets_(shared: Shared) -> None:
     """Constraint sets: the time to create one from a mask, and the time that sets and exclusions add to a step."""
     from hedgerow.bench import sets, tables
 
-    with err.status("starting ...") as status:
-        report = sets.sets(shared.options(status.update))
+    with _measuring("starting ...") as on_status:
+        report = sets.sets(shared.options(on_status))
     sets.show(report, tables.console_for_tables())
     _save(report, shared.out_folder)
 
@@ -203,7 +211,7 @@ def serve_(
         typer.Option(metavar="INDEX", help="The index that is served, to check that items exist and keep the rules."),
     ] = None,
     token_file: Annotated[Path | None, typer.Option(metavar="FILE", help="The file with the bearer token.")] = None,
-    out_folder: Out = RESULTS,
+    out_folder: Out = None,
 ) -> None:
     """Drive a running service, and check every answer. The service of the films is checked with its index."""
     try:
@@ -220,6 +228,7 @@ def serve_(
     shape = {"seconds": seconds, "k": k, "beam_width": beam_width, "mix": mix}
     loads = [serving.Load(clients=count, **shape) for count in whole_numbers(clients, "--clients")]
     loads += [serving.Load(rate=rate, **shape) for rate in whole_numbers(rates, "--rate")] if rates else []
+    # Without a warning about other processes: the service is one.
     with err.status("starting ...") as status:
         report = serving.serving(
             url,
@@ -276,8 +285,8 @@ def _compare(experiment: Callable[[Options], Report], shared: Shared, sweeps: di
     """
     from hedgerow.bench import tables
 
-    with err.status("starting ...") as status:
-        report = experiment(shared.options(status.update))
+    with _measuring("starting ...") as on_status:
+        report = experiment(shared.options(on_status))
     console = tables.console_for_tables()
     if sweeps is None:
         tables.show_comparison(report, console)
@@ -289,8 +298,22 @@ def _compare(experiment: Callable[[Options], Report], shared: Shared, sweeps: di
     return report
 
 
-def _save(report: Report, folder: Path) -> None:
-    for path in report.save(folder):
+@contextmanager
+def _measuring(message: str) -> Iterator[OnStatus]:
+    """Show the stage of a measurement, and warn if other processes use the cores, before it and after it."""
+    from hedgerow.bench import machine
+
+    for warning in machine.load_warnings():
+        print_warning(warning)
+    before = machine.cpu_times()
+    with err.status(message) as status:
+        yield status.update
+    for warning in machine.contention_warnings(before, machine.cpu_times()):
+        print_warning(warning)
+
+
+def _save(report: Report, folder: Path | None) -> None:
+    for path in report.save(folder) if folder is not None else ():
         err.print(f"[dim]wrote {path}[/]", soft_wrap=True)
 
 

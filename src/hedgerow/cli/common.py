@@ -130,17 +130,26 @@ def new_table(title: str | None, *headings: str, numbers: tuple[str, ...] = ()) 
 
 @contextmanager
 def progress_bar(*, enabled: bool) -> Iterator[Progress]:
-    """A progress bar on stderr that is removed at the end; none if stderr is not a terminal."""
+    """A progress bar on stderr with the time left, removed at the end; none if stderr is not a terminal."""
     if not (enabled and err.is_terminal):
         yield ignore_progress
         return
-    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as ProgressBar
 
     columns = SpinnerColumn(), TextColumn("{task.description:>8}"), BarColumn(), TimeElapsedColumn()
-    with ProgressBar(*columns, console=err, transient=True) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
+    # Speeds of the last minutes: a level of k-means can take one.
+    estimate = TextColumn("left"), TimeRemainingColumn(compact=True)
+    with ProgressBar(*columns, *estimate, console=err, transient=True, speed_estimate_period=300) as bar:
+        task = bar.tasks[bar.add_task("", total=None)]
+
+        def update(what: str, done: int, total: int) -> None:
+            # The time left is an estimate from the speed of one stage: the next one starts anew.
+            if total != task.total or done < task.completed:
+                bar.reset(task.id, total=total, completed=done, description=what)
+            bar.update(task.id, description=what, completed=done)
+
+        yield update
 
 
 def check_not_input(output: Path, inputs: Sequence[Path]) -> None:

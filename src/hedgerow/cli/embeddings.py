@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hedgerow as hr
-from hedgerow.cli.common import err, read_npy
+from hedgerow.cli.common import read_npy
 from hedgerow.errors import ArgumentError, CatalogError
+from hedgerow.index.build import Progress
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,7 +60,12 @@ def column_named(table: pa.Table | None, name: str) -> pa.Array:
 
 
 def embeddings_of(
-    source: Path, table: pa.Table | None, column: str | None, text_columns: list[str] | None, model: str | None
+    source: Path,
+    table: pa.Table | None,
+    column: str | None,
+    text_columns: list[str] | None,
+    model: str | None,
+    progress: Progress,
 ) -> Any:
     """The embeddings [N, D] in INPUT, or those of its texts.
 
@@ -69,13 +75,14 @@ def embeddings_of(
         column: the column of embeddings. Default: "embedding".
         text_columns: the columns of text to embed instead.
         model: the model that embeds texts, as for `hedgerow.embed_texts`.
+        progress: called as ``progress(what, done, total)``.
 
     Raises:
         ArgumentError: a column does not exist or does not hold text.
         CatalogError: the array cannot be read.
     """
     if text_columns:
-        return hr.embed_texts(_texts(table, text_columns), model=model, progress=err.is_terminal)
+        return hr.embed_texts(_texts(table, text_columns), model=model, progress=progress)
     if table is None:
         if column is not None:
             raise ArgumentError(f"there is no column {column!r}: a .npy file has no columns.")

@@ -14,12 +14,11 @@ import typer
 from rich.markup import escape
 
 import hedgerow as hr
-from hedgerow.catalog.catalog import ITEM_ID
 from hedgerow.cli.common import (
     AsJson,
     Overwrite,
     check_not_input,
-    is_live,
+    let_threads_sleep,
     out,
     parsed_sizes,
     print_json,
@@ -27,7 +26,8 @@ from hedgerow.cli.common import (
     printed_warnings,
     progress_bar,
 )
-from hedgerow.cli.embeddings import column_named, embeddings_of, read_table
+from hedgerow.cli.embeddings import embeddings_of
+from hedgerow.cli.semantic_input import Given
 from hedgerow.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -126,6 +126,7 @@ def semantic_ids(
     as_json: AsJson = False,
 ) -> None:
     """Create Semantic IDs of items from embeddings or texts, or encode new items with a saved quantizer."""
+    let_threads_sleep()
     settings = {"levels": levels, "codebook_sizes": parsed_sizes(codebook_sizes), "method": method, "seed": seed}
     options = {name: value for name, value in settings.items() if value is not None}
     if deduplicate or deduplication_codes is not None:
@@ -133,33 +134,23 @@ def semantic_ids(
     _check_quantizer_usage(with_quantizer, options, quantizer, taken)
     _check_text_usage(text, embeddings, model)
     started = time.perf_counter()
-    with _file_errors():
-        _check_outputs(output, quantizer, overwrite=overwrite)
-        check_not_input(output, [source, *filter(None, (taken,))])
-        table = read_table(source, text)
-        output_table = _output_table(table, drop, sid)
-        categories = None if category is None else column_named(table, category)
-        if item_id is not None:
-            column_named(table, item_id)
-        id_name = ITEM_ID if item_id is None and table is not None and ITEM_ID in table.column_names else item_id
-        existing = None if taken is None else _existing(taken, sid)
-        if existing is not None and id_name is None:
-            _check_new(output_table, existing, {sid, *(text or ())})
-        trained = None if with_quantizer is None else hr.Quantizer.load(with_quantizer)
-        published = {}
-        if trained is not None and existing is not None:
-            item_ids = None if id_name is None else column_named(table, id_name)
-            published = _published(existing, sid, trained, id_name, item_ids)
-    vectors = embeddings_of(source, table, embeddings, text, model)
-    policy = {"on_collision": on_collision, "items_per_sid": items_per_sid}
     with progress_bar(enabled=not as_json) as progress, printed_warnings():
-        if trained is None:
+        with _file_errors():
+            _check_outputs(output, quantizer, overwrite=overwrite)
+            check_not_input(output, [source, *filter(None, (taken,))])
+            progress("read", 0, 1)
+            columns = {"text": text, "category": category, "item_id": item_id, "sid": sid, "drop": drop}
+            given = Given.read(source, taken, with_quantizer, **columns)
+        vectors = embeddings_of(source, given.table, embeddings, text, model, progress)
+        policy = {"on_collision": on_collision, "items_per_sid": items_per_sid}
+        if given.trained is None:
             ids = hr.semantic_ids(vectors, **options, **policy, progress=progress)
         else:
-            ids = trained.assign(vectors, **published, **policy)
+            progress("assign", 0, 1)
+            ids = given.trained.assign(vectors, **given.published, **policy)
         progress("report", 0, 1)
-        report = ids.report(categories)
-        _write(ids, output_table, sid, output, quantizer)
+        report = ids.report(given.categories)
+        _write(ids, given.output_table, sid, output, quantizer)
     seconds = time.perf_counter() - started
     if as_json:
         facts = {"path": str(output), "quantizer": None if quantizer is None else str(quantizer), "seconds": seconds}
@@ -168,42 +159,22 @@ def semantic_ids(
         return
     _print_report(report)
     print_path(output, f"{report.items:,} items, {report.sids:,} SIDs")
-    if "taken" in published:
+    _print_next(given, ids, output, sid, f"{seconds:.1f} s", has_taken=taken is not None)
+
+
+def _print_next(given: Given, ids: hr.SemanticIds, output: Path, sid: str, seconds: str, *, has_taken: bool) -> None:
+    """Print what these SIDs are not distinct from, and the next command."""
+    if "taken" in given.published:
         message = "All items are new: name the column of their ids with --item-id, so that published items keep SIDs."
         out.print(message, soft_wrap=True)
-    if trained is not None and trained.deduplication_codes is not None and taken is None:
+    if given.trained is not None and given.trained.deduplication_codes is not None and not has_taken:
         message = "Only the SIDs of these items differ from one another; --taken names the SIDs of other items."
         out.print(message, soft_wrap=True)
-    id_column = id_name or _likely_ids(output_table, {sid, *(text or ())})
-    if trained is None:
-        command = _build_command(ids, output, sid, id_column)
+    if given.trained is None:
+        command = _build_command(ids, output, sid, given.id_column)
     else:
-        command = _live_command("update" if "keep" in published else "add", output, sid, id_column)
-    out.print(f"[dim]{seconds:.1f} s. Next: {escape(command)}[/]", soft_wrap=True, highlight=False)
-
-
-def _check_new(table: pa.Table | None, existing: hr.TrieIndex | pa.Table, others: set[str]) -> None:
-    """Check that INPUT has no items of --taken, if --item-id does not tell them apart.
-
-    Raises:
-        ArgumentError: a column of INPUT has ids of items that exist, which would get other SIDs.
-    """
-    import pyarrow.compute as pc
-
-    for name in _id_columns(table, others):
-        if isinstance(existing, hr.TrieIndex):
-            ids = existing.item_ids
-        else:
-            ids = existing.column(name) if existing.column_names.count(name) == 1 else None
-        column = column_named(table, name)
-        if ids is not None and ids.type == column.type:
-            known = pc.sum(pc.is_in(column, value_set=ids.combine_chunks())).as_py()  # pyright: ignore[reportAttributeAccessIssue]
-            if known:
-                raise ArgumentError(
-                    f"--taken contains {known:,} of the {len(column):,} values of the column {name!r}, and without "
-                    f"--item-id all items would get new SIDs. Pass --item-id {name}: items that exist keep their SIDs. "
-                    "If the ids are in another column, name that one."
-                )
+        command = _live_command("update" if "keep" in given.published else "add", output, sid, given.id_column)
+    out.print(f"[dim]{seconds}. Next: {escape(command)}[/]", soft_wrap=True, highlight=False)
 
 
 def _check_quantizer_usage(
@@ -266,49 +237,6 @@ def _check_outputs(output: Path, quantizer: Path | None, *, overwrite: bool) -> 
         check_replaceable(quantizer)
 
 
-def _output_table(table: pa.Table | None, drop: list[str] | None, sid: str) -> pa.Table | None:
-    """The columns of INPUT that are written to the output.
-
-    Raises:
-        ArgumentError: a column of INPUT has the name of the SID column.
-        CatalogError: a column of `drop` does not exist.
-    """
-    for name in drop or ():
-        column_named(table, name)
-    output_table = None if table is None else table.drop_columns(drop or [])
-    if output_table is not None and sid in output_table.column_names:
-        raise ArgumentError(f"INPUT has a column {sid!r}. Choose another name with --sid, or remove it: --drop {sid}.")
-    return output_table
-
-
-def _existing(path: Path, sid: str) -> hr.TrieIndex | pa.Table:
-    """A saved index, the current index of a live one, or the rows of a Parquet file with a SID column."""
-    if is_live(path):
-        return hr.LiveIndex.open(path).version.index
-    if path.suffix != ".parquet":
-        return hr.load_index(path, mmap=True)
-    rows = read_table(path)
-    assert rows is not None
-    column_named(rows, sid)
-    return rows
-
-
-def _published(
-    existing: hr.TrieIndex | pa.Table, sid: str, quantizer: hr.Quantizer, id_name: str | None, ids: pa.Array | None
-) -> dict[str, Any]:
-    """The arguments `ids` and `keep` of `Quantizer.assign`; `taken` if one side has no ids."""
-    if isinstance(existing, hr.TrieIndex):
-        return {"taken": existing} if ids is None else {"keep": existing, "ids": ids}
-    if ids is None or id_name not in existing.column_names:
-        from hedgerow.catalog.columns import sids_of_lists
-
-        return {"taken": sids_of_lists(column_named(existing, sid), sid)}
-    last = () if quantizer.deduplication_codes is None else (quantizer.deduplication_codes,)
-    sizes = (*quantizer.codebook_sizes, *last)
-    keep = hr.Catalog.from_arrow(existing, sid=sid, item_id=id_name, attributes=[], codebook_sizes=sizes)
-    return {"keep": keep, "ids": ids}
-
-
 def _write(ids: hr.SemanticIds, output_table: pa.Table | None, sid: str, output: Path, quantizer: Path | None) -> None:
     """Write the rows and the quantizer: both or neither.
 
@@ -357,22 +285,3 @@ def _live_command(change: str, output: Path, sid: str, id_name: str | None) -> s
     """The command that changes a live index, whose path is not known here: LIVE."""
     words = ["hedgerow", "live", change, "LIVE", str(output), "--sid", sid]
     return shlex.join([*words, *([] if id_name is None else ["--item-id", id_name])])
-
-
-def _likely_ids(table: pa.Table | None, others: set[str]) -> str | None:
-    """The first column of `_id_columns`, which `hedgerow build` needs as --item-id."""
-    return next(_id_columns(table, others), None)
-
-
-def _id_columns(table: pa.Table | None, others: set[str]) -> Iterator[str]:
-    """The columns of distinct texts or integers."""
-    import pyarrow as pa
-
-    from hedgerow.catalog.types import is_text
-
-    for name in table.column_names if table is not None else ():
-        column = table.column(name) if table is not None and table.column_names.count(name) == 1 else None
-        if column is None or name in others or column.null_count:
-            continue
-        if (is_text(column.type) or pa.types.is_integer(column.type)) and len(column.unique()) == len(column):
-            yield name

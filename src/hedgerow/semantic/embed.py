@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ import numpy as np
 
 from hedgerow._arguments import whole_number
 from hedgerow.errors import ArgumentError, MissingDependencyError
+from hedgerow.index.build import Progress, ignore_progress
+from hedgerow.semantic.batches import encode_on_cpu
 from hedgerow.semantic.vectors import as_embeddings
 
 
@@ -22,9 +25,11 @@ def embed_texts(
     batch_size: int = 64,
     device: str | None = None,
     normalize: bool = True,
-    progress: bool = False,
+    progress: bool | Progress = False,
 ) -> np.ndarray:
     """Compute embeddings of texts with a sentence-transformers model.
+
+    On a CPU, `torch.get_num_threads()` batches are computed at once, each on one thread.
 
     The last digits of an embedding, about 1e-7 of its length, can differ with the other texts, the device and the
     version of PyTorch. If two codewords are nearly equally near, its codes can differ, too. Equal embeddings always
@@ -35,10 +40,10 @@ def embed_texts(
         model: the folder of a sentence-transformers model, its name on the Hugging Face hub, or a loaded model.
             Default: all-MiniLM-L6-v2 (D = 384), whose weights come with `hedgerow[semantic]`. Only a name needs the
             network.
-        batch_size: the number of texts in one forward pass.
+        batch_size: the number of texts in one forward pass. On a CPU, batches of long texts are smaller.
         device: the PyTorch device. Default: the choice of sentence-transformers.
         normalize: scale each embedding to length 1.
-        progress: show a progress bar on stderr.
+        progress: show a progress bar on stderr; or a function, called as ``progress(what, done, total)``.
 
     Returns:
         float32 [N, D].
@@ -71,11 +76,36 @@ def embed_texts(
         if not isinstance(text, str):
             raise ArgumentError(f"row {row}: expected a text; got {text!r:.60}. Drop the rows without text.")
     batch_size = whole_number(batch_size, "batch_size")
-    loaded = _loaded(model, device) if model is None or isinstance(model, (str, Path)) else model
-    if not rows:
-        return np.zeros((0, len(embed_texts([""], model=loaded)[0])), np.float32)
-    options = {"batch_size": batch_size, "show_progress_bar": progress, "convert_to_numpy": True}
-    return as_embeddings(loaded.encode(rows, normalize_embeddings=normalize, **options))
+    with _reporting(progress) as report:
+        report("load", 0, 1)
+        loaded = _loaded(model, device) if model is None or isinstance(model, (str, Path)) else model
+        if not rows:
+            return np.zeros((0, len(embed_texts([""], model=loaded)[0])), np.float32)
+        report("embed", 0, len(rows))
+        if _on_cpu(loaded):
+            return as_embeddings(encode_on_cpu(loaded, rows, batch_size, normalize=normalize, progress=report))
+        options = {"batch_size": batch_size, "show_progress_bar": False, "convert_to_numpy": True}
+        return as_embeddings(loaded.encode(rows, normalize_embeddings=normalize, **options))
+
+
+@contextmanager
+def _reporting(progress: Any) -> Iterator[Progress]:
+    """The function that reports progress: the caller's, one that draws a bar on stderr, or one that does nothing."""
+    if progress is not True:
+        yield progress or ignore_progress
+        return
+    from rich.console import Console
+    from rich.progress import Progress as ProgressBar
+
+    with ProgressBar(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("")
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
+
+
+def _on_cpu(model: Any) -> bool:
+    """Whether a model is a `SentenceTransformer` on the CPU."""
+    module = sys.modules.get("sentence_transformers")
+    return module is not None and isinstance(model, module.SentenceTransformer) and model.device.type == "cpu"
 
 
 def _loaded(model: str | Path | None, device: str | None) -> Any:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ SAMPLE = 1 << 16
 SAMPLE_PER_CODE = 256
 # `_along_axes` increases the number of dimensions in this many steps.
 STEPS = 10
+# The maximum number of k-means runs of a level: `_far_apart`, the steps of `_along_axes`, and all dimensions.
+RUNS = STEPS + 1
 # The number of vectors per code from which `_far_apart` chooses, and the number from which axes are computed.
 START_PER_CODE = 16
 AXES_SAMPLE = 1 << 14
@@ -45,7 +48,7 @@ def train_codebooks(
         method: "residual", "product" or "opq".
         seed: the seed of the sample and of the initial codewords.
         iterations: the number of k-means iterations.
-        progress: called as ``progress(what, done, total)`` before each level.
+        progress: called as ``progress(what, done, total)`` before each level, and after each run of k-means.
 
     Raises:
         ArgumentError: method "product" or "opq", and L does not divide D.
@@ -66,14 +69,26 @@ def train_codebooks(
         )
     rotation = None
     if method == "opq":
-        progress("rotation", 0, len(sizes))
+        progress("rotation", 0, RUNS * len(sizes))
         rotation = _rotation(faiss, sample, sizes, seed)
         sample = rotated(sample, rotation)
     codebooks = []
     for level, part in enumerate(np.split(sample, len(sizes), axis=1)):
-        progress(f"level {level}", level, len(sizes))
-        codebooks.append(_kmeans(faiss, np.ascontiguousarray(part), sizes[level], _seed(seed, level), iterations))
+        on_run = _level_progress(progress, level, len(sizes))
+        part = np.ascontiguousarray(part)
+        codebooks.append(_kmeans(faiss, part, sizes[level], _seed(seed, level), iterations, on_run))
     return Codebooks(method, _scaled(codebooks, -power), sizes, rotation)
+
+
+def _level_progress(progress: Progress, level: int, levels: int) -> Callable[[], None]:
+    """Report the start of a level; the function that reports that one of its runs of k-means has ended."""
+    done = count(level * RUNS)
+
+    def on_run() -> None:
+        progress(f"level {level}", next(done), levels * RUNS)
+
+    on_run()
+    return on_run
 
 
 def _power(vectors: np.ndarray) -> int:
@@ -91,13 +106,15 @@ def _residual(
 ) -> tuple[np.ndarray, ...]:
     codebooks = []
     for level, size in enumerate(sizes):
-        progress(f"level {level}", level, len(sizes))
-        codebooks.append(_kmeans(faiss, residuals, size, _seed(seed, level), iterations))
+        on_run = _level_progress(progress, level, len(sizes))
+        codebooks.append(_kmeans(faiss, residuals, size, _seed(seed, level), iterations, on_run))
         residuals -= codebooks[-1][nearest(residuals, codebooks[-1])]
     return tuple(codebooks)
 
 
-def _kmeans(faiss: Any, vectors: np.ndarray, size: int, seed: int, iterations: int) -> np.ndarray:
+def _kmeans(
+    faiss: Any, vectors: np.ndarray, size: int, seed: int, iterations: int, on_run: Callable[[], None]
+) -> np.ndarray:
     """A codebook [C, D] by k-means: the better result of two initializations.
 
     For clustered vectors, codewords that are far apart are the better start. For vectors of many dimensions without
@@ -107,8 +124,10 @@ def _kmeans(faiss: Any, vectors: np.ndarray, size: int, seed: int, iterations: i
     distinct = _distinct(vectors, size)
     if distinct is not None:
         return distinct
-    starts = (_far_apart(vectors, size, seed), _along_axes(faiss, vectors, size, seed, iterations))
-    results = [_lloyd(faiss, vectors, seed, iterations, start) for start in starts]
+    results = [_lloyd(faiss, vectors, seed, iterations, _far_apart(vectors, size, seed))]
+    on_run()
+    start = _along_axes(faiss, vectors, size, seed, iterations, on_run)
+    results.append(_lloyd(faiss, vectors, seed, iterations, start))
     return min(results, key=lambda codebook_and_loss: codebook_and_loss[1])[0]
 
 
@@ -137,7 +156,9 @@ def _far_apart(vectors: np.ndarray, size: int, seed: int) -> np.ndarray:
     return sample[chosen]
 
 
-def _along_axes(faiss: Any, vectors: np.ndarray, size: int, seed: int, iterations: int) -> np.ndarray:
+def _along_axes(
+    faiss: Any, vectors: np.ndarray, size: int, seed: int, iterations: int, on_run: Callable[[], None]
+) -> np.ndarray:
     """Initial codewords [C, D] by k-means along the first principal axis of the vectors, then along more axes."""
     dim = vectors.shape[1]
     sample = np.ascontiguousarray(vectors[:: -(-len(vectors) // AXES_SAMPLE)])
@@ -151,6 +172,7 @@ def _along_axes(faiss: Any, vectors: np.ndarray, size: int, seed: int, iteration
     for dims in steps:
         wider = np.pad(codebook, ((0, 0), (0, dims - codebook.shape[1])))
         codebook, _ = _lloyd(faiss, np.ascontiguousarray(turned[:, :dims]), seed, iterations, wider)
+        on_run()
     # The order of einsum's sums does not depend on the number of threads.
     return np.einsum("kd,de->ke", codebook, axes) + mean
 

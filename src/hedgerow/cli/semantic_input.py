@@ -1,0 +1,159 @@
+"""The input of `hedgerow semantic-ids`: the rows, the published SIDs and the quantizer, checked before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hedgerow as hr
+from hedgerow.catalog.catalog import ITEM_ID
+from hedgerow.cli.common import is_live
+from hedgerow.cli.embeddings import column_named, read_table
+from hedgerow.errors import ArgumentError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the files contain.
+
+    Attributes:
+        table: the rows of INPUT; None for .npy.
+        output_table: those of its columns that are written to the output.
+        categories: the column of --category.
+        id_column: the column of item ids, or the first one that can be it; None if there is none.
+        trained: the quantizer of --with-quantizer.
+        published: the arguments `ids`, `keep` and `taken` of `Quantizer.assign`.
+    """
+
+    table: pa.Table | None
+    output_table: pa.Table | None
+    categories: pa.Array | None
+    id_column: str | None
+    trained: hr.Quantizer | None
+    published: dict[str, Any]
+
+    @classmethod
+    def read(
+        cls,
+        source: Path,
+        taken: Path | None,
+        with_quantizer: Path | None,
+        *,
+        text: list[str] | None,
+        category: str | None,
+        item_id: str | None,
+        sid: str,
+        drop: list[str] | None,
+    ) -> Given:
+        """Read INPUT, --taken and --with-quantizer, and check that the columns exist.
+
+        Raises:
+            HedgerowError: a file cannot be read, a column does not exist, or the files do not fit each other.
+        """
+        table = read_table(source, text)
+        output_table = _output_table(table, drop, sid)
+        categories = None if category is None else column_named(table, category)
+        if item_id is not None:
+            column_named(table, item_id)
+        id_name = ITEM_ID if item_id is None and table is not None and ITEM_ID in table.column_names else item_id
+        existing = None if taken is None else _existing(taken, sid)
+        others = {sid, *(text or ())}
+        if existing is not None and id_name is None:
+            _check_new(output_table, existing, others)
+        trained = None if with_quantizer is None else hr.Quantizer.load(with_quantizer)
+        published = {}
+        if trained is not None and existing is not None:
+            item_ids = None if id_name is None else column_named(table, id_name)
+            published = _published(existing, sid, trained, id_name, item_ids)
+        return cls(table, output_table, categories, id_name or _likely_ids(output_table, others), trained, published)
+
+
+def _check_new(table: pa.Table | None, existing: hr.TrieIndex | pa.Table, others: set[str]) -> None:
+    """Check that INPUT has no items of --taken, if --item-id does not tell them apart.
+
+    Raises:
+        ArgumentError: a column of INPUT has ids of items that exist, which would get other SIDs.
+    """
+    import pyarrow.compute as pc
+
+    for name in _id_columns(table, others):
+        if isinstance(existing, hr.TrieIndex):
+            ids = existing.item_ids
+        else:
+            ids = existing.column(name) if existing.column_names.count(name) == 1 else None
+        column = column_named(table, name)
+        if ids is not None and ids.type == column.type:
+            known = pc.sum(pc.is_in(column, value_set=ids.combine_chunks())).as_py()  # pyright: ignore[reportAttributeAccessIssue]
+            if known:
+                raise ArgumentError(
+                    f"--taken contains {known:,} of the {len(column):,} values of the column {name!r}, and without "
+                    f"--item-id all items would get new SIDs. Pass --item-id {name}: items that exist keep their SIDs. "
+                    "If the ids are in another column, name that one."
+                )
+
+
+def _output_table(table: pa.Table | None, drop: list[str] | None, sid: str) -> pa.Table | None:
+    """The columns of INPUT that are written to the output.
+
+    Raises:
+        ArgumentError: a column of INPUT has the name of the SID column.
+        CatalogError: a column of `drop` does not exist.
+    """
+    for name in drop or ():
+        column_named(table, name)
+    output_table = None if table is None else table.drop_columns(drop or [])
+    if output_table is not None and sid in output_table.column_names:
+        raise ArgumentError(f"INPUT has a column {sid!r}. Choose another name with --sid, or remove it: --drop {sid}.")
+    return output_table
+
+
+def _existing(path: Path, sid: str) -> hr.TrieIndex | pa.Table:
+    """A saved index, the current index of a live one, or the rows of a Parquet file with a SID column."""
+    if is_live(path):
+        return hr.LiveIndex.open(path).version.index
+    if path.suffix != ".parquet":
+        return hr.load_index(path, mmap=True)
+    rows = read_table(path)
+    assert rows is not None
+    column_named(rows, sid)
+    return rows
+
+
+def _published(
+    existing: hr.TrieIndex | pa.Table, sid: str, quantizer: hr.Quantizer, id_name: str | None, ids: pa.Array | None
+) -> dict[str, Any]:
+    """The arguments `ids` and `keep` of `Quantizer.assign`; `taken` if one side has no ids."""
+    if isinstance(existing, hr.TrieIndex):
+        return {"taken": existing} if ids is None else {"keep": existing, "ids": ids}
+    if ids is None or id_name not in existing.column_names:
+        from hedgerow.catalog.columns import sids_of_lists
+
+        return {"taken": sids_of_lists(column_named(existing, sid), sid)}
+    last = () if quantizer.deduplication_codes is None else (quantizer.deduplication_codes,)
+    sizes = (*quantizer.codebook_sizes, *last)
+    keep = hr.Catalog.from_arrow(existing, sid=sid, item_id=id_name, attributes=[], codebook_sizes=sizes)
+    return {"keep": keep, "ids": ids}
+
+
+def _likely_ids(table: pa.Table | None, others: set[str]) -> str | None:
+    """The first column of `_id_columns`, which `hedgerow build` needs as --item-id."""
+    return next(_id_columns(table, others), None)
+
+
+def _id_columns(table: pa.Table | None, others: set[str]) -> Iterator[str]:
+    """The columns of distinct texts or integers."""
+    import pyarrow as pa
+
+    from hedgerow.catalog.types import is_text
+
+    for name in table.column_names if table is not None else ():
+        column = table.column(name) if table is not None and table.column_names.count(name) == 1 else None
+        if column is None or name in others or column.null_count:
+            continue
+        if (is_text(column.type) or pa.types.is_integer(column.type)) and len(column.unique()) == len(column):
+            yield name
