@@ -2,6 +2,9 @@
 
 import sys
 import threading
+from contextlib import nullcontext
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -266,3 +269,23 @@ class TestGraphs:
         layer.weight = torch.nn.Parameter(layer.weight * 2)
         self.assert_same_answers(retriever, [hr.Request(PROMPTS[0], beam_width=8)])
         assert graphs_of(retriever).captures == 2
+
+
+def test_a_capture_is_of_one_thread_and_after_warm_ups(monkeypatch):
+    """With stand-ins for the streams and graphs of CUDA."""
+    runs, options = [], []
+    side: Any = mock.MagicMock()
+    for name in ("Stream", "current_stream", "CUDAGraph"):
+        monkeypatch.setattr(torch.cuda, name, mock.MagicMock(return_value=side))
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
+
+    def capturing(graph, **given):
+        assert (graph, len(runs)) == (side, graphs.WARM_UPS)
+        options.append(given)
+        return nullcontext()
+
+    monkeypatch.setattr(torch.cuda, "graph", capturing)
+    search: Any = lambda: runs.append(1) or len(runs)  # noqa: E731
+    replay, searched = graphs.capture(search, "pool")
+    assert options == [{"pool": "pool", "capture_error_mode": "thread_local"}]
+    assert (replay, searched) == (side.replay, graphs.WARM_UPS + 1)

@@ -215,7 +215,8 @@ def capture(run: Callable[[], Searched], pool: Any) -> tuple[Callable[[], object
             run()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=pool):
+    # What other threads do on the device meanwhile must not end the capture.
+    with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
         searched = run()
     return graph.replay, searched
 
