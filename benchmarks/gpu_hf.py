@@ -3,7 +3,8 @@
 The catalog has 1.5M items. The script first checks in float32 that the tree of beams equals plain decoding, and that
 CUDA graphs equal searches without a graph, with rules and versions, too. Then it times whole searches, prompt included,
 with and without the constraint. The difference is the time that the constraint adds, also as a share of inference (the
-paper: 0.25 %). Last come searches as a user calls them, and transformers' own `generate`.
+paper: 0.25 %). Then come searches as a user calls them, all with fused kernels in the model, and transformers' own
+`generate`.
     python benchmarks/gpu_hf.py              on one NVIDIA GPU
     python benchmarks/gpu_hf.py --dry-run    a tiny model on the CPU, to test the script without measuring
 """
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gpu_fused import fused_kernels
 from gpu_run import Row, Run, captured, options_of, replayed, run_of
 from gpu_step import unconstrained
 from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -113,6 +115,17 @@ def check_versions(run: Run) -> None:
         assert graphs is None or graphs.captures == before, "a version captured graphs"
 
 
+def check_fused(run: Run) -> None:
+    """Check that fused kernels give the scores of the model's own operations."""
+    model, index = model_of(run, torch.float32, small=True), index_of(20_000)
+    retriever, prompts = Retriever(model, index, tokens_of()), prompts_of(2, 60)
+    expected = retriever.retrieve(prompts, k=None)
+    with fused_kernels():
+        found = retriever.retrieve(prompts, k=None)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours.scores, theirs.scores, atol=2e-3)
+
+
 def assert_same_answers(retriever: Retriever, expected: Retriever, prompts: list[list[int]], **options: Any) -> None:
     """Check that two retrievers give the same scores."""
     found, wanted = (each.retrieve(prompts, k=None, **options) for each in (retriever, expected))
@@ -172,13 +185,15 @@ def time_all(run: Run) -> None:
     probe.LOOSE = 0.5
     model, index = model_of(run, torch.bfloat16), index_of(items)
     time_searches(run, model, index, length, beams)
+    with fused_kernels():
+        time_searches(run, model, index, length, beams, ", fused")
     # It copies the keys and values of the prompt for every beam, 29 GB, so it comes last, without the graphs.
     torch.cuda.empty_cache()
     row = {"batch": 1, "beam_width": beams, "prompt": length, "items": items, "method": "generate, a dict of prefixes"}
     run.attempt(row["method"], lambda: add_row(run, row, generate_times(run, model, index, length, beams)))
 
 
-def time_searches(run: Run, model: Any, index: hr.TrieIndex, length: int, beams: int) -> None:
+def time_searches(run: Run, model: Any, index: hr.TrieIndex, length: int, beams: int, suffix: str = "") -> None:
     """Time whole searches in graphs, with and without the constraint, and searches as a user calls them."""
     retriever = Retriever(model, index, tokens_of(), decoding="tree", cuda_graphs=not run.dry)
     rules = {"constraints": index.constraint(ids=index.item_ids.to_numpy()[::3])}
@@ -190,11 +205,11 @@ def time_searches(run: Run, model: Any, index: hr.TrieIndex, length: int, beams:
         for name, times in found.items():
             added = float(np.median(found["hedgerow"]) - np.median(found["unconstrained"]))
             share = {"added_ms": added, "added_share_of_inference": added / float(np.median(found["unconstrained"]))}
-            add_row(run, shape | {"method": name}, times, share)
+            add_row(run, shape | {"method": name + suffix}, times, share)
         for name, given in {"retrieve": {}, "retrieve, a set": rules}.items():
             search = lambda p=prompts, g=given: retriever.retrieve(p, beam_width=beams, k=10, **g)  # noqa: E731
-            row = shape | {"method": name}
-            run.attempt(name, lambda r=row, f=search: add_row(run, r, wall_milliseconds(run, f)))
+            row = shape | {"method": name + suffix}
+            run.attempt(row["method"], lambda r=row, f=search: add_row(run, r, wall_milliseconds(run, f)))
 
 
 def add_row(run: Run, row: Row, times: np.ndarray, further: Row | None = None) -> None:
@@ -242,6 +257,7 @@ def main() -> int:
     run.check("the tree of beams equals plain decoding", lambda: check_tree(run))
     run.check("a CUDA graph equals the search without a graph", lambda: check_graph(run))
     run.check("versions share CUDA graphs", lambda: check_versions(run))
+    run.check("fused kernels equal the model's operations", lambda: check_fused(run))
     run.check("runs: the size of Qwen3-1.7B", lambda: time_all(run))
     return run.finish(options.out)
 

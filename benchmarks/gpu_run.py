@@ -108,13 +108,18 @@ def options_of(description: str | None) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, help=f"folder of the results (default: {RESULTS}; a new folder for a dry run)"
     )
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="each script starts nothing after this time")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        help=f"each script starts nothing after this time (default: {SECONDS}; no limit for a dry run)",
+    )
     parser.add_argument("--static", type=Path, help="folder with the authors' package static_decoding, to time it too")
     parser.add_argument("--commit", help="commit of the code, for a copy without its repository")
     options = parser.parse_args()
     if not options.dry_run and not torch.cuda.is_available():
         print("There is no CUDA device. Use --dry-run to test the script without one.", file=sys.stderr)
         sys.exit(2)
+    options.seconds = options.seconds or (float("inf") if options.dry_run else SECONDS)
     options.out = options.out or (Path(tempfile.mkdtemp()) if options.dry_run else RESULTS)
     return options
 
