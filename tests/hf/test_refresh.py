@@ -262,6 +262,16 @@ class TestGraphs:
             self.assert_same_answers(retriever, [hr.Request(PROMPTS[0], beam_width=width)])
         assert (captured.captures, len(captured)) == (4, 2)
 
+    def test_searches_wait_for_each_other_on_the_device(self, monkeypatch):
+        """Threads can have streams of their own, and the lock orders only their work on the host."""
+        happened = []
+        monkeypatch.setattr(graphs, "recorded", lambda: happened.append("end") or len(happened))
+        monkeypatch.setattr(graphs, "wait_for", lambda event: happened.append(("wait", event)))
+        retriever = Retriever(model_of("llama"), index(), TOKENS, cuda_graphs=True)
+        for _ in range(2):
+            retriever.retrieve(PROMPTS[0], beam_width=3)
+        assert happened == [("wait", None), "end", ("wait", 2), "end"]
+
     def test_a_changed_model_is_captured_again(self):
         retriever = Retriever(new_model("llama"), index(), TOKENS, cuda_graphs=True)
         self.assert_same_answers(retriever, [hr.Request(PROMPTS[0], beam_width=8)])
@@ -269,6 +279,13 @@ class TestGraphs:
         layer.weight = torch.nn.Parameter(layer.weight * 2)
         self.assert_same_answers(retriever, [hr.Request(PROMPTS[0], beam_width=8)])
         assert graphs_of(retriever).captures == 2
+
+
+def test_graphs_need_a_model_on_one_device():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2, device="meta"))
+    graphs.check_one_device(model[:1])
+    with pytest.raises(hr.ArgumentError, match="on one device; they are on cpu, meta"):
+        graphs.check_one_device(model)
 
 
 def test_a_capture_is_of_one_thread_and_after_warm_ups(monkeypatch):
