@@ -189,12 +189,14 @@ def test_windows_shorter_and_longer_than_the_trial(window):
 
 
 def test_longrope_angles_switch_at_a_length():
-    # In one call: searches that stay below 32 tokens, that start above, and that cross the limit between two codes.
+    # In one call: searches that stay below 32 tokens, that start above, and that cross the limit between two codes. Not
+    # compared with generate(): some versions of transformers drop tokens of prompts that cross it.
     model, prompts = model_of("phi3"), prompts_of(10, 45, 30, 31, 32, 33)
     retriever = Retriever(model, index(), TOKENS, normalize="vocab")
     assert retriever.decoding == "tree"
     for prompt, results in zip(prompts, retriever.retrieve(prompts, beam_width=8, k=None), strict=True):
-        assert_same_scores(scores_by_sid(results), generated(model, prompt, 8, catalog().sids, TOKENS))
+        expected = exhaustive(model, prompt, index(), TOKENS, beam_width=8, normalize="vocab")[-1]
+        assert_same_scores(scores_by_sid(results), dict(expected[:8]))
     assert isinstance(retriever._searcher.search.decoder(prompts[:1], 8), TreeDecoder)
     assert not isinstance(retriever._searcher.search.decoder(prompts[:2], 8), TreeDecoder)
     with pytest.raises(hr.ArgumentError, match="cuda_graphs does not support 'longrope'"):
