@@ -8,10 +8,8 @@ FILES := pyproject.toml constraints.txt setup.py $(wildcard src/native/*)
 LOWEST := .venv-lowest
 LOWEST_FILES := pyproject.toml constraints-lowest.txt
 INSTALL_LOWEST = -m pip install --quiet --disable-pip-version-check
-# Old packages warn about newer versions of others. With transformers before 5.20, the reference of the deselected test,
-# generate(), drops tokens of prompts at that length.
-TEST_LOWEST = -m pytest -n auto --dist worksteal -W default::DeprecationWarning -W default::FutureWarning \
-	--deselect tests/hf/test_retriever.py::test_longrope_angles_switch_at_a_length
+# Old packages warn about newer versions of others.
+TEST_LOWEST = -m pytest -n auto --dist worksteal -W default::DeprecationWarning -W default::FutureWarning
 
 # The newest versions that pip resolves, on a newer Python. Without PyTorch, of which pip takes the build for CUDA.
 NEWEST := .venv-newest

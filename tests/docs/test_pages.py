@@ -41,6 +41,11 @@ NOT_RUN = {
     ("docs/index.md", "pip install ."): "installs packages",
     ("docs/performance.md", "pip install 'hedgerow[bench,torch,jax]'"): "installs packages and takes hours",
     ("docs/how-to/jax.md", "from functools import partial"): "needs 8 devices",
+    ("docs/how-to/gpu.md", "bash benchmarks/gpu.sh"): GPU,
+    (
+        "docs/how-to/gpu.md",
+        "TRITON_CACHE_DIR=triton-cache PYTHONPATH=src python benchmarks/gpu_compile.py",
+    ): "takes minutes",
     ("docs/how-to/gpu.md", 'device_index = index.to("torch", device="cuda")'): GPU,
     (
         "docs/how-to/gpu.md",

@@ -1,6 +1,9 @@
 """Retriever.refresh and warm_up: other versions and other shapes of traffic, without another trial or compilation."""
 
 import threading
+from contextlib import nullcontext
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -245,6 +248,16 @@ class TestGraphs:
             self.assert_same_answers(retriever, [hr.Request(PROMPTS[0], beam_width=width)])
         assert (captured.captures, len(captured)) == (4, 2)
 
+    def test_searches_wait_for_each_other_on_the_device(self, monkeypatch):
+        """Threads can have streams of their own, and the lock orders only their work on the host."""
+        happened = []
+        monkeypatch.setattr(graphs, "recorded", lambda: happened.append("end") or len(happened))
+        monkeypatch.setattr(graphs, "wait_for", lambda event: happened.append(("wait", event)))
+        retriever = Retriever(model_of("llama"), index(), TOKENS, cuda_graphs=True)
+        for _ in range(2):
+            retriever.retrieve(PROMPTS[0], beam_width=3)
+        assert happened == [("wait", None), "end", ("wait", 2), "end"]
+
     def test_a_changed_model_is_captured_again(self):
         retriever = Retriever(new_model("llama"), index(), TOKENS, cuda_graphs=True)
         self.assert_same_answers(retriever, [hr.Request(PROMPTS[0], beam_width=8)])
@@ -252,3 +265,30 @@ class TestGraphs:
         layer.weight = torch.nn.Parameter(layer.weight * 2)
         self.assert_same_answers(retriever, [hr.Request(PROMPTS[0], beam_width=8)])
         assert graphs_of(retriever).captures == 2
+
+
+def test_graphs_need_a_model_on_one_device():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2, device="meta"))
+    graphs.check_one_device(model[:1])
+    with pytest.raises(hr.ArgumentError, match="on one device; they are on cpu, meta"):
+        graphs.check_one_device(model)
+
+
+def test_a_capture_is_of_one_thread_and_after_warm_ups(monkeypatch):
+    """With stand-ins for the streams and graphs of CUDA."""
+    runs, options = [], []
+    side: Any = mock.MagicMock()
+    for name in ("Stream", "current_stream", "CUDAGraph"):
+        monkeypatch.setattr(torch.cuda, name, mock.MagicMock(return_value=side))
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
+
+    def capturing(graph, **given):
+        assert (graph, len(runs)) == (side, graphs.WARM_UPS)
+        options.append(given)
+        return nullcontext()
+
+    monkeypatch.setattr(torch.cuda, "graph", capturing)
+    search: Any = lambda: runs.append(1) or len(runs)  # noqa: E731
+    replay, searched = graphs.capture(search, "pool")
+    assert options == [{"pool": "pool", "capture_error_mode": "thread_local"}]
+    assert (replay, searched) == (side.replay, graphs.WARM_UPS + 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -122,6 +123,8 @@ class Graphs:
         self._index: DeviceIndex | None = None
         self._source: DeviceIndex | None = None
         self._pool: Any = None
+        # Recorded after the last search.
+        self._done: Any = None
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -148,11 +151,12 @@ class Graphs:
             As `ModelSearch.run`, of the requests without copies.
 
         Raises:
-            ArgumentError: as for `check_capture`.
+            ArgumentError: as for `check_capture` and `check_one_device`.
         """
         check_capture(search)
-        # A graph has one set of inputs and outputs.
-        with self._lock:
+        # A graph has one set of inputs and outputs, and all graphs share their memory.
+        with self._lock, on_device(search.model.device):
+            wait_for(self._done)
             index = self._index_of(search)
             key = (len(batch.prompts), batch.length, beam_width, batch.widths is None, _shapes(constraints))
             if key not in self._captured:
@@ -161,7 +165,9 @@ class Graphs:
             self._captured.move_to_end(key)
             while len(self._captured) > self._max_graphs:
                 self._captured.popitem(last=False)
-            return self._captured[key](batch, constraints)
+            searched = self._captured[key](batch, constraints)
+            self._done = recorded()
+            return searched
 
     def _index_of(self, search: ModelSearch) -> DeviceIndex:
         """The index that the graphs read, with the values of the searched one; graphs that do not fit are released."""
@@ -170,6 +176,7 @@ class Graphs:
         state = (search.model.probed.key, capture_key(search.model.model), _options(search), given.capacity)
         fits = state == self._state and (given.capacity is not None or self._source is given)
         if not fits:
+            check_one_device(search.model.model)
             self._captured.clear()
             self._index = given if given.capacity is None else deepcopy(given)
             self._source, self._state = given, state
@@ -202,6 +209,22 @@ def new_pool() -> Any:
     return torch.cuda.graph_pool_handle()
 
 
+def on_device(device: torch.device) -> AbstractContextManager[Any]:
+    """Make a CUDA device current: a capture contains only work on the current device."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def recorded() -> Any:
+    """An event after the work so far of this thread's stream; None without CUDA."""
+    return torch.cuda.current_stream().record_event() if torch.cuda.is_available() else None
+
+
+def wait_for(event: Any) -> None:
+    """Let this thread's stream wait for an event, which another stream may have recorded."""
+    if event is not None:
+        event.wait()
+
+
 def capture(run: Callable[[], Searched], pool: Any) -> tuple[Callable[[], object], Searched]:
     """Capture a function in a CUDA graph.
 
@@ -215,7 +238,8 @@ def capture(run: Callable[[], Searched], pool: Any) -> tuple[Callable[[], object
             run()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=pool):
+    # What other threads do on the device meanwhile must not end the capture.
+    with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
         searched = run()
     return graph.replay, searched
 
@@ -240,6 +264,20 @@ def check_capture(search: ModelSearch) -> None:
         raise ArgumentError(
             f"cuda_graphs needs a model on a CUDA device and decoding='tree'; got device {device} and "
             f"decoding={decoding!r}."
+        )
+
+
+def check_one_device(model: torch.nn.Module) -> None:
+    """Check that a model computes on one device: a graph would not contain the work of the others.
+
+    Raises:
+        ArgumentError: its weights are on several devices.
+    """
+    devices = sorted({str(weight.device) for weight in model.parameters()})
+    if len(devices) > 1:
+        raise ArgumentError(
+            f"cuda_graphs needs all weights of the model on one device; they are on {', '.join(devices)}. Load the "
+            "model without a device_map of several devices, or leave cuda_graphs off."
         )
 
 

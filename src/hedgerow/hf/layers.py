@@ -138,11 +138,12 @@ def put_into_evaluation_mode(model: Any) -> None:
 
 
 def capture_key(model: Any) -> tuple[Any, ...]:
-    """Describe all that a captured graph has fixed beside `state_key`: where weights are, and what adapters do."""
+    """Describe all that a captured graph has fixed beside `state_key`: where tensors are, and what adapters do."""
     weights, adapters = [], []
     for module in modules_of(model):
         attributes = module.__dict__
-        weights += [weight.data_ptr() for weight in attributes["_parameters"].values() if weight is not None]
+        held = (*attributes["_parameters"].values(), *attributes["_buffers"].values())
+        weights += [tensor.data_ptr() for tensor in held if tensor is not None]
         if "_active_adapter" in attributes:
             adapters += [repr(attributes.get(name)) for name in ADAPTER_STATE]
     return tuple(weights), tuple(adapters)

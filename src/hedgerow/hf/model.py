@@ -236,13 +236,17 @@ class CodeModel:
 
     def code_logits(self, features: Tensor, level: int) -> Tensor:
         """Compute the float32 logits [..., C] of one level's codes; -inf if a code has no token."""
+        return self.short_code_logits(features, level).float()
+
+    def short_code_logits(self, features: Tensor, level: int) -> Tensor:
+        """As `code_logits`, but 16-bit logits of the model are not widened, which would copy them."""
         rows = self._rows[level]
         if self.head_use == "rows":
             weight, bias = self.head.weight, self.head.bias
             features = torch.nn.functional.linear(features, weight[rows], None if bias is None else bias[rows])
         else:
             features = features[..., rows]
-        return self._without_absent(features.float(), level)
+        return self._without_absent(features if features.dtype.itemsize == 2 else features.float(), level)
 
     def logits(self, features: Tensor) -> Tensor:
         """Compute the float32 logits [..., V] of the whole vocabulary."""

@@ -18,7 +18,7 @@ from hedgerow.decode.step import tempered
 from hedgerow.errors import ArgumentError
 from hedgerow.hf.answering import Answering
 from hedgerow.hf.generation import GenerationScores
-from hedgerow.hf.graphs import Graphs, check_capture
+from hedgerow.hf.graphs import Graphs, check_capture, check_one_device
 from hedgerow.hf.model import CodeModel
 from hedgerow.hf.probe import DECODING, Decoding, probe
 from hedgerow.hf.prompts import Ids
@@ -144,6 +144,7 @@ class Retriever(Answering):
         search = ModelSearch(code_model, trie, device_index, decoding, *options)
         if cuda_graphs:
             check_capture(search)
+            check_one_device(model)
         graphs, chat_options = Graphs() if cuda_graphs else None, dict(chat_template_kwargs or {})
         searcher = Searcher(search, version, tokens, tokenizer, add_special_tokens, chat_options, graphs)
         self._searcher = searcher if prefix is None else searcher.with_prefix(prefix)

@@ -57,7 +57,8 @@ class LevelScores:
     """The scores of one level.
 
     Attributes:
-        values: [B, m, C], logits or log-probabilities over the codes of the index.
+        values: [B, m, C], logits or log-probabilities over the codes of the index; logits in the model's 16-bit type,
+            or float32.
         normalize: for `hedgerow.step`.
         peak: [B, m], the largest logit of the model; NaN if one is NaN.
     """
@@ -221,11 +222,12 @@ class ModelSearch:
         if self.normalize == "vocab":
             log_probs, peak = self._vocab_log_probs(features, beams, prompts)
             return LevelScores(_sized(log_probs, size), None, peak)
-        logits = self.model.code_logits(features, level)
+        # The kernels of the step read 16-bit logits as they are.
+        logits = self.model.short_code_logits(features, level)
         peak, logits = logits.amax(-1), self._tempered(logits)
         if self.normalize == "codes" and logits.shape[-1] > size:
             # Codes that only the model has cannot be chosen, but count for the normalization.
-            return LevelScores(logits.log_softmax(-1)[..., :size], None, peak)
+            return LevelScores(logits.log_softmax(-1, dtype=torch.float32)[..., :size], None, peak)
         return LevelScores(_sized(logits, size), self.normalize, peak)
 
     def run(

@@ -161,13 +161,13 @@ class TestGpuScript:
         assert finished.returncode == 0, finished.stdout[-4000:] + finished.stderr[-2000:]
         assert {path.name for path in tmp_path.iterdir()} == {
             "steps.csv",
+            "steps-checks.csv",
             "flatness.csv",
-            "checks.csv",
             "profile.txt",
             "retriever.csv",
             "retriever-checks.csv",
         }
-        for checks in ("checks.csv", "retriever-checks.csv"):
+        for checks in ("steps-checks.csv", "retriever-checks.csv"):
             assert ",False," not in (tmp_path / checks).read_text()
 
     def test_error_without_a_gpu(self):
@@ -372,6 +372,28 @@ class TestInterpreted:
             expected = step(device_index, beams, logits)
             beams = compiled(device_index, beams, logits)
             assert (beams.codes == expected.codes).all()
+
+    def test_only_plain_tensors_skip_the_dispatcher(self, monkeypatch):
+        import torch
+
+        from hedgerow.decode.kernels import triton
+
+        launched = []
+        compute = triton._compute
+        monkeypatch.setattr(triton, "_compute", lambda *arguments: launched.append(1) or compute(*arguments))
+        device_index = hr.build_index(hr.Catalog([[0, 1], [2, 0], [2, 2]])).to("torch")
+        beams = hr.init_beams(device_index, 1)
+
+        def scores_of(logits):
+            return hr.step(device_index, beams, logits, beam_width=2, kernel="triton").scores
+
+        logits = torch.tensor([[[0.1, 0.7, 0.2]]])
+        expected = scores_of(logits)
+        assert launched == [1]
+        assert torch.equal(torch.func.vmap(scores_of)(logits[None])[0], expected)
+        with pytest.raises(RuntimeError, match="no autograd formula"):
+            scores_of(logits.clone().requires_grad_()).sum().backward()
+        assert launched == [1]
 
     def test_torch_library_opcheck(self):
         import torch

@@ -68,6 +68,7 @@ class Compiled:
     spilled: int
     shared: int
     steps: str
+    ptx: str
 
 
 def compiled_kernels(capability: int) -> Iterator[Compiled]:
@@ -105,6 +106,7 @@ def compile_kernel(kernel: Any, options: Mapping[str, Any], logits: str, capabil
         spilled=sum(map(int, re.findall(r"(\d+) bytes spill", log))),
         shared=compiled.metadata.shared,
         steps=steps,
+        ptx=compiled.asm["ptx"],
     )
 
 
@@ -138,3 +140,18 @@ def test_no_kernel_spills(capability):
 def test_other_normalizers_compile(step, normalize):
     kernel, options = plan_step(**STEPS[step], normalize=normalize).kernels[0]
     assert compile_kernel(kernel, options, "fp16", 90).spilled == 0
+
+
+@pytest.mark.parametrize("capability", [90, 100])
+@pytest.mark.parametrize("step", ["paper, dense", "paper, sparse", "paper, forked, sets", "onerec, sparse"])
+def test_kernels_that_start_early(step, capability):
+    for kernel, options in plan_step(**STEPS[step], normalize="codes", early=True).kernels:
+        compiled = compile_kernel(kernel, options, "bf16", capability)
+        assert compiled.spilled == 0, compiled
+        lines = [line.strip().replace(" ;", ";") for line in compiled.ptx.splitlines()]
+        waiting = lines.index("griddepcontrol.wait;")
+        assert lines.index("griddepcontrol.launch_dependents;") < waiting
+        # What the previous kernel writes is only read after it.
+        accesses = [number for number, line in enumerate(lines) if re.search(r"\b(ld|st|atom)\.global", line)]
+        assert accesses
+        assert min(accesses) > waiting

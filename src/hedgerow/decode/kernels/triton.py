@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from hedgerow.decode.beams import Beams
 from hedgerow.decode.kernels.array import Normalize, StepInput, bounded
@@ -43,6 +45,9 @@ OWN, TILE = 16, 512
 PROGRAMS = 256
 # Registers of a multiprocessor, threads of a warp, and the maximum number of registers of a thread.
 REGISTERS, WARP, MAX_REGISTERS = 65_536, 32, 255
+# On GPUs from this compute capability on, a kernel can be started before the one before it has ended. Off: the gain has
+# not been measured on a GPU yet; benchmarks/gpu_step.py times both.
+EARLY_START, EARLY_START_FROM = False, (9, 0)
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,7 @@ def plan_step(
     normalize: Normalize,
     sets: bool = False,
     room: int = 0,
+    early: bool = False,
 ) -> Plan:
     """Choose the kernels of a step, and the sizes of their blocks.
 
@@ -106,6 +112,7 @@ def plan_step(
         normalize: as for `step`.
         sets: whether the batch has constraint sets.
         room: X, the length of the lists of dead nodes; 0 if the batch has no exclusions.
+        early: whether kernels start early: see `EARLY_START`.
     """
     words, few = -(-codebook_size // WORD_BITS), width * max_branch <= FEW
     scan = dense and not few and words <= MAX_WORDS
@@ -138,7 +145,8 @@ def plan_step(
         rows, sieve = rows | _register_limit(rows, resident), sieve | _register_limit(sieve, resident)
     sizes = {"WORD_BLOCK": min(power_of_two(words), 64), "DEPTH_BLOCK": power_of_two(depth) if depth else 0}
     place = trie | sizes | {"COUNTED": not few, "OWN": OWN, "TILE": TILE} | _compile_options(OWN * TILE // 4)
-    return Plan(few, span, capacity, programs, rows, sieve, place)
+    start = {"EARLY": early} | ({"launch_pdl": True} if early else {})
+    return Plan(few, span, capacity, programs, rows | start, sieve | start, place | start)
 
 
 def triton_step(inputs: StepInput) -> Beams:
@@ -147,7 +155,9 @@ def triton_step(inputs: StepInput) -> Beams:
     if logits.dtype == torch.float64:
         logits = bounded(inputs.ops, logits)
     limits = inputs.constraints or LevelConstraints(None, None, None, None, None)
-    codes, scores, states, parents = _step(
+    # The dispatcher of PyTorch takes several times as long as this function.
+    compute = _compute if _is_eager(logits, beams.scores) else _step
+    codes, scores, states, parents = compute(
         logits,
         beams.codes,
         beams.scores,
@@ -165,8 +175,18 @@ def triton_step(inputs: StepInput) -> Beams:
     return Beams(codes=codes, scores=scores, states=states, parents=parents)
 
 
-@torch.library.custom_op("hedgerow::step", mutates_args=())
-def _step(
+def _is_eager(*tensors: Tensor) -> bool:
+    """Whether a step is neither traced nor transformed nor differentiated, so that its kernels can be launched."""
+    return not (
+        torch.compiler.is_compiling()
+        or is_in_torch_dispatch_mode()
+        or torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore[reportAttributeAccessIssue]
+        or forward_ad._current_level >= 0
+        or any(type(tensor) is not Tensor or tensor.requires_grad for tensor in tensors)
+    )
+
+
+def _compute(
     logits: Tensor,
     history: Tensor,
     scores: Tensor,
@@ -201,6 +221,7 @@ def _step(
         normalize=normalize,  # pyright: ignore[reportArgumentType]
         sets=alive is not None,
         room=room,
+        early=_starts_early(logits.device),
     )
     logits = logits if logits.stride(-1) == 1 else logits.contiguous()
     tensors = {"pointers": forks if child_start is None else child_start, "allowed": allowed}
@@ -216,6 +237,9 @@ def _step(
     arguments |= dict(zip(("new_codes", "new_scores", "new_states", "new_parents"), new, strict=True))
     _launch(plan, arguments, batch, width, logits.device)
     return new
+
+
+_step = torch.library.custom_op("hedgerow::step", _compute, mutates_args=())
 
 
 @_step.register_fake
@@ -289,6 +313,10 @@ def _scratch(plan: Plan, batch: int, width: int, device: torch.device) -> dict[s
     numbers, places = empty(batch, width, plan.rows["GROUPS"]), empty(batch, width)
     scratch |= {"numbers": numbers, "order": order, "places": places}
     return {**scratch, "peaks": peaks, "sizes": sizes, "keys": keys}
+
+
+def _starts_early(device: torch.device) -> bool:
+    return EARLY_START and device.type == "cuda" and torch.cuda.get_device_capability(device) >= EARLY_START_FROM
 
 
 def _on(device: torch.device) -> AbstractContextManager[Any]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from hedgerow.decode.kernels.array import INF as INFINITY
 from hedgerow.decode.kernels.array import LARGEST as LARGEST_LOGIT
@@ -20,6 +21,17 @@ INF = tl.constexpr(INFINITY)
 LARGEST = tl.constexpr(LARGEST_LOGIT)
 LARGEST_INT = tl.constexpr(2**31 - 1)
 LOW_BITS = tl.constexpr(2**32 - 1)
+
+
+@triton.jit
+def after_previous_kernel(EARLY: tl.constexpr):
+    """If kernels start early, let the next one start, and wait until all results of the previous one are written.
+
+    The next kernel waits here until this one has ended, so it never overwrites what this one still reads.
+    """
+    if EARLY:
+        gdc_launch_dependents()
+        gdc_wait()
 
 
 @triton.jit

@@ -16,7 +16,15 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from hedgerow.decode.kernels.triton_common import INF, LARGEST_INT, bounded, codes_of, key_of, ordered
+from hedgerow.decode.kernels.triton_common import (
+    INF,
+    LARGEST_INT,
+    after_previous_kernel,
+    bounded,
+    codes_of,
+    key_of,
+    ordered,
+)
 from hedgerow.decode.kernels.triton_limits import dead_children, ranks, set_of, unmasked
 
 
@@ -116,11 +124,13 @@ def list_children(
     SETS: tl.constexpr, BITMAP_WORDS: tl.constexpr, DEAD_STEPS: tl.constexpr,
     NORMALIZE: tl.constexpr, SPARSE: tl.constexpr, FORK_STEPS: tl.constexpr, PIVOTS: tl.constexpr,
     SIZE: tl.constexpr, ROW_BLOCK: tl.constexpr, CHILD_BLOCK: tl.constexpr, WIDTH_BLOCK: tl.constexpr,
+    EARLY: tl.constexpr,
 ):  # fmt: skip
     """One program per row: fill `firsts` [B, m], and `keys` [B, m * K] with all children of the row.
 
     Also fills `order` [B, m]: the beams of each request in the order of their states.
     """
+    after_previous_kernel(EARLY)
     row = tl.program_id(0).to(tl.int64)
     logits = _row(logits, row, width, batch_stride, beam_stride)
     if NORMALIZE == "codes":
@@ -162,6 +172,7 @@ def measure_rows(
     NORMALIZE: tl.constexpr, SPARSE: tl.constexpr, FORK_STEPS: tl.constexpr, PIVOTS: tl.constexpr,
     SCAN: tl.constexpr, SIZE: tl.constexpr, WORDS: tl.constexpr,
     ROW_BLOCK: tl.constexpr, BLOCK: tl.constexpr, GROUPS: tl.constexpr, WIDTH_BLOCK: tl.constexpr,
+    EARLY: tl.constexpr,
 ):  # fmt: skip
     """One program per row: its children, its normalizer, and `peaks` and `numbers` [B, m, GROUPS].
 
@@ -169,6 +180,7 @@ def measure_rows(
     integer, and its number is that of the first candidate with this score. The best M candidates of a request lie in
     the M groups with the best peaks (of equal peaks, the smallest numbers).
     """
+    after_previous_kernel(EARLY)
     row = tl.program_id(0).to(tl.int64)
     logits = _row(logits, row, width, batch_stride, beam_stride)
     if NORMALIZE == "codes" and not SCAN:
@@ -273,13 +285,14 @@ def shortlist(
     alive, set_rows, free, set_words, dead_slots, room, dead_firsts, dead_ends,
     SETS: tl.constexpr, BITMAP_WORDS: tl.constexpr, DEAD_STEPS: tl.constexpr,
     SCAN: tl.constexpr, SIZE: tl.constexpr, WORDS: tl.constexpr,
-    ROWS: tl.constexpr, BLOCK: tl.constexpr, GROUPS: tl.constexpr, PEAKS: tl.constexpr,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr, GROUPS: tl.constexpr, PEAKS: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """A few programs per request, each for some rows, ROWS at a time: append candidates that can win to `keys`.
 
     `keys` is [B, capacity]. The new beams lie in the `beam_width` groups with the best peaks (of equal peaks, the
     smallest numbers), and their scores reach the smallest of these peaks.
     """
+    after_previous_kernel(EARLY)
     request = tl.program_id(0).to(tl.int64)
     peaks += request * width * GROUPS
     numbers += request * width * GROUPS

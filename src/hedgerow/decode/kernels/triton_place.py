@@ -12,7 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from hedgerow.decode.kernels.triton_common import INF, codes_of, number_of, score_of
+from hedgerow.decode.kernels.triton_common import INF, after_previous_kernel, codes_of, number_of, score_of
 
 SMALLEST_KEY = tl.constexpr(-(2**63))
 
@@ -63,9 +63,10 @@ def place(
     keys, sizes, capacity, firsts, states, codes, allowed, history, order,
     new_codes, new_scores, new_states, new_parents, width, span, beam_width, depth,
     COUNTED: tl.constexpr, SCAN: tl.constexpr, SIZE: tl.constexpr, WORDS: tl.constexpr, WORD_BLOCK: tl.constexpr,
-    DEPTH_BLOCK: tl.constexpr, OWN: tl.constexpr, TILE: tl.constexpr,
+    DEPTH_BLOCK: tl.constexpr, OWN: tl.constexpr, TILE: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """Rank OWN candidates per program and pass among all of the request, and write those that are new beams."""
+    after_previous_kernel(EARLY)
     request = tl.program_id(0).to(tl.int64)
     keys += request * capacity
     size = capacity
