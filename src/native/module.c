@@ -127,16 +127,13 @@ static PyObject *py_step(PyObject *module, PyObject *const *a, Py_ssize_t count)
     step.nodes = write_to(&buffers, a[23], 4, places);
     step.parents = write_to(&buffers, a[24], 4, places);
     if (!buffers.failed) {
-        size_t per_row = (size_t)(3 + step.level.words) * sizeof(float);
-        step.room = malloc((size_t)(rows ? rows : 1) * per_row);
-        if (step.room == NULL) {
+        int done;
+        Py_BEGIN_ALLOW_THREADS
+        done = run_step(&step, threads);
+        Py_END_ALLOW_THREADS
+        if (!done) {
             PyErr_NoMemory();
             buffers.failed = 1;
-        } else {
-            Py_BEGIN_ALLOW_THREADS
-            run_step(&step, threads);
-            Py_END_ALLOW_THREADS
-            free(step.room);
         }
     }
     return finished(&buffers);

@@ -97,10 +97,14 @@ typedef struct {
     int32_t *codes; /* [batch, beam_width, depth + 1] */
     float *best;    /* [batch, beam_width] */
     int32_t *nodes, *parents;
-    float *room; /* [batch * width, 3 + words] */
+    /* Of run_step: what rows measure, and the candidates of each request. */
+    float *room;
+    void *candidates;
+    int64_t candidate_room;
 } Step;
 
-void run_step(Step *step, int threads);
+/* False without memory. */
+int run_step(Step *step, int threads);
 
 /* walk.c */
 void child_rows(const Level *level, const int32_t *code_of_token, int64_t num_tokens, const int64_t *tokens,

@@ -12,6 +12,8 @@
 /* What a row measures: the logit and the log of the sum to subtract, the bound of its scores, the tops of its words. */
 #define MEASURES 3
 #define LANES 16
+/* The room for the candidates of a request: more are kept before the best are selected. */
+#define MIN_CANDIDATES 1024
 
 /* Sums are taken in LANES parts, in the same order on every processor. */
 typedef float Floats __attribute__((vector_size(4 * LANES), aligned(4)));
@@ -233,45 +235,92 @@ FOR_EACH_CPU static void measure_row(const Step *step, int64_t row) {
         measure_row_of(step, row, 0);
 }
 
-/* Whether one candidate is better than another. Equal scores come in the order of SIDs, which is that of nodes. */
-INLINE int precedes(float key, int64_t node, float other_key, int64_t other_node) {
-    return key > other_key || (key == other_key && node < other_node);
-}
-
-/* The best candidates so far, as a heap whose root is the worst of them. */
+/* A candidate. The better of two has the larger rank: the score in its upper half, in the order of floats, and below it
+   the node, so that equal scores come in the order of SIDs, which is that of nodes. */
 typedef struct {
-    float *keys;
-    int32_t *nodes, *beams;
-    int64_t size;
-} Heap;
+    uint64_t rank;
+    int64_t beam;
+} Candidate;
 
-INLINE void swap_entries(Heap *heap, int64_t i, int64_t j) {
-    float key = heap->keys[i];
-    int32_t node = heap->nodes[i], beam = heap->beams[i];
-    heap->keys[i] = heap->keys[j];
-    heap->nodes[i] = heap->nodes[j];
-    heap->beams[i] = heap->beams[j];
-    heap->keys[j] = key;
-    heap->nodes[j] = node;
-    heap->beams[j] = beam;
+/* The best candidates so far, and others. When there is no room, the others are removed, and `lowest` rises to the rank
+   of the worst of the best: no worse candidate needs to be kept. */
+typedef struct {
+    Candidate *entries;
+    int64_t count, room, wanted;
+    uint64_t lowest;
+    float threshold; /* the score of `lowest` */
+} Pool;
+
+INLINE uint64_t rank_of(float score, int64_t node) {
+    union {
+        float value;
+        uint32_t bits;
+    } key = {score + 0.0f}; /* -0 becomes 0 */
+    uint32_t ordered = key.bits >> 31 ? ~key.bits : key.bits | 0x80000000u;
+    return (uint64_t)ordered << 32 | (uint32_t)~(uint32_t)node;
 }
 
-static void sift_down(Heap *heap, int64_t size) {
-    for (int64_t parent = 0, child; (child = 2 * parent + 1) < size; parent = child) {
-        if (child + 1 < size && precedes(heap->keys[child], heap->nodes[child], heap->keys[child + 1],
-                                         heap->nodes[child + 1]))
-            child++;
-        if (precedes(heap->keys[child], heap->nodes[child], heap->keys[parent], heap->nodes[parent]))
+INLINE float score_of(uint64_t rank) {
+    uint32_t ordered = (uint32_t)(rank >> 32);
+    union {
+        uint32_t bits;
+        float value;
+    } key = {ordered >> 31 ? ordered & 0x7fffffffu : ~ordered};
+    return key.value;
+}
+
+INLINE int64_t node_of(uint64_t rank) { return (int64_t)(uint32_t)~(uint32_t)rank; }
+
+static int better_first(const void *left, const void *right) {
+    uint64_t x = ((const Candidate *)left)->rank, y = ((const Candidate *)right)->rank;
+    return (x < y) - (x > y);
+}
+
+/* Move the `wanted` best of `count` entries to the front: quickselect. */
+static void move_best(Candidate *entries, int64_t count, int64_t wanted) {
+    int64_t low = 0, high = count - 1;
+    while (low < high) {
+        uint64_t first = entries[low].rank, middle = entries[low + (high - low) / 2].rank, last = entries[high].rank;
+        uint64_t pivot = first < middle ? (middle < last ? middle : first < last ? last : first)
+                                        : (first < last ? first : middle < last ? last : middle);
+        int64_t i = low, j = high;
+        while (i <= j) {
+            while (entries[i].rank > pivot)
+                i++;
+            while (entries[j].rank < pivot)
+                j--;
+            if (i <= j) {
+                Candidate entry = entries[i];
+                entries[i++] = entries[j];
+                entries[j--] = entry;
+            }
+        }
+        if (wanted - 1 <= j)
+            high = j;
+        else if (wanted - 1 >= i)
+            low = i;
+        else
             return;
-        swap_entries(heap, parent, child);
     }
 }
 
-INLINE void offer(Heap *heap, float key, int64_t node, int64_t beam) {
-    heap->keys[0] = key;
-    heap->nodes[0] = (int32_t)node;
-    heap->beams[0] = (int32_t)beam;
-    sift_down(heap, heap->size);
+static void make_room(Pool *pool) {
+    move_best(pool->entries, pool->count, pool->wanted);
+    pool->count = pool->wanted;
+    pool->lowest = UINT64_MAX;
+    for (int64_t place = 0; place < pool->wanted; place++)
+        if (pool->entries[place].rank < pool->lowest)
+            pool->lowest = pool->entries[place].rank;
+    pool->threshold = score_of(pool->lowest);
+}
+
+INLINE void offer(Pool *pool, uint64_t rank, int64_t beam) {
+    if (pool->count == pool->room) {
+        make_room(pool);
+        if (rank <= pool->lowest)
+            return;
+    }
+    pool->entries[pool->count++] = (Candidate){rank, beam};
 }
 
 /* What the candidates of one row have in common. */
@@ -285,7 +334,7 @@ typedef struct {
 INLINE float key_of(const Row *row, float logit) { return row->score + (logit - row->shift - row->log_total); }
 
 /* Candidates of a dense level, a word of 32 codes at a time. A word whose best score cannot win is skipped. */
-INLINE void offer_dense(const Step *step, const Row *row, Heap *heap) {
+INLINE void offer_dense(const Step *step, const Row *row, Pool *pool) {
     const uint32_t *allowed = step->level.allowed + row->state * step->level.words;
     const float *tops = measures_of(step, row->row) + MEASURES;
     int64_t node = row->start;
@@ -293,70 +342,73 @@ INLINE void offer_dense(const Step *step, const Row *row, Heap *heap) {
         uint32_t all_bits = allowed[word];
         uint32_t bits = row->words ? row->words[row->state * step->level.words + word] : all_bits;
         float best_of_word = key_of(row, tops[word]);
-        if (bits && best_of_word >= heap->keys[0] && best_of_word > -INFINITY)
+        if (best_of_word >= pool->threshold && best_of_word > -INFINITY)
             for (; bits; bits &= bits - 1) {
                 int64_t code = word * WORD_BITS + __builtin_ctz(bits);
                 float key = key_of(row, logit_at(step, row->row, code));
-                if (!(key >= heap->keys[0]))
+                if (!(key >= pool->threshold) || key == -INFINITY)
                     continue;
-                int64_t child = node + __builtin_popcount(all_bits & ((bits & -bits) - 1));
-                if (precedes(key, child, heap->keys[0], heap->nodes[0]) && !is_excluded(row->dead, code))
-                    offer(heap, key, child, row->beam);
+                uint64_t rank = rank_of(key, node + __builtin_popcount(all_bits & ((bits & -bits) - 1)));
+                if (rank > pool->lowest && !is_excluded(row->dead, code))
+                    offer(pool, rank, row->beam);
             }
         node += __builtin_popcount(all_bits);
     }
 }
 
-INLINE void offer_children(const Step *step, const Row *row, Heap *heap, int code_size) {
+INLINE void offer_children(const Step *step, const Row *row, Pool *pool, int code_size) {
     for (int64_t node = row->start; node < row->stop; node++) {
         int64_t code = code_at(step->level.codes, code_size, node);
         float key = key_of(row, logit_at(step, row->row, code));
-        if (precedes(key, node, heap->keys[0], heap->nodes[0]) && in_set(step, row->words, row->state, node, 0) &&
+        if (!(key >= pool->threshold) || key == -INFINITY)
+            continue;
+        uint64_t rank = rank_of(key, node);
+        if (rank > pool->lowest && in_set(step, row->words, row->state, node, 0) &&
             !is_excluded(row->dead, node - row->start))
-            offer(heap, key, node, row->beam);
+            offer(pool, rank, row->beam);
     }
 }
 
 FOR_EACH_CPU static void select_best(const Step *step, int64_t request) {
-    int64_t first = request * step->beam_width;
-    Heap heap = {step->best + first, step->nodes + first, step->parents + first, step->beam_width};
-    for (int64_t place = 0; place < heap.size; place++) {
-        heap.keys[place] = -INFINITY;
-        heap.nodes[place] = heap.beams[place] = 0;
-    }
+    Pool pool = {.entries = (Candidate *)step->candidates + request * step->candidate_room, .room = step->candidate_room,
+                 .wanted = step->beam_width, .threshold = -INFINITY};
     for (int64_t beam = 0; beam < step->width; beam++) {
         int64_t number = request * step->width + beam;
         const float *measures = measures_of(step, number);
-        /* A row, or a word, whose best score equals the worst of the heap can still win by its nodes. */
-        if (measures[2] < heap.keys[0] || measures[2] == -INFINITY)
+        /* A row, or a word, whose best score equals the worst of the best can still win by its nodes. */
+        if (measures[2] < pool.threshold || measures[2] == -INFINITY)
             continue;
         Row row = {.row = number, .beam = beam, .state = step->states[number], .score = step->scores[number],
                    .shift = measures[0], .log_total = measures[1], .words = words_of(step, request)};
         row.dead = dead_children(step, request, row.state);
         children_of(&step->level, row.state, &row.start, &row.stop);
         if (step->level.words)
-            offer_dense(step, &row, &heap);
+            offer_dense(step, &row, &pool);
         else if (step->level.code_size == 1)
-            offer_children(step, &row, &heap, 1);
+            offer_children(step, &row, &pool, 1);
         else if (step->level.code_size == 2)
-            offer_children(step, &row, &heap, 2);
+            offer_children(step, &row, &pool, 2);
         else
-            offer_children(step, &row, &heap, 4);
+            offer_children(step, &row, &pool, 4);
     }
-    for (int64_t size = heap.size - 1; size > 0; size--) {
-        swap_entries(&heap, 0, size);
-        sift_down(&heap, size);
+    if (pool.count > pool.wanted)
+        make_room(&pool);
+    qsort(pool.entries, (size_t)pool.count, sizeof(Candidate), better_first);
+    int64_t first = request * step->beam_width;
+    for (int64_t place = 0; place < pool.wanted; place++) {
+        int is_live = place < pool.count;
+        step->best[first + place] = is_live ? score_of(pool.entries[place].rank) : -INFINITY;
+        step->nodes[first + place] = is_live ? (int32_t)node_of(pool.entries[place].rank) : DEAD;
+        step->parents[first + place] = is_live ? (int32_t)pool.entries[place].beam : 0;
     }
 }
 
-/* The codes of the new beams. Dead beams are marked in all arrays. */
+/* The codes of the new beams. */
 static void continue_codes(const Step *step, int64_t request) {
     int64_t depth = step->depth;
     for (int64_t place = request * step->beam_width; place < (request + 1) * step->beam_width; place++) {
         int32_t *codes = step->codes + place * (depth + 1);
-        if (step->best[place] == -INFINITY) {
-            step->nodes[place] = DEAD;
-            step->parents[place] = 0;
+        if (step->nodes[place] == DEAD) {
             for (int64_t number = 0; number <= depth; number++)
                 codes[number] = DEAD;
             continue;
@@ -382,7 +434,19 @@ static void select_job(void *context, int64_t item) {
     continue_codes(context, item);
 }
 
-void run_step(Step *step, int threads) {
-    parallel_for(measure_job, step, (step->batch * step->width + ROWS_AT_A_TIME - 1) / ROWS_AT_A_TIME, threads);
+int run_step(Step *step, int threads) {
+    int64_t rows = step->batch * step->width;
+    step->candidate_room = 2 * step->beam_width > MIN_CANDIDATES ? 2 * step->beam_width : MIN_CANDIDATES;
+    step->room = malloc((size_t)rows * (size_t)(MEASURES + step->level.words) * sizeof(float) + 1);
+    step->candidates = malloc((size_t)(step->batch * step->candidate_room) * sizeof(Candidate) + 1);
+    if (step->room == NULL || step->candidates == NULL) {
+        free(step->room);
+        free(step->candidates);
+        return 0;
+    }
+    parallel_for(measure_job, step, (rows + ROWS_AT_A_TIME - 1) / ROWS_AT_A_TIME, threads);
     parallel_for(select_job, step, step->batch, threads);
+    free(step->room);
+    free(step->candidates);
+    return 1;
 }

@@ -1,10 +1,11 @@
 """The step as a compiled kernel, for NumPy arrays and PyTorch tensors on a CPU: src/native/step.c.
 
 It makes two passes. The first, over rows (a row is one beam of one request), computes the largest logit and the
-normalizer of each row, vectorized. The second, over requests, collects the M best candidates in a heap. Rows are sorted
-by score, so the heap soon holds good candidates; a row, or on a dense level a word of 32 codes, is skipped if its
-largest logit cannot enter the heap. Loops run over each row's own children, so a node with many children slows down
-only its own rows. Constraint sets and exclusions are tested only for children that would enter the heap.
+normalizer of each row, vectorized. The second, over requests, collects candidates. Each time their room is full, the M
+best stay, and the worst of these is the threshold for later ones. Rows are sorted by score, so the threshold soon is
+high; a row, or on a dense level a word of 32 codes, is skipped if its largest logit is below it. Loops run over each
+row's own children, so a node with many children slows down only its own rows. Constraint sets and exclusions are tested
+only for children above the threshold.
 """
 
 from __future__ import annotations
