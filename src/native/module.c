@@ -48,8 +48,10 @@ static void *write_to(Buffers *buffers, PyObject *array, int item_size, int64_t 
 
 /* The number of entries of the array that was taken last. */
 static int64_t length_of(const Buffers *buffers) {
+    if (buffers->failed)
+        return 0;
     const Py_buffer *view = &buffers->views[buffers->count - 1];
-    return buffers->failed || view->itemsize == 0 ? 0 : view->len / view->itemsize;
+    return view->itemsize == 0 ? 0 : view->len / view->itemsize;
 }
 
 static int64_t integer_of(Buffers *buffers, PyObject *number) {
