@@ -89,7 +89,9 @@ def test_memory_and_files_stay_flat(shop, tmp_path):
         pytest.skip("the test reads /proc, which this system lacks")
     path = shop.live("soak.live")
     words = [shop.model, path, "--rules", shop.rules, "--token-file", shop.token, "--follow", "--follow-seconds", 0.1]
-    with running(tmp_path / "log", *words, "--allow-where", "--beam-width", "10,50", token=TOKEN) as process:
+    # On a busy machine, requests wait for long.
+    words += ["--allow-where", "--beam-width", "10,50", "--deadline-ms", 60_000]
+    with running(tmp_path / "log", *words, token=TOKEN) as process:
         process.wait_for("ready")
         client, pid, began = process.client, process.popen.pid, time.monotonic()
         threads = [Traffic(replace(client, keeps=True), seed, began + SECONDS) for seed in range(4)]
