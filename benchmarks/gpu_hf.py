@@ -3,14 +3,15 @@
 The catalog has 1.5M items. The script first checks in float32 that the tree of beams equals plain decoding, and that
 CUDA graphs equal searches without a graph, with rules and versions, too. Then it times whole searches, prompt included,
 with and without the constraint. The difference is the time that the constraint adds, also as a share of inference (the
-paper: 0.25 %). Then come searches as a user calls them, all with fused kernels in the model, and transformers' own
-`generate`.
+paper: 0.25 %). Then come searches as a user calls them, the same with fused kernels in the model, `generate` of
+transformers, and the model with compiled layers.
     python benchmarks/gpu_hf.py              on one NVIDIA GPU
     python benchmarks/gpu_hf.py --dry-run    a tiny model on the CPU, to test the script without measuring
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import time
@@ -18,9 +19,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+if "--dry-run" in sys.argv:
+    # Triton reads this variable when it is imported, which gpu_fused does.
+    os.environ["TRITON_INTERPRET"] = "1"
+
 import numpy as np
 import torch
-from gpu_fused import fused_kernels
+from gpu_fused import compiled_layers, fused_kernels
 from gpu_run import Row, Run, captured, options_of, replayed, run_of
 from gpu_step import unconstrained
 from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -116,14 +121,15 @@ def check_versions(run: Run) -> None:
 
 
 def check_fused(run: Run) -> None:
-    """Check that fused kernels give the scores of the model's own operations."""
+    """Check that fused kernels, and compiled layers, give the scores of the model's own operations."""
     model, index = model_of(run, torch.float32, small=True), index_of(20_000)
-    retriever, prompts = Retriever(model, index, tokens_of()), prompts_of(2, 60)
+    retriever, prompts = Retriever(model, index, tokens_of()), prompts_of(2, 10)
     expected = retriever.retrieve(prompts, k=None)
-    with fused_kernels():
-        found = retriever.retrieve(prompts, k=None)
-    for ours, theirs in zip(found, expected, strict=True):
-        np.testing.assert_allclose(ours.scores, theirs.scores, atol=2e-3)
+    for fused in (fused_kernels(), compiled_layers(model, "aot_eager")):
+        with fused:
+            found = retriever.retrieve(prompts, k=None)
+        for ours, theirs in zip(found, expected, strict=True):
+            np.testing.assert_allclose(ours.scores, theirs.scores, atol=2e-3)
 
 
 def assert_same_answers(retriever: Retriever, expected: Retriever, prompts: list[list[int]], **options: Any) -> None:
@@ -185,12 +191,18 @@ def time_all(run: Run) -> None:
     probe.LOOSE = 0.5
     model, index = model_of(run, torch.bfloat16), index_of(items)
     time_searches(run, model, index, length, beams)
-    with fused_kernels():
-        time_searches(run, model, index, length, beams, ", fused")
+    # The interpreter takes minutes for these.
+    if not run.dry:
+        with fused_kernels():
+            time_searches(run, model, index, length, beams, ", fused")
     # It copies the keys and values of the prompt for every beam, 29 GB, so it comes last, without the graphs.
     torch.cuda.empty_cache()
     row = {"batch": 1, "beam_width": beams, "prompt": length, "items": items, "method": "generate, a dict of prefixes"}
     run.attempt(row["method"], lambda: add_row(run, row, generate_times(run, model, index, length, beams)))
+    # Compiling takes most of a minute.
+    torch.cuda.empty_cache()
+    with compiled_layers(model, "aot_eager" if run.dry else "inductor"):
+        run.attempt("compiled layers", lambda: time_searches(run, model, index, length, beams, ", compiled"))
 
 
 def time_searches(run: Run, model: Any, index: hr.TrieIndex, length: int, beams: int, suffix: str = "") -> None:
@@ -257,7 +269,7 @@ def main() -> int:
     run.check("the tree of beams equals plain decoding", lambda: check_tree(run))
     run.check("a CUDA graph equals the search without a graph", lambda: check_graph(run))
     run.check("versions share CUDA graphs", lambda: check_versions(run))
-    run.check("fused kernels equal the model's operations", lambda: check_fused(run))
+    run.check("fused kernels and compiled layers equal the model's operations", lambda: check_fused(run))
     run.check("runs: the size of Qwen3-1.7B", lambda: time_all(run))
     return run.finish(options.out)
 

@@ -45,6 +45,7 @@ OWN, TILE = 16, 512
 PROGRAMS = 256
 # Registers of a multiprocessor, threads of a warp, and the maximum number of registers of a thread.
 REGISTERS, WARP, MAX_REGISTERS = 65_536, 32, 255
+NO_LIMITS = LevelConstraints(None, None, None, None, None).arrays
 # On GPUs from this compute capability on, a kernel can be started before the one before it has ended. Off: the gain has
 # not been measured on a GPU yet; benchmarks/gpu_step.py times both.
 EARLY_START, EARLY_START_FROM = False, (9, 0)
@@ -154,7 +155,6 @@ def triton_step(inputs: StepInput) -> Beams:
     level, beams, logits = inputs.level, inputs.beams, inputs.logits
     if logits.dtype == torch.float64:
         logits = bounded(inputs.ops, logits)
-    limits = inputs.constraints or LevelConstraints(None, None, None, None, None)
     # The dispatcher of PyTorch takes several times as long as this function.
     compute = _compute if _is_eager(logits, beams.scores) else _step
     codes, scores, states, parents = compute(
@@ -170,7 +170,7 @@ def triton_step(inputs: StepInput) -> Beams:
         level.max_branch,
         inputs.beam_width,
         inputs.normalize,
-        *limits.arrays,
+        *(NO_LIMITS if inputs.constraints is None else inputs.constraints.arrays),
     )
     return Beams(codes=codes, scores=scores, states=states, parents=parents)
 
