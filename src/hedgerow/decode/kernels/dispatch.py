@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from hedgerow.decode.kernels.array import StepInput, array_step
 from hedgerow.decode.ops import Array
 from hedgerow.errors import BackendError, install_command
 
+LOGGER = logging.getLogger(__name__)
 KernelName = Literal["auto", "array", "numba", "triton"]
 KERNELS = ("auto", "array", "numba", "triton")
 Kernel = Callable[[StepInput], Beams]
@@ -27,6 +29,8 @@ HAS_NUMBA, HAS_TRITON = find_spec("numba") is not None, find_spec("triton") is n
 MAX_CANDIDATES = 2**31
 # Whether this process was forked after the Numba kernel was loaded: the threads of the kernel do not exist here.
 FORKED = False
+# What the log says already: a line per reason, not per step.
+_logged: set[str] = set()
 
 
 def _after_fork() -> None:
@@ -65,10 +69,13 @@ def kernel_for(name: KernelName, index: DeviceIndex, beams: Beams, logits: Array
     obstacle = _numba_obstacle(index, beams, logits)
     if name == "numba" and obstacle:
         raise BackendError(f"the numba kernel cannot run: {obstacle}. Use kernel='auto'.")
-    if obstacle or (name == "auto" and _size(logits) < NUMBA_FROM):
+    if obstacle:
+        return _array_step_instead(index, "numba", obstacle)
+    if name == "auto" and _size(logits) < NUMBA_FROM:
         return array_step
     from hedgerow.decode.kernels.numba import numba_step
 
+    _log_once("steps run in the numba kernel")
     return numba_step
 
 
@@ -77,10 +84,30 @@ def _triton_kernel(name: KernelName, index: DeviceIndex, logits: Array) -> Kerne
     if obstacle and name == "triton":
         raise BackendError(f"the triton kernels cannot run: {obstacle}. Use kernel='auto'.")
     if obstacle:
-        return array_step
+        return _array_step_instead(index, "triton", obstacle)
     from hedgerow.decode.kernels.triton import triton_step
 
+    _log_once("steps run in the triton kernels")
     return triton_step
+
+
+def _array_step_instead(index: DeviceIndex, kernel: str, obstacle: str) -> Kernel:
+    # A tracer would follow the log.
+    if index.backend != "torch" or not _is_compiling():
+        _log_once(f"steps run in the array kernel, because the {kernel} kernel cannot: {obstacle}")
+    return array_step
+
+
+def _log_once(message: str) -> None:
+    if message not in _logged:
+        _logged.add(message)
+        LOGGER.info("%s", message)
+
+
+def _is_compiling() -> bool:
+    import torch
+
+    return torch.compiler.is_compiling()
 
 
 def _triton_obstacle(index: DeviceIndex, logits: Array) -> str | None:
@@ -117,9 +144,7 @@ def _numba_obstacle(index: DeviceIndex, beams: Beams, logits: Array) -> str | No
 
 def on_host(index: DeviceIndex) -> bool:
     """Whether a PyTorch index is on the CPU and the step is not being traced."""
-    import torch
-
-    return not torch.compiler.is_compiling() and index.device.type == "cpu"
+    return not _is_compiling() and index.device.type == "cpu"
 
 
 def is_transformed(tensor: Array) -> bool:
