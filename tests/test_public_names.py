@@ -269,7 +269,7 @@ LIVE_ITEMS = [
 ]
 # Command -> its options. Positional arguments are in capitals.
 COMMANDS = {
-    "hedgerow": ["--version"],
+    "hedgerow": ["--log-level", "--version"],
     "hedgerow build": [
         "--as-text",
         "--attributes",

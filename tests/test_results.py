@@ -8,6 +8,7 @@ from support import BACKENDS, FakeModel, array_of, search
 
 import hedgerow as hr
 from hedgerow.decode.ops import to_numpy
+from hedgerow.results import Picking
 
 
 @pytest.fixture
@@ -221,3 +222,14 @@ def test_sort_by():
         with pytest.raises(hr.ArgumentError, match=expected):
             results.sort_by(*words)
     assert results[:0].sort_by("price").item_ids == []
+
+
+def test_attributes_are_checked_before_a_search(index):
+    Picking(1, "title", {"tags": 1}).check_attributes(index)
+    Picking(None, None, None).check_attributes(index)
+    with pytest.raises(hr.ArgumentError, match=r"order_by: attribute 'tags' .* has no order"):
+        Picking(1, ("tags", "ascending"), None).check_attributes(index)
+    with pytest.raises(hr.ConstraintError, match="order_by: there is no attribute 'price'"):
+        Picking(1, "price", None).check_attributes(index)
+    with pytest.raises(hr.ConstraintError, match="caps: there is no attribute 'price'"):
+        Picking(1, "title", {"price": 1}).check_attributes(index)

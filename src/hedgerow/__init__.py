@@ -1,5 +1,7 @@
 """Constrained decoding for generative retrieval: a language model that can only generate items that exist."""
 
+import logging as _logging
+
 from hedgerow import metrics
 from hedgerow._version import __version__ as __version__
 from hedgerow.candidates import CandidateIndex
@@ -83,3 +85,6 @@ __all__ = [
     "semantic_ids",
     "step",
 ]
+
+# The application chooses where the log goes.
+_logging.getLogger(__name__).addHandler(_logging.NullHandler())

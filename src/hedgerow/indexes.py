@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from hedgerow.index.attributes import AttributeRule, MissingAttributes, NewAttri
 from hedgerow.index.build import DenseLevels, Progress, ignore_progress
 from hedgerow.index.files import Verify
 from hedgerow.trie_index import TrieIndex
+
+LOGGER = logging.getLogger(__name__)
 
 
 def build_index(
@@ -40,7 +44,10 @@ def build_index(
         assert index.nodes_per_level == (2, 2, 3)
         ```
     """
-    return TrieIndex._of(build.build_trie(catalog, dense_levels=dense_levels, progress=progress))
+    started = time.perf_counter()
+    index = TrieIndex._of(build.build_trie(catalog, dense_levels=dense_levels, progress=progress))
+    LOGGER.info("built %r in %.2f s", index, time.perf_counter() - started)
+    return index
 
 
 def load_index(path: str | Path, *, mmap: bool = False, verify: Verify | None = None) -> TrieIndex:
@@ -70,8 +77,10 @@ def load_index(path: str | Path, *, mmap: bool = False, verify: Verify | None = 
         assert index.num_levels == 2
         ```
     """
+    started = time.perf_counter()
     trie, sha256 = files.load_trie(path, mmap=mmap, verify=verify)
     index = TrieIndex._of(trie)
+    LOGGER.info("loaded %r from %s in %.2f s", index, path, time.perf_counter() - started)
     return _pickled_by_path(index, path, verify, sha256) if mmap else index
 
 
@@ -129,4 +138,7 @@ def merge(
         ```
     """
     rule = AttributeRule(new_attributes, missing_attributes)
-    return TrieIndex._of(merging.merge_trie(index, added, removed, rule=rule, dense_levels=dense_levels))
+    started = time.perf_counter()
+    merged = TrieIndex._of(merging.merge_trie(index, added, removed, rule=rule, dense_levels=dense_levels))
+    LOGGER.info("merged to %r in %.2f s", merged, time.perf_counter() - started)
+    return merged

@@ -213,6 +213,21 @@ class Picking:
             if not is_whole(cap):
                 raise ArgumentError(f"caps[{name!r}] must be a positive integer, the maximum count; got {cap!r}.")
 
+    def check_attributes(self, index: Trie) -> None:
+        """Check the attributes of an index, so that a search that cannot be answered does not begin.
+
+        Raises:
+            ConstraintError: an attribute of `order_by` or `caps` does not exist.
+            ArgumentError: the values of the attribute of `order_by` have no order, for example lists.
+        """
+        for name in self.caps or ():
+            attribute_column(index, name, "caps")
+        if self.order_by is not None:
+            name = self.order_by if isinstance(self.order_by, str) else self.order_by[0]
+            # Arrow refuses types without an order if there is a value to sort.
+            values = attribute_column(index, name, "order_by")[:2]
+            _sorted(np.zeros(len(values), np.int64), values, name, "ascending", "order_by")
+
 
 def _is_order(order_by: Any) -> bool:
     if order_by is None or isinstance(order_by, str):

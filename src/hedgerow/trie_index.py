@@ -203,7 +203,9 @@ class TrieIndex(Trie):
             days: the length of the window; for numbers, in their own units.
             now: the end of the window: a date (its midnight) or a datetime, or for numbers a number. Default: the
                 current time; of an attribute of dates, the current date in UTC.
-            nulls: whether items without a value are "in" or "out" of the set. Required if there are such items.
+            nulls: whether items without a value (null or NaN) are "in" or "out" of the set. Required if there are such
+                items; the error says how many. If no item has a value, the set is all items or none: its name says so,
+                and a warning is logged.
             name: the label of the set in messages. Default: made from the attribute and the window.
 
         Raises:

@@ -79,6 +79,17 @@ class TestNewest:
         with pytest.raises(hr.ConstraintError, match="2 of 5 items have no 'seen'"):
             index.newest("seen", days=2, now=2012)
 
+    @pytest.mark.parametrize(("nulls", "num_items"), [("in", 2), ("out", 0)])
+    def test_no_item_has_a_value(self, caplog, nulls, num_items):
+        days = pa.array([None, None], pa.date32())
+        index = hr.build_index(hr.Catalog([[0], [1]], attributes={"day": days}))
+        with pytest.raises(hr.ConstraintError, match="2 of 2 items have no 'day'"):
+            index.newest("day", days=2)
+        window = index.newest("day", days=2, nulls=nulls)
+        assert len(window) == num_items
+        assert "none of the 2 items has a value" in window.name
+        assert caplog.messages == [f"newest: none of the 2 items has a value of 'day'; nulls={nulls!r}"]
+
     @pytest.mark.parametrize(
         ("attribute", "options", "message"),
         [

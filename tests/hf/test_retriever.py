@@ -302,7 +302,7 @@ def test_half_precision(name, attention, dtype):
         assert all(near)
 
 
-@pytest.mark.parametrize("options", [{}, {"normalize": "allowed"}, {"temperature": 0.7}, {"kernel": "numba"}])
+@pytest.mark.parametrize("options", [{}, {"normalize": "allowed"}, {"temperature": 0.7}, {"kernel": "native"}])
 @pytest.mark.parametrize("name", ["qwen3", "gpt2"])
 def test_logits_in_half_precision_are_not_copied_and_change_nothing(name, options, monkeypatch):
     """Steps read 16-bit logits, and give the scores of their float32 copies; with unused codes of the model, too."""

@@ -42,7 +42,9 @@ def whole_number(text: str | int) -> int:
 
 
 Items = Annotated[int | None, typer.Option(parser=whole_number, metavar="N", help="Number of items, for example 1e6.")]
-Quick = Annotated[bool, typer.Option("--quick", help="Use small sizes and few repeats; takes under a minute.")]
+Quick = Annotated[
+    bool, typer.Option("--quick", help="Use small sizes and few repeats: under a minute on an idle machine.")
+]
 Backend = Annotated[str, typer.Option(help="The framework: numpy, torch or jax.")]
 Device = Annotated[
     str | None, typer.Option(help="The device: cpu, cuda, ... Default: the CPU for torch, the first device for jax.")

@@ -17,6 +17,7 @@ from hedgerow.cli.explain import explain
 from hedgerow.cli.filter import filter_index
 from hedgerow.cli.inspect import inspect, verify
 from hedgerow.cli.live import diff, live
+from hedgerow.cli.logs import LogLevel, log_to_console
 from hedgerow.cli.retrieve import retrieve
 from hedgerow.cli.semantic_ids import semantic_ids
 from hedgerow.cli.serve import serve
@@ -63,11 +64,17 @@ def _print_version(*, wanted: bool) -> None:
 @app.callback()
 def options(
     *,
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
+    log_level: Annotated[
+        LogLevel | None,
+        typer.Option("--log-level", case_sensitive=False, help="Log to stderr what is built, loaded and chosen."),
+    ] = None,
 ) -> None:
     """The options before the command."""
+    if log_level is not None:
+        log_to_console(log_level)
 
 
 def main() -> None:

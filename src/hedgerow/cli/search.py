@@ -13,8 +13,8 @@ import typer
 import hedgerow as hr
 from hedgerow.cli.common import AsJson, err, is_live, let_threads_sleep, names_of
 from hedgerow.errors import ArgumentError, ConstraintError
-from hedgerow.index.lookup import as_ids, attribute_column
-from hedgerow.results import DIRECTIONS
+from hedgerow.index.lookup import as_ids
+from hedgerow.results import DIRECTIONS, Picking
 
 if TYPE_CHECKING:
     from hedgerow.hf import Retriever
@@ -152,10 +152,7 @@ class SearchOptions:
             fill=self.fill,
         )
         # The search would find this out at its end.
-        for name in caps:
-            attribute_column(index, name, "caps")
-        if order_by is not None:
-            attribute_column(index, order_by if isinstance(order_by, str) else order_by[0], "order_by")
+        Picking(request.k, request.order_by, request.caps).check_attributes(index)
         return request
 
     def _candidates(self, index: hr.TrieIndex, own: list[Any] | None) -> list[Any] | None:

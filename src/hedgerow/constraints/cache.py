@@ -44,21 +44,16 @@ def memory_of(value: Any) -> int:
 
 
 class _Entries(Generic[Value]):
-    """Entries in the order of their last use, and the sum of their bytes. The caller holds the lock.
+    """Entries in the order of their last use, and the sum of their bytes. The caller holds the lock."""
 
-    Args:
-        parts: all that an entry holds in memory.
-    """
-
-    def __init__(self, parts: Callable[[Value], Any] = lambda value: value) -> None:
-        self.parts = parts
+    def __init__(self) -> None:
         self.values: OrderedDict[Any, Value] = OrderedDict()
         self.bytes_of: dict[Any, int] = {}
         self.total = 0
 
     def measure(self, key: Any) -> None:
         """Count the bytes of an entry, which can have grown since."""
-        size = memory_of([key, self.parts(self.values[key])]) + ENTRY_BYTES
+        size = memory_of([key, self.values[key]]) + ENTRY_BYTES
         self.total += size - self.bytes_of.get(key, 0)
         self.bytes_of[key] = size
 
@@ -83,13 +78,14 @@ class _Entries(Generic[Value]):
 class SetCache:
     """Cache of one index, which several threads can use. The entries that were used least recently are dropped first.
 
-    It holds the alive nodes of sets, the sets of SQL expressions, and the stacked words of batches on devices.
+    It holds the alive nodes of sets, the items of SQL expressions, and the stacked words of batches on devices. Nothing
+    in it refers to the index, so that the index is freed with its last user.
     """
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._alive: _Entries[Alive] = _Entries()
-        self._rules: _Entries[Any] = _Entries(lambda items: [items._words, items.__dict__.get("_alive")])
+        self._rules: _Entries[Any] = _Entries()
         self._stacks: _Entries[Any] = _Entries()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -101,7 +97,7 @@ class SetCache:
         return self._get(self._alive, key, compute)
 
     def rule(self, key: Any, compute: Callable[[], Value], keep: Callable[[], bool] = lambda: True) -> Value:
-        """Constraint set of a rule; computed if it is not in the cache, and then kept if `keep()` is true."""
+        """Items of a rule; computed if it is not in the cache, and then kept if `keep()` is true."""
         return self._get(self._rules, key, compute, MAX_RULES, keep)
 
     def stack(self, device: Any, keys: tuple[bytes, ...], compute: Callable[[], Any]) -> tuple[tuple[bytes, ...], Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +18,7 @@ from hedgerow.index.trie import Trie
 if TYPE_CHECKING:
     import pyarrow as pa
 
+LOGGER = logging.getLogger(__name__)
 Nulls = Literal["in", "out"] | None
 MICROSECONDS_PER_DAY = 86_400 * 10**6
 # Microseconds of the units of Arrow's timestamps. Nanoseconds are divided instead.
@@ -38,8 +40,8 @@ def newest(index: Trie, attribute: str, days: float, now: Any, nulls: Nulls, nam
     values, is_null = _comparable(column, attribute)
     if is_null.any() and nulls is None:
         raise ConstraintError(
-            f"{int(is_null.sum()):,} of {len(values):,} items have no {attribute!r}. Choose whether they are in the "
-            "set: nulls='in' or nulls='out'."
+            f"newest: {int(is_null.sum()):,} of {len(values):,} items have no {attribute!r}. Choose whether they are "
+            "in the set: nulls='in' or nulls='out'."
         )
     if now is None and pa.types.is_date(column.type):
         # A day is in the window whatever the time of day is.
@@ -49,8 +51,11 @@ def newest(index: Trie, attribute: str, days: float, now: Any, nulls: Nulls, nam
     in_window = (values >= since) & (values <= last)
     mask = np.where(is_null, nulls == "in", in_window)
     window = f"{attribute} {_as_text(since)} to {_as_text(last)}"
-    if not mask.any() and not is_null.all():
-        present = values[~is_null]
+    present = values[~is_null]
+    if len(values) and not len(present):
+        window += f" (none of the {len(values):,} items has a value)"
+        LOGGER.warning("newest: none of the %d items has a value of %r; nulls=%r", len(values), attribute, nulls)
+    elif not mask.any() and len(present):
         window += f" (no item; values range from {_as_text(present.min())} to {_as_text(present.max())})"
     return ConstraintSet(index, packed(mask), name or window)
 

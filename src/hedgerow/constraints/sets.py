@@ -57,7 +57,7 @@ class ConstraintSet:
     @cached_property
     def _key(self) -> bytes:
         """Digest of the items: equal for equal sets."""
-        return blake2b(self._words.tobytes(), digest_size=16).digest()
+        return key_of(self._words)
 
     @cached_property
     def _alive(self) -> Alive:
@@ -152,6 +152,11 @@ class ConstraintSet:
     def __repr__(self) -> str:
         size = f"{self.num_items:,} of {self.index.num_items:,} items" if self.num_items else "empty: no item"
         return f"ConstraintSet({self.name!r}, {size})"
+
+
+def key_of(words: np.ndarray) -> bytes:
+    """Digest of the items of a set."""
+    return blake2b(words.tobytes(), digest_size=16).digest()
 
 
 def _as_part(name: str) -> str:

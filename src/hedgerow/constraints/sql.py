@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hedgerow.constraints.cache import cache_of
-from hedgerow.constraints.sets import ConstraintSet
+from hedgerow.constraints.sets import ConstraintSet, key_of
 from hedgerow.constraints.sql_functions import GUARDED_FUNCTIONS, GUARDS, TIME_FUNCTIONS
 from hedgerow.errors import ConstraintError, MissingDependencyError
 from hedgerow.index.bits import packed
@@ -48,16 +48,21 @@ def where(index: Trie, expression: str, name: str | None, timezone: str, timeout
     if not is_number or not (isfinite(timeout) and timeout > 0):
         raise ConstraintError(f"timeout must be a number of seconds above 0; got {timeout!r}.")
 
-    def compute() -> ConstraintSet:
-        mask = _Query(index, expression, timezone, float(timeout)).answer()
-        return ConstraintSet(index, packed(mask), expression)
+    def compute() -> tuple[np.ndarray, bytes]:
+        words = packed(_Query(index, expression, timezone, float(timeout)).answer())
+        return words, key_of(words)
 
     GATE.enter()
     try:
-        items = cache_of(index).rule(("where", timezone, expression), compute, keep=lambda: _is_constant(expression))
+        words, key = cache_of(index).rule(
+            ("where", timezone, expression), compute, keep=lambda: _is_constant(expression)
+        )
     finally:
         GATE.leave()
-    return items.named(name) if name else items
+    items = ConstraintSet(index, words, name or expression)
+    # Not computed for each request: it reads all words.
+    items.__dict__["_key"] = key
+    return items
 
 
 def _is_encodable(expression: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from hedgerow.errors import IndexFileError
 from hedgerow.index.files import sync
 from hedgerow.index.manifest import LIVE, MANIFEST
@@ -9,6 +11,8 @@ from hedgerow.index.verify import verify_trie
 from hedgerow.live.manifest import ENTRY, DamagedError, State, VersionInfo
 from hedgerow.live.store import Store
 from hedgerow.live.version_folders import VERSIONS
+
+LOGGER = logging.getLogger(__name__)
 
 
 def read_entries(store: Store, state: State | None) -> tuple[tuple[VersionInfo, ...], dict[int, str]]:
@@ -105,6 +109,7 @@ def prune(store: Store, keep: int) -> tuple[list[int], dict[int, str]]:
     if removed:
         sync(store.path / VERSIONS)
         store.clean(state.next)
+    LOGGER.info("%s: deleted the versions %s; kept %s", store.path, sorted(removed), sorted(needed))
     return sorted(removed), damaged
 
 
@@ -129,6 +134,9 @@ def recover(store: Store) -> None:
                 problems[info.number] = f"version {info.number}: {error}"
                 continue
             _serve(store, state, info)
+            for problem in problems.values():
+                LOGGER.warning("%s: %s", store.path, problem)
+            LOGGER.info("%s: version %d is current", store.path, info.number)
             return
     listed = " ".join(problems[number] for number in sorted(problems, reverse=True))
     raise IndexFileError(

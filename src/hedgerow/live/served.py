@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +17,7 @@ from hedgerow.live.manifest import State
 from hedgerow.live.store import Store, Written
 from hedgerow.live.version import Version
 
+LOGGER = logging.getLogger(__name__)
 # The stamp of no manifest.
 UNKNOWN = (0, 0, 0)
 Prepare = Callable[[Version], object]
@@ -56,9 +58,16 @@ class Served:
         self._store.switch(state)
         with self._loading:
             # If the date cannot be read now, the next refresh reads the manifest.
-            self._stamp, self.version = UNKNOWN, version
+            before, self._stamp, self.version = self.version.number, UNKNOWN, version
             with suppress(IndexFileError):
                 self._stamp = self._store.stamp()
+        LOGGER.info(
+            "%s: version %d is current, with %d items; before it, version %d",
+            self._store.path,
+            version.number,
+            version.num_items,
+            before,
+        )
         return version
 
     def write(self, make: Callable[[Version, int], Written]) -> Version:
@@ -79,7 +88,8 @@ class Served:
                 self._store.write_entry(written.info)
                 version = self._store.load(written.info, current, verified=written.index)
                 return self.switch(State(written.info, number + 1), version)
-            except BaseException:
+            except BaseException as error:
+                LOGGER.warning("%s: version %d was not published: %s", self._store.path, number, error)
                 if self._store.read().next == state.next:
                     self._store.remove(number)
                 raise
@@ -94,10 +104,12 @@ class Served:
             try:
                 version = self._store.load(info, loaded)
                 self._prepare(version)
+                LOGGER.info("%s: loaded version %d, with %d items", self._store.path, info.number, info.items)
                 return stamp, version
             except (IndexFileError, OSError) as error:
                 # If the manifest has changed since it was read, the version may have been pruned: try again.
                 if self._store.stamp() == stamp:
+                    LOGGER.warning("%s: version %d cannot be read: %s", self._store.path, info.number, error)
                     advice = (
                         ""
                         if loaded is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from hedgerow.decode.kernels.native import native_step
 from hedgerow.decode.ops import Array
 from hedgerow.errors import BackendError, install_command
 
+LOGGER = logging.getLogger(__name__)
 KernelName = Literal["auto", "array", "native", "triton"]
 KERNELS = ("auto", "array", "native", "triton")
 # The name of the native kernel when Numba compiled it.
@@ -26,6 +28,8 @@ Kernel = Callable[[StepInput], Beams]
 HAS_TRITON = find_spec("triton") is not None
 # The Triton kernels number the candidates of a request in 31 bits.
 MAX_CANDIDATES = 2**31
+# What the log says already: a line per reason, not per step.
+_logged: set[str] = set()
 
 
 def kernel_for(name: KernelName, index: DeviceIndex, beams: Beams, logits: Array) -> Kernel:
@@ -56,7 +60,10 @@ def kernel_for(name: KernelName, index: DeviceIndex, beams: Beams, logits: Array
     obstacle = _native_obstacle(index, beams, logits)
     if name == "native" and obstacle:
         raise BackendError(f"the native kernel cannot run: {obstacle}. Use kernel='auto'.")
-    return array_step if obstacle else native_step
+    if obstacle:
+        return _array_step_instead(index, "native", obstacle)
+    _log_once("steps run in the native kernel")
+    return native_step
 
 
 def _triton_kernel(name: KernelName, index: DeviceIndex, logits: Array) -> Kernel:
@@ -64,10 +71,31 @@ def _triton_kernel(name: KernelName, index: DeviceIndex, logits: Array) -> Kerne
     if obstacle and name == "triton":
         raise BackendError(f"the triton kernels cannot run: {obstacle}. Use kernel='auto'.")
     if obstacle:
-        return array_step
+        return _array_step_instead(index, "triton", obstacle)
     from hedgerow.decode.kernels.triton import triton_step
 
+    if not _is_compiling():
+        _log_once("steps run in the triton kernels")
     return triton_step
+
+
+def _array_step_instead(index: DeviceIndex, kernel: str, obstacle: str) -> Kernel:
+    # A tracer would follow the log.
+    if index.backend != "torch" or not _is_compiling():
+        _log_once(f"steps run in the array kernel, because the {kernel} kernel cannot: {obstacle}")
+    return array_step
+
+
+def _log_once(message: str) -> None:
+    if message not in _logged:
+        _logged.add(message)
+        LOGGER.info("%s", message)
+
+
+def _is_compiling() -> bool:
+    import torch
+
+    return torch.compiler.is_compiling()
 
 
 def _triton_obstacle(index: DeviceIndex, logits: Array) -> str | None:
@@ -104,9 +132,7 @@ def _native_obstacle(index: DeviceIndex, beams: Beams, logits: Array) -> str | N
 
 def on_host(index: DeviceIndex) -> bool:
     """Whether a PyTorch index is on the CPU and the step is not being traced."""
-    import torch
-
-    return not torch.compiler.is_compiling() and index.device.type == "cpu"
+    return not _is_compiling() and index.device.type == "cpu"
 
 
 def is_transformed(tensor: Array) -> bool:
