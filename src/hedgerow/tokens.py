@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hedgerow import token_files
 from hedgerow._arguments import is_whole
 from hedgerow.catalog.codes import KNOWN_PATTERNS
 from hedgerow.errors import ArgumentError
 from hedgerow.index.trie import Trie
+from hedgerow.token_files import HistoryForm
 from hedgerow.token_tables import (
     NO_TOKEN,
     as_tuple,
@@ -46,6 +49,7 @@ class TokenMap:
         begin: the ids of the tokens between a prompt and the first code.
         end: the ids of the tokens after the last code. If SIDs are ragged, it is one token, which also ends a SID
             before the last level.
+        history: how a history is written in a prompt: see `hedgerow.hf.Retriever.history_prompt`.
 
     Raises:
         ArgumentError: there are no levels, an id is below -1, or two codes of a level have the same token.
@@ -63,6 +67,7 @@ class TokenMap:
     token_ids: tuple[np.ndarray, ...]
     begin: tuple[int, ...] = ()
     end: tuple[int, ...] = ()
+    history: HistoryForm | None = None
 
     def __post_init__(self) -> None:
         tables = tuple(checked_table(level, table) for level, table in enumerate(self.token_ids))
@@ -80,7 +85,7 @@ class TokenMap:
 
     @property
     def _key(self) -> tuple[Any, ...]:
-        return tuple(table.tobytes() for table in self.token_ids), self.begin, self.end
+        return tuple(table.tobytes() for table in self.token_ids), self.begin, self.end, self.history
 
     @classmethod
     def from_offsets(
@@ -200,6 +205,46 @@ class TokenMap:
         vocabulary = vocabulary_of(tokenizer)
         pattern, begin, end = detect_layout(vocabulary)
         return cls.from_tokenizer(vocabulary, pattern, begin=begin, end=end)
+
+    @classmethod
+    def load(cls, path: str | Path) -> TokenMap:
+        """Load the token map that `save` wrote.
+
+        Args:
+            path: the file, or the folder of a model that has it as tokens.json.
+
+        Raises:
+            ArgumentError: there is no such file, or it is damaged or has a newer format.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            tokens = hr.TokenMap.from_offsets([10, 20], codebook_sizes=4, end=2)
+            tokens.save("tokens.json")
+            assert hr.TokenMap.load("tokens.json") == tokens
+            ```
+        """
+        file = token_files.file_of(path)
+        facts = token_files.read(file)
+        tables = tuple(token_files.unpacked(file, level) for level in facts["levels"])
+        delimiters = (as_tuple(facts.get(name, ())) for name in ("begin", "end"))
+        return cls(tables, *delimiters, token_files.form_of(file, facts))
+
+    def save(self, path: str | Path) -> None:
+        """Write the token map to a JSON file, completely or not at all. `Retriever`s of a model folder use it.
+
+        Args:
+            path: the file, or a folder, in which it is tokens.json.
+
+        Raises:
+            ArgumentError: the file cannot be written.
+
+        Examples: see `load`.
+        """
+        levels = [token_files.packed(table) for table in self.token_ids]
+        facts = {"levels": levels, "begin": self.begin, "end": self.end}
+        token_files.write(token_files.file_of(path), facts | token_files.form_facts(self.history))
 
     @property
     def num_levels(self) -> int:
@@ -326,7 +371,7 @@ class TokenMap:
         check_no_ends(index, self.token_ids)
         levels = enumerate(zip(index.levels, self.token_ids, strict=True))
         tables = tuple(with_end(level_number, level, table, self.end[0]) for level_number, (level, table) in levels)
-        return TokenMap(tables, self.begin, self.end)
+        return replace(self, token_ids=tables)
 
     def _translated(self, values: np.ndarray, translators: list[Translator]) -> np.ndarray:
         if values.ndim < 2 or values.shape[-1] != self.num_levels or values.dtype.kind not in "iu":

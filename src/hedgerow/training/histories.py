@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -70,6 +71,9 @@ class Histories:
             raise IndexError(f"there are {len(self)} users; got user {user}.")
         user %= len(self)
         return self.items[self.starts[user] : self.starts[user + 1]]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[user] for user in range(len(self)))
 
     @cached_property
     def lengths(self) -> np.ndarray:
