@@ -148,7 +148,8 @@ def text_vectors(texts: Sequence[str]) -> csr_matrix:
     except ModuleNotFoundError:
         raise MissingDependencyError.of("text_vectors", "scikit-learn", "evaluate") from None
     try:
-        return TfidfVectorizer(sublinear_tf=True, dtype=np.float32).fit_transform(texts).tocsr()
+        found: Any = TfidfVectorizer(sublinear_tf=True).fit_transform(texts)
+        return found.tocsr().astype(np.float32)
     except ValueError as error:
         raise ArgumentError(f"the texts have no words to compare: {error}") from None
 

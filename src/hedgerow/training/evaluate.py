@@ -212,23 +212,22 @@ def _same(some: np.ndarray | None, other: np.ndarray | None) -> bool:
 
 def _split(histories: Any, index: TrieIndex, models: Sequence[Any]) -> Split:
     """The split that is given, that of the model, or leave-one-out. All models must have been trained on it."""
-    given = histories if isinstance(histories, Split) else None
-    if given is None and not isinstance(histories, Histories):
-        histories = read_histories(histories, index)
-    interactions = given.histories if given is not None else histories
-    folders = [model for model in models if not isinstance(model, Retriever)]
-    for folder in folders:
-        trained = split_of_model(folder, interactions)
+    split: Split | None = None
+    if isinstance(histories, Split):
+        split, found = histories, histories.histories
+    else:
+        found = histories if isinstance(histories, Histories) else read_histories(histories, index)
+    for folder in models:
+        trained = None if isinstance(folder, Retriever) else split_of_model(folder, found)
         if trained is None:
             continue
-        if given is None:
-            given = trained
-        if not all(np.array_equal(getattr(given, name), getattr(trained, name)) for name in ("train", *PARTS)):
+        split = split or trained
+        if not all(np.array_equal(getattr(split, name), getattr(trained, name)) for name in ("train", *PARTS)):
             raise ArgumentError(
                 f"{folder} was trained on another split, {dict(trained.method)}, so it may know the answers. Evaluate "
                 "it on its own split: pass Histories instead of a Split, and models of one split."
             )
-    return given if given is not None else leave_one_out(interactions)
+    return split or leave_one_out(found)
 
 
 def _rankers(index: TrieIndex, split: Split, text: str | None, embeddings: Any, quantizer: Any) -> dict[str, Ranker]:
