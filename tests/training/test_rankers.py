@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 pytest.importorskip("implicit")
 pytest.importorskip("sklearn")
 
-from hedgerow.training import (  # noqa: E402
+from hedgerow.training import (
     Blend,
     Questions,
     Ranked,
@@ -21,9 +21,9 @@ from hedgerow.training import (  # noqa: E402
     popularity,
     text_vectors,
 )
-from hedgerow.training.blending import scaled  # noqa: E402
-from hedgerow.training.model_ranker import distinct_items, ordered  # noqa: E402
-from hedgerow.training.rankers import best  # noqa: E402
+from hedgerow.training.blending import scaled
+from hedgerow.training.model_ranker import distinct_items, ordered
+from hedgerow.training.rankers import best
 
 ITEMS = 30
 
@@ -97,7 +97,7 @@ def test_text_vectors_and_dense_vectors_give_the_same_scores():
     assert (
         sparse.rank(questions, 3).items.tolist()
         == dense.rank(questions, 3).items.tolist()
-        == [[1, -1, -1]] + [[-1] * 3]
+        == [[1, -1, -1], [-1, -1, -1]]
     )
     with pytest.raises(ArgumentError, match="no words"):
         text_vectors(["", "."])
