@@ -39,13 +39,14 @@ class CodeNetwork(nn.Module):
         super().__init__()
         self.config, self.dropout, width = config, dropout, config.hidden_size
         # For short sequences on a CPU, eager attention is faster than fused attention.
-        small = Qwen3Config(**(config.to_dict() | {"vocab_size": 1}))
+        small = Qwen3Config.from_dict(config.to_dict() | {"vocab_size": 1})
         small._attn_implementation = "eager" if not torch.cuda.is_available() else "sdpa"
         self.core = Qwen3ForCausalLM(small).model
         self.learned_in = nn.Parameter(torch.randn(config.vocab_size, width) * INITIAL)
         self.learned_out = nn.Parameter(torch.randn(config.vocab_size, width) * INITIAL)
         pairs = zip(content, tables, strict=True)
-        self.levels = nn.ModuleList(CodeContent(found, table, width) for found, table in pairs)
+        self.levels = [CodeContent(found, table, width) for found, table in pairs]
+        self.contents = nn.ModuleList(self.levels)
 
     def inputs(self) -> Tensor:
         """The input embedding of each token, [V, width]."""
@@ -73,8 +74,8 @@ class CodeNetwork(nn.Module):
 
     def searched(self) -> Qwen3ForCausalLM:
         """The plain model for a validation, on the device of this network."""
-        model = self.exported()
-        return nn.Module.to(model, self.learned_in.device)
+        model: Any = self.exported()
+        return model.to(self.learned_in.device)
 
     @torch.no_grad()
     def exported(self) -> Qwen3ForCausalLM:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def run(
         report = _report(trainer, output, seconds, _popular(split, questions, index))
         if state.is_main_process:
             model = network.exported()
-            report = TrainingReport(**(vars(report) | {"parameters": model.num_parameters()}))
+            report = replace(report, parameters=model.num_parameters())
             folder = folders.hidden / MODEL
             write_model(folder, model, tokenizer, tokens, split, options, report)
             folders.finish()

@@ -30,13 +30,14 @@ class HistoryTrainer(Trainer):
         # Ours shows the progress.
         self.remove_callback(PrinterCallback)
 
-    def _get_train_sampler(self, *_: Any) -> Sampler[int]:
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[Any]:  # noqa: ARG002
         return ByLength(self.lengths, self.args.train_batch_size * self.args.world_size, self.args.seed)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Save what is trained; the rest of a base model is loaded from its own folder."""
-        trained = {name for name, value in self.model.named_parameters() if value.requires_grad}
-        state = self.model.state_dict() if state_dict is None else state_dict
+        network: Any = self.model
+        trained = {name for name, value in network.named_parameters() if value.requires_grad}
+        state = network.state_dict() if state_dict is None else state_dict
         super()._save(output_dir, {name: value for name, value in state.items() if name in trained})
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
