@@ -56,10 +56,37 @@ HEDGEROW = [
     "step",
 ]
 HF = ["CatalogLogitsProcessor", "Explanation", "Retriever", "Shapes", "plot_beams"]
+TRAINING = [
+    "Blend",
+    "BlendSpec",
+    "Evaluation",
+    "EvaluationRow",
+    "Histories",
+    "ModelRanker",
+    "Questions",
+    "Ranked",
+    "Ranker",
+    "ScoreRanker",
+    "Split",
+    "TrainingOptions",
+    "TrainingReport",
+    "content_knn",
+    "evaluate",
+    "evaluate_rankers",
+    "item_knn",
+    "leave_one_out",
+    "plot_evaluation",
+    "popularity",
+    "read_histories",
+    "split_by_time",
+    "text_vectors",
+    "train",
+]
 METRICS = [
     "Estimate",
     "bootstrap_ci",
     "ndcg",
+    "novelty",
     "random_baseline",
     "ranks",
     "ranks_of_scores",
@@ -307,6 +334,33 @@ COMMANDS = {
     "hedgerow live prune": ["--keep", "PATH"],
     "hedgerow live status": ["--json", "PATH"],
     "hedgerow retrieve": [*MODEL, "--fill", "--columns", "--input"],
+    "hedgerow evaluate": [
+        "--among",
+        "--beam-width",
+        "--blend",
+        "--csv",
+        "--device",
+        "--duplicates",
+        "--embeddings",
+        "--in-order",
+        "--item",
+        "--json",
+        "--part",
+        "--plot",
+        "--quantizer",
+        "--seed",
+        "--split",
+        "--text",
+        "--timestamp",
+        "--unknown",
+        "--user",
+        "--users",
+        "--verify",
+        "-k",
+        "HISTORIES",
+        "INDEX",
+        "MODELS",
+    ],
     "hedgerow explain": [*MODEL, "--item", "--plot"],
     "hedgerow semantic-ids": [
         "--category",
@@ -431,6 +485,14 @@ def test_names_of_hf():
     import hedgerow.hf
 
     assert sorted(hedgerow.hf.__all__) == HF
+
+
+def test_names_of_training():
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    import hedgerow.training
+
+    assert hedgerow.training.__all__ == TRAINING
 
 
 @pytest.mark.parametrize("name", MEMBERS)
