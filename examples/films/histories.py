@@ -26,7 +26,7 @@ USERS, LATEST = 3_000, 2014
 FIRST_DAY, LAST_DAY = dt.date(2014, 1, 1), dt.date(2014, 12, 31)
 PER_DECADE, MIN_FILMS, MAX_FILMS = 200, 2, 60
 MOODS = 40  # genres of at least so many films
-POPULARITY, OTHER_GENRE, PER_DECADE_AWAY, SAME_DIRECTOR, NEW_MOOD = 0.7, 0.02, 0.5, 8.0, 0.25
+POPULARITY, OTHER_GENRE, PER_DECADE_AWAY, SAME_DIRECTOR, NEW_MOOD = 0.5, 0.01, 0.35, 20.0, 0.2
 
 
 def chosen_films(films: pa.Table) -> list[dict]:

@@ -11,7 +11,6 @@ import typer
 
 from hedgerow.cli.common import (
     AsJson,
-    IndexPath,
     Overwrite,
     err,
     let_threads_sleep,
@@ -21,6 +20,7 @@ from hedgerow.cli.common import (
     print_path,
     progress_bar,
 )
+from hedgerow.cli.served import ServedPath
 from hedgerow.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ SplitTimes = Annotated[
 
 
 def train(
-    index: IndexPath,
+    index: ServedPath,
     histories: HistoriesPath,
     *,
     output: Annotated[
@@ -93,7 +93,10 @@ def train(
         int | None, typer.Option(metavar="RANK", help="Train adapters of this rank on --base; they are merged.")
     ] = None,
     epochs: Annotated[int, typer.Option(metavar="N", min=1, help="The largest number of passes.")] = 12,
-    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Sequences per step and device.")] = 256,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Sequences per step and device. Default: 16 to 256, by their number."),
+    ] = None,
     learning_rate: Annotated[
         float | None,
         typer.Option(metavar="X", help="The largest learning rate. Default: 3e-3; with --base 1e-4, --lora 3e-4."),
@@ -107,7 +110,7 @@ def train(
         int, typer.Option(metavar="N", min=0, help="Stop after N validations without a better one. 0: never.")
     ] = 3,
     validate_every: Annotated[float, typer.Option(metavar="EPOCHS", help="Epochs between validations.")] = 1.0,
-    validation_users: Annotated[int, typer.Option(metavar="N", min=1, help="Users of a validation.")] = 2000,
+    validation_users: Annotated[int, typer.Option(metavar="N", min=1, help="Users of a validation.")] = 1000,
     beam_width: Annotated[int, typer.Option(metavar="N", min=1, help="Beams of a validation.")] = 20,
     precision: Annotated[str, typer.Option(metavar="NAME", help="auto, float32 or bfloat16.")] = "auto",
     device: Annotated[str | None, typer.Option(metavar="NAME", help="cpu or cuda. Default: cuda if present.")] = None,

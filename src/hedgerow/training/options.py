@@ -36,6 +36,8 @@ SIZES = {
 PRECISIONS = ("auto", "float32", "bfloat16")
 # Learning rates of new models, of base models, and of adapters.
 NEW_RATE, BASE_RATE, LORA_RATE = 3e-3, 1e-4, 3e-4
+# The smallest and the largest default of the batch size, and the steps per epoch that it aims at.
+BATCHES, STEPS = (16, 256), 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +51,8 @@ class TrainingOptions:
         lora: the rank of adapters of peft, to train instead of all weights of `base`, besides the embeddings. They are
             merged at the end. Default: all weights are trained.
         epochs: the largest number of passes over the histories. Early stopping can end the training before.
-        batch_size: the number of sequences per step and device.
+        batch_size: the number of sequences per step and device. Default: a power of two from 16 to 256 that gives about
+            a hundred steps per epoch.
         learning_rate: the largest learning rate: it increases for a twentieth of the steps, then decreases to 0 as a
             cosine. Default: 3e-3 for a new model, 1e-4 for a base model, 3e-4 with `lora`.
         weight_decay: the decay of AdamW, of matrices.
@@ -87,7 +90,7 @@ class TrainingOptions:
     base: str | Path | None = None
     lora: int | None = None
     epochs: int = 12
-    batch_size: int = 256
+    batch_size: int | None = None
     learning_rate: float | None = None
     weight_decay: float = 0.05
     dropout: float = 0.1
@@ -96,7 +99,7 @@ class TrainingOptions:
     separator: bool = False
     patience: int | None = 3
     validate_every: float = 1.0
-    validation_users: int = 2000
+    validation_users: int = 1000
     beam_width: int = 20
     precision: str = "auto"
     device: str | None = None
@@ -107,9 +110,9 @@ class TrainingOptions:
         check_choice(self.size, "size", tuple(SIZES))
         check_choice(self.precision, "precision", PRECISIONS)
         check_choice(self.device, "device", ("cpu", "cuda", None))
-        for name in ("epochs", "batch_size", "max_items", "validation_users", "beam_width"):
+        for name in ("epochs", "max_items", "validation_users", "beam_width"):
             whole_number(getattr(self, name), name)
-        for name in ("lora", "patience"):
+        for name in ("batch_size", "lora", "patience"):
             if getattr(self, name) is not None:
                 whole_number(getattr(self, name), name)
         whole_number(self.seed, "seed", 0, 2**32 - 1)
@@ -121,6 +124,12 @@ class TrainingOptions:
             _check_number(getattr(self, name), name, 1)
         if self.lora is not None and self.base is None:
             raise ArgumentError("lora needs base: adapters are trained on a base model. Pass base=, or --base.")
+
+    def size_of_batch(self, num_sequences: int) -> int:
+        """The number of sequences per step, given or for a number of sequences."""
+        if self.batch_size is not None:
+            return self.batch_size
+        return int(min(BATCHES[1], max(BATCHES[0], 2 ** round(math.log2(max(1, num_sequences / STEPS))))))
 
     @property
     def rate(self) -> float:

@@ -93,7 +93,7 @@ def training_arguments(
     arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=options.epochs,
-        per_device_train_batch_size=options.batch_size,
+        per_device_train_batch_size=options.size_of_batch(num_sequences),
         learning_rate=options.rate,
         lr_scheduler_type="cosine",
         weight_decay=options.weight_decay,
