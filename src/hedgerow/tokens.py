@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,15 @@ from hedgerow.index.trie import Trie
 from hedgerow.token_files import HistoryForm
 from hedgerow.token_tables import (
     NO_TOKEN,
+    Translator,
     as_tuple,
     check_no_ends,
     checked_delimiter,
     checked_table,
+    decoder,
     delimiter_ids,
     detect_layout,
+    encoder,
     size_per_level,
     tables_of_pattern,
     vocabulary_of,
@@ -33,8 +36,6 @@ from hedgerow.token_tables import (
 LISTED_CODES = 5
 # The codes of a larger codebook are sorted: one counter for each would take too much memory.
 MAX_COUNTED_CODES = 2**22
-# Maps a column of codes to token ids, or of token ids to codes.
-Translator = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -228,8 +229,8 @@ class TokenMap:
         file = token_files.file_of(path)
         facts = token_files.read(file)
         tables = tuple(token_files.unpacked(file, level) for level in facts["levels"])
-        delimiters = (as_tuple(facts.get(name, ())) for name in ("begin", "end"))
-        return cls(tables, *delimiters, token_files.form_of(file, facts))
+        begin, end = (as_tuple(facts.get(name, ())) for name in ("begin", "end"))
+        return cls(tables, begin, end, token_files.form_of(file, facts))
 
     def save(self, path: str | Path) -> None:
         """Write the token map to a JSON file, completely or not at all. `Retriever`s of a model folder use it.
@@ -281,7 +282,7 @@ class TokenMap:
             assert tokens.encode([[0, 3], [1, 1]]).tolist() == [[10, 23], [11, 21]]
             ```
         """
-        return self._translated(np.asarray(sids), [_encoder(table) for table in self.token_ids])
+        return self._translated(np.asarray(sids), [encoder(table) for table in self.token_ids])
 
     def decode(self, token_ids: Any) -> np.ndarray:
         """Convert token ids to codes, per level; -1 if a token is not a code of its level.
@@ -303,7 +304,7 @@ class TokenMap:
             assert tokens.decode([[10, 23], [11, 99]]).tolist() == [[0, 3], [1, -1]]
             ```
         """
-        return self._translated(np.asarray(token_ids), [_decoder(table) for table in self.token_ids])
+        return self._translated(np.asarray(token_ids), [decoder(table) for table in self.token_ids])
 
     def check(self, index: Trie) -> None:
         """Check that every code that an index uses has a token.
@@ -387,27 +388,3 @@ class TokenMap:
         parts = [f"levels={self.num_levels}", f"codebook_sizes={self.codebook_sizes}"]
         parts += [f"begin={self.begin}"] * bool(self.begin) + [f"end={self.end}"] * bool(self.end)
         return f"TokenMap({', '.join(parts + [f'missing={missing:,}'] * bool(missing))})"
-
-
-def _encoder(table: np.ndarray) -> Translator:
-    def encode(codes: np.ndarray) -> np.ndarray:
-        in_range = (codes >= 0) & (codes < len(table))
-        ids = np.where(in_range, table[np.where(in_range, codes, 0)], NO_TOKEN)
-        if (ids == NO_TOKEN).any():
-            raise ArgumentError(
-                f"code {codes[ids == NO_TOKEN][0]} has no token; the codes of its level are 0 to {len(table) - 1}."
-            )
-        return ids
-
-    return encode
-
-
-def _decoder(table: np.ndarray) -> Translator:
-    order = np.argsort(table)
-    sorted_ids = table[order]
-
-    def decode(ids: np.ndarray) -> np.ndarray:
-        nearest = np.minimum(np.searchsorted(sorted_ids, ids), len(sorted_ids) - 1)
-        return np.where((sorted_ids[nearest] == ids) & (ids >= 0), order[nearest], -1)
-
-    return decode

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,9 @@ def vocabulary(index: TrieIndex, options: TrainingOptions) -> tuple[Any, TokenMa
     if options.base is None:
         tokenizer = new_tokenizer(index, separator=options.separator)
     else:
-        check_base(options.base)
+        folder = check_base(options.base)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(options.base)
+            tokenizer = AutoTokenizer.from_pretrained(folder)
         except Exception as error:
             # Each kind of tokenizer has its own reader and its own exceptions.
             raise ArgumentError(f"the tokenizer of {options.base} cannot be loaded: {error}") from None
@@ -66,11 +67,11 @@ def base_network(index: TrieIndex, tokenizer: Any, tokens: TokenMap, options: Tr
         ArgumentError: the folder has no causal language model, or its context is too short.
         MissingDependencyError: peft is not installed.
     """
-    check_base(options.base)
+    folder = check_base(options.base)
     enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(options.base, dtype=torch.float32)
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     except Exception as error:
         # Each kind of file in the folder has its own reader and its own exceptions.
         raise ArgumentError(f"{options.base} cannot be loaded as a causal language model: {error}") from None
@@ -95,17 +96,19 @@ def longest(index: TrieIndex, options: TrainingOptions) -> int:
     return 1 + (options.max_items + 1) * (index.num_levels + options.separator)
 
 
-def check_base(base: str | Path | None) -> None:
-    """Check that a base model is a folder: nothing is downloaded.
+def check_base(base: str | Path | None) -> Path:
+    """Check that a base model is a folder, and return it: nothing is downloaded.
 
     Raises:
         ArgumentError: it is not.
     """
-    if base is None or not Path(base).expanduser().is_dir():
+    folder = Path(base or "").expanduser()
+    if base is None or not folder.is_dir():
         raise ArgumentError(
             f"base must be the folder of a causal language model and its tokenizer, as save_pretrained writes it; got "
             f"{str(base)!r}. Download the model first: hf download OWNER/NAME --local-dir FOLDER."
         )
+    return folder
 
 
 def _with_adapters(model: Any, options: TrainingOptions) -> Any:
@@ -116,4 +119,7 @@ def _with_adapters(model: Any, options: TrainingOptions) -> Any:
     adapters = LoraConfig(
         r=options.lora or 0, lora_alpha=2 * (options.lora or 0), target_modules="all-linear", task_type="CAUSAL_LM"
     )
-    return get_peft_model(model, adapters)
+    with warnings.catch_warnings():
+        # peft reads names that transformers will remove.
+        warnings.simplefilter("ignore", FutureWarning)
+        return get_peft_model(model, adapters)

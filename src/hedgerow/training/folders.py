@@ -114,10 +114,10 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """The names of values that differ, in nested mappings."""
     names = []
     for name in sorted({*old, *new}):
-        pair = old.get(name), new.get(name)
-        if all(isinstance(value, dict) for value in pair):
-            names += differences(*pair)
-        elif pair[0] != pair[1]:
+        before, now = old.get(name), new.get(name)
+        if isinstance(before, dict) and isinstance(now, dict):
+            names += differences(before, now)
+        elif before != now:
             names.append(name)
     return names
 
