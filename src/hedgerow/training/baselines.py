@@ -32,7 +32,15 @@ def popularity(training: Sequence[np.ndarray], num_items: int) -> ScoreRanker:
         training: the items of each user that train, rows of the index: `Split.training`.
         num_items: N.
 
-    Examples: see `Ranker`.
+    Examples:
+        ```python
+        import numpy as np
+        from hedgerow.training import Questions, popularity
+
+        ranker = popularity([np.array([0, 1]), np.array([1, 2]), np.array([1])], num_items=4)
+        questions = Questions([np.array([0])], np.array([1]), np.array([0]))
+        assert ranker.rank(questions, 3).items.tolist() == [[1, 2, -1]]
+        ```
     """
     counts = item_counts(training, num_items).astype(np.float32)
     return ScoreRanker(num_items, lambda histories: np.tile(counts, (len(histories), 1)))

@@ -43,6 +43,15 @@ class EvaluationRow:
         questions: the number of questions with such a target.
         metrics: the estimates by name: "Recall@k" for each k, "NDCG@10", "MRR@k" with the largest k, "coverage@10" and
             "novelty@10".
+
+    Examples:
+        ```python
+        from hedgerow.metrics import Estimate
+        from hedgerow.training import EvaluationRow
+
+        row = EvaluationRow("model", "cold", 500, {"Recall@10": Estimate(0.12, 0.09, 0.15)})
+        assert row.metrics["Recall@10"].low == 0.09
+        ```
     """
 
     method: str
@@ -60,7 +69,17 @@ class Evaluation:
         settings: all settings, as JSON values: they are in every line of the CSV.
         ranked: for each method the items that it returned.
 
-    Examples: see `evaluate_rankers`.
+    Examples:
+        ```python
+        import numpy as np
+        from hedgerow.training import Questions, evaluate_rankers, popularity
+
+        training = [np.array([0, 1]), np.array([1])]
+        questions = Questions([np.array([0])], np.array([1]), np.array([0]))
+        evaluation = evaluate_rankers({"popular": popularity(training, 3)}, questions, training, 3)
+        assert evaluation.rows[0].method == "popular"
+        assert evaluation.ranked["popular"].items[0, 0] == 1
+        ```
     """
 
     rows: tuple[EvaluationRow, ...]
