@@ -41,7 +41,7 @@ def test_a_model_beside_baselines_and_blends(call, shop, clicks, tmp_path):
         assert name in out
     assert "item-knn + text-knn: weights item-knn 1, text-knn 3" in out
     assert "R@10" in out
-    assert "novelty@10" in out
+    assert "95 %" in out
     with (tmp_path / "out.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert {line["users"] for line in lines} == {"8"}

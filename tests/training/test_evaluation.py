@@ -246,10 +246,11 @@ class TestEvaluate:
         TOKENS.save(folder)
         split = split_by_time(histories, validation=2, test=4)
         pq.write_table(split.to_arrow(), folder / "split.parquet")
-        (folder / "training.json").write_text(json.dumps({"split": dict(split.method)}))
+        (folder / "training.json").write_text(json.dumps({"split": dict(split.method), "options": {"seed": 4}}))
         found = evaluate(folder, index, histories, users=5)
         assert found.settings["split"] == dict(split.method)
-        assert found.settings["models"] == [str(folder)]
+        assert found.settings["models"] == [{"model": str(folder), "options": {"seed": 4}}]
+        assert found.settings["versions"]["hedgerow"] == hr.__version__
         with pytest.raises(ArgumentError, match="was trained on another split"):
             evaluate(folder, index, leave_one_out(histories), users=5)
         fewer = pa.table({"user": [1, 1], "item_id": ["t1", "t2"], "timestamp": [1, 2]})

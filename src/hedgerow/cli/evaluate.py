@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from hedgerow.training import BlendSpec, Evaluation
 
 NO_MODEL = "none"
+HEADINGS = {"NDCG@10": "NDCG", "MRR@20": "MRR", "coverage@10": "cover", "novelty@10": "novel"}
 
 
 def evaluate(
@@ -192,7 +193,7 @@ def _show(evaluation: Evaluation) -> None:
     names = [name for name in evaluation.rows[0].metrics if name != "Recall@20" or name == plotted]
     headings: list[str] = []
     for name in names:
-        headings += [name.replace("Recall", "R"), *(["95 %"] if name == plotted else [])]
+        headings += [HEADINGS.get(name, name.replace("Recall", "R")), *(["95 %"] if name == plotted else [])]
     for targets in dict.fromkeys(row.targets for row in evaluation.rows):
         rows = [row for row in evaluation.rows if row.targets == targets]
         title = f"{targets} targets: {rows[0].questions:,} questions"
@@ -211,4 +212,5 @@ def _show(evaluation: Evaluation) -> None:
     for label, values in weights.items():
         shown = ", ".join(f"{name} {weight:g}" for name, weight in values.items())
         out.print(f"{escape(label)}: weights {shown}", highlight=False)
-    out.print("Percent; novelty in bits. 95 %: the interval by bootstrap over users.", highlight=False)
+    out.print("Percent; novelty of the first 10 items in bits, and their share of all items; NDCG@10.", highlight=False)
+    out.print("95 %: the interval by bootstrap over users. --csv has all figures.", highlight=False)

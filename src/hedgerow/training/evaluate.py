@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +34,12 @@ from hedgerow.training.model_ranker import ModelRanker
 from hedgerow.training.rankers import Done, Ranked, Ranker, ignore_done
 from hedgerow.training.splits import PARTS, Part, Questions, Split, leave_one_out
 from hedgerow.training.train import open_index
-from hedgerow.training.trained import split_of_model
+from hedgerow.training.trained import options_of_model, split_of_model
 from hedgerow.trie_index import TrieIndex
 
 MODEL, POPULARITY, ITEM_KNN, TEXT_KNN, CONTENT_KNN = "model", "popularity", "item-knn", "text-knn", "content-knn"
+# The modules of packages with another name.
+MODULES = {"scikit-learn": "sklearn"}
 # The number of validation questions that tune the weights of a blend.
 TUNING = 2000
 
@@ -156,13 +161,16 @@ def evaluate(
     cached = {name: Remembered(ranker, max(DEPTH, *ks)) for name, ranker in known.items()}
     made = {spec.label: _blend(spec, cached, split, trie.num_items, among, seed, progress) for spec in blends}
     settings = {
-        "hedgerow": __version__,
-        "models": [str(model) for model in folders],
+        "versions": _versions(),
+        "models": [_described(model) for model in folders],
         "split": dict(split.method),
         "part": part,
         "users": users,
         "beam_width": beam_width,
         "text": text,
+        "embeddings": embeddings if isinstance(embeddings, str | Path | None) else "given",
+        "quantizer": quantizer if isinstance(quantizer, str | Path | None) else "given",
+        "tuning_questions": TUNING,
         "blends": {label: dict(blend.weights) for label, blend in made.items()},
     }
     return evaluate_rankers(
@@ -176,6 +184,20 @@ def evaluate(
         settings=settings,
         progress=progress,
     )
+
+
+def _versions() -> dict[str, str]:
+    """The versions of the packages on which the figures depend."""
+    names = ("numpy", "torch", "transformers", "implicit", "scikit-learn")
+    installed = {name: version(name) for name in names if find_spec(MODULES.get(name, name)) is not None}
+    return {"hedgerow": __version__, "python": platform.python_version(), **installed}
+
+
+def _described(model: Any) -> dict[str, Any]:
+    """The folder of a model, and the options of its training; or the kind of a retriever."""
+    if isinstance(model, Retriever):
+        return {"model": repr(model)}
+    return {"model": str(model), "options": options_of_model(model)}
 
 
 class Remembered:

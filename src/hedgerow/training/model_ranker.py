@@ -72,7 +72,7 @@ class ModelRanker:
                 )
             )
         if len(drafts) == 1:
-            return Ranked(drafts[0].items[:, :k], drafts[0].scores[:, :k]) if k < self.beam_width else drafts[0]
+            return ordered(drafts[0].items, drafts[0].scores, k)
         items = distinct_items([draft.items for draft in drafts])
         return ordered(items, self.scores(questions, items), k)
 

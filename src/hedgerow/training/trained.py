@@ -1,4 +1,4 @@
-"""The split that a model was trained on, from its folder."""
+"""The split and the options that a model was trained with, from its folder."""
 
 from __future__ import annotations
 
@@ -48,6 +48,21 @@ def split_of_model(folder: str | Path, histories: Histories) -> Split | None:
             "whose questions it has not seen and a Retriever of the model."
         )
     return Split(histories, columns["train"], columns["validation"], columns["test"], method)
+
+
+def options_of_model(folder: str | Path) -> dict[str, Any]:
+    """The options of the training of a model, with its seed; empty if `hedgerow train` did not write the folder.
+
+    Raises:
+        ArgumentError: the file is damaged.
+    """
+    file = Path(folder).expanduser() / METRICS
+    if not file.is_file():
+        return {}
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")).get("options", {}))
+    except (OSError, ValueError, AttributeError) as error:
+        raise ArgumentError(f"{file} cannot be read: {error}") from None
 
 
 def _positions(table: pa.Table, name: str) -> np.ndarray:
