@@ -1,14 +1,14 @@
 """Synthetic histories of users over the films, for the tutorial: no person watched these films.
 
-The 1,200 films are, of each decade from 1960 on, the 200 with the most reviews. Those of 2014 are new: no history has
+The 600 films are, of each decade from 1960 on, the 100 with the most reviews. Those of 2014 are new: no history has
 them. Each of 3,000 users likes two to four genres and one decade. A user watches 2 to 60 films of the years before
 2014, no film twice. The next film is drawn at random, with a weight that is the product of
 
-- the number of its reviews to the power of 0.7,
-- 1 if it has the genre that the user is in the mood for, otherwise 0.02; after a film, the mood changes with
-  probability 0.25,
-- 0.5 for each decade between its decade and the one that the user likes,
-- 8 if its director also directed one of the last three films.
+- the square root of the number of its reviews,
+- 1 if it has the genre that the user is in the mood for, otherwise 0.01; after a film, the mood changes with
+  probability 0.2,
+- 0.35 for each decade between its decade and the one that the user likes,
+- 20 if its director also directed one of the last three films.
 
 Between two films pass 0 to 60 days, so that some films of a user have the same date.
 """
@@ -24,13 +24,13 @@ from paths import FILMS, HISTORIES, SEED
 
 USERS, LATEST = 3_000, 2014
 FIRST_DAY, LAST_DAY = dt.date(2014, 1, 1), dt.date(2014, 12, 31)
-PER_DECADE, MIN_FILMS, MAX_FILMS = 200, 2, 60
-MOODS = 40  # genres of at least so many films
+PER_DECADE, MIN_FILMS, MAX_FILMS = 100, 2, 60
+MOODS = 25  # genres of at least so many films
 POPULARITY, OTHER_GENRE, PER_DECADE_AWAY, SAME_DIRECTOR, NEW_MOOD = 0.5, 0.01, 0.35, 20.0, 0.2
 
 
 def chosen_films(films: pa.Table) -> list[dict]:
-    """The 1,200 films, by id."""
+    """The 600 films, by id."""
     rows = [film for film in films.to_pylist() if film["genres"] and film["countries"] and film["director"]]
     rows = sorted((film for film in rows if film["reviews"]), key=lambda film: (-film["reviews"], film["item_id"]))
     decades = {decade: [film for film in rows if film["year"] // 10 * 10 == decade] for decade in range(1960, 2020, 10)}

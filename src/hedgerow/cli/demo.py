@@ -31,7 +31,7 @@ def demo(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Instead, write films.csv, new.csv and histories.csv to this folder: 1,200 films, and synthetic "
+            help="Instead, write films.csv, new.csv and histories.csv to this folder: 600 films, and synthetic "
             "histories of 3,000 users, for the tutorial.",
         ),
     ] = None,

@@ -16,14 +16,14 @@ from hedgerow.demo.films import DATA
 from hedgerow.errors import ArgumentError
 
 FILES = ("films.csv", "new.csv", "histories.csv")
-LATEST, PER_DECADE = 2014, 200
+LATEST, PER_DECADE = 2014, 100
 COLUMNS = ("item_id", "title", "year", "director", "reviews")
 
 
 def export_shop(folder: Path, *, overwrite: bool = False) -> dict[Path, int]:
     """Write three CSV files: films.csv, new.csv with the films of 2014, and histories.csv with synthetic histories.
 
-    The films are, of each decade from 1960 on, the 200 with the most reviews. examples/films/histories.py in the
+    The films are, of each decade from 1960 on, the 100 with the most reviews. examples/films/histories.py in the
     repository made the histories, and describes the method.
 
     Args:
@@ -55,7 +55,7 @@ def export_shop(folder: Path, *, overwrite: bool = False) -> dict[Path, int]:
 
 
 def _films() -> pa.Table:
-    """The 1,200 films, by id, with lists as text and the decade."""
+    """The 600 films, by id, with lists as text and the decade."""
     rows = [film for film in pq.read_table(DATA / "films.parquet").to_pylist() if film["genres"] and film["countries"]]
     rows = sorted(
         (film for film in rows if film["director"] and film["reviews"]),

@@ -153,6 +153,9 @@ class BaseNetwork(nn.Module):
         tables: as for `CodeNetwork`.
     """
 
+    # Read by the Trainer where a checkpoint has no weights that are not trained.
+    _keys_to_ignore_on_save: None = None
+
     def __init__(self, model: Any, tables: Sequence[np.ndarray]) -> None:
         super().__init__()
         self.model, self.count = model, len(tables)

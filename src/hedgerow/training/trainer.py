@@ -119,7 +119,7 @@ def training_arguments(
     # Without a launcher, PyTorch would copy the model to all GPUs at every step; `accelerate launch` is faster.
     arguments._n_gpu = min(1, arguments.n_gpu)
     per_epoch = math.ceil(num_sequences / (arguments.train_batch_size * arguments.world_size))
-    every = max(1, round(per_epoch * options.validate_every))
+    every = math.ceil(per_epoch * options.validate_every)
     arguments.eval_steps = arguments.save_steps = every
     arguments.warmup_steps = max(1, options.epochs * per_epoch // WARM_UP)
     return arguments
