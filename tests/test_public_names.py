@@ -345,6 +345,7 @@ COMMANDS = {
         "--in-order",
         "--item",
         "--json",
+        "--normalize",
         "--part",
         "--plot",
         "--quantizer",

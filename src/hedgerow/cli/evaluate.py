@@ -89,6 +89,10 @@ def evaluate(
     ] = None,
     k: Annotated[str, typer.Option("-k", metavar="N,N", help="The cutoffs of Recall.")] = "1,5,10,20",
     beam_width: Annotated[int, typer.Option(metavar="N", min=1, help="Number of beams per prompt.")] = 50,
+    normalize: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="As for retrieve: codes, vocab or allowed. Default: that of the model."),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(metavar="NAME", help="The PyTorch device: cpu, cuda, ... Default: cpu.")
     ] = None,
@@ -136,6 +140,7 @@ def evaluate(
             beam_width=beam_width,
             seed=seed,
             progress=progress,
+            normalize=normalize,
             device=device,
         )
     if csv is not None:

@@ -41,7 +41,7 @@ MODEL, POPULARITY, ITEM_KNN, TEXT_KNN, CONTENT_KNN = "model", "popularity", "ite
 # The modules of packages with another name.
 MODULES = {"scikit-learn": "sklearn"}
 # The number of validation questions that tune the weights of a blend.
-TUNING = 2000
+TUNING = 1000
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def evaluate(
         beam_width: M, the number of beams of the model.
         seed: the seed of samples and intervals.
         progress: called as ``progress(what, done, total)``.
-        options: options of `hedgerow.hf.loading.load_retriever`, for example `device`.
+        options: options of `hedgerow.hf.loading.load_retriever`, for example `device` or `normalize`.
 
     Raises:
         ArgumentError: an argument is invalid, or the model was trained on another split.
@@ -167,6 +167,7 @@ def evaluate(
         "part": part,
         "users": users,
         "beam_width": beam_width,
+        "options": {name: value for name, value in options.items() if value is not None},
         "text": text,
         "embeddings": embeddings if isinstance(embeddings, str | Path | None) else "given",
         "quantizer": quantizer if isinstance(quantizer, str | Path | None) else "given",
