@@ -31,10 +31,10 @@ class SearchOptions:
 
     model_folder: Annotated[
         str | None,
-        typer.Argument(metavar="[MODEL", help="The same as --model.", show_default=False),
+        typer.Argument(metavar="MODEL", help="The same as --model.", show_default=False),
     ] = None
     index_folder: Annotated[
-        Path | None, typer.Argument(metavar="INDEX]", help="The same as --index.", show_default=False)
+        Path | None, typer.Argument(metavar="INDEX", help="The same as --index.", show_default=False)
     ] = None
     model: Annotated[
         str | None,
