@@ -288,8 +288,8 @@ MODEL = [
     "--where",
     "-k",
     "-p",
-    "INDEX",
-    "MODEL",
+    "INDEX_FOLDER",
+    "MODEL_FOLDER",
 ]
 LIVE_ITEMS = [
     "--allow",
