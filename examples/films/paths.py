@@ -8,6 +8,7 @@ OUT = HERE / "out"  # intermediate files, not in the package
 
 CREDITED = OUT / "films_credited.parquet"  # with cast and writers, before the SIDs
 FILMS = DATA / "films.parquet"
+HISTORIES = DATA / "histories.parquet"
 TOKENIZER = DATA / "tokenizer.json"
 RESULTS = HERE / "results.json"
 

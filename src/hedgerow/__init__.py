@@ -39,6 +39,7 @@ from hedgerow.results import Results
 from hedgerow.semantic.embed import embed_texts
 from hedgerow.semantic.ids import semantic_ids
 from hedgerow.semantic.quantizer import Quantizer, SemanticIds
+from hedgerow.token_files import HistoryForm
 from hedgerow.tokens import TokenMap
 from hedgerow.trie_index import TrieIndex
 
@@ -57,6 +58,7 @@ __all__ = [
     "DeviceIndex",
     "Diff",
     "HedgerowError",
+    "HistoryForm",
     "IndexFileError",
     "LiveIndex",
     "MissingDependencyError",

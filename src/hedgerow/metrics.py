@@ -19,6 +19,7 @@ __all__ = [
     "Estimate",
     "bootstrap_ci",
     "ndcg",
+    "novelty",
     "random_baseline",
     "ranks",
     "ranks_of_scores",
@@ -261,6 +262,45 @@ def reciprocal_rank(ranks: Any) -> np.ndarray:
         ```
     """
     return 1 / _checked(ranks)
+
+
+def novelty(items: Any, counts: Any, users: int) -> np.ndarray:
+    """Compute the novelty of each request's items: the mean of -log2 of the share of users that know an item.
+
+    Items that many users know have a low novelty, and items that no user has taken the highest one. One user is added
+    to each count, so that it is finite (self-information; Castells et al. 2011).
+
+    Args:
+        items: integers [B, k], rows of the catalog; -1 where there are fewer than k items.
+        counts: numbers [N], the number of users that took each item.
+        users: the number of users.
+
+    Returns:
+        float64 [B], in bits; 0 for a request without items.
+
+    Raises:
+        ArgumentError: the shapes do not fit, an item is not a row, or a count is negative or larger than `users`.
+
+    Examples:
+        ```python
+        from hedgerow.metrics import novelty
+
+        assert novelty([[0, 1], [1, -1]], counts=[7, 0], users=7).tolist() == [1.5, 3.0]
+        ```
+    """
+    rows, known = _as_array(items), _numbers(counts)
+    whole_number(users, "users")
+    if rows.ndim != 2 or rows.dtype.kind not in "iu" or known.ndim != 1 or not len(known):
+        raise ArgumentError(
+            f"expected integer items [B, k] and counts [N]; got items of {rows.dtype} and shape {rows.shape}, and "
+            f"counts of shape {known.shape}."
+        )
+    if not ((known >= 0) & (known <= users)).all():
+        raise ArgumentError(f"counts must be from 0 to the number of users, {users:,}; got others.")
+    if rows.size and not (rows.min() >= -1 and rows.max() < len(known)):
+        raise ArgumentError(f"items must be rows from 0 to {len(known) - 1}, or -1; got {rows.min()} to {rows.max()}.")
+    bits = np.append(-np.log2((known + 1) / (users + 1)), 0.0)
+    return bits[rows].sum(axis=1) / (rows >= 0).sum(axis=1).clip(min=1)
 
 
 def summary(ranks: Any, ks: int | Sequence[int] = KS, *, ndcg_at: int = 10, seed: int = 0) -> dict[str, Estimate]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from hedgerow.index.level import Level
 from hedgerow.index.trie import Trie
 
 NO_TOKEN = -1
+# Maps a column of codes to token ids, or of token ids to codes.
+Translator = Callable[[np.ndarray], np.ndarray]
 # More codes than any vocabulary has tokens.
 MAX_CODES = 2**24
 # The number of tokens that an error lists.
@@ -263,3 +265,30 @@ def _last_tokens(vocabulary: Mapping[str, int]) -> str:
     """The tokens with the largest ids, which include those that were added last."""
     last = sorted(vocabulary, key=lambda token: vocabulary[token])[-LISTED_TOKENS:]
     return ", ".join(map(repr, last)) or "no tokens at all"
+
+
+def encoder(table: np.ndarray) -> Translator:
+    """Maps a column of codes to the token ids of a table; an ArgumentError for a code without a token."""
+
+    def encode(codes: np.ndarray) -> np.ndarray:
+        in_range = (codes >= 0) & (codes < len(table))
+        ids = np.where(in_range, table[np.where(in_range, codes, 0)], NO_TOKEN)
+        if (ids == NO_TOKEN).any():
+            raise ArgumentError(
+                f"code {codes[ids == NO_TOKEN][0]} has no token; the codes of its level are 0 to {len(table) - 1}."
+            )
+        return ids
+
+    return encode
+
+
+def decoder(table: np.ndarray) -> Translator:
+    """Maps a column of token ids to the codes of a table, or -1."""
+    order = np.argsort(table)
+    sorted_ids = table[order]
+
+    def decode(ids: np.ndarray) -> np.ndarray:
+        nearest = np.minimum(np.searchsorted(sorted_ids, ids), len(sorted_ids) - 1)
+        return np.where((sorted_ids[nearest] == ids) & (ids >= 0), order[nearest], -1)
+
+    return decode

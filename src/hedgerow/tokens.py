@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hedgerow import token_files
 from hedgerow._arguments import is_whole
 from hedgerow.catalog.codes import KNOWN_PATTERNS
 from hedgerow.errors import ArgumentError
 from hedgerow.index.trie import Trie
+from hedgerow.token_files import HistoryForm
 from hedgerow.token_tables import (
     NO_TOKEN,
+    Translator,
     as_tuple,
     check_no_ends,
     checked_delimiter,
     checked_table,
+    decoder,
     delimiter_ids,
     detect_layout,
+    encoder,
     size_per_level,
     tables_of_pattern,
     vocabulary_of,
@@ -30,8 +36,6 @@ from hedgerow.token_tables import (
 LISTED_CODES = 5
 # The codes of a larger codebook are sorted: one counter for each would take too much memory.
 MAX_COUNTED_CODES = 2**22
-# Maps a column of codes to token ids, or of token ids to codes.
-Translator = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -46,6 +50,7 @@ class TokenMap:
         begin: the ids of the tokens between a prompt and the first code.
         end: the ids of the tokens after the last code. If SIDs are ragged, it is one token, which also ends a SID
             before the last level.
+        history: how a history is written in a prompt: see `hedgerow.hf.Retriever.history_prompt`.
 
     Raises:
         ArgumentError: there are no levels, an id is below -1, or two codes of a level have the same token.
@@ -63,6 +68,7 @@ class TokenMap:
     token_ids: tuple[np.ndarray, ...]
     begin: tuple[int, ...] = ()
     end: tuple[int, ...] = ()
+    history: HistoryForm | None = None
 
     def __post_init__(self) -> None:
         tables = tuple(checked_table(level, table) for level, table in enumerate(self.token_ids))
@@ -80,7 +86,7 @@ class TokenMap:
 
     @property
     def _key(self) -> tuple[Any, ...]:
-        return tuple(table.tobytes() for table in self.token_ids), self.begin, self.end
+        return tuple(table.tobytes() for table in self.token_ids), self.begin, self.end, self.history
 
     @classmethod
     def from_offsets(
@@ -201,6 +207,46 @@ class TokenMap:
         pattern, begin, end = detect_layout(vocabulary)
         return cls.from_tokenizer(vocabulary, pattern, begin=begin, end=end)
 
+    @classmethod
+    def load(cls, path: str | Path) -> TokenMap:
+        """Load the token map that `save` wrote.
+
+        Args:
+            path: the file, or the folder of a model that has it as tokens.json.
+
+        Raises:
+            ArgumentError: there is no such file, or it is damaged or has a newer format.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            tokens = hr.TokenMap.from_offsets([10, 20], codebook_sizes=4, end=2)
+            tokens.save("tokens.json")
+            assert hr.TokenMap.load("tokens.json") == tokens
+            ```
+        """
+        file = token_files.file_of(path)
+        facts = token_files.read(file)
+        tables = tuple(token_files.unpacked(file, level) for level in facts["levels"])
+        begin, end = (as_tuple(facts.get(name, ())) for name in ("begin", "end"))
+        return cls(tables, begin, end, token_files.form_of(file, facts))
+
+    def save(self, path: str | Path) -> None:
+        """Write the token map to a JSON file, completely or not at all. `Retriever`s of a model folder use it.
+
+        Args:
+            path: the file, or a folder, in which it is tokens.json.
+
+        Raises:
+            ArgumentError: the file cannot be written.
+
+        Examples: see `load`.
+        """
+        levels = [token_files.packed(table) for table in self.token_ids]
+        facts = {"levels": levels, "begin": self.begin, "end": self.end}
+        token_files.write(token_files.file_of(path), facts | token_files.form_facts(self.history))
+
     @property
     def num_levels(self) -> int:
         """L, the number of levels."""
@@ -236,7 +282,7 @@ class TokenMap:
             assert tokens.encode([[0, 3], [1, 1]]).tolist() == [[10, 23], [11, 21]]
             ```
         """
-        return self._translated(np.asarray(sids), [_encoder(table) for table in self.token_ids])
+        return self._translated(np.asarray(sids), [encoder(table) for table in self.token_ids])
 
     def decode(self, token_ids: Any) -> np.ndarray:
         """Convert token ids to codes, per level; -1 if a token is not a code of its level.
@@ -258,7 +304,7 @@ class TokenMap:
             assert tokens.decode([[10, 23], [11, 99]]).tolist() == [[0, 3], [1, -1]]
             ```
         """
-        return self._translated(np.asarray(token_ids), [_decoder(table) for table in self.token_ids])
+        return self._translated(np.asarray(token_ids), [decoder(table) for table in self.token_ids])
 
     def check(self, index: Trie) -> None:
         """Check that every code that an index uses has a token.
@@ -326,7 +372,7 @@ class TokenMap:
         check_no_ends(index, self.token_ids)
         levels = enumerate(zip(index.levels, self.token_ids, strict=True))
         tables = tuple(with_end(level_number, level, table, self.end[0]) for level_number, (level, table) in levels)
-        return TokenMap(tables, self.begin, self.end)
+        return replace(self, token_ids=tables)
 
     def _translated(self, values: np.ndarray, translators: list[Translator]) -> np.ndarray:
         if values.ndim < 2 or values.shape[-1] != self.num_levels or values.dtype.kind not in "iu":
@@ -342,27 +388,3 @@ class TokenMap:
         parts = [f"levels={self.num_levels}", f"codebook_sizes={self.codebook_sizes}"]
         parts += [f"begin={self.begin}"] * bool(self.begin) + [f"end={self.end}"] * bool(self.end)
         return f"TokenMap({', '.join(parts + [f'missing={missing:,}'] * bool(missing))})"
-
-
-def _encoder(table: np.ndarray) -> Translator:
-    def encode(codes: np.ndarray) -> np.ndarray:
-        in_range = (codes >= 0) & (codes < len(table))
-        ids = np.where(in_range, table[np.where(in_range, codes, 0)], NO_TOKEN)
-        if (ids == NO_TOKEN).any():
-            raise ArgumentError(
-                f"code {codes[ids == NO_TOKEN][0]} has no token; the codes of its level are 0 to {len(table) - 1}."
-            )
-        return ids
-
-    return encode
-
-
-def _decoder(table: np.ndarray) -> Translator:
-    order = np.argsort(table)
-    sorted_ids = table[order]
-
-    def decode(ids: np.ndarray) -> np.ndarray:
-        nearest = np.minimum(np.searchsorted(sorted_ids, ids), len(sorted_ids) - 1)
-        return np.where((sorted_ids[nearest] == ids) & (ids >= 0), order[nearest], -1)
-
-    return decode

@@ -38,6 +38,15 @@ NOT_RUN = {
         "docs/how-to/serving.md",
         "hedgerow bench serve http://127.0.0.1:8000 --clients 1,32 --rate 50 --index shop.hedgerow",
     ): "needs a running service: tests/serve",
+    (
+        "docs/how-to/evaluate.md",
+        "hedgerow evaluate model shop.hedgerow clicks.parquet --text title --blend model,item-knn,text-knn",
+    ): "needs a trained model: tests/cli/test_evaluate.py",
+    (
+        "docs/how-to/training.md",
+        "hedgerow train shop.hedgerow clicks.parquet -o model --quantizer shop.safetensors",
+    ): "needs a shop: docs/tutorial.md",
+    ("docs/tutorial.md", "hedgerow serve model films.live --follow"): "runs until it is stopped: tests/serve",
     ("docs/index.md", "pip install ."): "installs packages",
     ("docs/performance.md", "pip install 'hedgerow[bench,torch,jax]'"): "installs packages and takes hours",
     ("docs/how-to/jax.md", "from functools import partial"): "needs 8 devices",

@@ -12,13 +12,17 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("faiss")
+pytest.importorskip("sklearn")
 
 from conftest import DATA  # noqa: E402
 
 from coldstart import convert  # noqa: E402
 from coldstart.batches import batch_of  # noqa: E402
+from coldstart.combine import evaluated as evaluated_contents  # noqa: E402
+from coldstart.combine import rankers_of  # noqa: E402
 from coldstart.content import encoded, trained  # noqa: E402
 from coldstart.evaluate import Evaluation, evaluate  # noqa: E402
+from coldstart.learned import learned_embeddings  # noqa: E402
 from coldstart.network import BEGIN, Network, Recipe, Size, offsets  # noqa: E402
 from coldstart.report import rows_of, write_csv  # noqa: E402
 from coldstart.search import Scoring, Searcher  # noqa: E402
@@ -122,6 +126,46 @@ class TestContent:
     def test_categories(self):
         assert category("a; b;9.99;Brand;Makeup;Eyes") == "Makeup;Eyes"
         assert category("Makeup") == ""
+
+
+class TestLearned:
+    def test_training_does_not_depend_on_cold_items(self, shop, split, embeddings):
+        found = learned_embeddings(shop, split, embeddings, epochs=1)
+        assert found.shape[0] == ITEMS
+        np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+        changed = embeddings.copy()
+        changed[split.cold] = 7 * changed[split.cold][::-1]
+        texts = [text + " new" * bool(cold) for text, cold in zip(shop.texts, split.cold, strict=True)]
+        other = Shop(shop.ids, texts, shop.first_seen, shop.histories)
+        again = learned_embeddings(other, split, changed, epochs=1)
+        np.testing.assert_allclose(again[~split.cold], found[~split.cold], atol=1e-5)
+
+    def test_items_that_users_take_together_come_closer(self):
+        # Pairs of words that only histories connect.
+        texts = [f"{'abcd'[item % 4] * 3} thing{item}" for item in range(40)]
+        random = np.random.default_rng(0)
+        histories = [random.permutation(np.arange(40)[np.arange(40) % 4 // 2 == user % 2])[:8] for user in range(400)]
+        small = Shop([str(item) for item in range(40)], texts, np.arange(40.0), histories)
+        tiny, vectors = split_of(small, 0.1), random.normal(size=(40, 6)).astype(np.float32)
+
+        def difference(found):
+            cosines, kind = found @ found.T, np.arange(40) % 4
+            together = (kind[:, None] != kind) & (kind[:, None] // 2 == kind // 2)
+            apart = kind[:, None] // 2 != kind // 2
+            return cosines[together].mean() - cosines[apart].mean()
+
+        before = learned_embeddings(small, tiny, vectors, epochs=0)
+        after = learned_embeddings(small, tiny, vectors, epochs=30)
+        assert difference(after) > difference(before) + 0.2
+
+    def test_rankers_return_only_cold_items_that_exist(self, shop, embeddings):
+        tuning = split_of(shop, 0.1, tuning=True)
+        rankers = rankers_of(shop, tuning, embeddings, [np.eye(ITEMS, dtype=np.float32)] * 2)
+        found = evaluated_contents(shop, tuning, rankers, {"cold": 0.1})
+        assert list(found.ranked) == [*rankers, "text + embedding", "text + embedding + learned"]
+        shown = np.unique(found.ranked["text"].items)
+        assert set(shown[shown >= 0]) <= set(np.flatnonzero(tuning.cold))
+        assert found.rows[0].questions == len(tuning.test)
 
 
 class TestModel:

@@ -188,16 +188,6 @@ def advice_on_name(name: str, names: Sequence[str], plural: str) -> str:
     return f"; did you mean {similar[0]!r}?" if similar else f"; the {plural} are {', '.join(names) or 'none'}."
 
 
-def check_no_words(words: Sequence[str]) -> None:
-    """Check that a command without positional arguments got none.
-
-    Raises:
-        BadParameter: there are words; the message names --prompt.
-    """
-    if words:
-        raise typer.BadParameter(f"got {words[0]!r}; pass the prompt with -p", param_hint="--prompt")
-
-
 def is_live(path: Path) -> bool:
     """Whether a path is the folder of a live index."""
     return (path / LIVE).is_file()

@@ -16,14 +16,13 @@ from rich.table import Table
 import hedgerow as hr
 from hedgerow.cli.common import (
     advice_on_name,
-    check_no_words,
     err,
     new_table,
     out,
     print_json,
     shared_options,
 )
-from hedgerow.cli.search import SearchOptions, text_of
+from hedgerow.cli.search import SearchOptions, text_of, title_of_history
 from hedgerow.errors import ArgumentError, MissingDependencyError
 from hedgerow.index.lookup import checked_row_of_id
 
@@ -41,7 +40,7 @@ def explain(
     search: SearchOptions,
     *,
     context: typer.Context,
-    prompt: Annotated[str, typer.Option("--prompt", "-p", metavar="TEXT", help="The prompt.", show_default=False)],
+    prompt: Annotated[str | None, typer.Option("--prompt", "-p", metavar="TEXT", help="The prompt.")] = None,
     item: Annotated[
         str | None,
         typer.Option(metavar="ITEM", help="The item: its id, or an attribute that only this item has: title=Alien."),
@@ -51,7 +50,9 @@ def explain(
     ] = None,
 ) -> None:
     """Explain why an item was or was not returned: where its prefix left the beam, and which score it had to beat."""
-    check_no_words(context.args)
+    search = search.with_folders(context.args)
+    if prompt is None and search.history is None:
+        raise typer.BadParameter("pass a prompt or a history; got neither", param_hint="--prompt, --history")
     if item is None and plot is None:
         raise typer.BadParameter("pass an item, a file for a figure, or both", param_hint="--item, --plot")
     if plot is not None and find_spec("matplotlib") is None:
@@ -64,13 +65,14 @@ def explain(
     index = opened if isinstance(opened, hr.TrieIndex) else opened.index
     item_id, name = (None, None) if item is None else item_named(index, item)
     retriever = search.open_retriever(opened)
-    request = search.request(retriever.index, {"prompt": prompt})
+    asked = search.asked(index, prompt)
+    request = search.request(retriever, asked)
     listed = None if request.candidates is None else [request.candidates]
     rules = {"constraints": request.constraints, "exclude": [request.exclude], "candidates": listed}
     explanation = None
     if item is not None:
         options: dict[str, Any] = rules | {"order_by": request.order_by, "caps": request.caps}
-        explanation = retriever.explain(prompt, item_id, beam_width=search.beam_width, k=search.k, **options)
+        explanation = retriever.explain(request.prompt, item_id, beam_width=search.beam_width, k=search.k, **options)
         explanation = replace(explanation, name=name)
         if search.as_json:
             print_json(explanation.to_dict())
@@ -81,9 +83,10 @@ def explain(
     if plot is not None:
         from hedgerow.hf.plot import plot_beams
 
-        history = retriever.trace(prompt, beam_width=search.beam_width, **rules)
+        beams = retriever.trace(request.prompt, beam_width=search.beam_width, **rules)
         codes = [level.code for level in explanation.levels] if explanation else ()
-        plot_beams(history, plot, title=prompt, names=_beam_names(retriever.index, history[-1]), sid=codes)
+        title = prompt if prompt is not None else title_of_history(index, asked["history"])
+        plot_beams(beams, plot, title=title, names=_beam_names(retriever.index, beams[-1]), sid=codes)
         err.print(f"wrote {escape(str(plot))}")
 
 

@@ -13,6 +13,7 @@ from hedgerow.cli.bench import bench, plan
 from hedgerow.cli.build import build
 from hedgerow.cli.common import print_error
 from hedgerow.cli.demo import demo
+from hedgerow.cli.evaluate import evaluate
 from hedgerow.cli.explain import explain
 from hedgerow.cli.filter import filter_index
 from hedgerow.cli.inspect import inspect, verify
@@ -21,6 +22,7 @@ from hedgerow.cli.logs import LogLevel, log_to_console
 from hedgerow.cli.retrieve import retrieve
 from hedgerow.cli.semantic_ids import semantic_ids
 from hedgerow.cli.serve import serve
+from hedgerow.cli.train import train
 from hedgerow.errors import HedgerowError
 
 app = typer.Typer(
@@ -43,6 +45,8 @@ COMMANDS = {
         semantic_ids,
         "semantic-ids items.parquet -o sids.parquet --text title --quantizer items.safetensors",
     ),
+    "train": (train, "train items.hedgerow clicks.parquet -o model --quantizer items.safetensors"),
+    "evaluate": (evaluate, "evaluate model items.hedgerow clicks.parquet --text title --blend model,item-knn,text-knn"),
     "serve": (serve, "serve DIR items.live --follow --rules rules.toml"),
     "demo": (demo, "demo --prompt 'Recommend me a western'"),
     "plan": (plan, "plan --items 20e6 --levels 8 --codebook-sizes 2048"),

@@ -16,7 +16,7 @@ from hedgerow.cli.common import advice_on_name
 from hedgerow.errors import ArgumentError
 
 # The keys of a request. "id" and "extra" are not used, but printed with the items.
-KEYS = ("prompt", "where", "exclude", "candidates", "k", "beam_width", "caps", "order_by", "id", "extra")
+KEYS = ("prompt", "history", "where", "exclude", "candidates", "k", "beam_width", "caps", "order_by", "id", "extra")
 # The path that stands for standard input.
 STDIN = Path("-")
 # Lines of a file that are answered together.
@@ -60,8 +60,10 @@ class Line:
             request = {"prompt": request}
         if not isinstance(request.get("prompt", ""), str | list):
             raise ArgumentError(f"{where}: a prompt must be text, or a list of token ids or messages; got {text[:50]}.")
-        if "prompt" not in request:
-            raise ArgumentError(f'{where} has no "prompt"; it has {", ".join(request) or "nothing"}.')
+        given = [name for name in ("prompt", "history") if request.get(name) is not None]
+        if len(given) != 1:
+            wrong = 'both "prompt" and "history"; pass one' if given else 'neither "prompt" nor "history"'
+            raise ArgumentError(f"{where} has {wrong}; it has {', '.join(request) or 'nothing'}.")
         unknown = next((key for key in request if key not in KEYS), None)
         if unknown is not None:
             advice = advice_on_name(unknown, KEYS, "keys")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +15,6 @@ from rich.table import Table
 import hedgerow as hr
 from hedgerow.cli.common import (
     check_attributes,
-    check_no_words,
     names_of,
     new_table,
     out,
@@ -25,7 +24,7 @@ from hedgerow.cli.common import (
     shared_options,
 )
 from hedgerow.cli.requests import LINES_AT_ONCE, Line, count_lines, lines_of
-from hedgerow.cli.search import SearchOptions, text_of
+from hedgerow.cli.search import SearchOptions, text_of, title_of_history
 from hedgerow.errors import ArgumentError, HedgerowError
 from hedgerow.index.build import Progress
 
@@ -58,8 +57,9 @@ def retrieve(
             "--input",
             metavar="FILE",
             help=r'A file of JSON lines, or - for standard input: "text", \[token ids], or an object: '
-            r'{"prompt": either, "where": "SQL", "exclude": \[ids], "candidates": \[ids], "k": 5, "beam_width": 20, '
-            r'"caps": {"director": 1}, "order_by": \["price", "ascending"], "id": any, "extra": any}. '
+            r'{"prompt": either, or "history": \[ids], "where": "SQL", "exclude": \[ids], "candidates": \[ids], '
+            r'"k": 5, "beam_width": 20, "caps": {"director": 1}, "order_by": \["price", "ascending"], "id": any, '
+            r'"extra": any}. '
             "id and extra are only printed. Answers come as they are done; a line that cannot be answered gives an "
             "error, and the exit code 1.",
         ),
@@ -73,19 +73,19 @@ def retrieve(
     ] = None,
 ) -> None:
     """Print the items that a model retrieves for each prompt. All of them are items of the index."""
-    check_no_words(context.args)
-    if prompt is None and prompts is None:
-        raise typer.BadParameter("pass --prompt or --input", param_hint="--prompt, --input")
-    if prompt is not None and prompts is not None:
-        raise typer.BadParameter("pass --prompt or --input, not both", param_hint="--prompt, --input")
-    count = len(prompt or ()) if prompts is None else count_lines(prompts)
+    search = search.with_folders(context.args)
+    given = sum(option is not None for option in (prompt, prompts, search.history))
+    if given != 1:
+        message = "pass --prompt, --history or --input" + ", and only one of them" * bool(given)
+        raise typer.BadParameter(message, param_hint="--prompt, --history, --input")
+    count = len(prompt or [""]) if prompts is None else count_lines(prompts)
     retriever = search.open_retriever(search.open_index())
     attributes = None if columns is None else names_of(columns)
     check_attributes(attributes or [], retriever.index.attributes.column_names)
     answering = Answering(search, retriever, attributes)
     if prompts is None:
         with progress_bar(enabled=count != 1) as progress:
-            answering.answer(prompt or (), progress)
+            answering.answer(prompt or [None], progress)
         return
     with progress_bar(enabled=count != 1) as progress:
         done = 0
@@ -113,14 +113,14 @@ class Answering:
     attributes: list[str] | None
     failed: bool = False
 
-    def answer(self, prompts: Sequence[str], progress: Progress) -> None:
-        """Answer prompts, and print the answers.
+    def answer(self, prompts: Sequence[str | None], progress: Progress) -> None:
+        """Answer prompts, or --history in place of None, and print the answers.
 
         Raises:
             HedgerowError: a prompt or a rule is invalid; nothing is printed.
         """
-        lines = [{"prompt": text} for text in prompts]
-        requests = [self.search.request(self.retriever.index, line) for line in lines]
+        lines = [self.search.asked(self.retriever.index, text) for text in prompts]
+        requests = [self.search.request(self.retriever, line) for line in lines]
         answers = []
         for start in range(0, len(requests), LINES_AT_ONCE):
             answers += self.retriever.answer(requests[start : start + LINES_AT_ONCE])
@@ -149,7 +149,7 @@ class Answering:
         keys: dict[str, Any] = {}
         try:
             keys = line.request()
-            return keys, self.search.request(self.retriever.index, keys)
+            return keys, self.search.request(self.retriever, keys)
         except HedgerowError as error:
             return keys, error
 
@@ -163,12 +163,16 @@ class Answering:
         if not results:
             found = "no item was found" if allowed is None or allowed.num_items else "no item matches --where"
             found += "" if reason is None or "where" in found else f": {reason.replace(' others', ' items')}"
-            out.print(f"{escape(str(keys['prompt']))}: {escape(found)}", soft_wrap=True)
+            out.print(f"{escape(self._title(keys))}: {escape(found)}", soft_wrap=True)
             return
-        out.print(_table(str(keys["prompt"]), results, self.attributes))
+        out.print(_table(self._title(keys), results, self.attributes))
         if reason is not None:
             message = f"[dim]{len(results):,} of {request.k:,} items: {escape(reason)}.[/]"
             out.print(message, soft_wrap=True, highlight=False)
+
+    def _title(self, keys: Mapping[str, Any]) -> str:
+        prompt = keys.get("prompt")
+        return title_of_history(self.retriever.index, keys["history"]) if prompt is None else str(prompt)
 
     def _print_error(self, line: Line, error: HedgerowError) -> None:
         """Print an error: as JSON with the number of the line, or on stderr."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,11 +19,21 @@ from hedgerow.results import DIRECTIONS, Picking
 if TYPE_CHECKING:
     from hedgerow.hf import Retriever
 
+# The latest items of a history that a title names, and the types of columns of names.
+SHOWN, TEXT = 5, ("string", "large_string")
+
 
 @dataclass(frozen=True, kw_only=True)
 class SearchOptions:
-    """The options of a search. Each field is an option of the command line."""
+    """The options of a search. Each field is an option or an argument of the command line."""
 
+    model_folder: Annotated[
+        str | None,
+        typer.Argument(metavar="MODEL", help="The same as --model.", show_default=False),
+    ] = None
+    index_folder: Annotated[
+        Path | None, typer.Argument(metavar="INDEX", help="The same as --index.", show_default=False)
+    ] = None
     model: Annotated[
         str | None,
         typer.Option(
@@ -40,17 +50,26 @@ class SearchOptions:
         bool, typer.Option("--fill", help="Search with more beams for prompts with fewer than -k items.")
     ] = False
     normalize: Annotated[
-        str,
+        str | None,
         typer.Option(
-            metavar="NAME", help="The codes over which probabilities are normalized: codes, vocab or allowed."
+            metavar="NAME",
+            help="The codes over which probabilities are normalized: codes, vocab or allowed. Default: what "
+            "tokens.json of the model says, otherwise codes.",
         ),
-    ] = "codes"
+    ] = None
     temperature: Annotated[float, typer.Option(metavar="T", help="Divides the logits before they are normalized.")] = (
         1.0
     )
     where: Annotated[
         str | None, typer.Option(metavar="SQL", help="Return only items for which this is true: 'year >= 2000'.")
     ] = None
+    history: Annotated[
+        str | None,
+        typer.Option(
+            metavar="IDS", help="In place of a prompt: the items that a user has seen, oldest first: id,id. Excluded."
+        ),
+    ] = None
+    repeat: Annotated[bool, typer.Option("--repeat", help="Do not exclude the items of a history.")] = False
     exclude: Annotated[str | None, typer.Option(metavar="IDS", help="Exclude the items with these ids: id,id.")] = None
     candidates: Annotated[str | None, typer.Option(metavar="IDS", help="Return only items with these ids: id,id.")] = (
         None
@@ -84,6 +103,24 @@ class SearchOptions:
         str, typer.Option(metavar="NAME", help="The type of the weights: float32, bfloat16 or float16.")
     ] = "float32"
     as_json: AsJson = False
+
+    def with_folders(self, words: Sequence[str]) -> SearchOptions:
+        """These options, with the folders that are given as arguments.
+
+        Args:
+            words: further words of the command line, of which there should be none.
+
+        Raises:
+            BadParameter: the words are not a model and an index, or are given as options, too.
+        """
+        if self.model_folder is None:
+            return self
+        if self.index_folder is None or words:
+            word = words[0] if words else self.model_folder
+            raise typer.BadParameter(f"got {word!r}; pass the prompt with -p", param_hint="--prompt")
+        if self.model is not None or self.index is not None:
+            raise typer.BadParameter("pass folders as words or as options, not both", param_hint="--model, --index")
+        return replace(self, model=self.model_folder, index=self.index_folder)
 
     def open_index(self) -> hr.TrieIndex | hr.Version:
         """Open the index, or the current version of a live index.
@@ -120,32 +157,34 @@ class SearchOptions:
                 **options,
             )
 
-    def request(self, index: hr.TrieIndex, line: Mapping[str, Any]) -> hr.Request:
+    def request(self, retriever: Retriever, line: Mapping[str, Any]) -> hr.Request:
         """The request of a prompt: its own rules and sizes, and the options for those that it does not have.
 
         An item must fulfil the rules of both: "where", "exclude" and "candidates" of the request and of the options.
 
         Args:
-            index: the index that is searched.
-            line: the prompt and its rules: the keys of `hedgerow.cli.requests.KEYS`. None is as no value.
+            retriever: the retriever.
+            line: the prompt or history, and its rules: the keys of `hedgerow.cli.requests.KEYS`. None is as no value.
 
         Raises:
             ArgumentError: a value has another type or is out of range.
             ConstraintError: an expression is invalid, an id is not of the type of the index's ids, or there is no such
                 attribute.
         """
+        index = retriever.index
         own = {name: value for name, value in line.items() if value is not None}
-        for name in ("exclude", "candidates"):
+        for name in ("exclude", "candidates", "history"):
             if not isinstance(own.get(name, []), list):
                 raise ArgumentError(f'"{name}" must be a list of item ids; got {own[name]!r}.')
         caps = {**parsed_caps(self.caps), **check_caps(own.get("caps", {}))}
         order_by = own.get("order_by", parsed_order(self.order_by))
+        history = own.get("history", [])
         request = hr.Request(
-            own["prompt"],
+            own["prompt"] if "prompt" in own else retriever.history_prompt(history),
             k=own.get("k", self.k),
             beam_width=own.get("beam_width", self.beam_width),
             constraints=_set_of(index, self.where, own.get("where")),
-            exclude=_listed(index, self.exclude, "--exclude") + own.get("exclude", []),
+            exclude=_listed(index, self.exclude, "--exclude") + own.get("exclude", []) + history * (not self.repeat),
             candidates=self._candidates(index, own.get("candidates")),
             order_by=tuple(order_by) if isinstance(order_by, list) else order_by,
             caps=caps or None,
@@ -154,6 +193,20 @@ class SearchOptions:
         # The search would find this out at its end.
         Picking(request.k, request.order_by, request.caps).check_attributes(index)
         return request
+
+    def asked(self, index: hr.TrieIndex, prompt: str | None) -> dict[str, Any]:
+        """The line of a prompt or of --history.
+
+        Raises:
+            BadParameter: there is neither or both.
+            ConstraintError: an id of the history is not of the type of the index's ids.
+        """
+        if (prompt is None) == (self.history is None):
+            given = "neither" if prompt is None else "both"
+            raise typer.BadParameter(f"pass a prompt or a history; got {given}", param_hint="--prompt, --history")
+        if prompt is not None:
+            return {"prompt": prompt}
+        return {"history": _listed(index, self.history, "--history")}
 
     def _candidates(self, index: hr.TrieIndex, own: list[Any] | None) -> list[Any] | None:
         """The ids in both --candidates and the list of a request; None if there is neither."""
@@ -191,6 +244,15 @@ def text_of(value: Any) -> str:
     if value is None:
         return "unknown"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def title_of_history(index: hr.TrieIndex, history: Sequence[Any]) -> str:
+    """The latest items of a history as text: their first attribute, or their ids."""
+    latest = list(history)[-SHOWN:]
+    rows = index.rows(latest).tolist()
+    name = next((column.name for column in index.attributes.schema if str(column.type) in TEXT), None)
+    names = latest if name is None else [index.attributes.column(name)[row].as_py() for row in rows]
+    return "after " + "... " * (len(history) > SHOWN) + ", ".join(map(text_of, names))
 
 
 def _set_of(index: hr.TrieIndex, shared: str | None, own: Any) -> hr.ConstraintSet | None:

@@ -80,7 +80,9 @@ def serve(
     ] = False,
     log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Write prompts into the log.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Log no line for each request.")] = False,
-    normalize: Annotated[str, typer.Option(metavar="NAME", help="As for retrieve: codes, vocab or allowed.")] = "codes",
+    normalize: Annotated[
+        str | None, typer.Option(metavar="NAME", help="As for retrieve: codes, vocab or allowed.")
+    ] = None,
     temperature: Annotated[
         float, typer.Option(metavar="T", help="Divides the logits before they are normalized.")
     ] = 1.0,

@@ -9,6 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.utils import logging
 
+from hedgerow import token_files
 from hedgerow.errors import ArgumentError
 from hedgerow.hf.retriever import Retriever
 from hedgerow.hf.searched import Searched
@@ -32,11 +33,12 @@ def load_retriever(
     Args:
         source: a folder that `save_pretrained` wrote, or another source that `from_pretrained` accepts.
         index: as for `Retriever`.
-        pattern: the form of the tokens of codes, for example "<s_{level}_{code}>". Default: detected.
+        pattern: the form of the tokens of codes, for example "<s_{level}_{code}>". Default: those of tokens.json in the
+            folder, which `hedgerow train` writes; without it, they are detected.
         end: the token that ends a SID, as text or as a token id. Default: that of the detected layout.
         device: the PyTorch device. Default: the CPU.
         dtype: the type of the weights: "float32", "bfloat16" or "float16".
-        options: further arguments of `Retriever`.
+        options: further arguments of `Retriever`. The default of `normalize` is that of tokens.json, or "codes".
 
     Raises:
         ArgumentError: the model cannot be loaded or moved to the device, or its tokenizer has no such tokens.
@@ -57,7 +59,15 @@ def load_retriever(
     finally:
         if enabled:
             logging.enable_progress_bar()
-    tokens = TokenMap.detect(tokenizer) if pattern is None else TokenMap.from_tokenizer(tokenizer, pattern)
+    file = token_files.file_of(source)
+    if pattern is not None:
+        tokens = TokenMap.from_tokenizer(tokenizer, pattern)
+    elif file.is_file():
+        tokens, normalize = TokenMap.load(file), token_files.read(file).get("normalize", "codes")
+        options = options | {"normalize": options.get("normalize") or normalize}
+    else:
+        tokens = TokenMap.detect(tokenizer)
+    options = options | {"normalize": options.get("normalize") or "codes"}
     if end is not None:
         tokens = tokens.ending_with(int(end) if end.isdecimal() else end, tokenizer)
     return Retriever(_on_device(model, device or "cpu"), index, tokens, tokenizer=tokenizer, **options)

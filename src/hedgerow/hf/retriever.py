@@ -19,6 +19,7 @@ from hedgerow.errors import ArgumentError
 from hedgerow.hf.answering import Answering
 from hedgerow.hf.generation import GenerationScores
 from hedgerow.hf.graphs import Graphs, check_capture, check_one_device
+from hedgerow.hf.history import prompt_of_history
 from hedgerow.hf.model import CodeModel
 from hedgerow.hf.probe import DECODING, Decoding, probe
 from hedgerow.hf.prompts import Ids
@@ -28,6 +29,7 @@ from hedgerow.hf.searcher import Searcher
 from hedgerow.hf.shapes import Shapes
 from hedgerow.hf.tasks import Task, batches_of
 from hedgerow.hf.warming import warm_up
+from hedgerow.index.lookup import Missing
 from hedgerow.live.live import LiveIndex
 from hedgerow.live.version import Version
 from hedgerow.request import check_fill
@@ -361,6 +363,39 @@ class Retriever(Answering):
         return self._searcher.encode(
             prompts, add_special_tokens=add_special_tokens, chat_template_kwargs=chat_template_kwargs
         )
+
+    def history_prompt(self, item_ids: Any, *, missing: Missing = "raise") -> Ids:
+        """Write the history of a user as a prompt: the tokens of each item, as the model was trained to read them.
+
+        The form is `retriever.tokens.history`, which `hedgerow train` stores with the model. Without one, a history is
+        the tokens of its items. The result of `retrieve` can contain items of the history: pass them as `exclude`, too.
+
+        Args:
+            item_ids: the ids of the items that the user has seen, oldest first. Of a long history, the latest items are
+                used.
+            missing: "raise" an error for ids that are not in the index, or "ignore" them.
+
+        Returns:
+            The token ids of the prompt.
+
+        Raises:
+            ArgumentError: an id is not in the index, or of another type; or there are no items.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+            from hedgerow.demo.films import load_catalog, load_retriever
+
+            index = hr.build_index(load_catalog())
+            retriever = load_retriever(index)
+            seen = index.item_ids[:2].to_pylist()
+            prompt = retriever.history_prompt(seen)
+            assert len(prompt) == 2 * index.num_levels
+            (results,) = retriever.retrieve(prompt, exclude=seen)
+            assert not set(results.item_ids) & set(seen)
+            ```
+        """
+        return prompt_of_history(self._searcher.search.model.tokens, self.index, item_ids, missing)
 
     def __repr__(self) -> str:
         searched = self.index if self.version is None else self.version

@@ -41,9 +41,11 @@ class Ask:
     """A request of a client. Names of sets and versions are resolved when it is answered.
 
     Attributes:
-        prompt: as for `hedgerow.Request`.
+        prompt: as for `hedgerow.Request`. None: there is a history.
         k: as for `hedgerow.Request`.
         beam_width: as for `hedgerow.Request`.
+        history: the ids of the items that the user has seen, in place of a prompt; or None.
+        repeat: whether items of the history may be returned.
         sets: the names of sets, all of which an item must be in.
         where: an SQL expression, or None.
         exclude: as for `hedgerow.Request`.
@@ -61,6 +63,8 @@ class Ask:
     prompt: Any
     k: int
     beam_width: int
+    history: list[Any] | None = None
+    repeat: bool = False
     sets: tuple[str, ...] = ()
     where: str | None = None
     exclude: list[Any] | None = None
@@ -113,5 +117,5 @@ def refusal_of(error: HedgerowError, param: str | None = None) -> RefusedError:
         return RefusedError(404, "unknown_version", str(error), param="version")
     # The library counts prompts and requests; here there is one.
     message = re.sub(r"\b(prompt|request) 0\b", r"the \1", str(error))
-    named = re.match(r"(?:the )?(prompt|exclude|candidates|caps|order_by|item_ids)\b", message)
+    named = re.match(r"(?:the )?(prompt|history|exclude|candidates|caps|order_by|item_ids)\b", message)
     return RefusedError(400, "invalid_request", message, param=param or (named and named[1]))

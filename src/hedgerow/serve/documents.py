@@ -53,7 +53,15 @@ Prompt = StrictStr | Tokens | Annotated[list[Message], Field(max_length=10_000)]
 class Searched(Document):
     """The fields that all searches have."""
 
-    prompt: Prompt = Field(description="Text, a chat (a list of messages), or token ids.")
+    prompt: Prompt | None = Field(
+        default=None, description="Text, a chat (a list of messages), or token ids. A request has this or a history."
+    )
+    history: Annotated[list[ItemId], Field(min_length=1, max_length=1_000_000)] | None = Field(
+        default=None,
+        description="Ids of the items that the user has seen, oldest first, in place of a prompt. They are not "
+        "returned. Ids that no item has are ignored.",
+    )
+    repeat: StrictBool = Field(default=False, description="Items of the history may be returned.")
     sets: Annotated[list[StrictStr], Field(max_length=1_000)] = Field(
         default=[], description="Names of sets; an item must be in all of them."
     )
@@ -146,6 +154,9 @@ def ask_of(document: Searched, settings: Settings, key: str) -> Ask:
         RefusedError: a field exceeds a limit of the service.
     """
     limits = settings.limits
+    if (document.prompt is None) == (document.history is None):
+        given = "neither" if document.prompt is None else "both"
+        raise RefusedError(400, "invalid_request", f"pass a prompt or a history; got {given}.", param="prompt")
     width = document.beam_width or settings.default_beam_width or settings.beam_widths[0]
     k = getattr(document, "k", 10)
     prompt = checked_prompt(document.prompt, settings)
@@ -153,7 +164,7 @@ def ask_of(document: Searched, settings: Settings, key: str) -> Ask:
     _check(k, limits.k, "k", "items")
     _check(len(document.sets), limits.sets, "sets", "names")
     candidates, deadline_ms = getattr(document, "candidates", None), getattr(document, "deadline_ms", None)
-    for name, ids in (("exclude", document.exclude), ("candidates", candidates)):
+    for name, ids in (("exclude", document.exclude), ("candidates", candidates), ("history", document.history)):
         _check(len(ids or ()), limits.ids, name, "ids")
     if document.where is not None:
         if not settings.allow_where:
@@ -164,6 +175,8 @@ def ask_of(document: Searched, settings: Settings, key: str) -> Ask:
         prompt,
         k=k,
         beam_width=width,
+        history=document.history,
+        repeat=document.repeat,
         sets=tuple(document.sets),
         where=document.where,
         exclude=document.exclude,

@@ -242,6 +242,7 @@ class Engine:
             RefusedError: as for `answer`.
         """
         snapshot = self.snapshot_for(ask)
+        excluded = snapshot.excluded(ask)
         try:
             explanation = snapshot.retriever.explain(
                 self._one_prompt(snapshot, ask),
@@ -249,7 +250,7 @@ class Engine:
                 beam_width=ask.beam_width,
                 k=ask.k,
                 constraints=snapshot.constraints(ask, self.settings),
-                exclude=None if ask.exclude is None else [ask.exclude],
+                exclude=None if excluded is None else [excluded],
                 candidates=None if ask.candidates is None else [ask.candidates],
                 order_by=ask.order_by,
                 caps=ask.caps,
@@ -286,7 +287,7 @@ class Engine:
 
     def _one_prompt(self, snapshot: Snapshot, ask: Ask) -> Ids:
         """The token ids of the prompt of an ask, within the limit."""
-        ids = snapshot.retriever._searcher.encode_one([ask.prompt])
+        ids = snapshot.retriever._searcher.encode_one([snapshot.prompt(ask)])
         self._check_length(ids)
         return ids
 

@@ -154,7 +154,7 @@ def add_inspection(app: FastAPI, web: Web) -> None:
     async def explain(request: Request) -> Response:
         given = parsed(ExplainRequest, await web.body(request))
         ask = ask_of(given, service.settings, request.state.id)
-        web.note(request, given.prompt)
+        web.note(request, given.history if given.prompt is None else given.prompt)
         ask = await web.evaluate(ask)
         version, explanation = await web.run(lambda engine: engine.explain(ask, given.item_id))
         request.state.version = version
@@ -164,7 +164,7 @@ def add_inspection(app: FastAPI, web: Web) -> None:
     @route(app, "POST", "/v1/trace")
     async def trace(request: Request) -> Response:
         given = parsed(TraceRequest, await web.body(request))
-        web.note(request, given.prompt)
+        web.note(request, given.history if given.prompt is None else given.prompt)
         ask = await web.evaluate(ask_of(given, service.settings, request.state.id))
         version, found, results = await web.run(lambda engine: engine.trace(ask))
         request.state.version = version

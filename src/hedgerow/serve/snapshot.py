@@ -110,16 +110,30 @@ class Snapshot:
         """
         self._check_attributes(ask)
         return Request(
-            ask.prompt,
+            self.prompt(ask),
             k=ask.k,
             beam_width=ask.beam_width,
             constraints=self.constraints(ask, settings),
-            exclude=ask.exclude,
+            exclude=self.excluded(ask),
             candidates=ask.candidates,
             order_by=ask.order_by,
             caps=ask.caps,
             deadline=ask.deadline,
         )
+
+    def prompt(self, ask: Ask) -> Any:
+        """The prompt of an ask, or that of its history, whose items can be those of another version.
+
+        Raises:
+            ArgumentError: no item of the history is in the index.
+        """
+        return ask.prompt if ask.history is None else self.retriever.history_prompt(ask.history, missing="ignore")
+
+    def excluded(self, ask: Ask) -> list[Any] | None:
+        """The ids that are not returned for an ask; None if there are none."""
+        if ask.history is None or ask.repeat:
+            return ask.exclude
+        return [*(ask.exclude or ()), *ask.history]
 
     def _check_attributes(self, ask: Ask) -> None:
         """Check the attributes that order and cap items. After a search they would fail for the whole batch."""

@@ -84,7 +84,7 @@ class Web:
             RefusedError: a field is wrong, exceeds a limit, or names an attribute that does not exist.
         """
         given = parsed(RetrieveRequest, document)
-        self.note(request, given.prompt)
+        self.note(request, given.history if given.prompt is None else given.prompt)
         ask = ask_of(given, self.service.settings, request.state.id)
         if given.fields is not None:
             names = self.service.engine.snapshot_for(ask).index.attributes.column_names

@@ -1,0 +1,139 @@
+"""run(): one training, from checked arguments to the folder of the model."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from transformers import set_seed
+from transformers.utils import logging
+
+from hedgerow.errors import ArgumentError
+from hedgerow.training.base_model import base_network, new_network, vocabulary
+from hedgerow.training.batches import Collator, windows
+from hedgerow.training.content import (
+    Content,
+    content_of_embeddings,
+    content_of_quantizer,
+    no_content,
+    read_embeddings,
+    read_quantizer,
+)
+from hedgerow.training.folders import MODEL, Folders, digest, fingerprint
+from hedgerow.training.options import TrainingOptions
+from hedgerow.training.output import write_model
+from hedgerow.training.splits import Questions, Split
+from hedgerow.training.train import Progress, TrainingReport
+from hedgerow.training.trainer import HistoryTrainer, make_trainer
+from hedgerow.training.validation import K, Validation
+from hedgerow.training.vocabulary import item_tokens
+from hedgerow.trie_index import TrieIndex
+
+
+def run(
+    index: TrieIndex,
+    split: Split,
+    output: Path,
+    options: TrainingOptions,
+    content: Mapping[str, Any],
+    resume: bool,  # noqa: FBT001
+    overwrite: bool,  # noqa: FBT001
+    progress: Progress,
+) -> TrainingReport:
+    """Train, as for `train`. Each process of several GPUs calls it."""
+    _check_device(options)
+    tokenizer, tokens = vocabulary(index, options)
+    codes = _content(index, content)
+    parts = windows(split.training, options.max_items + 1)
+    facts = {"options": asdict(options), "data": fingerprint(index, split) | {"content": _digest(codes)}}
+    folders, questions = Folders(output), split.questions("validation").sample(options.validation_users, options.seed)
+    state = PartialState()
+    opened = folders.opened(facts, resume=resume, overwrite=overwrite) if state.is_main_process else nullcontext()
+    with opened as checkpoint, _quiet():
+        state.wait_for_everyone()
+        checkpoint = folders.last_checkpoint() if resume else checkpoint
+        set_seed(options.seed)
+        if options.base is None:
+            network = new_network(index, tokenizer, tokens, codes, options)
+        else:
+            network = base_network(index, tokenizer, tokens, options)
+        validation = Validation(index, tokens, questions, options.beam_width, progress) if len(questions) else None
+        collator = Collator(item_tokens(tokens, index), tokenizer.pad_token_id or 0)
+        trainer = make_trainer(network, parts, collator, options, folders.hidden, validation, progress)
+        started = time.perf_counter()
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        seconds = time.perf_counter() - started
+        report = _report(trainer, output, seconds, _popular(split, questions, index))
+        if state.is_main_process:
+            model = network.exported()
+            report = replace(report, parameters=model.num_parameters())
+            folder = folders.hidden / MODEL
+            write_model(folder, model, tokenizer, tokens, split, options, report)
+            folders.finish()
+        state.wait_for_everyone()
+    return report
+
+
+def _check_device(options: TrainingOptions) -> None:
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise ArgumentError("device='cuda' needs a GPU, and PyTorch finds none. Pass device='cpu', or omit it.")
+
+
+def _content(index: TrieIndex, content: Mapping[str, Any]) -> Content:
+    if content["quantizer"] is not None:
+        return content_of_quantizer(index, read_quantizer(content["quantizer"]))
+    if content["embeddings"] is not None:
+        return content_of_embeddings(index, read_embeddings(index, content["embeddings"]))
+    return no_content(index)
+
+
+def _digest(content: Content) -> str:
+    return digest([level for level in content if level is not None])
+
+
+def _report(trainer: HistoryTrainer, output: Path, seconds: float, popular: float) -> TrainingReport:
+    validations = [
+        {name.removeprefix("eval_"): value for name, value in entry.items()}
+        for entry in trainer.state.log_history
+        if f"eval_recall@{K}" in entry
+    ]
+    best = max(validations, key=lambda entry: entry[f"recall@{K}"], default={})
+    if best:
+        best = best | {f"popular recall@{K}": popular}
+    return TrainingReport(output, 0, best, validations, seconds)
+
+
+def _popular(split: Split, questions: Questions, index: TrieIndex) -> float:
+    """Recall@10 of the items that are most frequent in the training histories, without those of each history."""
+    if not len(questions):
+        return math.nan
+    counts = np.bincount(np.concatenate(split.training), minlength=index.num_items)
+    order = np.lexsort((np.arange(len(counts)), -counts))
+    longest = max(map(len, questions.histories))
+    first, hits = order[: K + longest].tolist(), 0
+    for history, target in zip(questions.histories, questions.targets.tolist(), strict=True):
+        seen = set(history.tolist())
+        hits += target in [item for item in first if item not in seen][:K]
+    return hits / len(questions)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the reports of transformers: ours shows the progress."""
+    verbosity, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if has_bars:
+            logging.enable_progress_bar()

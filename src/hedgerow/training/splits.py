@@ -1,0 +1,233 @@
+"""Splits of histories: the interactions that train, and the items to predict for validation and test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from hedgerow._arguments import check_choice
+from hedgerow.errors import ArgumentError
+from hedgerow.training.histories import Histories
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PARTS = ("validation", "test")
+Part = Literal["validation", "test"]
+NO_QUESTION = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Questions:
+    """Q questions: the history of a user, and the next item.
+
+    `len(questions)` is Q. Items are rows of the index.
+
+    Attributes:
+        histories: for each question int64 [n], n >= 1, oldest first.
+        targets: int64 [Q], the next items.
+        users: int64 [Q], ascending: positions in `Histories.users`.
+
+    Examples:
+        ```python
+        import numpy as np
+        from hedgerow.training import Questions
+
+        questions = Questions([np.array([3, 1])], np.array([2]), np.array([0]))
+        assert len(questions) == 1
+        ```
+    """
+
+    histories: list[np.ndarray]
+    targets: np.ndarray
+    users: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def sample(self, size: int, seed: int = 0) -> Questions:
+        """A random part of the questions, in their order; all if there are not more than `size`.
+
+        Examples:
+            ```python
+            import numpy as np
+            from hedgerow.training import Questions
+
+            questions = Questions([np.array([3]), np.array([1])], np.array([2, 2]), np.array([0, 1]))
+            assert len(questions.sample(1)) == 1
+            ```
+        """
+        if size >= len(self):
+            return self
+        rows = np.sort(np.random.default_rng(seed).choice(len(self), size, replace=False))
+        return Questions([self.histories[row] for row in rows], self.targets[rows], self.users[rows])
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Split:
+    """A split of the histories of U users.
+
+    The question of a user is an interaction; the interactions before it are its history.
+
+    Attributes:
+        histories: the histories.
+        train: int64 [U], the number of interactions of each user that train: the earliest.
+        validation: int64 [U], the position in the history of each user of the item to predict; -1 for no question.
+        test: the same for the test.
+        method: how the split was made, as JSON values.
+
+    Examples:
+        ```python
+        import hedgerow as hr
+        import pyarrow as pa
+        from hedgerow.training import Histories, leave_one_out
+
+        index = hr.build_index(hr.Catalog([[0], [1], [2]], item_ids=["a", "b", "c"]))
+        table = pa.table({"user": [7] * 3, "item_id": ["b", "a", "c"], "timestamp": [1, 2, 3]})
+        split = leave_one_out(Histories.from_arrow(table, index))
+        assert split.train.tolist() == [1]
+        assert split.questions("test").histories[0].tolist() == [1, 0]
+        assert split.questions("test").targets.tolist() == [2]
+        ```
+    """
+
+    histories: Histories
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+    method: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def training(self) -> list[np.ndarray]:
+        """The items that train, for each user int64 [n], oldest first; n may be 0."""
+        return [items[:count] for items, count in zip(self.histories, self.train.tolist(), strict=True)]
+
+    def questions(self, part: Part) -> Questions:
+        """The questions of a part.
+
+        Args:
+            part: "validation" or "test".
+
+        Examples: see `Split`.
+        """
+        check_choice(part, "part", PARTS)
+        positions = self.validation if part == "validation" else self.test
+        users = np.flatnonzero(positions != NO_QUESTION)
+        starts, stops = self.histories.starts[users], self.histories.starts[users] + positions[users]
+        items = self.histories.items
+        histories = [items[start:stop] for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)]
+        return Questions(histories, items[stops], users)
+
+    def to_arrow(self) -> pa.Table:
+        """A table with the columns user, interactions, train, validation and test, one row per user.
+
+        Positions count from 0 in the history of the user; null where there is no question.
+        """
+        import pyarrow as pa
+
+        columns = {"interactions": self.histories.lengths, "train": self.train}
+        questions = {
+            name: pa.array(positions, mask=positions == NO_QUESTION)
+            for name, positions in (("validation", self.validation), ("test", self.test))
+        }
+        return pa.table({"user": self.histories.users, **columns, **questions})
+
+    def __repr__(self) -> str:
+        questions = (f"{part}={int((getattr(self, part) != NO_QUESTION).sum()):,}" for part in PARTS)
+        return f"Split(users={len(self.histories):,}, train={int(self.train.sum()):,}, {', '.join(questions)})"
+
+
+def leave_one_out(histories: Histories) -> Split:
+    """Split so that the last item of each user is the test, and the one before is the validation.
+
+    A user with two items has a test and no validation; a user with one item only trains.
+
+    Args:
+        histories: the histories.
+
+    Raises:
+        ArgumentError: no user has two items.
+
+    Examples: see `Split`.
+    """
+    lengths = histories.lengths
+    _check_some(histories, lengths >= 2)
+    test = np.where(lengths >= 2, lengths - 1, NO_QUESTION)
+    validation = np.where(lengths >= 3, lengths - 2, NO_QUESTION)
+    train = np.where(lengths >= 3, lengths - 2, 1)
+    return Split(histories, train, validation, test, {"method": "leave-one-out"})
+
+
+def split_by_time(histories: Histories, *, validation: Any, test: Any) -> Split:
+    """Split at two times: what happened before `validation` trains; nothing that happened later does.
+
+    The validation question of a user is the first interaction from `validation` on and before `test`; the test question
+    is the first from `test` on. A user without an earlier interaction has no question.
+
+    Args:
+        histories: the histories, with times.
+        validation: a time of the type of the times: a number, a date, a datetime, or text such as "2024-05-31".
+        test: a later time.
+
+    Raises:
+        ArgumentError: there are no times, a time has another type, `test` is not later than `validation`, or there are
+            no interactions before `validation`, or no questions of the test.
+
+    Examples:
+        ```python
+        import hedgerow as hr
+        import pyarrow as pa
+        from hedgerow.training import Histories, split_by_time
+
+        index = hr.build_index(hr.Catalog([[0], [1], [2]], item_ids=["a", "b", "c"]))
+        table = pa.table({"user": [7] * 3, "item_id": ["b", "a", "c"], "timestamp": [1, 2, 3]})
+        split = split_by_time(Histories.from_arrow(table, index), validation=2, test=3)
+        assert split.questions("validation").targets.tolist() == [0]
+        ```
+    """
+    before_validation, before_test = (_count_before(histories, time) for time in (validation, test))
+    if (before_test < before_validation).any():
+        raise ArgumentError(f"test must be later than validation; got validation={validation!r}, test={test!r}.")
+    lengths = histories.lengths
+    asked = (before_validation >= 1) & (before_validation < before_test)
+    tested = (before_test >= 1) & (before_test < lengths)
+    _check_some(histories, tested)
+    if not before_validation.any():
+        raise ArgumentError(f"there are no interactions before {validation!r}, so nothing to train on.")
+    return Split(
+        histories,
+        before_validation,
+        np.where(asked, before_validation, NO_QUESTION),
+        np.where(tested, before_test, NO_QUESTION),
+        {"method": "time", "validation": str(validation), "test": str(test)},
+    )
+
+
+def _check_some(histories: Histories, asked: np.ndarray) -> None:
+    if not asked.any():
+        raise ArgumentError(
+            f"no user has an item to predict: a question needs an item and an earlier one. There are "
+            f"{len(histories):,} users, with {int(histories.lengths.max())} interactions at most."
+        )
+
+
+def _count_before(histories: Histories, time: Any) -> np.ndarray:
+    """The number of interactions of each user before a time, int64 [U]."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if histories.times is None:
+        raise ArgumentError("a split by time needs histories with times; these were read with timestamp=None.")
+    try:
+        scalar = pa.scalar(time)
+        scalar = scalar.cast(histories.times.type)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise ArgumentError(
+            f"a time of the split must have the type of the times, {histories.times.type}; got {time!r}: {error}"
+        ) from None
+    before = pc.less(histories.times, scalar).to_numpy(zero_copy_only=False)  # pyright: ignore[reportAttributeAccessIssue]
+    return np.add.reduceat(before.astype(np.int64), histories.starts[:-1])
