@@ -38,7 +38,7 @@ test: .venv/.dev
 SANITIZE := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 test-bounds: .venv/.dev
 	CFLAGS="$(SANITIZE)" LDFLAGS="$(SANITIZE)" $(BIN)/python setup.py -q build_ext --inplace --force
-	LD_PRELOAD="$$(gcc -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=1 \
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so.6)" ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=1 \
 		$(BIN)/pytest -n auto --dist worksteal tests/decode tests/constraints tests/hf/test_processor.py \
 		tests/index/test_verify.py tests/index/test_merge.py --ignore tests/decode/kernels; \
 		status=$$?; $(BIN)/python setup.py -q build_ext --inplace --force; exit $$status

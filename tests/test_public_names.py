@@ -460,6 +460,7 @@ COMMANDS = {
         "--name",
         "--quiet",
         "--normalize",
+        "--open-metrics",
         "--otel",
         "--port",
         "--prefix",
