@@ -12,21 +12,17 @@ only its own rows. Constraint sets and exclusions are tested only for children t
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numba import njit, prange
 
 from hedgerow._compiled import cached_njit
 from hedgerow.decode.beams import DEAD, Beams
-from hedgerow.decode.device import DeviceLevel
 from hedgerow.decode.kernels.array import LARGEST as LARGEST_LOGIT
 from hedgerow.decode.kernels.array import StepInput, bounded
+from hedgerow.decode.kernels.host import FORKED, SPARSE, host_level, limits_of, read_only
 from hedgerow.decode.kernels.instructions import count_bits, exp2_of_int, larger, lowest_bit
 from hedgerow.decode.kernels.threads import kernel_threads
-from hedgerow.decode.ops import to_numpy
-from hedgerow.decode.prepared import LevelConstraints
 from hedgerow.index.level import WORD_BITS
 
 LARGEST = np.float32(LARGEST_LOGIT)
@@ -38,8 +34,6 @@ LN2_LOW = np.float32(-2.12194440e-4)
 SMALLEST = np.float32(-87.0)
 CODES, ALLOWED, GIVEN = 0, 1, 2
 NORMALIZERS = {"codes": CODES, "allowed": ALLOWED, None: GIVEN}
-UNARY, SPARSE, FORKED = 0, 1, 2
-NOTHING, NO_WORDS, NO_LIST = np.zeros(1, np.int32), np.zeros((1, 0), np.uint32), np.zeros((1, 0), np.int32)
 # LLVM vectorizes reductions only if it may reorder additions. NaN is replaced before they run.
 REDUCE = {"nnan", "nsz", "reassoc", "contract"}
 
@@ -323,64 +317,6 @@ def _continue_codes(history, best, nodes, parents, codes, after):
             after[request, beam, depth - 1] = codes[nodes[request, beam]]
 
 
-class HostLevel(NamedTuple):
-    """The arrays of a level as read-only NumPy arrays, which share its memory.
-
-    Attributes:
-        kind: UNARY, SPARSE or FORKED.
-        pointers: int32, the row pointers [P + 1] of a SPARSE level or the forks [X] of a FORKED one.
-        codes: [E] uint8, uint16 or uint32.
-        allowed: [P, W] uint32; [1, 0] if the level is not dense.
-    """
-
-    kind: int
-    pointers: np.ndarray
-    codes: np.ndarray
-    allowed: np.ndarray
-
-
-# Converted once per level: a conversion takes longer than a small step.
-HOST_LEVELS: WeakKeyDictionary[DeviceLevel, HostLevel] = WeakKeyDictionary()
-
-
-def host_level(level: DeviceLevel) -> HostLevel:
-    """The arrays of a level on a CPU, converted on first use."""
-    arrays = HOST_LEVELS.get(level)
-    if arrays is None:
-        kind, pointers = UNARY, NOTHING
-        if level.child_start is not None:
-            kind, pointers = SPARSE, to_numpy(level.child_start)
-        elif level.forks is not None:
-            kind, pointers = FORKED, to_numpy(level.forks)
-        codes = to_numpy(level.codes).view(f"u{level.codes.itemsize}")
-        allowed = NO_WORDS if level.allowed is None else to_numpy(level.allowed).view(np.uint32)
-        arrays = HOST_LEVELS[level] = HostLevel(kind, *map(_read_only, (pointers, codes, allowed)))
-    return arrays
-
-
-def _limits(constraints: LevelConstraints | None) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
-    """`sets` and `dead_lists` of `_measure_rows`; empty arrays for those that the batch does not have."""
-    if constraints is None:
-        return NO_LIMITS
-    rows, free, alive, parents, slots = NO_LIST[0], NO_LIST[0], NO_WORDS, NO_LIST, NO_LIST
-    if constraints.rows is not None:
-        rows, free, alive = map(to_numpy, (constraints.rows, constraints.free, constraints.alive))
-        alive = alive.view(np.uint32).reshape(len(alive), -1)
-    if constraints.dead_parents is not None:
-        parents, slots = to_numpy(constraints.dead_parents), to_numpy(constraints.dead_slots)
-    return tuple(map(_read_only, (rows, free, alive))), tuple(map(_read_only, (parents, slots)))
-
-
-def _read_only(array: np.ndarray) -> np.ndarray:
-    """A read-only view. Numba compiles a kernel again for arrays that are writable, so all inputs are read-only."""
-    view = np.ascontiguousarray(array).view()
-    view.setflags(write=False)
-    return view
-
-
-NO_LIMITS = tuple(map(_read_only, (NO_LIST[0], NO_LIST[0], NO_WORDS))), (_read_only(NO_LIST), _read_only(NO_LIST))
-
-
 def numba_step(inputs: StepInput) -> Beams:
     """Compute a step on NumPy arrays, or on PyTorch tensors on a CPU, whose memory it reads in place."""
     ops, level, beams, logits = inputs.ops, inputs.level, inputs.beams, inputs.logits
@@ -390,12 +326,12 @@ def numba_step(inputs: StepInput) -> Beams:
     logits = ops.xp.astype(logits, ops.xp.float32, copy=False)
     arrays = logits, beams.scores, beams.states, beams.codes
     # Not to_numpy, which takes twice as long: these tensors are on the host and require no gradient.
-    rows, scores, states, history = (_read_only(x.numpy() if ops.name == "torch" else x) for x in arrays)
+    rows, scores, states, history = (read_only(x.numpy() if ops.name == "torch" else x) for x in arrays)
     rows = rows.reshape(batch * width, size)
     if level.max_branch == 0:
-        states = _read_only(np.full((batch, width), DEAD, np.int32))
+        states = read_only(np.full((batch, width), DEAD, np.int32))
     *trie_arrays, allowed = host_level(level)
-    limits = _limits(inputs.constraints)
+    limits = limits_of(inputs.constraints)
     word_tops = np.empty((batch * width, allowed.shape[1]), np.float32)
     best = np.full((batch, inputs.beam_width), NEGATIVE_INF)
     nodes, parents = np.zeros(best.shape, np.int32), np.zeros(best.shape, np.int32)

@@ -8,7 +8,8 @@ import numpy as np
 
 from hedgerow._compiled import cached_njit
 from hedgerow.decode.device import DeviceLevel
-from hedgerow.decode.kernels.numba import children_of, host_level
+from hedgerow.decode.kernels.host import host_level
+from hedgerow.decode.kernels.numba import children_of
 
 
 def child_by_token(level: DeviceLevel, code_of_token, tokens, states):
