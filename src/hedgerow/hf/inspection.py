@@ -103,6 +103,7 @@ class Inspection:
         """
         searcher = self._searcher
         picking = Picking(whole_number(k, "k"), order_by, caps)
+        picking.check_attributes(searcher.index)
         rules, prompt_ids = searcher.rules(1, constraints, exclude, candidates), searcher.encode_one(prompt)
         removed = None if searcher.version is None else searcher.version.removed
         return explained(searcher.search, prompt_ids, item_id, rules, removed, beam_width=beam_width, picking=picking)

@@ -250,6 +250,7 @@ class Retriever(Answering):
             ```
         """
         picking, searcher = Picking(k, order_by, caps), self._searcher
+        picking.check_attributes(searcher.index)
         check_fill(fill, k)
         beam_width, ids = searcher.width(beam_width), searcher.encode(prompts)
         rules = searcher.rules(len(ids), constraints, exclude, candidates)

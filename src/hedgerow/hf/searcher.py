@@ -178,6 +178,7 @@ class Searcher:
                 check_is_list(ids, name, ConstraintError)
         rules = self.rules(1, request.constraints, *([ids] for ids in lists.values()))
         picking = Picking(request.k, request.order_by, request.caps)
+        picking.check_attributes(self.index)
         # As a list of one prompt, an empty list of token ids is an empty prompt, and not no prompt.
         ids = self.encode_one(request.prompt if isinstance(request.prompt, Mapping) else [request.prompt])
         return Task(ids, rules, picking, self.width(request.beam_width), request.deadline, request.fill)

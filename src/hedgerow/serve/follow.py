@@ -122,20 +122,11 @@ class Follower:
             return
         snapshot = snapshot_of(current.retriever, version, current.rules)
         warm_up_next(snapshot, current, self._settings)
-        before = self._engine.snapshots
         self._engine.switch(snapshot)
-        self._free(before)
         self._recovered()
         seconds = time.perf_counter() - started
         self._observer.switched(seconds=seconds, served=list(self._engine.served))
         log("version", version=snapshot.number, items=snapshot.num_items, seconds=round(seconds, 3))
-
-    def _free(self, before: Sequence[Snapshot]) -> None:
-        """Free indexes that are not served any more: their cached sets refer to them, so files would stay open."""
-        served = [snapshot.index for snapshot in self._engine.snapshots]
-        for index in (snapshot.index for snapshot in before):
-            if not any(index is each for each in served):
-                index.__dict__.pop("_set_cache", None)
 
     def _recovered(self) -> None:
         if self.refused is not None:

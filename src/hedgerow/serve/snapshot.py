@@ -13,7 +13,6 @@ from typing import Any
 from hedgerow.constraints.sets import ConstraintSet
 from hedgerow.hf import Retriever, Shapes
 from hedgerow.hf.warming import warm_up_index
-from hedgerow.index.lookup import attribute_column
 from hedgerow.live.version import Version
 from hedgerow.request import Request
 from hedgerow.serve.asking import Ask, RefusedError
@@ -108,7 +107,6 @@ class Snapshot:
             RefusedError: as for `constraints`.
             HedgerowError: the request is invalid.
         """
-        self._check_attributes(ask)
         return Request(
             self.prompt(ask),
             k=ask.k,
@@ -134,14 +132,6 @@ class Snapshot:
         if ask.history is None or ask.repeat:
             return ask.exclude
         return [*(ask.exclude or ()), *ask.history]
-
-    def _check_attributes(self, ask: Ask) -> None:
-        """Check the attributes that order and cap items. After a search they would fail for the whole batch."""
-        if ask.order_by is not None:
-            name = ask.order_by if isinstance(ask.order_by, str) else ask.order_by[0]
-            attribute_column(self.index, name, "order_by")
-        for name in ask.caps or {}:
-            attribute_column(self.index, name, "caps")
 
     def with_new_sets(self) -> Snapshot:
         """The same version, with its rules evaluated again, because the time has passed."""
