@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -16,7 +16,7 @@ from hedgerow.serve.engine import Engine
 from hedgerow.serve.log import log
 from hedgerow.serve.schemas import Refused
 from hedgerow.serve.settings import Settings
-from hedgerow.serve.snapshot import Snapshot, snapshot_of, warm_up_next
+from hedgerow.serve.snapshot import snapshot_of, warm_up_next
 
 # Seconds between two looks at most, after failures; and the number of reasons that are remembered.
 MAX_PAUSE, MAX_REASONS = 60.0, 100
