@@ -57,10 +57,11 @@ class Driver:
 def compiling(capability: int) -> Iterator[set[Any]]:
     """Within it, a step by the Triton kernels compiles them, and computes by the array kernel. Yields the kernels."""
     compiled, run, step = set(), JITFunction.run, kernels.triton_step
-    triton.runtime.driver.set_active(Driver(capability))
+    driver: Any = Driver(capability)
+    triton.runtime.driver.set_active(driver)
 
     def compile_only(self: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> Any:  # noqa: ARG001
-        kernel = run(self, *args, grid=grid, warmup=True, **options)
+        kernel: Any = run(self, *args, grid=grid, warmup=True, **options)
         compiled.add(kernel.hash)
         return kernel
 

@@ -6,7 +6,7 @@ same for the norms and SwiGLU of any model.
 """
 
 # Triton's language is typed at compile time, which type checkers cannot follow.
-# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false
+# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
 # ruff: noqa: N803
 
 from __future__ import annotations

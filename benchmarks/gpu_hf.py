@@ -57,7 +57,8 @@ def model_of(run: Run, dtype: torch.dtype, *, small: bool = False) -> Qwen3ForCa
     )
     torch.manual_seed(0)
     with torch.device(run.device):
-        return Qwen3ForCausalLM(config).to(dtype).eval()
+        model: Any = Qwen3ForCausalLM(config)
+        return model.to(dtype).eval()
 
 
 def index_of(items: int) -> hr.TrieIndex:
@@ -113,9 +114,9 @@ def check_versions(run: Run) -> None:
         before = None if graphs is None else graphs.captures
         for _ in range(3):
             best = retriever.retrieve(prompts_of(2, 50), beam_width=8, k=3)
-            live.remove([results.item_ids[0] for results in best])
-            retriever.refresh()
-            eager = Retriever(model, retriever.version, tokens_of())
+            version = live.remove([results.item_ids[0] for results in best])
+            retriever.refresh(version)
+            eager = Retriever(model, version, tokens_of())
             assert_same_answers(retriever, eager, prompts_of(2, 50), beam_width=8)
         assert graphs is None or graphs.captures == before, "a version captured graphs"
 
@@ -188,7 +189,7 @@ def time_all(run: Run) -> None:
     length, beams, items = (40, 8, 2_000) if run.dry else (1_000, 256, 1_500_000)
     # With random weights, 28 layers in bfloat16 may differ by more than the trial allows. In float32, the ways of
     # computing beams were compared above.
-    probe.LOOSE = 0.5
+    probe.LOOSE = 0.5  # pyright: ignore[reportPrivateImportUsage]
     model, index = model_of(run, torch.bfloat16), index_of(items)
     time_searches(run, model, index, length, beams)
     # The interpreter takes minutes for these.
@@ -197,8 +198,9 @@ def time_all(run: Run) -> None:
             time_searches(run, model, index, length, beams, ", fused")
     # It copies the keys and values of the prompt for every beam, 29 GB, so it comes last, without the graphs.
     torch.cuda.empty_cache()
-    row = {"batch": 1, "beam_width": beams, "prompt": length, "items": items, "method": "generate, a dict of prefixes"}
-    run.attempt(row["method"], lambda: add_row(run, row, generate_times(run, model, index, length, beams)))
+    name = "generate, a dict of prefixes"
+    row = {"batch": 1, "beam_width": beams, "prompt": length, "items": items, "method": name}
+    run.attempt(name, lambda: add_row(run, row, generate_times(run, model, index, length, beams)))
     # Compiling takes most of a minute.
     torch.cuda.empty_cache()
     with compiled_layers(model, "aot_eager" if run.dry else "inductor"):
