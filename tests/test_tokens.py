@@ -261,3 +261,35 @@ def test_rejects_codes_larger_than_any_vocabulary():
 def test_rejects_other_offsets(offsets):
     with pytest.raises(hr.ArgumentError, match="offsets must be token ids"):
         hr.TokenMap.from_offsets(offsets, 4)
+
+
+@pytest.mark.parametrize("history", [None, hr.HistoryForm((1,), (2, 3), 20), hr.HistoryForm()])
+def test_saved_maps_are_loaded_from_files_and_folders(tmp_path, history):
+    tokens = hr.TokenMap([[5, -1, 9], [20, 21, 22]], begin=(7,), end=(8, 9), history=history)
+    tokens.save(tmp_path / "map.json")
+    tokens.save(tmp_path)
+    assert hr.TokenMap.load(tmp_path / "map.json") == tokens == hr.TokenMap.load(str(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["map.json", "tokens.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "does not exist"),
+        ("{", "cannot be read"),
+        ("[]", "no list of levels"),
+        ('{"format": 2, "levels": []}', "format 2; this version of hedgerow reads format 1"),
+        ('{"format": 1, "levels": []}', "at least one level"),
+        ('{"format": 1, "levels": [5]}', "expected for each level a list of token ids"),
+        ('{"format": 1, "levels": [{"first": -1, "codes": 3}]}', "first must be an integer from 0"),
+        ('{"format": 1, "levels": [[1, 1]]}', "token 1 stands for two codes"),
+        ('{"format": 1, "levels": [[1]], "end": [-2]}', "end must be token ids"),
+        ('{"format": 1, "levels": [[1]], "history": {"max": 3}}', "history must have start"),
+        ('{"format": 1, "levels": [[1]], "history": {"max_items": 0}}', "max_items must be a positive integer"),
+    ],
+)
+def test_damaged_files_of_tokens(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "tokens.json").write_text(content)
+    with pytest.raises(hr.ArgumentError, match=message):
+        hr.TokenMap.load(tmp_path / "tokens.json")

@@ -173,3 +173,22 @@ def test_a_version_is_named_by_each_answer(tmp_path):
     outcomes = service.engine.answer([ask_of([5, 6]), ask_of([5, 6], version=1), ask_of([5, 6], version=2)])
     service.close()
     assert [outcome.version for outcome in outcomes] == [2, 1, 2]  # type: ignore[union-attr]
+
+
+def test_a_history_in_place_of_a_prompt(client, reference):
+    seen = ["t3", "t141", "no such item", "t77"]
+    known = [item for item in seen if item != "no such item"]
+    prompt = reference.history_prompt(known)
+
+    def items_of(**fields):
+        reply = client.post("/v1/retrieve", {"k": 20, "beam_width": 20, **fields})
+        assert reply.status == 200, reply.body
+        return reply.document["items"]
+
+    assert items_of(history=seen, exclude=["t5"]) == items_of(prompt=prompt, exclude=["t5", *known])
+    assert items_of(history=seen, repeat=True) == items_of(prompt=prompt)
+    explained = client.post("/v1/explain", {"history": seen, "item_id": "t3"})
+    assert explained.status == 200
+    assert "exclude" in str(explained.document)
+    for wrong in ({"history": ["t3"], "prompt": "w1"}, {}, {"history": []}, {"history": ["no such item"]}):
+        assert client.post("/v1/retrieve", wrong).status == 400

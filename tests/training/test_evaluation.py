@@ -233,11 +233,21 @@ class TestEvaluate:
         assert row.method == "popularity"
         assert row.metrics["Recall@10"].mean == pytest.approx((ranks <= 10).mean())
 
-    def test_tuning_for_cold_items_uses_cold_questions(self, index, histories):
+    def test_among_cold_items_only_cold_targets_are_asked(self, index, histories):
+        split = split_by_time(histories, validation=1, test=3)
+        cold = np.bincount(np.concatenate(split.training), minlength=150) == 0
         blend = [BlendSpec(("text-knn", "item-knn"), drafts=("text-knn",))]
-        found = evaluate(None, index, histories, text="title", blends=blend, among="cold")
-        assert {row.targets for row in found.rows} <= {"cold", "warm", "all"}
-        assert found.settings["among"] == "cold"
+        found = evaluate(None, index, split, text="title", blends=blend, among="cold")
+        assert {row.targets for row in found.rows} == {"cold"}
+        assert found.rows[0].questions == cold[split.questions("test").targets].sum()
+        shown = found.ranked["text-knn"].items
+        assert cold[shown[shown >= 0]].all()
+
+    def test_no_cold_targets(self, index):
+        table = pa.table({"user": [1] * 4 + [2] * 2, "item_id": ["t1", "t2", "t3", "t2", "t2", "t3"]})
+        known = Histories.from_arrow(table.append_column("timestamp", [range(6)]), index)
+        with pytest.raises(ArgumentError, match="no question of the test has a cold target"):
+            evaluate(None, index, split_by_time(known, validation=3, test=5), among="cold")
 
     def test_split_of_a_trained_model(self, index, histories, tmp_path):
         folder = tmp_path / "model"
@@ -260,6 +270,7 @@ class TestEvaluate:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
+            ({"ks": []}, "0 cutoffs"),
             ({"ks": [100]}, "at most beam_width, 50; got 100"),
             ({"blends": [BlendSpec(("model", "item-knn"))]}, "no method 'model' to blend; the methods are popularity"),
             ({"embeddings": np.zeros((150, 2)), "quantizer": "q"}, "not both"),

@@ -1,11 +1,13 @@
 """Baselines and blends, compared with slow and simple code."""
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hedgerow.errors import ArgumentError
+from hedgerow.errors import ArgumentError, MissingDependencyError
 
 pytest.importorskip("torch")
 pytest.importorskip("implicit")
@@ -101,6 +103,19 @@ def test_text_vectors_and_dense_vectors_give_the_same_scores():
     )
     with pytest.raises(ArgumentError, match="no words"):
         text_vectors(["", "."])
+
+
+@pytest.mark.parametrize(
+    ("module", "use", "package"),
+    [
+        ("implicit.nearest_neighbours", lambda: item_knn([np.array([0, 1])], 2), "implicit"),
+        ("sklearn.feature_extraction.text", lambda: text_vectors(["a word"]), "scikit-learn"),
+    ],
+)
+def test_missing_packages(monkeypatch, module, use, package):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingDependencyError, match=rf"needs the package {package}.*hedgerow\[evaluate\]"):
+        use()
 
 
 def test_candidates_limit_the_items():

@@ -92,7 +92,7 @@ def train(
     lora: Annotated[
         int | None, typer.Option(metavar="RANK", help="Train adapters of this rank on --base; they are merged.")
     ] = None,
-    epochs: Annotated[int, typer.Option(metavar="N", min=1, help="The largest number of passes.")] = 12,
+    epochs: Annotated[int, typer.Option(metavar="N", min=1, help="The largest number of passes.")] = 8,
     batch_size: Annotated[
         int | None,
         typer.Option(metavar="N", min=1, help="Sequences per step and device. Default: 16 to 256, by their number."),
@@ -110,7 +110,7 @@ def train(
         int, typer.Option(metavar="N", min=0, help="Stop after N validations without a better one. 0: never.")
     ] = 3,
     validate_every: Annotated[float, typer.Option(metavar="EPOCHS", help="Epochs between validations.")] = 1.0,
-    validation_users: Annotated[int, typer.Option(metavar="N", min=1, help="Users of a validation.")] = 1000,
+    validation_users: Annotated[int, typer.Option(metavar="N", min=1, help="Users of a validation.")] = 2000,
     beam_width: Annotated[int, typer.Option(metavar="N", min=1, help="Beams of a validation.")] = 20,
     precision: Annotated[str, typer.Option(metavar="NAME", help="auto, float32 or bfloat16.")] = "auto",
     device: Annotated[str | None, typer.Option(metavar="NAME", help="cpu or cuda. Default: cuda if present.")] = None,

@@ -8,9 +8,10 @@ from hedgerow.training.evaluation_plot import plot_evaluation
 from hedgerow.training.histories import Histories, read_histories
 from hedgerow.training.model_ranker import ModelRanker
 from hedgerow.training.options import TrainingOptions
+from hedgerow.training.outcome import TrainingReport
 from hedgerow.training.rankers import Ranked, Ranker, ScoreRanker
 from hedgerow.training.splits import Questions, Split, leave_one_out, split_by_time
-from hedgerow.training.train import TrainingReport, train
+from hedgerow.training.train import train
 
 __all__ = [
     "Blend",

@@ -117,7 +117,8 @@ def evaluate(
         blends: the blends to evaluate, too.
         rankers: your own methods by name.
         part: "test", or "validation" to make choices.
-        among: the candidates: "all" items, or only the "cold" items, which have no interaction in the training part.
+        among: the candidates: "all" items, or only the "cold" items, which have no interaction in the training part;
+            then only questions with cold targets are asked.
         users: the number of questions, drawn at random. Default: all.
         ks: the cutoffs of Recall, at most `beam_width`.
         beam_width: M, the number of beams of the model.
@@ -152,13 +153,13 @@ def evaluate(
     trie = open_index(index)
     folders = _as_list(models)
     split = _split(histories, trie, folders)
-    questions = split.questions(part)
+    questions = _questions(split, part, among, trie.num_items)
     questions = questions if users is None else questions.sample(users, seed)
     known = _rankers(trie, split, text, embeddings, quantizer)
     if folders:
         known = {MODEL: _model(folders, trie, beam_width, options)} | known
     known |= dict(rankers or {})
-    cached = {name: Remembered(ranker, max(DEPTH, *ks)) for name, ranker in known.items()}
+    cached = {name: Remembered(ranker, max([DEPTH, *ks])) for name, ranker in known.items()}
     made = {spec.label: _blend(spec, cached, split, trie.num_items, among, seed, progress) for spec in blends}
     settings = {
         "versions": _versions(),
@@ -305,13 +306,10 @@ def _blend(
     if spec.weights is not None or len(spec.names) == 1:
         weights = spec.weights or (1.0,)
         return Blend(rankers, dict(zip(spec.names, weights, strict=True)), spec.drafts)
-    validation, candidates = split.questions("validation"), None
-    if among == "cold":
-        candidates = item_counts(split.training, num_items) == 0
-        validation = _only(validation, candidates[validation.targets])
+    candidates = None if among == "all" else item_counts(split.training, num_items) == 0
     return Blend.tuned(
         rankers,
-        validation.sample(TUNING, seed),
+        _questions(split, "validation", among, num_items).sample(TUNING, seed),
         names=spec.names,
         drafts=spec.drafts,
         among=candidates,
@@ -319,7 +317,21 @@ def _blend(
     )
 
 
-def _only(questions: Questions, chosen: np.ndarray) -> Questions:
-    """The questions for which `chosen`, bool [Q], is true."""
-    rows = np.flatnonzero(chosen)
+def _questions(split: Split, part: Part, among: str, num_items: int) -> Questions:
+    """The questions of a part; only those with cold targets if the candidates are cold items.
+
+    Raises:
+        ArgumentError: there are none.
+    """
+    questions = split.questions(part)
+    if among == "all":
+        return questions
+    is_cold = item_counts(split.training, num_items)[questions.targets] == 0
+    rows = np.flatnonzero(is_cold)
+    if not len(rows):
+        raise ArgumentError(
+            f"no question of the {part} has a cold target, an item without an interaction in the training part. Split "
+            "by an earlier time, give a blend its weights if they would be tuned on such questions, or evaluate among "
+            "all items."
+        )
     return Questions([questions.histories[row] for row in rows], questions.targets[rows], questions.users[rows])

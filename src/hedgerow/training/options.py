@@ -89,7 +89,7 @@ class TrainingOptions:
     size: str = "small"
     base: str | Path | None = None
     lora: int | None = None
-    epochs: int = 12
+    epochs: int = 8
     batch_size: int | None = None
     learning_rate: float | None = None
     weight_decay: float = 0.05
@@ -99,7 +99,7 @@ class TrainingOptions:
     separator: bool = False
     patience: int | None = 3
     validate_every: float = 1.0
-    validation_users: int = 1000
+    validation_users: int = 2000
     beam_width: int = 20
     precision: str = "auto"
     device: str | None = None

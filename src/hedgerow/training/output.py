@@ -14,8 +14,8 @@ from hedgerow import token_files
 from hedgerow._version import __version__
 from hedgerow.tokens import TokenMap
 from hedgerow.training.options import TrainingOptions
+from hedgerow.training.outcome import TrainingReport
 from hedgerow.training.splits import Split
-from hedgerow.training.train import TrainingReport
 from hedgerow.training.validation import NORMALIZE, K
 
 SPLIT, METRICS, CARD = "split.parquet", "training.json", "README.md"

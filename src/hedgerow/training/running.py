@@ -29,9 +29,9 @@ from hedgerow.training.content import (
 )
 from hedgerow.training.folders import MODEL, Folders, digest, fingerprint
 from hedgerow.training.options import TrainingOptions
+from hedgerow.training.outcome import Progress, TrainingReport
 from hedgerow.training.output import write_model
 from hedgerow.training.splits import Questions, Split
-from hedgerow.training.train import Progress, TrainingReport
 from hedgerow.training.trainer import HistoryTrainer, make_trainer
 from hedgerow.training.validation import K, Validation
 from hedgerow.training.vocabulary import item_tokens

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,34 +13,9 @@ from hedgerow.indexes import load_index
 from hedgerow.live.live import LiveIndex
 from hedgerow.training.histories import Histories, read_histories
 from hedgerow.training.options import TrainingOptions
+from hedgerow.training.outcome import Progress, TrainingReport, ignore_progress
 from hedgerow.training.splits import Split, leave_one_out
 from hedgerow.trie_index import TrieIndex
-
-Progress = Callable[[str, int, int], None]
-
-
-def ignore_progress(what: str, done: int, total: int) -> None:
-    """Show no progress."""
-
-
-@dataclass(frozen=True)
-class TrainingReport:
-    """The result of a training.
-
-    Attributes:
-        folder: the folder of the model.
-        parameters: the number of parameters of the model.
-        best: the metrics of the validation of the model that was kept: "recall@10", "ndcg@10" and "epoch"; and
-            "popular recall@10", the Recall@10 of the most popular items. Empty if there were no validation questions.
-        validations: the metrics of all validations, with their epochs.
-        seconds: the time of the training, without what was done before it was resumed.
-    """
-
-    folder: Path
-    parameters: int
-    best: dict[str, float] = field(default_factory=dict)
-    validations: list[dict[str, float]] = field(default_factory=list)
-    seconds: float = 0.0
 
 
 def train(

@@ -15,7 +15,8 @@ from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, Traine
 
 from hedgerow.training.batches import ByLength, Collator, Sequences
 from hedgerow.training.options import TrainingOptions
-from hedgerow.training.validation import K, Progress, Validation
+from hedgerow.training.outcome import Progress
+from hedgerow.training.validation import K, Validation
 
 METRIC = f"eval_recall@{K}"
 WARM_UP = 20

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import hedgerow.metrics as metrics
 from hedgerow.hf.retriever import Retriever
 from hedgerow.tokens import TokenMap
+from hedgerow.training.outcome import Progress
 from hedgerow.training.splits import Questions
 from hedgerow.trie_index import TrieIndex
 
 K = 10
 NORMALIZE = "allowed"
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
