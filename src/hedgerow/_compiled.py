@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
+from typing import Any
 
 from hedgerow._cores import usable_cores
 
-try:
-    from hedgerow import _native as native
-except ImportError:
-    native = None
+
+def _loaded() -> Any:
+    try:
+        return import_module("hedgerow._native")
+    except ImportError:
+        return None
+
+
+native = _loaded()
 
 # With fewer numbers to read, a second thread saves less than waking it up costs.
 PARALLEL_FROM = 2**16
