@@ -265,7 +265,7 @@ def test_rejects_other_offsets(offsets):
 
 @pytest.mark.parametrize("history", [None, hr.HistoryForm((1,), (2, 3), 20), hr.HistoryForm()])
 def test_saved_maps_are_loaded_from_files_and_folders(tmp_path, history):
-    tokens = hr.TokenMap([[5, -1, 9], [20, 21, 22]], begin=(7,), end=(8, 9), history=history)
+    tokens = hr.TokenMap((np.array([5, -1, 9]), np.array([20, 21, 22])), begin=(7,), end=(8, 9), history=history)
     tokens.save(tmp_path / "map.json")
     tokens.save(tmp_path)
     assert hr.TokenMap.load(tmp_path / "map.json") == tokens == hr.TokenMap.load(str(tmp_path))

@@ -27,17 +27,21 @@ def used_index(path, *, mmap):
     return index
 
 
+def search(index):
+    rule = index.where("year >= 2") & index.newest("year", days=5, now=5) & index.constraint(ids=["b"])
+    rules = {"constraints": [rule], "exclude": [["c"]]}
+    logits = {"logits_fn": lambda beams: np.zeros((*beams.states.shape, 3))}
+    beams = hr.beam_search(index, batch_size=1, beam_width=2, **logits, **rules)
+    assert [list(result.item_ids) for result in index.results(beams, **rules)] == [["b"]]
+
+
 @pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("mmap", [None, False, True])
 def test_freed_at_once(tmp_path, mmap):
     pytest.importorskip("duckdb")
     index = used_index(tmp_path / "x.hedgerow", mmap=mmap)
     for _ in range(2):
-        rule = index.where("year >= 2") & index.newest("year", days=5, now=5) & index.constraint(ids=["b"])
-        rules = {"constraints": [rule], "exclude": [["c"]]}
-        logits = {"logits_fn": lambda beams: np.zeros((*beams.states.shape, 3))}
-        beams = hr.beam_search(index, batch_size=1, beam_width=2, **logits, **rules)
-        assert [list(result.item_ids) for result in index.results(beams, **rules)] == [["b"]]
+        search(index)
     freed = weakref.ref(index)
-    del index, rule, rules, beams
+    del index
     assert freed() is None
