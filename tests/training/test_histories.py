@@ -1,6 +1,7 @@
 """Histories from files and tables, their errors, and splits."""
 
 import datetime as dt
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +37,7 @@ def test_items_are_sorted_by_user_and_time_and_equal_times_keep_their_order(inde
     histories = Histories.from_arrow(table_of(rows), index)
     assert histories.users.to_pylist() == [1, 2]
     assert names(histories) == [["d", "a", "7"], ["b", "c", "a"]]
+    assert histories.times is not None
     assert histories.times.to_pylist() == [5, 5, 5, 3, 9, 9]
     assert names([histories[-1]]) == [["b", "c", "a"]]
     assert histories.lengths.tolist() == [3, 3]
@@ -63,7 +65,7 @@ def test_kinds_of_files_and_names_of_columns(index, tmp_path, kind):
         path.mkdir()
         for part in range(3):
             pq.write_table(table.slice(part, 1), path / f"{part}.parquet")
-    columns = {"user": "who", "item": "what"}
+    columns: dict[str, Any] = {"user": "who", "item": "what"}
     if kind == "jsonl":
         with pytest.raises(hr.ArgumentError, match=r"column 'when' must hold times.*timestamp=None"):
             read_histories(path, index, **columns, timestamp="when")
@@ -123,7 +125,7 @@ def test_columns_that_do_not_exist(index, tmp_path):
     with pytest.raises(hr.ArgumentError, match=r"no column 'item'; the columns are user, item_id, timestamp.*--item"):
         Histories.from_arrow(table_of([(1, "a", 1)]), index, item="item")
     with pytest.raises(hr.ArgumentError, match="unknown must be one of error, skip"):
-        Histories.from_arrow(table_of([(1, "a", 1)]), index, unknown="drop")
+        Histories.from_arrow(table_of([(1, "a", 1)]), index, unknown="drop")  # pyright: ignore[reportArgumentType]
     (tmp_path / "c.csv").write_text("user,item_id\n1,a\n")
     with pytest.raises(hr.ArgumentError, match=r"c\.csv: there is no column 'timestamp'"):
         read_histories(tmp_path / "c.csv", index)
@@ -175,7 +177,7 @@ def test_split_as_a_table_and_samples(index):
     assert len(sample) == 1
     assert sample.users.tolist() == split.questions("test").sample(1, seed=3).users.tolist()
     with pytest.raises(hr.ArgumentError, match="part must be one of validation, test"):
-        split.questions("train")
+        split.questions("train")  # pyright: ignore[reportArgumentType]
 
 
 def test_splits_that_are_impossible(index):

@@ -170,7 +170,7 @@ def test_the_exported_model_gives_the_losses_of_the_network(index, kind):
         books = [
             np.random.default_rng(level).normal(size=(size, 12)) for level, size in enumerate(index.codebook_sizes)
         ]
-        content = content_of_quantizer(index, hr.Quantizer("residual", books, index.codebook_sizes))
+        content = content_of_quantizer(index, hr.Quantizer("residual", tuple(books), index.codebook_sizes))
     elif kind == "embeddings":
         content = content_of_embeddings(index, embeddings)
     tokenizer, tokens = vocabulary(index, options)
@@ -189,6 +189,8 @@ def test_the_exported_model_gives_the_losses_of_the_network(index, kind):
 def test_means_of_embeddings_are_the_centroids_of_a_quantizer_of_the_items(index):
     embeddings = np.random.default_rng(0).normal(size=(ITEMS, 3)).astype(np.float32)
     first, second = content_of_embeddings(index, embeddings)
+    assert first is not None
+    assert second is not None
     codes = index.sids_of(index.item_ids)
     centred = embeddings - embeddings.mean(axis=0)
     assert np.allclose(first[2], centred[codes[:, 0] == 2].mean(axis=0), atol=1e-5)
@@ -294,7 +296,7 @@ class TestRefused:
         assert {path.name for path in tmp_path.iterdir()} == {"file", "mine"}
 
     def test_content(self, index, tmp_path):
-        quantizer = hr.Quantizer("residual", [np.ones((4, 3))], (4,))
+        quantizer = hr.Quantizer("residual", (np.ones((4, 3)),), (4,))
         with pytest.raises(hr.ArgumentError, match=r"codebooks of \[4\] codes, but the index has \[10, 6\]"):
             train(index, histories(index), tmp_path / "model", quantizer=quantizer, **OPTIONS)
         table = pa.table({"item_id": ["i1"], "embedding": [[1.0, 2.0]]})
