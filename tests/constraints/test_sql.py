@@ -289,6 +289,21 @@ class TestLimits:
             with pytest.raises(hr.ConstraintError, match="disabled by configuration"):
                 index.where(f"(SELECT count(*) FROM {function}) > 0")
 
+    def test_an_end_at_the_time_limit(self, index, monkeypatch):
+        """The evaluation ends, and closes its connection, between the time limit and the interruption."""
+        stop = sql._Query.stop
+
+        def stop_late(query):
+            connection = sql.GATE.running.get(query)
+            query.done.wait(10)
+            sql.GATE.running[query] = connection
+            stop(query)
+            sql.GATE.running.pop(query)
+
+        monkeypatch.setattr(sql._Query, "stop", stop_late)
+        with pytest.raises(hr.ConstraintError, match="did not finish within 1e-09 seconds"):
+            index.where("year > 1", timeout=1e-9)
+
     @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), "60", None, True])
     def test_rejects_timeouts(self, index, timeout):
         with pytest.raises(hr.ConstraintError, match="timeout must be a number of seconds above 0"):

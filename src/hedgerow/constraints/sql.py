@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import re
 import time
+from contextlib import suppress
 from functools import cache
 from math import isfinite
 from threading import TIMEOUT_MAX, Condition, Event, Thread
@@ -175,7 +176,9 @@ class _Query:
         """Interrupt the evaluation, and wait until it has ended."""
         connection = GATE.running.get(self)
         if connection is not None:
-            connection.interrupt()
+            # It may have ended just now, and closed its connection.
+            with suppress(self.duckdb.Error):
+                connection.interrupt()
             self.done.wait(GRACE)
 
     def _connection(self) -> Any:
