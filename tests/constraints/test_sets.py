@@ -327,7 +327,7 @@ class TestCache:
         def rule(key):
             def compute():
                 computed.append(key)
-                return index.constraint(ids=[])
+                return index.constraint(ids=[])._words
 
             return set_cache.rule(key, compute)
 
