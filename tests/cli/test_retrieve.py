@@ -285,7 +285,7 @@ class TestBadInput:
             ('"w5"\n{"prompt": ', "line 2 is not JSON"),
             ('{"text": "w5", "k": 3}', 'line 1 has neither "prompt" nor "history"; it has text, k.'),
             ('"w5"\n{"prompt": "w5", "were": "year > 2010"}', "line 2: unknown key 'were'; did you mean 'where'?"),
-            ('{"prompt": "w5", "user": 7}', "unknown key 'user'; the keys are prompt, where, exclude, candidates, k, "),
+            ('{"prompt": "w5", "user": 7}', "unknown key 'user'; the keys are prompt, history, where, exclude, "),
             ('{"prompt": "w5", "user": 7}', 'order_by, id, extra. Keys of your own belong in "extra".'),
             ('{"prompt": "w5", "exlude": ["t1"]}', "unknown key 'exlude'; did you mean 'exclude'?"),
             ('{"prompt": "w5", "Where": "year > 1"}', "unknown key 'Where'; did you mean 'where'?"),
@@ -344,8 +344,11 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("words", "expected"),
         [
-            (["retrieve"], "pass --prompt or --input"),
-            (["retrieve", "-p", "w5", "--input", "x.jsonl"], "pass --prompt or --input, not both"),
+            (["retrieve"], "pass --prompt, --history or --input"),
+            (
+                ["retrieve", "-p", "w5", "--input", "x.jsonl"],
+                "pass --prompt, --history or --input, and only one of them",
+            ),
             (["retrieve", "w5"], "got 'w5'; pass the prompt with -p"),
             (["explain", "-p", "w5", "more", "--item", "t3"], "got 'more'; pass the prompt with -p"),
         ],

@@ -162,7 +162,7 @@ def test_blocks_that_do_not_run_are_listed():
 
 def test_tutorial_asserts_its_claims():
     blocks = [block.body for block in blocks_of("docs/tutorial.md") if block.language == "python"]
-    assert len(blocks) >= 10
+    assert blocks
     assert all(re.search(r"^assert ", block, re.MULTILINE) for block in blocks)
 
 

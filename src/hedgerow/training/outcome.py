@@ -24,6 +24,16 @@ class TrainingReport:
             "popular recall@10", the Recall@10 of the most popular items. Empty if there were no validation questions.
         validations: the metrics of all validations, with their epochs.
         seconds: the time of the training, without what was done before it was resumed.
+
+    Examples:
+        ```python
+        from pathlib import Path
+
+        from hedgerow.training import TrainingReport
+
+        report = TrainingReport(Path("model"), 1_000, {"recall@10": 0.2, "popular recall@10": 0.05, "epoch": 3.0})
+        assert report.best["recall@10"] > report.best["popular recall@10"]
+        ```
     """
 
     folder: Path

@@ -152,7 +152,17 @@ def leave_one_out(histories: Histories) -> Split:
     Raises:
         ArgumentError: no user has two items.
 
-    Examples: see `Split`.
+    Examples:
+        ```python
+        import pyarrow as pa
+        import hedgerow as hr
+        from hedgerow.training import Histories, leave_one_out
+
+        index = hr.build_index(hr.Catalog([[0], [1], [2]], item_ids=["a", "b", "c"]))
+        columns = {"user": [1, 1, 1, 2], "item_id": ["a", "b", "c", "a"], "timestamp": [1, 2, 3, 1]}
+        split = leave_one_out(Histories.from_arrow(pa.table(columns), index))
+        assert len(split.questions("test")) == 1  # c, after a and b
+        ```
     """
     lengths = histories.lengths
     _check_some(histories, lengths >= 2)
