@@ -103,3 +103,14 @@ def test_the_command(client, monkeypatch, capsys, tmp_path):
         main()
     assert not ended.value.code
     assert "2 clients" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--prompts", "--token-file"])
+def test_files_that_cannot_be_read(client, option, monkeypatch, capsys, tmp_path):
+    (tmp_path / "empty").touch()
+    for name in ("missing", "empty"):
+        monkeypatch.setattr(sys, "argv", ["hedgerow", "bench", "serve", client.url, option, str(tmp_path / name)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 1
+        assert f"{option} {tmp_path / name}" in capsys.readouterr().err.replace("\n", "")

@@ -14,7 +14,7 @@ import typer
 from rich.markup import escape
 
 from hedgerow.cli.common import AsJson, err, is_live, out, print_json, print_warning, shared_options, whole_numbers
-from hedgerow.errors import MissingDependencyError, install_command
+from hedgerow.errors import ArgumentError, MissingDependencyError, install_command
 from hedgerow.indexes import build_index, load_index
 from hedgerow.live.live import LiveIndex
 from hedgerow.trie_index import TrieIndex
@@ -235,14 +235,29 @@ def serve_(
         report = serving.serving(
             url,
             loads,
-            token=None if token_file is None else token_file.read_text().strip(),
-            prompts=serving.PROMPTS if prompts is None else prompts.read_text().splitlines(),
+            token=None if token_file is None else _lines(token_file, "--token-file")[0],
+            prompts=serving.PROMPTS if prompts is None else _lines(prompts, "--prompts"),
             index=_served_index(index),
             films=lambda: build_index(load_catalog()),
             on_status=status.update,
         )
     serving.show(report, tables.console_for_tables())
     _save(report, out_folder)
+
+
+def _lines(path: Path, option: str) -> list[str]:
+    """The lines of a file that are not empty.
+
+    Raises:
+        ArgumentError: the file cannot be read, or has no lines.
+    """
+    try:
+        lines = list(filter(None, map(str.strip, path.read_text(encoding="utf-8").splitlines())))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArgumentError(f"{option} {path} cannot be read: {error}") from None
+    if not lines:
+        raise ArgumentError(f"{option} {path} is empty.")
+    return lines
 
 
 def _served_index(path: Path | None) -> Callable[[int | None], TrieIndex] | None:
