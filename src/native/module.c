@@ -68,7 +68,7 @@ static int expects(Py_ssize_t given, Py_ssize_t expected) {
     return 0;
 }
 
-/* The arguments kind, pointers, codes and num_nodes of a level. */
+/* The arguments kind, pointers and codes of a level. */
 static Level level_of(Buffers *buffers, PyObject *const *arguments) {
     Level level = {0};
     level.kind = (int)integer_of(buffers, arguments[0]);

@@ -113,9 +113,12 @@ def answer_of(answered: Answered, ask: Ask, fields: Sequence[str] | None, *, sec
 
 def timings_of(*, queue: float, search: float, total: float) -> schemas.Timings:
     """The timings of a request that is answered alone, from the seconds of each phase."""
-    phases = map(_milliseconds, (queue, search, total))
-    queue_ms, search_ms, total_ms = phases
-    return {"queue_ms": queue_ms, "search_ms": search_ms, "total_ms": total_ms, "batch_size": 1}
+    return {
+        "queue_ms": _milliseconds(queue),
+        "search_ms": _milliseconds(search),
+        "total_ms": _milliseconds(total),
+        "batch_size": 1,
+    }
 
 
 def _milliseconds(seconds: float) -> float:
