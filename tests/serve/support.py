@@ -34,6 +34,7 @@ import hedgerow as hr
 from hedgerow.hf import Retriever
 from hedgerow.serve.asking import Ask
 from hedgerow.serve.http import create_app
+from hedgerow.serve.log import flush
 from hedgerow.serve.protocol import LimitedProtocol
 from hedgerow.serve.rules import Rule
 from hedgerow.serve.server import Address, Server
@@ -142,6 +143,12 @@ def wait_until(is_true: Callable[[], Any], seconds: float = 30.0) -> None:
     while not is_true():
         assert time.monotonic() < until, f"nothing happened in {seconds} seconds"
         time.sleep(0.005)
+
+
+def logged_lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    """Return the lines of the log since the last call. A thread writes them, so that they may be late."""
+    flush()
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
 
 def ask_of(prompt: Any, **fields: Any) -> Ask:

@@ -1,6 +1,5 @@
 """What attackers and newcomers found: requests that hurt others, versions that mislead, and silence."""
 
-import json
 import socket
 import threading
 import time
@@ -8,10 +7,10 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 
 import pytest
-from serve.support import SETTINGS, TOKEN, index, more_items, service_of, started, wait_until
+from serve.support import SETTINGS, TOKEN, index, logged_lines, more_items, service_of, started, wait_until
 
 import hedgerow as hr
-from hedgerow.serve import log as logging_of_serve
+from hedgerow.serve.log import log
 from hedgerow.serve.protocol import MAX_HEAD_BYTES
 from hedgerow.serve.service import Service
 
@@ -232,10 +231,8 @@ def test_load_balancers_are_told_first():
 
 def test_the_log_never_blocks(capsys):
     for number in range(100):
-        logging_of_serve.log("test", number=number)
-    logging_of_serve.flush()
-    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    assert [line["number"] for line in lines if line["event"] == "test"] == list(range(100))
+        log("test", number=number)
+    assert [line["number"] for line in logged_lines(capsys) if line["event"] == "test"] == list(range(100))
 
 
 def test_explanations_know_all_rules():

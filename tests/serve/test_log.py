@@ -1,7 +1,6 @@
 """The log: JSON lines with request ids, and prompts only if the operator asks for them."""
 
 import io
-import json
 import logging
 import signal
 import sys
@@ -10,22 +9,17 @@ import warnings
 
 import pytest
 import uvicorn
-from serve.support import TOKEN, create_app, served, service_of, started, wait_until
+from serve.support import TOKEN, create_app, logged_lines, served, service_of, started, wait_until
 
 from hedgerow.serve.log import flush, log, take_over
 from hedgerow.serve.server import Server
 from hedgerow.serve.web import Web
 
 
-def lines_of(capsys):
-    flush()
-    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-
-
 class TestLines:
     def test_are_json(self, capsys):
         log("event", level="error", text="a\nb\u2028\ud800", number=5, path=io.StringIO, nothing=None)
-        (line,) = lines_of(capsys)
+        (line,) = logged_lines(capsys)
         assert list(line)[:3] == ["time", "level", "event"]
         assert (line["level"], line["event"], line["number"], line["nothing"]) == ("error", "event", 5, None)
         assert line["text"] == "a\nb\u2028\ud800"
@@ -38,7 +32,7 @@ class TestLines:
             thread.start()
         for thread in threads:
             thread.join()
-        assert len(lines_of(capsys)) == 160
+        assert len(logged_lines(capsys)) == 160
 
     @pytest.mark.parametrize("error", [OSError("nobody reads"), ValueError("closed")])
     def test_that_nobody_reads(self, error, monkeypatch):
@@ -65,7 +59,7 @@ def test_messages_and_warnings_of_libraries_are_lines(capsys, monkeypatch):
     finally:
         logging.captureWarnings(capture=False)
     # Threads of other tests may end at this time, and write lines of their own.
-    found = [line for line in lines_of(capsys) if line["event"] == "message" and line["level"] == "warning"]
+    found = [line for line in logged_lines(capsys) if line["event"] == "message" and line["level"] == "warning"]
     messages = [line["message"] for line in found]
     assert "Invalid HTTP request" in messages
     assert "not that important" not in messages
@@ -80,7 +74,7 @@ class TestRequests:
             client.apart().call("POST", "/v1/retrieve", headers={"authorization": "Bearer wrong"})
             client.get("/v1/index")
             client.post("/v1/retrieve", {"requests": [{"prompt": "w171"}, {"prompt": "w172"}]})
-        found = [line for line in lines_of(capsys) if line["event"] == "request"]
+        found = [line for line in logged_lines(capsys) if line["event"] == "request"]
         assert [line["status"] for line in found] == [200, 400, 401, 200]
         assert [line["outcome"] for line in found] == ["ok", "invalid_request", "unauthorized", "ok"]
         assert found[1]["id"] == "mine"
@@ -94,13 +88,13 @@ class TestRequests:
             client.retrieve("w171 w172")
             client.retrieve([171, 172])
             client.retrieve([{"role": "user", "content": "w171"}])
-        found = [line["prompts"] for line in lines_of(capsys) if line["event"] == "request"]
+        found = [line["prompts"] for line in logged_lines(capsys) if line["event"] == "request"]
         assert found == [["w171 w172"], [[171, 172]], [[{"role": "user", "content": "w171"}]]]
 
     def test_have_no_line_if_the_operator_does_not_want_it(self, capsys):
         with started(service_of(), logs_requests=False) as client:
             client.retrieve()
-        assert [line["event"] for line in lines_of(capsys)] == ["loading", "loaded", "ready"]
+        assert [line["event"] for line in logged_lines(capsys)] == ["loading", "loaded", "ready"]
 
 
 class TestReadersThatStall:
@@ -155,4 +149,4 @@ def test_a_service_that_is_told_to_end_while_it_loads_does_not_become_ready(caps
         service.start()
         assert service.state == "draining"
         assert client.retrieve().error["code"] == "draining"
-    assert "ready" not in [line["event"] for line in lines_of(capsys)]
+    assert "ready" not in [line["event"] for line in logged_lines(capsys)]

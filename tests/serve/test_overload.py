@@ -1,12 +1,11 @@
 """A full queue, late requests, a service that is not ready, and errors of the engine: each is that of one request."""
 
-import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from serve.support import SETTINGS, assert_refused, served, service_of, started, text_of, wait_until
+from serve.support import SETTINGS, assert_refused, logged_lines, served, service_of, started, text_of, wait_until
 
 from hedgerow.hf.searcher import Searcher
 
@@ -156,8 +155,7 @@ class TestErrorsOfTheEngine:
         assert_refused(reply, 500, "internal", "server_error")
         assert "secret" not in reply.error["message"]
         assert reply.headers["x-request-id"] == "mine"
-        lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-        (line,) = [line for line in lines if line["event"] == "error"]
+        (line,) = [line for line in logged_lines(capsys) if line["event"] == "error"]
         assert (line["level"], line["id"]) == ("error", "mine")
         assert "a secret of the engine" in line["error"]
         assert client.retrieve().status == 200
