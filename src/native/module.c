@@ -81,6 +81,23 @@ static Level level_of(Buffers *buffers, PyObject *const *arguments) {
     return level;
 }
 
+/* The arguments values, offsets or None, and is_signed of item ids. */
+static Ids ids_of(Buffers *buffers, PyObject *const *arguments) {
+    Ids ids = {0};
+    ids.values = read_from(buffers, arguments[0], 0, 0);
+    ids.length = ids.num_bytes = length_of(buffers);
+    if (!buffers->failed)
+        ids.item_size = (int)buffers->views[buffers->count - 1].itemsize;
+    if (arguments[1] != Py_None) {
+        ids.offsets = read_from(buffers, arguments[1], 0, 1);
+        ids.length = length_of(buffers) - 1;
+        if (!buffers->failed)
+            ids.offset_size = (int)buffers->views[buffers->count - 1].itemsize;
+    }
+    ids.is_signed = (int)integer_of(buffers, arguments[2]);
+    return ids;
+}
+
 static PyObject *finished(Buffers *buffers) {
     release(buffers);
     if (buffers->failed)
@@ -324,12 +341,44 @@ static PyObject *py_passing_rows(PyObject *module, PyObject *const *a, Py_ssize_
     return buffers.failed ? NULL : PyLong_FromLongLong(passed);
 }
 
+static int have_one_type(const Ids *first, const Ids *second) {
+    return first->item_size == second->item_size && first->offset_size == second->offset_size &&
+           first->is_signed == second->is_signed;
+}
+
+static PyObject *py_search_ids(PyObject *module, PyObject *const *a, Py_ssize_t count) {
+    (void)module;
+    if (!expects(count, 13))
+        return NULL;
+    Buffers buffers = {.count = 0};
+    Ids ids = ids_of(&buffers, a);
+    const int32_t *order = read_from(&buffers, a[3], 4, ids.length);
+    Ids samples = ids_of(&buffers, a + 4), wanted = ids_of(&buffers, a + 8);
+    if (!buffers.failed && !(have_one_type(&ids, &wanted) && have_one_type(&ids, &samples))) {
+        PyErr_SetString(PyExc_ValueError, "expected ids, samples and wanted ids of one type");
+        buffers.failed = 1;
+    }
+    int64_t sample_step = integer_of(&buffers, a[7]);
+    int exact = (int)integer_of(&buffers, a[11]), valid = 1;
+    int64_t *out = write_to(&buffers, a[12], 8, wanted.length);
+    if (!buffers.failed) {
+        Py_BEGIN_ALLOW_THREADS
+        valid = search_ids(&ids, order, &samples, sample_step, &wanted, exact, out);
+        Py_END_ALLOW_THREADS
+    }
+    if (!valid) {
+        PyErr_SetString(PyExc_IndexError, "the order of the item ids names a row that does not exist");
+        buffers.failed = 1;
+    }
+    return finished(&buffers);
+}
+
 #define FUNCTION(name) {#name, (PyCFunction)(void (*)(void))py_##name, METH_FASTCALL, NULL}
 
 static PyMethodDef functions[] = {
     FUNCTION(step),         FUNCTION(child_rows),   FUNCTION(write_rows),   FUNCTION(any_of_spans),
     FUNCTION(any_with_forks), FUNCTION(over_codes), FUNCTION(splice),       FUNCTION(splice_start),
-    FUNCTION(lower_bounds), FUNCTION(passing_rows), {NULL, NULL, 0, NULL},
+    FUNCTION(lower_bounds), FUNCTION(passing_rows), FUNCTION(search_ids), {NULL, NULL, 0, NULL},
 };
 
 static PyModuleDef_Slot slots[] = {{0, NULL}};

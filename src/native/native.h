@@ -46,6 +46,18 @@ INLINE int64_t code_at(const void *codes, int size, int64_t node) {
     }
 }
 
+/* The first of the ascending codes from low to high - 1 that is at least `wanted`; high if there is none. */
+INLINE int64_t first_code_from(const void *codes, int size, int64_t low, int64_t high, int64_t wanted) {
+    while (low < high) {
+        int64_t middle = (low + high) / 2;
+        if (code_at(codes, size, middle) < wanted)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
 /* The number of entries of an ascending list below a value. */
 INLINE int64_t rank_in(const int32_t *ascending, int64_t size, int64_t value) {
     int64_t low = 0, high = size;
@@ -111,6 +123,20 @@ void child_rows(const Level *level, const int32_t *code_of_token, int64_t num_to
                 const int32_t *states, int64_t rows, int32_t *out);
 void write_rows(const Level *level, const int64_t *token_of_code, const int32_t *states, int64_t rows, int64_t size,
                 int is_double, const void *scores, void *out, void *best);
+
+/* lookup.c */
+
+/* Item ids: integers of item_size bytes, or, if `offsets` is not NULL, texts in num_bytes bytes. */
+typedef struct {
+    const void *values, *offsets;
+    int64_t length, num_bytes;
+    int item_size, is_signed, offset_size;
+} Ids;
+
+/* For each wanted id the number of smaller ids; if `exact`, its row or -1. The samples are none, or each id in ascending
+   order whose place is a multiple of sample_step. False if the order names rows that do not exist. */
+int search_ids(const Ids *ids, const int32_t *order, const Ids *samples, int64_t sample_step, const Ids *wanted,
+               int exact, int64_t *out);
 
 /* alive.c */
 void any_of_spans(const uint32_t *words, const int32_t *start, int64_t num_parents, uint32_t *out, int threads);

@@ -12,13 +12,7 @@ void child_rows(const Level *level, const int32_t *code_of_token, int64_t num_to
         if (states[row] < 0 || code < 0)
             continue;
         children_of(level, states[row], &low, &stop);
-        for (int64_t high = stop; low < high;) {
-            int64_t middle = (low + high) / 2;
-            if (code_at(level->codes, level->code_size, middle) < code)
-                low = middle + 1;
-            else
-                high = middle;
-        }
+        low = first_code_from(level->codes, level->code_size, low, stop, code);
         if (low < stop && code_at(level->codes, level->code_size, low) == code)
             out[row] = (int32_t)low;
     }

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from saved import OTHER, WAYS, file_of, ipc_bytes, load_error, replace_part
 
 import hedgerow as hr
+from hedgerow._compiled import native
 from hedgerow.index import lookup
 from hedgerow.index.arrow import as_bools, plain_ids, take_rows, take_values
 from hedgerow.index.order import id_samples, lower_bounds, rows_of, sorted_order
@@ -56,16 +57,55 @@ def test_lookups_of_every_type(kind, chunks, tmp_path):
         assert loaded.item_ids.take(pa.array(loaded.rows(ids))).to_pylist() == ids.to_pylist()
 
 
+def converted(numbers, type_):
+    """Numbers from 0 as ids of a type, in the same order. Texts have several lengths, and are not all ASCII."""
+    if pa.types.is_integer(type_):
+        info = np.iinfo(type_.to_pandas_dtype())
+        return pa.array([max(int(info.min) + number, int(info.max) + number - 1000) for number in numbers], type_)
+    texts = ["é" * (number // 100) + f"{number:03d}" + "x" * (number % 3) for number in numbers]
+    return pa.array(texts, pa.string()).cast(type_)
+
+
+@pytest.mark.skipif(native is None, reason="hedgerow was built without a C compiler")
 @given(
-    st.lists(st.integers(-500, 500), min_size=1, max_size=300),
-    st.lists(st.integers(-510, 510), max_size=100),
-    st.sampled_from(["int16", "int64"]),
+    st.lists(st.integers(0, 999), min_size=1, max_size=300, unique=True),
+    st.lists(st.integers(0, 999), max_size=100),
+    st.sampled_from(["int16", "uint16", "int32", "uint32", "int64", "uint64"]).map(pa.type_for_alias)
+    | st.sampled_from([pa.string(), pa.large_string(), pa.binary(), pa.large_binary()]),
 )
-def test_samples_do_not_change_a_search(ids, wanted, dtype):
-    column = pa.chunked_array([np.array(ids, dtype)])
-    order = sorted_order(column)
-    found = lower_bounds(column, order, pa.array(wanted, dtype), id_samples(column, order))
-    assert found.tolist() == np.searchsorted(np.sort(ids), wanted).tolist()
+def test_the_compiled_search(ids, wanted, type_):
+    """It finds what a binary search by Arrow finds, with samples and without, in a slice of a column too."""
+    column = pa.chunked_array([converted([0, *ids, 0], type_)[1:-1]])
+    order, wanted = sorted_order(column), converted([0, *wanted], type_)[1:]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("hedgerow.index.order.native", None)
+        expected = lower_bounds(column, order, wanted), rows_of(column, order, wanted)
+    for samples in (None, id_samples(column, order)):
+        assert lower_bounds(column, order, wanted, samples).tolist() == expected[0].tolist()
+        assert rows_of(column, order, wanted, samples).tolist() == expected[1].tolist()
+
+
+@pytest.mark.skipif(native is None, reason="hedgerow was built without a C compiler")
+class TestDamagedMemory:
+    """The compiled search reads nothing outside its arrays."""
+
+    @pytest.mark.parametrize("row", [-1, 3])
+    def test_an_order_of_other_rows(self, row):
+        ids = pa.chunked_array([[5, 6, 7]])
+        with pytest.raises(hr.IndexFileError, match="a row that does not exist"):
+            rows_of(ids, np.full(3, row, np.int32), pa.array([6]))
+
+    def test_offsets_outside_the_text(self):
+        offsets = np.array([0, 10**9, 1, 3], np.int32)
+        ids = pa.Array.from_buffers(pa.string(), 3, [None, pa.py_buffer(offsets), pa.py_buffer(b"abc")])
+        assert rows_of(pa.chunked_array([ids]), np.arange(3, dtype=np.int32), pa.array(["bc", "b"])).tolist() == [2, -1]
+
+    def test_other_types(self):
+        ids, none = (np.arange(3), None, True), (np.arange(0), None, True)
+        order, out = np.arange(3, dtype=np.int32), np.zeros(1, np.int64)
+        for wanted in ((np.zeros(1, np.int32), None, True), (b"a", np.array([0, 1]), False)):
+            with pytest.raises(ValueError, match="of one type"):
+                native.search_ids(*ids, order, *none, 32, *wanted, True, out)
 
 
 @pytest.mark.parametrize(("mmap", "verify"), WAYS)
@@ -131,7 +171,7 @@ def test_a_wrong_order_is_rejected(folder, order, fault, verify):
 def test_a_wrong_order_never_reads_outside(folder):
     with_order(folder, [2**30, -(2**31), 9, 1])
     loaded = hr.load_index(folder, verify="none")
-    with pytest.raises(pa.ArrowException, match="out of bounds"):
+    with pytest.raises((hr.IndexFileError, pa.ArrowException), match=r"does not exist|out of bounds"):
         loaded.rows(["a"])
 
 

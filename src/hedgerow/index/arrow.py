@@ -46,13 +46,16 @@ def plain_ids(values: Any, type_: pa.DataType) -> pa.Array | None:
         return _integers(np.asarray(values), np.dtype(type_.to_pandas_dtype()))
     if kinds != {str} or not (pa.types.is_string(type_) or pa.types.is_large_string(type_)):
         return None
-    encoded = [value.encode() for value in values]
-    offsets = np.cumsum([0, *map(len, encoded)])
+    text = "".join(values)
+    data = text.encode()
+    # A character of ASCII is one byte; others need the length of each encoded value.
+    lengths = map(len, values) if text.isascii() else (len(value.encode()) for value in values)
+    offsets = np.cumsum([0, *lengths])
     if pa.types.is_string(type_):
         if offsets[-1] > np.iinfo(np.int32).max:
             return None
         offsets = offsets.astype(np.int32)
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
     return pa.Array.from_buffers(type_, len(values), buffers)
 
 

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hedgerow._compiled import native
+from hedgerow.errors import IndexFileError
 from hedgerow.index.arrow import as_bools, take_values
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 KEY_BITS = 64
 SAMPLE_STEP = 32
+# The types of text that the compiled search reads, and those of their offsets.
+_OFFSET_TYPES = {"string": np.int32, "binary": np.int32, "large_string": np.int64, "large_binary": np.int64}
 
 
 def sorted_order(ids: pa.ChunkedArray) -> np.ndarray:
@@ -49,7 +53,7 @@ def _integer_order(values: np.ndarray) -> np.ndarray:
 
 
 def lower_bounds(
-    ids: pa.ChunkedArray, order: np.ndarray, wanted: pa.Array, samples: np.ndarray | None = None
+    ids: pa.ChunkedArray, order: np.ndarray, wanted: pa.Array, samples: pa.Array | None = None
 ) -> np.ndarray:
     """For each wanted id the number of smaller ids: int64 [R]. Works for every type that Arrow can compare.
 
@@ -59,19 +63,10 @@ def lower_bounds(
         wanted: [R] ids of the same type, without extension types.
         samples: the result of `id_samples`, which makes the search of many ids faster.
     """
-    import pyarrow as pa
     import pyarrow.compute as pc
 
-    if pa.types.is_integer(wanted.type) and ids.num_chunks == 1 and ids.type == wanted.type and len(order):
-        values = wanted.to_numpy()
-        if samples is None:
-            return _lower_bounds(ids.chunk(0).to_numpy(), order, values)
-        # Neighbours of ascending ids read the same cache lines.
-        ascending = np.argsort(values)
-        values, low = values[ascending], np.empty(len(values), np.int64)
-        block = np.maximum(np.searchsorted(samples, values) - 1, 0)
-        low[ascending] = _lower_bounds(ids.chunk(0).to_numpy(), order, values, block * SAMPLE_STEP, SAMPLE_STEP)
-        return low
+    if (found := _compiled_search(ids, order, wanted, samples, exact=False)) is not None:
+        return found
     low, high = np.zeros(len(wanted), np.int64), np.full(len(wanted), len(order), np.int64)
     for _ in range(len(order).bit_length()):
         middle = np.minimum((low + high) // 2, len(order) - 1)
@@ -81,45 +76,57 @@ def lower_bounds(
     return low
 
 
-def id_samples(ids: pa.ChunkedArray, order: np.ndarray) -> np.ndarray | None:
-    """Every 32nd id in ascending order: [N / 32]; None for ids that are not integers in one chunk."""
-    import pyarrow as pa
-
-    if not pa.types.is_integer(ids.type) or ids.num_chunks != 1:
-        return None
-    return ids.chunk(0).to_numpy()[order[::SAMPLE_STEP]]
+def id_samples(ids: pa.ChunkedArray, order: np.ndarray) -> pa.Array:
+    """Every 32nd id in ascending order: [N / 32]."""
+    return values_at(ids, order[::SAMPLE_STEP])
 
 
-def _lower_bounds(
-    ids: np.ndarray, order: np.ndarray, wanted: np.ndarray, low: np.ndarray | None = None, length: int | None = None
-) -> np.ndarray:
-    """As `lower_bounds`, for integers. `np.searchsorted` would copy the whole order for each call.
-
-    Args:
-        ids: [N] the ids.
-        order: [N] their rows in ascending order of the ids.
-        wanted: [R] integers of the type of the ids.
-        low: [R] a position before each result, which is at most `length` later. Default: 0 and N.
-        length: see `low`.
-    """
-    low, last = np.zeros(len(wanted), np.int64) if low is None else low, len(order) - 1
-    step = 1 << (len(order) if length is None else length).bit_length()
-    while step := step >> 1:
-        # Of the ids below this one, all are smaller than the wanted id, or it is one of them.
-        tried = low + (step - 1)
-        smaller = (tried <= last) & (ids[order[np.minimum(tried, last)]] < wanted)
-        low += smaller * step
-    return low
-
-
-def rows_of(ids: pa.ChunkedArray, order: np.ndarray, wanted: pa.Array, samples: np.ndarray | None = None) -> np.ndarray:
+def rows_of(ids: pa.ChunkedArray, order: np.ndarray, wanted: pa.Array, samples: pa.Array | None = None) -> np.ndarray:
     """Row [R] int64 of each wanted id, or -1 if no item has it. The arguments are those of `lower_bounds`."""
     import pyarrow.compute as pc
 
     if not len(order) or not len(wanted):
         return np.full(len(wanted), -1, np.int64)
-    rows = order[np.minimum(lower_bounds(ids, order, wanted, samples), len(order) - 1)].astype(np.int64)
+    if (found := _compiled_search(ids, order, wanted, samples, exact=True)) is not None:
+        return found
+    rows = order[np.minimum(lower_bounds(ids, order, wanted), len(order) - 1)].astype(np.int64)
     return np.where(as_bools(pc.equal(values_at(ids, rows), wanted)), rows, -1)
+
+
+def _compiled_search(
+    ids: pa.ChunkedArray, order: np.ndarray, wanted: pa.Array, samples: pa.Array | None, *, exact: bool
+) -> np.ndarray | None:
+    """The result of `rows_of` if `exact`, or of `lower_bounds`; None for ids that the compiled search does not read."""
+    if native is None or ids.num_chunks != 1 or ids.type != wanted.type or len(ids) != len(order):
+        return None
+    of_ids, of_wanted = _memory_of(ids.chunk(0)), _memory_of(wanted)
+    of_samples = _memory_of(wanted[:0] if samples is None else samples)
+    if of_ids is None or of_wanted is None or of_samples is None:
+        return None
+    out = np.empty(len(wanted), np.int64)
+    try:
+        native.search_ids(*of_ids, order, *of_samples, SAMPLE_STEP, *of_wanted, exact, out)
+    except IndexError as error:
+        raise IndexFileError(
+            f"{error}: the index is damaged. Load it with verify='full', which names the file."
+        ) from None
+    return out
+
+
+def _memory_of(ids: pa.Array) -> tuple[Any, Any, bool] | None:
+    """The values, the offsets of texts, and whether integers are signed; None for other types."""
+    import pyarrow as pa
+
+    if pa.types.is_integer(ids.type):
+        values = ids.to_numpy()
+        return values, None, values.dtype.kind == "i"
+    offset_type = _OFFSET_TYPES.get(str(ids.type))
+    if offset_type is None:
+        return None
+    _, offsets, data = ids.buffers()
+    # An empty column may have no offsets.
+    entries = np.frombuffer(offsets, offset_type)[ids.offset :] if len(ids) else np.zeros(1, offset_type)
+    return (b"" if data is None else data), entries[: len(ids) + 1], False
 
 
 def values_at(ids: pa.ChunkedArray, rows: np.ndarray) -> pa.Array:

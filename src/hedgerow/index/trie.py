@@ -116,7 +116,7 @@ class Trie:
         return order
 
     @cached_property
-    def _id_samples(self) -> np.ndarray | None:
+    def _id_samples(self) -> pa.Array:
         return id_samples(self.item_ids, self._id_order)
 
     @property
