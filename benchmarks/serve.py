@@ -135,12 +135,16 @@ def measured(what: str, running: Running, load: Load, index: hr.TrieIndex) -> Ro
     return row
 
 
-def in_process(index: Path, setting: Setting) -> Row:
-    """The processor time of the same requests in batches of 32, without HTTP and without a queue."""
+def in_process(name: str, index: Path, served_rows: list[Row], setting: Setting) -> Row:
+    """The processor time of the same requests without HTTP and a queue, in batches as large as the served ones."""
+    busiest = max((row for row in served_rows if row["mix"] == "none"), key=lambda row: row["mean_batch"])
+    batch = max(1, round(busiest["mean_batch"]))
     code = Path(__file__).with_name("serve_in_process.py")
-    arguments = [sys.executable, str(code), str(index), str(setting.beam_width)]
+    arguments = [sys.executable, str(code), str(index), str(setting.beam_width), str(batch)]
     found = json.loads(subprocess.run(arguments, check=True, capture_output=True, text=True).stdout)
-    return {"what": "in process", "load": "batches of 32", "mix": "none", "beam_width": setting.beam_width, **found}
+    found["served_cpu_times"] = busiest["cpu_ms"] / found["cpu_ms"]
+    shape = {"load": f"batches of {batch}", "mix": "none", "beam_width": setting.beam_width}
+    return {"what": f"{name}, in process", **shape, **found}
 
 
 def loads_of(setting: Setting, mix: str) -> list[Load]:
@@ -229,8 +233,8 @@ def main() -> None:
             paths[f"{setting.items:,} items"] = large_index(folder, setting.items)
         for name, path in paths.items():
             index = hr.load_index(path, mmap=True)
-            rows += throughput(name, path, index, setting)
-            rows.append(in_process(path, setting) | {"what": f"{name}, in process"})
+            of_service = throughput(name, path, index, setting)
+            rows += [*of_service, in_process(name, path, of_service, setting)]
             rows += generated(name, path, index, setting)
         rows += switching(folder, setting)
     report = Report("serve", conditions() | {"quick": arguments.quick, **vars(setting)}, rows)
