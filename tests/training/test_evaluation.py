@@ -81,7 +81,7 @@ class TestRows:
         assert found.row("fixed", "cold").metrics["coverage@10"].mean == pytest.approx(3 / 8)
         with pytest.raises(ArgumentError, match="fixed returns items that are not among the candidates"):
             evaluate_rankers({"fixed": Fixed([[7, 2], [9, 8]])}, questions, TRAINING, ITEMS, among="cold")
-        with pytest.raises(ArgumentError, match="no cold items"):
+        with pytest.raises(ArgumentError, match="there are no candidates"):
             evaluate_rankers(every, questions, [np.arange(ITEMS)], ITEMS, among="cold")
 
     @pytest.mark.parametrize(
@@ -243,10 +243,25 @@ class TestEvaluate:
         shown = found.ranked["text-knn"].items
         assert cold[shown[shown >= 0]].all()
 
+    @pytest.mark.parametrize("among", ["all", "cold"])
+    def test_removed_items_of_a_live_index_are_no_candidates(self, index, histories, retrievers, among, tmp_path):
+        split = split_by_time(histories, validation=1, test=3)
+        targets = split.questions("test").targets
+        removed = index.item_ids.take(np.unique(targets)[::2]).to_pylist()
+        live = hr.LiveIndex.create(tmp_path / "x.live", index)
+        live.remove(removed)
+        gone = np.isin(index.item_ids.to_numpy(zero_copy_only=False), removed)
+        cold = np.bincount(np.concatenate(split.training), minlength=150) == 0
+        found = evaluate(retrievers[0], tmp_path / "x.live", split, among=among, beam_width=20)
+        asked = ~gone[targets] & (cold[targets] | (among == "all"))
+        assert sum(row.questions for row in found.rows if row.targets == found.rows[0].targets) // 3 == asked.sum()
+        for ranked in found.ranked.values():
+            assert not gone[ranked.items[ranked.items >= 0]].any()
+
     def test_no_cold_targets(self, index):
         table = pa.table({"user": [1] * 4 + [2] * 2, "item_id": ["t1", "t2", "t3", "t2", "t2", "t3"]})
         known = Histories.from_arrow(table.append_column("timestamp", [range(6)]), index)
-        with pytest.raises(ArgumentError, match="no question of the test has a cold target"):
+        with pytest.raises(ArgumentError, match="no question of the test has a target among the candidates"):
             evaluate(None, index, split_by_time(known, validation=3, test=5), among="cold")
 
     def test_split_of_a_trained_model(self, index, histories, tmp_path):

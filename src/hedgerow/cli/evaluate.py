@@ -17,20 +17,11 @@ from hedgerow.cli.common import (
     print_json,
     print_path,
     progress_bar,
+    shared_options,
     whole_numbers,
 )
+from hedgerow.cli.histories import HistoriesPath, HistoryOptions
 from hedgerow.cli.served import ServedPath
-from hedgerow.cli.train import (
-    Duplicates,
-    HistoriesPath,
-    InOrder,
-    Item,
-    SplitTimes,
-    Timestamp,
-    Unknown,
-    User,
-    split_of,
-)
 from hedgerow.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -40,7 +31,9 @@ NO_MODEL = "none"
 HEADINGS = {"NDCG@10": "NDCG", "MRR@20": "MRR", "coverage@10": "cover", "novelty@10": "novel"}
 
 
+@shared_options(HistoryOptions)
 def evaluate(
+    history_options: HistoryOptions,
     models: Annotated[
         str,
         typer.Argument(
@@ -53,13 +46,6 @@ def evaluate(
     index: ServedPath,
     histories: HistoriesPath,
     *,
-    user: User = "user",
-    item: Item = "item_id",
-    timestamp: Timestamp = "timestamp",
-    in_order: InOrder = False,
-    unknown: Unknown = "error",
-    duplicates: Duplicates = "error",
-    split: SplitTimes = None,
     text: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="An attribute of the index with texts, for text-knn.")
     ] = None,
@@ -112,23 +98,15 @@ def evaluate(
     cutoffs = whole_numbers(k, "-k")
     _check_outputs(csv, plot)
     from hedgerow import training
-    from hedgerow.training.train import open_index
+    from hedgerow.live.opened import open_searched
 
     with progress_bar(enabled=True) as progress:
-        trie = open_index(index)
-        found = training.read_histories(
-            histories,
-            trie,
-            user=user,
-            item=item,
-            timestamp=None if in_order else timestamp,
-            unknown=unknown,  # pyright: ignore[reportArgumentType]
-            duplicates=duplicates,  # pyright: ignore[reportArgumentType]
-        )
+        opened = open_searched(index)
+        read = history_options.read(histories, opened)
         evaluation = training.evaluate(
             None if models == NO_MODEL else names_of(models),
-            trie,
-            found if split is None else split_of(found, split),
+            opened,
+            read if history_options.split is None else history_options.split_of(read),
             text=text,
             embeddings=None if embeddings is None else str(embeddings),
             quantizer=quantizer,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import hedgerow as hr
-from hedgerow.cli.common import AsJson, err, is_live, let_threads_sleep, names_of
+from hedgerow.cli.common import AsJson, err, let_threads_sleep, names_of
 from hedgerow.errors import ArgumentError, ConstraintError
 from hedgerow.index.lookup import as_ids
 from hedgerow.results import DIRECTIONS, Picking
@@ -137,7 +137,10 @@ class SearchOptions:
             from hedgerow.demo.films import load_catalog
 
             return hr.build_index(load_catalog())
-        return hr.LiveIndex.open(self.index).version if is_live(self.index) else hr.load_index(self.index)
+        from hedgerow.live.opened import open_searched
+
+        opened = open_searched(self.index, mmap=False)
+        return opened.version if isinstance(opened, hr.LiveIndex) else opened
 
     def open_retriever(self, index: hr.TrieIndex | hr.Version) -> Retriever:
         """Load the model, and create the retriever. Errors as for `hedgerow.hf.loading.load_retriever`."""

@@ -163,10 +163,11 @@ def _open(model: str | None, index: Path | None, options: dict[str, Any]) -> tup
     """The retriever, and the live index if the index is live. Errors as for `load_retriever` and `load_index`."""
     from hedgerow.demo.films import DATA, load_catalog
     from hedgerow.hf.loading import load_retriever
+    from hedgerow.live.opened import open_searched
 
     if index is None:
         return load_retriever(DATA, hr.build_index(load_catalog()), **options), None
-    searched = hr.LiveIndex.open(index, headroom=HEADROOM) if is_live(index) else hr.load_index(index, mmap=True)
+    searched = open_searched(index, headroom=HEADROOM)
     retriever = load_retriever(model or DATA, searched, **options)
     return retriever, searched if isinstance(searched, hr.LiveIndex) else None
 

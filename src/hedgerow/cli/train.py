@@ -19,58 +19,24 @@ from hedgerow.cli.common import (
     print_json,
     print_path,
     progress_bar,
+    shared_options,
 )
+from hedgerow.cli.histories import HistoriesPath, HistoryOptions
 from hedgerow.cli.served import ServedPath
-from hedgerow.errors import ArgumentError
 
 if TYPE_CHECKING:
     from hedgerow.training import Histories, Split, TrainingReport
 
-HistoriesPath = Annotated[
-    Path,
-    typer.Argument(
-        metavar="HISTORIES",
-        help="Interactions, one per row: Parquet, CSV or JSON lines; a file, a folder or a quoted pattern.",
-        show_default=False,
-    ),
-]
-User = Annotated[str, typer.Option(metavar="COLUMN", help="The column of user ids.")]
-Item = Annotated[str, typer.Option(metavar="COLUMN", help="The column of item ids.")]
-Timestamp = Annotated[str, typer.Option(metavar="COLUMN", help="The column of times: numbers, dates or timestamps.")]
-InOrder = Annotated[
-    bool, typer.Option("--in-order", help="There is no column of times: the rows of each user are in order.")
-]
-Unknown = Annotated[
-    str, typer.Option(metavar="NAME", help="Items that are not in the index: error, or skip and count them.")
-]
-Duplicates = Annotated[
-    str, typer.Option(metavar="NAME", help="Rows that repeat user, item and time: error, or skip and count them.")
-]
-SplitTimes = Annotated[
-    str | None,
-    typer.Option(
-        "--split",
-        metavar="TIME,TIME",
-        help="Split by time: the first interactions of users from the first time on are the validation, from the "
-        "second time on the test. Default: of each user, the last item is the test, the one before the validation.",
-    ),
-]
 
-
+@shared_options(HistoryOptions)
 def train(
+    history_options: HistoryOptions,
     index: ServedPath,
     histories: HistoriesPath,
     *,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="MODEL", help="The folder to write.", show_default=False)
     ],
-    user: User = "user",
-    item: Item = "item_id",
-    timestamp: Timestamp = "timestamp",
-    in_order: InOrder = False,
-    unknown: Unknown = "error",
-    duplicates: Duplicates = "error",
-    split: SplitTimes = None,
     quantizer: Annotated[
         Path | None,
         typer.Option(
@@ -130,28 +96,20 @@ def train(
     settings["patience"] = patience or None
     let_threads_sleep()
     with err.status("reading the index and the histories ..."), warnings.catch_warnings():
-        from hedgerow.training import TrainingOptions, read_histories
+        from hedgerow.live.opened import open_searched
+        from hedgerow.training import TrainingOptions
         from hedgerow.training import train as trained
-        from hedgerow.training.train import open_index
 
         options = TrainingOptions(**settings)
-        opened = open_index(index)
-        read = read_histories(
-            histories,
-            opened,
-            user=user,
-            item=item,
-            timestamp=None if in_order else timestamp,
-            unknown=unknown,  # pyright: ignore[reportArgumentType]
-            duplicates=duplicates,  # pyright: ignore[reportArgumentType]
-        )
-        parts = split_of(read, split)
+        opened = open_searched(index)
+        read = history_options.read(histories, opened)
+        split = history_options.split_of(read)
     if not as_json:
-        err.print(describe(read, parts), soft_wrap=True)
+        err.print(describe(read, split), soft_wrap=True)
     content: dict[str, Any] = {"quantizer": quantizer, "embeddings": embeddings}
     with progress_bar(enabled=not as_json) as progress:
         report = trained(
-            opened, parts, output, options, **content, resume=resume, overwrite=overwrite, progress=progress
+            opened, split, output, options, **content, resume=resume, overwrite=overwrite, progress=progress
         )
     _print(report, as_json=as_json)
 
@@ -160,26 +118,6 @@ def _settings() -> set[str]:
     from hedgerow.training.options import TrainingOptions
 
     return {field.name for field in fields(TrainingOptions)}
-
-
-def split_of(histories: Histories, times: str | None) -> Split:
-    """The split that --split names.
-
-    Raises:
-        BadParameter: the text is not two times.
-        ArgumentError: the times do not fit the histories.
-    """
-    from hedgerow.training import leave_one_out, split_by_time
-
-    if times is None:
-        return leave_one_out(histories)
-    parts = [part.strip() for part in times.split(",")]
-    if len(parts) != 2 or not all(parts):
-        message = f"expected two times, as 2024-05-01,2024-06-01; got {times!r}"
-        raise typer.BadParameter(message, param_hint="--split")
-    if histories.times is None:
-        raise ArgumentError("--split needs a column of times; --in-order says that there is none.")
-    return split_by_time(histories, validation=parts[0], test=parts[1])
 
 
 def describe(histories: Histories, split: Split) -> str:

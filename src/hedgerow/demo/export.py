@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
+from functools import partial
 from pathlib import Path
-from secrets import token_hex
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +13,7 @@ from pyarrow import csv
 
 from hedgerow.demo.films import DATA
 from hedgerow.errors import ArgumentError
+from hedgerow.semantic.files import write_whole
 
 FILES = ("films.csv", "new.csv", "histories.csv")
 LATEST, PER_DECADE = 2014, 100
@@ -45,10 +45,7 @@ def export_shop(folder: Path, *, overwrite: bool = False) -> dict[Path, int]:
     tables = dict(zip(FILES, (films.filter(pc.invert(is_new)), films.filter(is_new), histories), strict=True))  # pyright: ignore[reportAttributeAccessIssue]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, table in tables.items():
-            new = folder / f".{token_hex(8)}.new"
-            csv.write_csv(table, new)
-            os.replace(new, folder / name)
+        write_whole({folder / name: partial(csv.write_csv, table) for name, table in tables.items()})
     except OSError as error:
         raise ArgumentError(f"{folder} cannot be written: {error}") from None
     return {folder / name: len(table) for name, table in tables.items()}

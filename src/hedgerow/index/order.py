@@ -105,7 +105,7 @@ def _compiled_search(
         return None
     out = np.empty(len(wanted), np.int64)
     try:
-        native.search_ids(*of_ids, order, *of_samples, SAMPLE_STEP, *of_wanted, exact, out)
+        native.search_ids(*of_ids, order.astype(np.int32, copy=False), *of_samples, SAMPLE_STEP, *of_wanted, exact, out)
     except IndexError as error:
         raise IndexFileError(
             f"{error}: the index is damaged. Load it with verify='full', which names the file."

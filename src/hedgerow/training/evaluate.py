@@ -21,19 +21,18 @@ from hedgerow.index.lookup import attribute_column
 from hedgerow.training.baselines import (
     TEXT_POWER,
     content_knn,
-    item_counts,
     item_knn,
     popularity,
     text_vectors,
 )
 from hedgerow.training.blending import DEPTH, Blend
 from hedgerow.training.content import read_embeddings, read_quantizer
-from hedgerow.training.evaluation import AMONG, KS, Evaluation, Progress, evaluate_rankers
+from hedgerow.training.evaluation import KS, Evaluation, Progress, candidates_among, evaluate_rankers
 from hedgerow.training.histories import Histories, read_histories
 from hedgerow.training.model_ranker import ModelRanker
 from hedgerow.training.rankers import Done, Ranked, Ranker, ignore_done
 from hedgerow.training.splits import PARTS, Part, Questions, Split, leave_one_out
-from hedgerow.training.train import open_index
+from hedgerow.training.train import opened_index
 from hedgerow.training.trained import options_of_model, split_of_model
 from hedgerow.trie_index import TrieIndex
 
@@ -108,7 +107,8 @@ def evaluate(
     Args:
         models: the folder of a model that `hedgerow train` wrote, or a `Retriever`; or a list of several, for example
             of other seeds: the mean of their probabilities counts. None: baselines only.
-        index: an index, or the path of a saved or live index.
+        index: an index, a live index, or the path of either. Items that were removed from a live index are part of
+            histories, but no candidates, and questions with such targets are not asked.
         histories: `Histories`, a `Split`, or the path of a file as for `read_histories`. Without a split, that of the
             folder of the model, otherwise `leave_one_out`.
         text: an attribute of the index with texts, for "text-knn": TF-IDF vectors.
@@ -147,20 +147,21 @@ def evaluate(
         ```
     """
     check_choice(part, "part", PARTS)
-    check_choice(among, "among", AMONG)
     if beam_width < max((whole_number(k, "k") for k in ks), default=0):
         raise ArgumentError(f"the cutoffs must be at most beam_width, {beam_width}; got {max(ks)}.")
-    trie = open_index(index)
+    trie, version = opened_index(index)
+    shown = None if version is None or not len(version.removed_rows) else ~version.removed
     folders = _as_list(models)
     split = _split(histories, trie, folders)
-    questions = _questions(split, part, among, trie.num_items)
+    candidates = candidates_among(among, split.training, trie.num_items, shown)
+    questions = _questions(split, part, candidates)
     questions = questions if users is None else questions.sample(users, seed)
     known = _rankers(trie, split, text, embeddings, quantizer)
     if folders:
         known = {MODEL: _model(folders, trie, beam_width, options)} | known
     known |= dict(rankers or {})
     cached = {name: Remembered(ranker, max([DEPTH, *ks])) for name, ranker in known.items()}
-    made = {spec.label: _blend(spec, cached, split, trie.num_items, among, seed, progress) for spec in blends}
+    made = {spec.label: _blend(spec, cached, split, candidates, seed, progress) for spec in blends}
     settings = {
         "versions": _versions(),
         "models": [_described(model) for model in folders],
@@ -181,6 +182,7 @@ def evaluate(
         split.training,
         trie.num_items,
         among=among,
+        shown=shown,
         ks=ks,
         seed=seed,
         settings=settings,
@@ -294,8 +296,7 @@ def _blend(
     spec: BlendSpec,
     rankers: Mapping[str, Ranker],
     split: Split,
-    num_items: int,
-    among: str,
+    candidates: np.ndarray | None,
     seed: int,
     progress: Progress | None,
 ) -> Blend:
@@ -306,10 +307,9 @@ def _blend(
     if spec.weights is not None or len(spec.names) == 1:
         weights = spec.weights or (1.0,)
         return Blend(rankers, dict(zip(spec.names, weights, strict=True)), spec.drafts)
-    candidates = None if among == "all" else item_counts(split.training, num_items) == 0
     return Blend.tuned(
         rankers,
-        _questions(split, "validation", among, num_items).sample(TUNING, seed),
+        _questions(split, "validation", candidates).sample(TUNING, seed),
         names=spec.names,
         drafts=spec.drafts,
         among=candidates,
@@ -317,21 +317,20 @@ def _blend(
     )
 
 
-def _questions(split: Split, part: Part, among: str, num_items: int) -> Questions:
-    """The questions of a part; only those with cold targets if the candidates are cold items.
+def _questions(split: Split, part: Part, candidates: np.ndarray | None) -> Questions:
+    """The questions of a part whose targets are candidates.
 
     Raises:
         ArgumentError: there are none.
     """
     questions = split.questions(part)
-    if among == "all":
+    if candidates is None:
         return questions
-    is_cold = item_counts(split.training, num_items)[questions.targets] == 0
-    rows = np.flatnonzero(is_cold)
+    rows = np.flatnonzero(candidates[questions.targets])
     if not len(rows):
         raise ArgumentError(
-            f"no question of the {part} has a cold target, an item without an interaction in the training part. Split "
-            "by an earlier time, give a blend its weights if they would be tuned on such questions, or evaluate among "
-            "all items."
+            f"no question of the {part} has a target among the candidates. Cold items have no interaction in the "
+            "training part, and items that were removed from a live index are no candidates. Split by an earlier time, "
+            "give a blend its weights if they would be tuned on such questions, or evaluate among all items."
         )
     return Questions([questions.histories[row] for row in rows], questions.targets[rows], questions.users[rows])

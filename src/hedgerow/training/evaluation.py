@@ -16,6 +16,7 @@ from hedgerow import metrics
 from hedgerow._arguments import check_choice, whole_number
 from hedgerow.errors import ArgumentError
 from hedgerow.metrics import Estimate
+from hedgerow.semantic.files import write_whole
 from hedgerow.training.baselines import item_counts
 from hedgerow.training.rankers import NO_ITEM, Done, Ranked, Ranker
 from hedgerow.training.splits import Questions
@@ -127,14 +128,10 @@ class Evaluation:
         writer.writeheader()
         writer.writerows(lines)
         path = Path(path).expanduser()
-        new = path.with_name(f".{path.name}.new")
         try:
-            new.write_text(text.getvalue(), encoding="utf-8")
-            new.replace(path)
+            write_whole({path: lambda file: file.write(text.getvalue().encode())})
         except OSError as error:
             raise ArgumentError(f"{path} cannot be written: {error}") from None
-        finally:
-            new.unlink(missing_ok=True)
 
     def _lines(self) -> list[dict[str, Any]]:
         return [
@@ -162,6 +159,7 @@ def evaluate_rankers(
     num_items: int,
     *,
     among: str = "all",
+    shown: np.ndarray | None = None,
     ks: Sequence[int] = KS,
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
@@ -178,6 +176,7 @@ def evaluate_rankers(
         training: the items of each user that train. An item without an interaction in it is cold.
         num_items: N, the number of items of the index.
         among: the candidates: "all" items, or only the "cold" items.
+        shown: bool [N], the items that can be candidates. Default: all.
         ks: the cutoffs of Recall.
         seed: the seed of the intervals.
         settings: further settings to record.
@@ -201,7 +200,6 @@ def evaluate_rankers(
         assert evaluation.table().column_names[:4] == ["method", "targets", "questions", "metric"]
         ```
     """
-    check_choice(among, "among", AMONG)
     ks = sorted({whole_number(k, "k") for k in ks})
     if not rankers or not len(questions) or not ks:
         raise ArgumentError(
@@ -209,9 +207,7 @@ def evaluate_rankers(
             f"{len(ks)} cutoffs."
         )
     counts = item_counts(training, num_items)
-    candidates = None if among == "all" else counts == 0
-    if candidates is not None and not candidates.any():
-        raise ArgumentError("there are no cold items: each item has an interaction in the training part.")
+    candidates = candidates_among(among, training, num_items, shown)
     ranked: dict[str, Ranked] = {}
     for name, ranker in rankers.items():
         found = ranker.rank(questions, max(*ks, SHOWN), among=candidates, done=_done(progress, name))
@@ -223,6 +219,27 @@ def evaluate_rankers(
     rows = _rows(ranked, values, groups, num_candidates, seed)
     facts = {"among": among, "seed": seed, "num_items": num_items, "interval": "95 %", "resamples": RESAMPLES}
     return Evaluation(rows, dict(settings or {}) | facts, ranked)
+
+
+def candidates_among(
+    among: str, training: Sequence[np.ndarray], num_items: int, shown: np.ndarray | None
+) -> np.ndarray | None:
+    """The candidates, bool [N], of the arguments of `evaluate_rankers`; None for all items.
+
+    Raises:
+        ArgumentError: `among` is not "all" or "cold", or there are none.
+    """
+    check_choice(among, "among", AMONG)
+    candidates = shown
+    if among == "cold":
+        is_cold = item_counts(training, num_items) == 0
+        candidates = is_cold if shown is None else is_cold & shown
+    if candidates is not None and not candidates.any():
+        raise ArgumentError(
+            "there are no candidates. Each item has an interaction in the training part, so that none is cold, or was "
+            "removed from the live index."
+        )
+    return candidates
 
 
 def _done(progress: Progress | None, name: str) -> Done:

@@ -127,8 +127,7 @@ class Histories:
         trie, _ = trie_of(index)
         columns = _columns(table, user, item, timestamp)
         kept, skipped = _known(columns, trie, item, unknown)
-        interactions = _sorted(*kept)
-        interactions, repeated = _distinct(interactions, duplicates)
+        interactions, repeated = _distinct(_sorted(*kept), duplicates)
         if not len(interactions.items):
             raise ArgumentError(f"there are no interactions with items of the index; the file has {len(table):,} rows.")
         codes = interactions.users
@@ -199,12 +198,18 @@ class _Columns(NamedTuple):
 
 
 class _Interactions(NamedTuple):
-    """E interactions: users as int64 codes, items as rows of the index, times, and rows of the file."""
+    """E interactions: users as int64 codes, items as rows of the index, times and their ranks, and rows of the file."""
 
     users: np.ndarray
     items: np.ndarray
     times: pa.Array | None
+    ranks: np.ndarray
     rows: np.ndarray
+
+    def take(self, places: np.ndarray) -> _Interactions:
+        """Some of the interactions."""
+        times = None if self.times is None else self.times.take(places)
+        return _Interactions(self.users[places], self.items[places], times, self.ranks[places], self.rows[places])
 
 
 def _read(source: Source, item: str, id_type: pa.DataType) -> pa.Table:
@@ -305,18 +310,14 @@ def _sorted(users: np.ndarray, items: np.ndarray, times: pa.Array | None, rows: 
     import pyarrow.compute as pc
 
     ranks = np.zeros(len(users), np.int64) if times is None else pc.rank(times, tiebreaker="dense").to_numpy()
-    order = np.lexsort((rows, ranks, users))
-    return _Interactions(users[order], items[order], None if times is None else times.take(order), rows[order])
+    return _Interactions(users, items, times, ranks, rows).take(np.lexsort((rows, ranks, users)))
 
 
 def _distinct(interactions: _Interactions, duplicates: OnProblem) -> tuple[_Interactions, int]:
     """The interactions without those that repeat user, item and time, and the number of these."""
-    import pyarrow.compute as pc
-
-    users, items, times, rows = interactions
+    users, items, times, ranks, rows = interactions
     if times is None or not len(users):
         return interactions, 0
-    ranks = pc.rank(times, tiebreaker="dense").to_numpy()
     order = np.lexsort((rows, items, ranks, users))
     keys = np.column_stack([users, ranks, items])[order]
     repeated = np.zeros(len(users), bool)
@@ -330,5 +331,4 @@ def _distinct(interactions: _Interactions, duplicates: OnProblem) -> tuple[_Inte
             f"{count:,} rows repeat the user, item and time of another row, the first is row {row}. Remove them, or "
             "skip them with duplicates='skip', or --duplicates skip."
         )
-    kept = np.flatnonzero(~repeated)
-    return _Interactions(users[kept], items[kept], times.take(kept), rows[kept]), count
+    return interactions.take(np.flatnonzero(~repeated)), count

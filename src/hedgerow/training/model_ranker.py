@@ -65,7 +65,7 @@ class ModelRanker:
         drafts, total = [], len(questions) * len(self.retrievers)
         for number, retriever in enumerate(self.retrievers):
             start = number * len(questions)
-            constraints = None if among is None else retriever.index.constraint(among)
+            constraints = None if among is None else retriever.index.constraint(among, order="index")
             drafts.append(
                 self._search(
                     retriever, questions, lambda n, _, start=start: done(start + n, total), constraints=constraints

@@ -10,14 +10,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import PartialState
 from transformers import set_seed
 from transformers.utils import logging
 
+from hedgerow import metrics
 from hedgerow.errors import ArgumentError
 from hedgerow.training.base_model import base_network, new_network, vocabulary
+from hedgerow.training.baselines import popularity
 from hedgerow.training.batches import Collator, windows
 from hedgerow.training.content import (
     Content,
@@ -115,14 +116,8 @@ def _popular(split: Split, questions: Questions, index: TrieIndex) -> float:
     """Recall@10 of the items that are most frequent in the training histories, without those of each history."""
     if not len(questions):
         return math.nan
-    counts = np.bincount(np.concatenate(split.training), minlength=index.num_items)
-    order = np.lexsort((np.arange(len(counts)), -counts))
-    longest = max(map(len, questions.histories))
-    first, hits = order[: K + longest].tolist(), 0
-    for history, target in zip(questions.histories, questions.targets.tolist(), strict=True):
-        seen = set(history.tolist())
-        hits += target in [item for item in first if item not in seen][:K]
-    return hits / len(questions)
+    ranks = popularity(split.training, index.num_items).rank(questions, K).ranks(questions.targets)
+    return float(metrics.recall(ranks, K).mean())
 
 
 @contextmanager

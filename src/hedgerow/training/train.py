@@ -8,9 +8,8 @@ from typing import Any
 
 from hedgerow.errors import ArgumentError, MissingDependencyError
 from hedgerow.hf.searched import trie_of
-from hedgerow.index.manifest import LIVE
-from hedgerow.indexes import load_index
-from hedgerow.live.live import LiveIndex
+from hedgerow.live.opened import open_searched
+from hedgerow.live.version import Version
 from hedgerow.training.histories import Histories, read_histories
 from hedgerow.training.options import TrainingOptions
 from hedgerow.training.outcome import Progress, TrainingReport, ignore_progress
@@ -38,7 +37,7 @@ def train(
     after an interruption, `resume` continues from the last one.
 
     Args:
-        index: an index, or the path of a saved or live index.
+        index: an index, a live index, or the path of either. Items that were removed from a live index train, too.
         histories: `Histories`, a `Split`, or the path of a file as for `read_histories`. Histories are split by
             `leave_one_out`. The questions of the test are not used.
         output: the folder to write.
@@ -74,7 +73,7 @@ def train(
     chosen = replace(options or TrainingOptions(), **_checked(settings))
     if quantizer is not None and embeddings is not None:
         raise ArgumentError("pass quantizer or embeddings, not both: each gives the content of the codes.")
-    trie = open_index(index)
+    trie, _ = opened_index(index)
     split = _split_of(histories, trie)
     try:
         from hedgerow.training.running import run
@@ -87,16 +86,13 @@ def train(
     return run(trie, split, Path(output).expanduser(), chosen, content, resume, overwrite, progress)
 
 
-def open_index(index: Any) -> TrieIndex:
-    """An index, or that of a path: a saved index, or the current version of a live index.
+def opened_index(index: Any) -> tuple[TrieIndex, Version | None]:
+    """An index, a live index, or a path of either: the index to search; of a live index also the current version.
 
     Raises:
-        HedgerowError: it cannot be loaded.
+        HedgerowError: it cannot be loaded, or is of another type.
     """
-    if isinstance(index, str | Path):
-        path = Path(index).expanduser()
-        index = LiveIndex.open(path) if (path / LIVE).is_file() else load_index(path)
-    return trie_of(index)[0]
+    return trie_of(open_searched(index) if isinstance(index, str | Path) else index)
 
 
 def _split_of(histories: Any, index: TrieIndex) -> Split:
