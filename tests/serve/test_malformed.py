@@ -23,7 +23,7 @@ SEARCH = ("prompt", "beam_width", "sets", "where", "exclude", "version", "user")
 PATHS = {
     "/v1/retrieve": (1, (*SEARCH, "k", "candidates", "order_by", "caps", "fields", "deadline_ms")),
     "/v1/score": (2, ("prompt", "item_ids", "version")),
-    "/v1/explain": (2, ("prompt", "item_id", *SEARCH[1:], "k")),
+    "/v1/explain": (2, ("prompt", "item_id", "item", *SEARCH[1:], "k")),
     "/v1/trace": (1, (*SEARCH, "k")),
     "/v1/chat/completions": (2, ("model", "messages", "n", "user", "hedgerow")),
     "/v1/completions": (2, ("model", "prompt", "n", "user", "hedgerow")),
@@ -45,6 +45,7 @@ GOOD = {
     "version": None,
     "user": "someone",
     "item_id": "t1",
+    "item": {"title": "Thing [1]"},
     "item_ids": ["t1"],
     "model": "tiny",
     "messages": [{"role": "user", "content": "w1"}],

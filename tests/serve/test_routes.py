@@ -147,6 +147,28 @@ class TestExplain:
             keys = {"code", "score", "rank", "candidates", "kept", "to_beat"}
             assert all(set(level) == keys for level in document["levels"])
 
+    def test_an_item_that_an_attribute_names(self, client):
+        found = client.retrieve([5, 6], k=1).items[0]
+        title = f"Thing [{found.removeprefix('t')}]"
+        explained = self.explain(client, item={"title": title}, item_id=None)
+        assert (explained["item_id"], explained["name"]) == (found, title)
+        assert title in explained["text"]
+
+    @pytest.mark.parametrize(
+        ("fields", "message"),
+        [
+            ({}, "pass item_id or item; got neither"),
+            ({"item_id": "t1", "item": {"title": "Thing [1]"}}, "pass item_id or item; got both"),
+            ({"item": {"title": "Thing"}}, "0 items have title 'Thing'"),
+            ({"item": {"year": 1910}}, "2 items have year 1910: 't21', 't20'. Pass one of these ids"),
+            ({"item": {"name": "Thing"}}, "there is no attribute 'name'; the attributes are title, year,"),
+        ],
+    )
+    def test_items_that_no_attribute_names(self, client, fields, message):
+        reply = client.post("/v1/explain", {"prompt": [5, 6]} | fields)
+        assert reply.status == 400
+        assert message in reply.error["message"]
+
     def test_outcomes(self, client):
         first = client.retrieve([5, 6], k=3).items
         assert self.explain(client, item_id=first[0])["outcome"] == "returned"

@@ -24,7 +24,7 @@ from hedgerow.cli.common import (
 )
 from hedgerow.cli.search import SearchOptions, text_of, title_of_history
 from hedgerow.errors import ArgumentError, MissingDependencyError
-from hedgerow.index.lookup import checked_row_of_id
+from hedgerow.index.lookup import checked_row_of_id, row_of_value
 
 if TYPE_CHECKING:
     from hedgerow.hf import Explanation
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 # The number of similar ids that a message lists, and the number of ids that are compared.
 MAX_SIMILAR, MAX_COMPARED = 3, 100_000
 # The number of ids that a message lists if several items match.
-MAX_MATCHES = 5
 
 
 @shared_options(SearchOptions, omit={"fill"})
@@ -100,25 +99,16 @@ def item_named(index: hr.TrieIndex, text: str) -> tuple[Any, str | None]:
         ArgumentError: no item or several items have that id or value, or the text is no id of the type of the index's
             ids. The message suggests others.
     """
-    from hedgerow.catalog.columns import rows_equal
-
     column, _, value = text.partition("=")
-    if column not in index.attributes.column_names or not value:
-        try:
-            row = checked_row_of_id(index, text, "--item")
-        except ArgumentError as error:
-            raise ArgumentError(f"{error}{_suggestion(index, text)}") from None
-        if row is None:
-            raise ArgumentError(
-                f"item {text!r} is not in the index, so no prompt can return it.{_suggestion(index, text)}"
-            )
-        return index.item_ids[row].as_py(), None
-    ids = [index.item_ids[row].as_py() for row in rows_equal(index.attributes.column(column), value)]
-    if len(ids) == 1:
-        return ids[0], value
-    listed = ", ".join(map(repr, ids[:MAX_MATCHES])) + (" ..." if len(ids) > MAX_MATCHES else "")
-    advice = f": {listed}. Pass one of these ids" if ids else ""
-    raise ArgumentError(f"{len(ids)} items have {column} {value!r}{advice}.")
+    if column in index.attributes.column_names and value:
+        return index.item_ids[row_of_value(index, column, value, "--item")].as_py(), value
+    try:
+        row = checked_row_of_id(index, text, "--item")
+    except ArgumentError as error:
+        raise ArgumentError(f"{error}{_suggestion(index, text)}") from None
+    if row is None:
+        raise ArgumentError(f"item {text!r} is not in the index, so no prompt can return it.{_suggestion(index, text)}")
+    return index.item_ids[row].as_py(), None
 
 
 def _suggestion(index: hr.TrieIndex, text: str) -> str:

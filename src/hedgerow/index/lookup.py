@@ -22,6 +22,8 @@ MIN_SCAN = 2**16
 SCAN_SHARE = 50
 # With fewer ids, a search without the samples of the ids is fast, and the samples need not be made.
 MIN_SAMPLED = 256
+# Ids in a message.
+MAX_LISTED = 5
 MISSING = ("raise", "ignore")
 Missing = Literal["raise", "ignore"]
 
@@ -277,6 +279,31 @@ def checked_row_of_id(index: Trie, item_id: Any, what: str) -> int | None:
         given = f"{item_id!r:.100} ({type(item_id).__name__})"
         raise ArgumentError(f"{what} must be an item id of this index, of type {type_}; got {given}: {cause}.")
     return row_of_id(index, item_id)
+
+
+def row_of_value(index: Trie, name: str, value: Any, what: str) -> int:
+    """The row of the only item whose attribute has a value. Text is converted to the type of the attribute.
+
+    Args:
+        index: the index.
+        name: the attribute.
+        value: the value.
+        what: the name of the argument in the message.
+
+    Raises:
+        ArgumentError: there is no such attribute, or no item or several items have the value.
+    """
+    from hedgerow.catalog.columns import rows_equal
+
+    names = index.attributes.column_names
+    if name not in names:
+        raise ArgumentError(f"{what}: there is no attribute {name!r}; the attributes are {', '.join(names) or 'none'}.")
+    rows = rows_equal(index.attributes.column(name), value)
+    if len(rows) == 1:
+        return rows[0]
+    listed = ", ".join(repr(index.item_ids[row].as_py()) for row in rows[:MAX_LISTED])
+    advice = f": {listed}{' ...' if len(rows) > MAX_LISTED else ''}. Pass one of these ids" if rows else ""
+    raise ArgumentError(f"{len(rows)} items have {name} {value!r}{advice}.")
 
 
 def leaves_of(index: Trie, rows: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
@@ -123,7 +123,22 @@ class ScoreRequest(Document):
 class ExplainRequest(Picked):
     """A request for the reason why an item is or is not returned."""
 
-    item_id: ItemId
+    item_id: ItemId | None = Field(default=None, description="The id of the item. A request has this or item.")
+    item: Annotated[dict[StrictStr, ItemId], Field(min_length=1, max_length=1)] | None = Field(
+        default=None, description='An attribute, and the value that only this item has: {"title": "Alien"}.'
+    )
+
+    @property
+    def asked(self) -> ItemId | dict[str, ItemId]:
+        """The id of the item, or the attribute that names it.
+
+        Raises:
+            RefusedError: the request has neither, or both.
+        """
+        if (self.item_id is None) == (self.item is None):
+            given = "neither" if self.item is None else "both"
+            raise RefusedError(400, "invalid_request", f"pass item_id or item; got {given}.", param="item_id")
+        return self.item or cast("ItemId", self.item_id)
 
 
 class TraceRequest(Searched):

@@ -235,15 +235,20 @@ class Engine:
         except HedgerowError as error:
             raise refusal_of(error) from error
 
-    def explain(self, ask: Ask, item_id: Any) -> tuple[int | None, Explanation]:
+    def explain(self, ask: Ask, item: Any) -> tuple[int | None, Explanation]:
         """Why an item is or is not in the answer of an ask, and the version.
 
+        Args:
+            ask: the ask.
+            item: the id of the item; or a dict of an attribute and the value that only this item has.
+
         Raises:
-            RefusedError: as for `answer`.
+            RefusedError: as for `answer`, or no item or several items have the value.
         """
         snapshot = self.snapshot_for(ask)
         excluded = snapshot.excluded(ask)
         try:
+            item_id, value = snapshot.named(item)
             explanation = snapshot.retriever.explain(
                 self._one_prompt(snapshot, ask),
                 item_id,
@@ -257,7 +262,7 @@ class Engine:
             )
         except HedgerowError as error:
             raise refusal_of(error) from error
-        return snapshot.number, explanation
+        return snapshot.number, replace(explanation, name=value)
 
     def trace(self, ask: Ask) -> tuple[int | None, Trace, Results]:
         """The search of an ask, level by level, its items, and the version.

@@ -154,9 +154,10 @@ def add_inspection(app: FastAPI, web: Web) -> None:
     async def explain(request: Request) -> Response:
         given = parsed(ExplainRequest, await web.body(request))
         ask = ask_of(given, service.settings, request.state.id)
+        item = given.asked
         web.note(request, given.history if given.prompt is None else given.prompt)
         ask = await web.evaluate(ask)
-        version, explanation = await web.run(lambda engine: engine.explain(ask, given.item_id))
+        version, explanation = await web.run(lambda engine: engine.explain(ask, item))
         request.state.version = version
         document = cast("schemas.Explanation", explanation.to_dict())
         return respond(schemas.Explained(id=request.state.id, version=version, explanation=document))

@@ -13,6 +13,7 @@ from typing import Any
 from hedgerow.constraints.sets import ConstraintSet
 from hedgerow.hf import Retriever, Shapes
 from hedgerow.hf.warming import warm_up_index
+from hedgerow.index.lookup import row_of_value
 from hedgerow.live.version import Version
 from hedgerow.request import Request
 from hedgerow.serve.asking import Ask, RefusedError
@@ -81,6 +82,21 @@ class Snapshot:
         if self.kept is not None and ask.version is None:
             sets.append(self.kept)
         return reduce(and_, sets) if sets else None
+
+    def named(self, item: Any) -> tuple[Any, str | None]:
+        """The id of an item, and the value that names it; None if its id does.
+
+        Args:
+            item: its id; or a dict of an attribute and the value that only this item has.
+
+        Raises:
+            ArgumentError: no item or several items have the value.
+        """
+        if not isinstance(item, dict):
+            return item, None
+        ((name, value),) = item.items()
+        row = row_of_value(self.index, name, value, "item")
+        return self.index.item_ids[row].as_py(), str(value)
 
     def where(self, expression: str, settings: Settings) -> ConstraintSet:
         """The set of an SQL expression, which is cached.

@@ -215,6 +215,17 @@ def test_why_an_item_is_missing(page):
         assert not page.all(".mark path")
 
 
+def test_why_an_item_with_a_title_is_missing(page):
+    page.search(HASH)
+    films = page.service.call("/v1/retrieve", {"prompt": PROMPT, "k": 10})["items"]
+    titles = [film["attributes"]["title"] for film in films]
+    film = next(film for film in films if titles.count(film["attributes"]["title"]) == 1)
+    page.find("#explain [name=item]").send_keys(f"title={film['attributes']['title']}\n")
+    page.wait(lambda: page.all("#explanation > *"))
+    assert film["attributes"]["title"] in page.find("#explanation").text
+    assert str(film["item_id"]) in page.find("#explanation").text
+
+
 def test_side_by_side_marks_the_differences(page):
     page.search(HASH)
     page.find("[name=compare]").click()

@@ -8,7 +8,7 @@ import { age, valueText, whole } from "./format.js";
 import { compareItems } from "./items.js";
 import { Metrics } from "./metrics.js";
 import { errorWords, Pane } from "./pane.js";
-import { fromHash, parseId, requestOf, toHash } from "./state.js";
+import { fromHash, itemOf, requestOf, toHash } from "./state.js";
 
 const RELOAD_MS = 2000;
 
@@ -178,7 +178,7 @@ class App {
     const root = byId("explanation");
     if (!word || !this.searched) {
       if (!word) input.setAttribute("aria-invalid", "true");
-      root.replaceChildren(el("p", { class: "note" }, word ? "Search first." : "Enter the id of an item."));
+      root.replaceChildren(el("p", { class: "note" }, word ? "Search first." : "Enter the id of an item, or an attribute that only this item has, as title=Alien."));
       return;
     }
     this.explaining.abort();
@@ -190,7 +190,7 @@ class App {
       return { pane, body: version === null ? body : { ...body, version } };
     }).filter((_, number) => numbers.includes(number) && (number === 0 || state.compare));
     try {
-      await explain(root, parseId(word, this.idsAreIntegers), searches, this.explaining.signal);
+      await explain(root, itemOf(word, this.index.attributes, this.idsAreIntegers), searches, this.explaining.signal);
       root.scrollIntoView({ block: "nearest" });
     } catch (error) {
       if (error.name !== "AbortError") throw error;

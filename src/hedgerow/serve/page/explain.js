@@ -38,14 +38,14 @@ function shown(explanation, version, title) {
  * Explain an item for each search: [{ pane, body }]. Shows the sentences and tables in `root`, and marks the path in
  * the trees of the panes.
  */
-export async function explain(root, itemId, searches, signal) {
+export async function explain(root, item, searches, signal) {
   root.setAttribute("aria-busy", "true");
   const parts = await Promise.all(searches.map(async ({ pane, body }) => {
     const title = searches.length > 1 ? pane.name : null;
     try {
-      const { explanation, version } = await call("v1/explain", { body: { ...body, item_id: itemId }, signal });
+      const { explanation, version } = await call("v1/explain", { body: { ...body, ...item }, signal });
       const { level, sid } = explanation;
-      pane.tree.mark(level === null ? null : { sid, level, label: `item ${itemId}` });
+      pane.tree.mark(level === null ? null : { sid, level, label: `item ${explanation.item_id}` });
       return shown(explanation, version, title);
     } catch (error) {
       if (error.name === "AbortError") throw error;

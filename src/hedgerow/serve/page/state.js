@@ -56,6 +56,13 @@ export function parseId(word, areIntegers) {
   return Number.isSafeInteger(number) ? number : BigInt(word);
 }
 
+/** The item that a text names, as fields of a request: its id, or "title=Alien". */
+export function itemOf(word, attributes, areIntegers) {
+  const [name, ...rest] = word.split("=");
+  const named = rest.length && attributes.some((attribute) => attribute.name === name);
+  return named ? { item: { [name]: rest.join("=") } } : { item_id: parseId(word, areIntegers) };
+}
+
 /** The body of a request: what /v1/retrieve, /v1/trace and /v1/explain share. */
 export function requestOf(state, side, areIntegers) {
   const body = { prompt: state.prompt, k: state.k };
