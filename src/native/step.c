@@ -12,11 +12,14 @@
 /* What a row measures: the logit and the log of the sum to subtract, the bound of its scores, the tops of its words. */
 #define MEASURES 3
 #define LANES 16
+/* The number of codes whose exponentials are added as floats. */
+#define BLOCK 512
 /* The room for the candidates of a request: more are kept before the best are selected. */
 #define MIN_CANDIDATES 1024
 
 /* Sums are taken in LANES parts, in the same order on every processor. */
 typedef float Floats __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef double Doubles __attribute__((vector_size(8 * LANES), aligned(8)));
 typedef int32_t Ints __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef uint16_t Halves __attribute__((vector_size(2 * LANES), aligned(2)));
 
@@ -64,7 +67,7 @@ INLINE float largest_lane(Floats x) {
     return top;
 }
 
-INLINE float sum_of_lanes(Floats x) {
+INLINE double sum_of_lanes(Doubles x) {
     for (int half = LANES / 2; half > 0; half /= 2)
         for (int lane = 0; lane < half; lane++)
             x[lane] += x[lane + half];
@@ -137,13 +140,14 @@ INLINE int is_excluded(Dead dead, int64_t slot) {
 }
 
 /* The largest logit of the allowed children, and their sum of exponentials relative to it. */
-INLINE void measure_children(const Step *step, int64_t row, float *top, float *sum) {
+INLINE void measure_children(const Step *step, int64_t row, float *top, double *sum) {
     const Level *level = &step->level;
     int64_t request = row / step->width, state = step->states[row], start, stop;
     const uint32_t *words = words_of(step, request);
     Dead dead = dead_children(step, request, state);
     children_of(level, state, &start, &stop);
-    float best = -INFINITY, total = 0.0f;
+    float best = -INFINITY;
+    double total = 0.0;
     for (int summing = 0; summing < 2; summing++)
         for (int64_t node = start; node < stop; node++) {
             int64_t code = code_at(level->codes, level->code_size, node);
@@ -188,14 +192,21 @@ INLINE float largest_of_row(const Step *step, int64_t row, float *tops, int is_b
     return largest_lane(top);
 }
 
-INLINE float sum_of_row(const Step *step, int64_t row, float best, int is_bfloat16, int usual) {
-    Floats sum = all(0.0f), shift = all(best);
-    int64_t code = 0;
-    for (; code + LANES <= step->size; code += LANES) {
-        Floats logits = logits_at(step, row, code, is_bfloat16);
-        sum += exp_all((usual ? logits : bounded_all(logits)) - shift);
+/* Floats hold the sums of short blocks only: their errors grow with the number of additions. */
+INLINE double sum_of_row(const Step *step, int64_t row, float best, int is_bfloat16, int usual) {
+    Floats shift = all(best);
+    Doubles sums = {0};
+    int64_t code = 0, whole = step->size - step->size % LANES;
+    while (code < whole) {
+        Floats sum = all(0.0f);
+        int64_t stop = code + BLOCK < whole ? code + BLOCK : whole;
+        for (; code < stop; code += LANES) {
+            Floats logits = logits_at(step, row, code, is_bfloat16);
+            sum += exp_all((usual ? logits : bounded_all(logits)) - shift);
+        }
+        sums += __builtin_convertvector(sum, Doubles);
     }
-    float total = sum_of_lanes(sum);
+    double total = sum_of_lanes(sums);
     for (; code < step->size; code++)
         total += exp_one(logit_at(step, row, code) - best);
     return total;
@@ -203,15 +214,16 @@ INLINE float sum_of_row(const Step *step, int64_t row, float best, int is_bfloat
 
 INLINE void measure_row_of(const Step *step, int64_t row, int is_bfloat16) {
     float *measures = measures_of(step, row), *tops = step->level.words ? measures + MEASURES : NULL;
-    float best = -INFINITY, total = 1.0f;
+    float best = -INFINITY;
+    double total = 1.0;
     measures[0] = measures[1] = 0.0f;
     measures[2] = -INFINITY;
     if (step->states[row] < 0)
         return;
-    int usual = step->size % LANES == 0;
+    int may_be_usual = step->size % LANES == 0, usual = may_be_usual;
     if (tops || step->normalize != ALLOWED) {
         best = largest_of_row(step, row, tops, is_bfloat16, &usual);
-        if (!usual)
+        if (may_be_usual && !usual)
             best = largest_of_row(step, row, tops, is_bfloat16, &usual);
     }
     if (step->normalize == ALLOWED)
@@ -219,7 +231,7 @@ INLINE void measure_row_of(const Step *step, int64_t row, int is_bfloat16) {
     else if (step->normalize == CODES && best > -INFINITY)
         total = usual ? sum_of_row(step, row, best, is_bfloat16, 1) : sum_of_row(step, row, best, is_bfloat16, 0);
     if (best > -INFINITY) {
-        float log_total = (float)log((double)total);
+        float log_total = (float)log(total);
         measures[2] = step->scores[row] - log_total + (step->normalize == GIVEN ? best : 0.0f);
         if (step->normalize != GIVEN) {
             measures[0] = best;

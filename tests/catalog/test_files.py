@@ -225,7 +225,7 @@ def test_an_error_names_the_file_and_the_row(rows, words, tmp_path):
         ("a.csv", "item_id,codes\na,2-6\n", ["a.csv", "'sid'", "can hold SIDs: codes"]),
         ("a.csv", "item_id,sid\na,2-6\nb,\n", ["a.csv: row 1", "null"]),
         ("a.csv", "item_id,sid\na,2-6\nb,x\n", ["a.csv: row 1", "'x'", '"2-6-4"']),
-        ("a.csv", b"item_id,sid\n\xfc,2-6\n", ["a.csv", "Row #2", "UTF8"]),
+        ("a.csv", b"item_id,sid\n\xfc,2-6\n", ["a.csv", "not UTF-8", "line 2", "iconv"]),
         ("a.jsonl", '{"sid": [1]}\n{"sid":', ["a.jsonl, line 2", "JSON"]),
         ("a.jsonl", '{"sid": [1]}\n[1]', ["a.jsonl, line 2", "JSON object", "[1]"]),
         ("a.jsonl", "\n", ["a.jsonl contains no rows"]),

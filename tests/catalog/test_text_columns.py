@@ -108,3 +108,25 @@ def test_errors_name_the_file_and_its_row(tmp_path):
     (tmp_path / "b.tsv").write_text("item_id\tsid\nx\t0-3\n")
     with pytest.raises(hr.CatalogError, match=r"^\S*b.tsv: row 0 of column 'item_id': 'x'"):
         hr.Catalog.from_csv(paths[1], types={"item_id": pa.int64()})
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_semicolons_and_tabs_of_a_header_without_commas(mark, tmp_path):
+    lines = ["item_id;sid;title", 'a;0-1;"one; two"', "b;0-2;three, four"]
+    (tmp_path / "a.csv").write_text("\n".join(lines).replace(";", mark).replace(f"one{mark}", "one;"))
+    catalog = hr.Catalog.from_csv(tmp_path / "a.csv")
+    assert catalog.item_ids.to_pylist() == ["a", "b"]
+    assert catalog.attributes["title"].to_pylist() == ["one; two", "three, four"]
+
+
+def test_a_header_with_commas_has_commas(tmp_path):
+    (tmp_path / "a.csv").write_text("item_id,sid,a;b\nx,0-1,1;2\n")
+    assert hr.Catalog.from_csv(tmp_path / "a.csv").attributes["a;b"].to_pylist() == ["1;2"]
+
+
+def test_another_encoding(tmp_path):
+    (tmp_path / "a.csv").write_bytes("item_id,sid,title\na,0-1,x\nb,0-2,café\n".encode("latin-1"))
+    with pytest.raises(
+        hr.CatalogError, match=r"a\.csv cannot be read as CSV: it is not UTF-8: line 3 has the byte 0xe9"
+    ):
+        hr.Catalog.from_csv(tmp_path / "a.csv")

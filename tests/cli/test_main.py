@@ -267,3 +267,15 @@ def test_json_is_valid_and_one_line(capsys):
 
     expected = {"a": [None, None, 0.5], "b": {"c": [None]}, "d": "2024-01-02", "text": "é\u2028\x85\u2029"}
     assert json.loads(line, parse_constant=refuse) == expected
+
+
+def test_progress_where_stderr_is_no_terminal(monkeypatch, capsys):
+    from hedgerow.cli import common
+
+    monkeypatch.setattr(common, "PROGRESS_SECONDS", 0.0)
+    with common.progress_bar(enabled=True) as progress:
+        progress("train", 1_000, 20_000)
+    assert "train: 1,000 of 20,000" in capsys.readouterr().err
+    with common.progress_bar(enabled=False) as progress:
+        progress("train", 1, 2)
+    assert capsys.readouterr().err == ""

@@ -392,6 +392,24 @@ def test_without_ids_all_items_are_new_and_that_is_printed():
 
 
 @pytest.mark.usefixtures("items")
+def test_ids_that_appear_twice():
+    table = pq.read_table("items.parquet")
+    twice = pa.concat_tables([table, table.slice(3, 1)])
+    pq.write_table(twice, "twice.parquet")
+    for words in ((), ("--item-id", "asin")):
+        refused = run("twice.parquet", "-o", "x.parquet", *SMALL, *words)
+        assert "the column 'asin' has 1 ids of earlier rows again, the first, 'B003', in rows 3 and 50" in str(
+            refused.exception
+        )
+        assert not os.path.exists("x.parquet")
+    # Another column has the ids, and most values of this one repeat.
+    for name, column in (("id", range(51)), ("asin", ["B1", "B2", "B3"] * 17)):
+        other = twice.set_column(0, "asin", pa.array(column)) if name == "asin" else twice.append_column(name, [column])
+        pq.write_table(other, "other.parquet")
+        assert run("other.parquet", "-o", "x.parquet", *SMALL, "--overwrite").exit_code == 0
+
+
+@pytest.mark.usefixtures("items")
 def test_the_output_carries_its_codebook_sizes():
     invoke("semantic-ids", "items.parquet", "-o", "one.parquet", *DAY_ONE, "--sid", "code")
     for memory in ([], ["--memory", "100MB", "--overwrite"]):

@@ -256,6 +256,15 @@ class TestRejects:
         with pytest.raises(hr.ArgumentError, match="beams has no beams: m is 0, for 2 requests"):
             hr.step(index, replace(start, **none), np.zeros((2, 0, 3), np.float32), beam_width=2, kernel=kernel)
 
+    @pytest.mark.parametrize("kernel", ["array", "native"])
+    @pytest.mark.parametrize(
+        ("name", "dtype"), [("scores", ">f4"), ("scores", "f8"), ("scores", "i4"), ("states", "i8"), ("codes", "i8")]
+    )
+    def test_beams_of_other_types(self, kernel, name, dtype):
+        beams = replace(self.beams, **{name: getattr(self.beams, name).astype(dtype)})
+        with pytest.raises(hr.ArgumentError, match="beams must have scores of float32"):
+            hr.step(self.index, beams, self.logits, beam_width=2, kernel=kernel)
+
     @pytest.mark.parametrize("shape", [(2, 1, 5), (2, 4), (1, 1, 4), (2, 2, 4), (2, 1, 0)])
     def test_logits_of_another_shape(self, shape):
         with pytest.raises(hr.ArgumentError, match=r"\[2, 1, 4\].*got \[") as raised:

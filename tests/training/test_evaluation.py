@@ -297,6 +297,10 @@ class TestEvaluate:
         with pytest.raises(ArgumentError, match=message):
             evaluate(None, index, histories, **options)
 
+    def test_a_blend_of_one_method_twice(self):
+        with pytest.raises(ArgumentError, match="'item-knn' is there twice"):
+            BlendSpec(("item-knn", "item-knn"))
+
 
 class TestNovelty:
     def test_shares_of_users(self):

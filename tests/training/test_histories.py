@@ -1,6 +1,7 @@
 """Histories from files and tables, their errors, and splits."""
 
 import datetime as dt
+import json
 from typing import Any
 
 import numpy as np
@@ -66,11 +67,7 @@ def test_kinds_of_files_and_names_of_columns(index, tmp_path, kind):
         for part in range(3):
             pq.write_table(table.slice(part, 1), path / f"{part}.parquet")
     columns: dict[str, Any] = {"user": "who", "item": "what"}
-    if kind == "jsonl":
-        with pytest.raises(hr.ArgumentError, match=r"column 'when' must hold times.*timestamp=None"):
-            read_histories(path, index, **columns, timestamp="when")
-        assert names(read_histories(path, index, **columns, timestamp=None)) == [["a", "7"], ["b"]]
-        return
+    assert names(read_histories(path, index, **columns, timestamp=None)) == [["a", "7"], ["b"]]
     assert names(read_histories(path, index, **columns, timestamp="when")) == [["7", "a"], ["b"]]
 
 
@@ -205,3 +202,56 @@ def test_a_version_of_a_live_index(index, tmp_path):
     live = hr.LiveIndex.create(tmp_path / "shop.live", index)
     histories = Histories.from_arrow(table_of([(1, "b", 1), (1, "a", 2)]), live)
     assert np.array_equal(histories.items, index.rows(["b", "a"]))
+
+
+class TestTimesAsText:
+    @pytest.mark.parametrize(
+        ("times", "type_"),
+        [
+            (["2024-05-31", "2024-05-01"], pa.timestamp("us")),
+            (["2024-05-31T12:00:00", "2024-05-31 11:00:00.5"], pa.timestamp("us")),
+            (["2024-05-31T12:00:00Z", "2024-05-31T12:00:00+09:00"], pa.timestamp("us", "UTC")),
+        ],
+    )
+    def test_of_json_lines(self, times, type_, tmp_path):
+        lines = [{"user": 1, "item_id": item, "timestamp": time} for item, time in zip("ab", times, strict=True)]
+        (tmp_path / "h.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        index = hr.build_index(hr.Catalog([[0], [1]], item_ids=["a", "b"]))
+        read = read_histories(tmp_path / "h.jsonl", index)
+        assert read.times is not None
+        assert read.times.type == type_
+        assert index.item_ids.take(read[0]).to_pylist() == ["b", "a"]
+
+    def test_that_are_no_times(self):
+        index = hr.build_index(hr.Catalog([[0], [1]], item_ids=["a", "b"]))
+        table = pa.table({"user": [1], "item_id": ["a"], "timestamp": ["31/05/2024"]})
+        with pytest.raises(hr.ArgumentError, match="must hold times"):
+            Histories.from_arrow(table, index)
+
+
+def test_a_file_without_rows(tmp_path):
+    (tmp_path / "h.csv").write_text("user,item_id,timestamp\n")
+    with pytest.raises(hr.ArgumentError, match="there are no interactions: the file has a header, but no rows"):
+        read_histories(tmp_path / "h.csv", hr.build_index(hr.Catalog([[0]], item_ids=["a"])))
+
+
+ZONE = dt.timezone(dt.timedelta(hours=9))
+DAYS = [dt.datetime(2024, 5, day) for day in (1, 2, 3)]
+ZONED = [day.replace(tzinfo=ZONE) for day in DAYS]
+
+
+@pytest.mark.parametrize(
+    ("times", "validation", "message"),
+    [
+        (DAYS, ZONED[1], "have no time zone"),
+        (ZONED, DAYS[1], "have a time zone"),
+        ([day.date() for day in DAYS], dt.datetime(2024, 5, 2, 23), "must have the type"),
+        (DAYS, 1714608000, "must have the type"),
+        ([1, 2, 3], DAYS[1], "must have the type"),
+    ],
+)
+def test_a_split_at_a_time_of_another_type(times, validation, message):
+    index = hr.build_index(hr.Catalog([[0], [1], [2]], item_ids=["a", "b", "c"]))
+    table = pa.table({"user": [1] * 3, "item_id": ["a", "b", "c"], "timestamp": times})
+    with pytest.raises(hr.ArgumentError, match=message):
+        split_by_time(Histories.from_arrow(table, index), validation=validation, test=validation)

@@ -1,13 +1,14 @@
 """Training: the folder of a model, resumed trainings, content, base models, and what is refused."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from training.shop import GROUPS, ITEMS, OPTIONS, histories, shop
+from training.shop import GROUPS, ITEMS, OPTIONS, clicks, histories, shop, sids
 
 import hedgerow as hr
 
@@ -20,10 +21,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3Config, Qwen3
 
 from hedgerow.hf import Retriever  # noqa: E402
 from hedgerow.hf.loading import load_retriever  # noqa: E402
-from hedgerow.training import TrainingOptions, train  # noqa: E402
+from hedgerow.training import Histories, TrainingOptions, evaluate, train  # noqa: E402
 from hedgerow.training.base_model import new_network, vocabulary  # noqa: E402
 from hedgerow.training.batches import ByLength, Collator, Sequences, windows  # noqa: E402
 from hedgerow.training.content import content_of_embeddings, content_of_quantizer, no_content  # noqa: E402
+from hedgerow.training.folders import Folders  # noqa: E402
 from hedgerow.training.vocabulary import item_tokens  # noqa: E402
 
 
@@ -78,6 +80,14 @@ class TestFolder:
         retriever = load_retriever(trained[0].folder, index)
         text = "<|history|><s_a_3><s_b_0><s_a_4><s_b_1>"
         assert retriever.encode(text) == [retriever.history_prompt(["i3", "i14"])]
+
+    def test_text_without_a_word_that_the_model_knows_is_refused(self, index, trained):
+        retriever = load_retriever(trained[0].folder, index)
+        for prompt in ("recommend me a lamp", "i3", ""):
+            with pytest.raises(
+                hr.ArgumentError, match=r"trained on histories: pass retriever\.history_prompt|is empty"
+            ):
+                retriever.retrieve([retriever.history_prompt(["i3"]), prompt])
 
 
 class TestHistoryPrompt:
@@ -226,6 +236,54 @@ def test_a_resumed_training_gives_the_same_model(index, trained, tmp_path):
     ]
     one, other = (load_file(path / "model.safetensors") for path in (folder, trained[0].folder))
     assert all(torch.equal(one[name], other[name]) for name in other)
+
+
+def test_damaged_checkpoints_are_passed_over(index, trained, tmp_path):
+    folder, steps = tmp_path / "model", trained[0].validations[0]["step"]
+    with pytest.raises(StoppedError):
+        train(index, histories(index), folder, progress=stop_after(2 * steps + 1), **OPTIONS)
+    folders = Folders(folder)
+    whole = folders.last_checkpoint()
+    assert whole is not None
+    for name in ("trainer_state.json", "model.safetensors", "optimizer.pt", "scheduler.pt"):
+        damaged = folders.hidden / "checkpoint-999"
+        shutil.copytree(whole, damaged)
+        assert folders.last_checkpoint() == damaged
+        (damaged / name).write_bytes((damaged / name).read_bytes()[:-8])
+        assert folders.last_checkpoint() == whole
+        shutil.rmtree(damaged)
+    (folders.hidden / "run.json").write_text('{"options')
+    with pytest.raises(hr.ArgumentError, match=r"run\.json is damaged.*--overwrite"):
+        train(index, histories(index), folder, resume=True, **OPTIONS)
+
+
+class TestOtherData:
+    """A model is not evaluated on histories, and not used with SIDs, that it was not trained with."""
+
+    def test_histories(self, index, trained):
+        table, folder = clicks(), trained[0].folder
+        evaluate(folder, index, histories(index), users=2)
+        backwards = table.set_column(2, "timestamp", pa.array([-time for time in table["timestamp"].to_pylist()]))
+        others = table.set_column(1, "item_id", pa.array(["i7"] * len(table)))
+        for other in (backwards, others):
+            with pytest.raises(hr.ArgumentError, match="was trained on other histories"):
+                evaluate(folder, index, Histories.from_arrow(other, index))
+
+    def test_a_catalog_with_other_items_as_well(self, index, trained):
+        attributes = {"title": ["x"], "price": [0]}
+        more = hr.merge(index, hr.Catalog([[9, 5]], item_ids=["i-1"], attributes=attributes))
+        evaluate(trained[0].folder, more, histories(more), users=2)
+
+    def test_sids(self, trained):
+        ids = [f"i{number}" for number in range(ITEMS)]
+        with pytest.raises(hr.ArgumentError, match=r"trained with other Semantic IDs.* of 60 items of a sample"):
+            load_retriever(trained[0].folder, hr.build_index(hr.Catalog(sids()[::-1], item_ids=ids)))
+        # Some items may have moved since.
+        moved = sids()
+        moved[[3, 7]] = moved[[7, 3]]
+        load_retriever(trained[0].folder, hr.build_index(hr.Catalog(moved, item_ids=ids)))
+        with pytest.warns(UserWarning, match="the index has none of 60 items"):
+            load_retriever(trained[0].folder, hr.build_index(hr.Catalog(sids())))
 
 
 @pytest.mark.parametrize("lora", [None, 4])

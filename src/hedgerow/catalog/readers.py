@@ -139,6 +139,7 @@ def read_csv(
 ) -> list[Part]:
     """The CSV files of a source, each with its name.
 
+    Fields are separated by commas; by tabs in .tsv files; or by the semicolons or tabs of a header without commas.
     Empty fields are null. A column becomes integers, floats, booleans, dates or timestamps if all its values are
     written so and no digit is lost; otherwise it stays text, as "007" does.
 
@@ -155,7 +156,7 @@ def read_csv(
     parts = []
     for file in files_of(source, "csv"):
         with _readable(file, "CSV"):
-            table = _csv_table(_content(file), "\t" if file.suffix == ".tsv" else ",")
+            table = _csv_table(_content(file), file.suffix)
         for name, value in file.partitions.items():
             table = table.append_column(name, pa.repeat(pa.scalar(value, pa.string()), len(table)))
         parts.append((file.name, table))
@@ -189,8 +190,34 @@ def _fields(types: Types | None) -> dict[str, pa.Field]:
         ) from None
 
 
-def _csv_table(content: bytes, delimiter: str) -> pa.Table:
-    """The rows of a CSV file, all as text."""
+def _csv_table(content: bytes, suffix: str) -> pa.Table:
+    """The rows of a CSV file, all as text.
+
+    Raises:
+        ValueError: it is not UTF-8.
+        ArrowException: it cannot be read.
+    """
+    try:
+        return _csv_rows(content, "\t" if suffix == ".tsv" else _delimiter(content))
+    except pa.ArrowException:
+        try:
+            content.decode()
+        except UnicodeDecodeError as error:
+            line = content.count(b"\n", 0, error.start) + 1
+            raise ValueError(
+                f"it is not UTF-8: line {line} has the byte {content[error.start]:#x}. Convert it, for example with "
+                "iconv -f latin1 -t utf-8."
+            ) from None
+        raise
+
+
+def _delimiter(content: bytes) -> str:
+    """A comma; or the semicolon or tab of a header that has no comma, as spreadsheets of many countries write."""
+    header = content[: max(0, content.find(b"\n"))] or content[:CSV_BLOCK]
+    return next((mark for mark in ";\t" if mark.encode() in header and b"," not in header), ",")
+
+
+def _csv_rows(content: bytes, delimiter: str) -> pa.Table:
     read = csv.ReadOptions(block_size=min(CSV_BLOCK, max(1, len(content))), use_threads=False)
     parse = csv.ParseOptions(newlines_in_values=True, delimiter=delimiter)
     names = csv.open_csv(io.BytesIO(content), read, parse).schema.names

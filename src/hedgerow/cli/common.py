@@ -6,6 +6,7 @@ import inspect
 import json
 import math
 import os
+import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,9 @@ from rich.table import Table
 from hedgerow.errors import ArgumentError, CatalogError
 from hedgerow.index.build import Progress, ignore_progress
 from hedgerow.index.manifest import LIVE, MANIFEST
+
+# Between two lines of progress where stderr is no terminal.
+PROGRESS_SECONDS = 10.0
 
 out = Console()
 err = Console(stderr=True)
@@ -130,9 +134,12 @@ def new_table(title: str | None, *headings: str, numbers: tuple[str, ...] = ()) 
 
 @contextmanager
 def progress_bar(*, enabled: bool) -> Iterator[Progress]:
-    """A progress bar on stderr with the time left, removed at the end; none if stderr is not a terminal."""
-    if not (enabled and err.is_terminal):
+    """A progress bar on stderr with the time left, removed at the end; lines now and then if it is no terminal."""
+    if not enabled:
         yield ignore_progress
+        return
+    if not err.is_terminal:
+        yield _printed_progress()
         return
     from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as ProgressBar
@@ -150,6 +157,19 @@ def progress_bar(*, enabled: bool) -> Iterator[Progress]:
             bar.update(task.id, description=what, completed=done)
 
         yield update
+
+
+def _printed_progress() -> Progress:
+    """Prints a line after some seconds of work, and then at intervals."""
+    last = time.monotonic()
+
+    def update(what: str, done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PROGRESS_SECONDS:
+            last = time.monotonic()
+            err.print(f"{what}: {done:,} of {total:,}", soft_wrap=True, highlight=False, markup=False)
+
+    return update
 
 
 def check_not_input(output: Path, inputs: Sequence[Path]) -> None:

@@ -21,6 +21,7 @@ from hedgerow.cli.common import (
     whole_numbers,
 )
 from hedgerow.cli.histories import HistoriesPath, HistoryOptions
+from hedgerow.cli.search import check_model
 from hedgerow.cli.served import ServedPath
 from hedgerow.errors import ArgumentError
 
@@ -96,6 +97,9 @@ def evaluate(
     let_threads_sleep()
     blends = [_spec(text) for text in blend or []] + [_verified(name) for name in verify or []]
     cutoffs = whole_numbers(k, "-k")
+    folders = None if models == NO_MODEL else names_of(models)
+    for folder in folders or ():
+        check_model(folder, "MODEL")
     _check_outputs(csv, plot)
     from hedgerow import training
     from hedgerow.live.opened import open_searched
@@ -104,7 +108,7 @@ def evaluate(
         opened = open_searched(index)
         read = history_options.read(histories, opened)
         evaluation = training.evaluate(
-            None if models == NO_MODEL else names_of(models),
+            folders,
             opened,
             read if history_options.split is None else history_options.split_of(read),
             text=text,

@@ -56,6 +56,9 @@ class HistoryOptions:
         """Read the histories. Errors as for `hedgerow.training.read_histories`."""
         from hedgerow.training import read_histories
 
+        if self.in_order and self.timestamp != "timestamp":
+            message = f"says that there is no column of times; --timestamp names {self.timestamp!r}. Pass one of them"
+            raise typer.BadParameter(message, param_hint="--in-order")
         choices: dict[str, Any] = {"unknown": self.unknown, "duplicates": self.duplicates}
         timestamp = None if self.in_order else self.timestamp
         return read_histories(path, index, user=self.user, item=self.item, timestamp=timestamp, **choices)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,11 @@ from hedgerow.errors import ArgumentError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+# Names of columns that hold ids, and the largest share of ids that appear twice by mistake.
+IDS = r"^(id|sku|asin|isbn|ean|gtin|.*_id|item|product)$"
+MAX_REPEATED = 0.1
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,7 @@ class Given:
         categories = None if category is None else column_named(table, category)
         if item_id is not None:
             column_named(table, item_id)
+        _check_ids(table, item_id)
         id_name = ITEM_ID if item_id is None and table is not None and ITEM_ID in table.column_names else item_id
         existing = None if taken is None else _existing(taken, sid)
         others = {sid, *(text or ())}
@@ -138,6 +145,47 @@ def _published(
     sizes = (*quantizer.codebook_sizes, *last)
     keep = hr.Catalog.from_arrow(existing, sid=sid, item_id=id_name, attributes=[], codebook_sizes=sizes)
     return {"keep": keep, "ids": ids}
+
+
+def _check_ids(table: pa.Table | None, item_id: str | None) -> None:
+    """Check that ids are distinct: those of --item-id, or of the columns that look like ids, of which one is enough.
+
+    Raises:
+        ArgumentError: an id appears twice.
+    """
+    if table is None:
+        return
+    names = [item_id] if item_id else [name for name in table.column_names if re.search(IDS, name, re.IGNORECASE)]
+    found = {name: _repeated(table.column(name)) for name in names if table.column_names.count(name) == 1}
+    repeated = {name: facts for name, facts in found.items() if facts is not None}
+    if len(repeated) < len(found):
+        return
+    for name, (surplus, value, rows) in repeated.items():
+        # A column of which many values repeat has ids of something else.
+        if item_id is not None or surplus <= MAX_REPEATED * len(table):
+            raise ArgumentError(
+                f"the column {name!r} has {surplus:,} ids of earlier rows again, the first, {value!r}, in rows "
+                f"{rows[0]} and {rows[1]}. Item ids must be distinct: remove rows. If the ids are in another column, "
+                "name it with --item-id."
+            )
+
+
+def _repeated(column: pa.ChunkedArray) -> tuple[int, Any, list[int]] | None:
+    """The number of values that earlier rows have, the first of them, and its rows; None if there are none."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from hedgerow.catalog.columns import rows_equal
+    from hedgerow.catalog.types import is_text
+
+    if not (is_text(column.type) or pa.types.is_integer(column.type)):
+        return None
+    counts = column.drop_null().combine_chunks().value_counts()
+    many = counts.filter(pc.greater(counts.field("counts"), 1))  # pyright: ignore[reportAttributeAccessIssue]
+    if not len(many):
+        return None
+    value = many[0]["values"].as_py()
+    return pc.sum(many.field("counts")).as_py() - len(many), value, rows_equal(column, value)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _likely_ids(table: pa.Table | None, others: set[str]) -> str | None:

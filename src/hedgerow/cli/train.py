@@ -18,6 +18,7 @@ from hedgerow.cli.common import (
     out,
     print_json,
     print_path,
+    print_warning,
     progress_bar,
     shared_options,
 )
@@ -108,9 +109,13 @@ def train(
         err.print(describe(read, split), soft_wrap=True)
     content: dict[str, Any] = {"quantizer": quantizer, "embeddings": embeddings}
     with progress_bar(enabled=not as_json) as progress:
-        report = trained(
-            opened, split, output, options, **content, resume=resume, overwrite=overwrite, progress=progress
-        )
+        try:
+            report = trained(
+                opened, split, output, options, **content, resume=resume, overwrite=overwrite, progress=progress
+            )
+        except KeyboardInterrupt:
+            print_warning("interrupted. The same command with --resume continues from the last checkpoint, if any.")
+            raise
     _print(report, as_json=as_json)
 
 

@@ -119,6 +119,14 @@ def _check_beams(index: DeviceIndex, beams: Beams) -> None:
                 f"beams must have codes [B, m, l], and scores, states and parents [B, m]; got {given_shapes}. Pass the "
                 "beams that hr.init_beams or hr.step returned."
             )
+    xp = index._ops.xp
+    types = {"scores": xp.float32, "states": xp.int32, "parents": xp.int32, "codes": xp.int32}
+    if any(getattr(beams, name).dtype != dtype for name, dtype in types.items()):
+        given_types = {name: str(getattr(beams, name).dtype) for name in types}
+        raise ArgumentError(
+            f"beams must have scores of float32, and states, parents and codes of int32; got {given_types}. Pass the "
+            "beams that hr.init_beams or hr.step returned."
+        )
     if shape[1] == 0:
         raise ArgumentError(
             f"beams has no beams: m is 0, for {shape[0]} requests. A search starts with one beam per request: "

@@ -11,8 +11,9 @@ from transformers.utils import logging
 
 from hedgerow import token_files
 from hedgerow.errors import ArgumentError
+from hedgerow.hf.known_sids import check_sids
 from hedgerow.hf.retriever import Retriever
-from hedgerow.hf.searched import Searched
+from hedgerow.hf.searched import Searched, trie_of
 from hedgerow.tokens import TokenMap
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -41,7 +42,8 @@ def load_retriever(
         options: further arguments of `Retriever`. The default of `normalize` is that of tokens.json, or "codes".
 
     Raises:
-        ArgumentError: the model cannot be loaded or moved to the device, or its tokenizer has no such tokens.
+        ArgumentError: the model cannot be loaded or moved to the device, its tokenizer has no such tokens, or
+            `hedgerow train` wrote it for an index with other SIDs.
     """
     # Progress bars of the loader would mix with the output of a command.
     enabled = logging.is_progress_bar_enabled()
@@ -70,6 +72,7 @@ def load_retriever(
     options = options | {"normalize": options.get("normalize") or "codes"}
     if end is not None:
         tokens = tokens.ending_with(int(end) if end.isdecimal() else end, tokenizer)
+    check_sids(source, trie_of(index)[0])
     return Retriever(_on_device(model, device or "cpu"), index, tokens, tokenizer=tokenizer, **options)
 
 

@@ -117,7 +117,8 @@ def reader_of(model: CodeModel, tokenizer: Any, *, num_codes: int, **options: An
     meant = ends | {pad for pad in pads if any((table == pad).any() for table in model.tokens.token_ids)}
     # The encoder of T5 reads the end of a text.
     text_ends = frozenset() if model.is_encoder_decoder else ends
-    text = TextReader(tokenizer, ends=text_ends, **options)
+    reads_histories = model.tokens.history is not None
+    text = TextReader(tokenizer, ends=text_ends, reads_histories=reads_histories, **options)
     return PromptReader(text, pads - meant, pads & meant, num_codes)
 
 

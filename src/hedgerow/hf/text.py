@@ -24,12 +24,14 @@ class TextReader:
         add_special_tokens: as for `Retriever`.
         chat_template_kwargs: as for `Retriever`.
         ends: the tokens that end a text. A SID does not follow them, so those that the tokenizer appends are removed.
+        reads_histories: the model was trained on histories of items, and may know no words.
     """
 
     tokenizer: Any = None
     add_special_tokens: bool | None = None
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     ends: frozenset[int] = frozenset()
+    reads_histories: bool = False
 
     def __call__(self, row: int, prompt: Any) -> Ids:
         """Convert one text or chat.
@@ -39,7 +41,8 @@ class TextReader:
             prompt: text, or a list of messages.
 
         Raises:
-            ArgumentError: there is no tokenizer, it returns no tokens, or its chat template fails.
+            ArgumentError: there is no tokenizer, it returns no tokens, its chat template fails, or a model of histories
+                knows no word of the prompt.
         """
         if self.tokenizer is None:
             raise ArgumentError(
@@ -48,7 +51,19 @@ class TextReader:
         ids = self._of_text(row, prompt) if isinstance(prompt, str) else self._of_chat(row, prompt)
         if not ids:
             raise ArgumentError(f"prompt {row} is empty: the tokenizer returned no tokens for it.")
+        if self.reads_histories and self._unknown.issuperset(ids):
+            raise ArgumentError(
+                f"prompt {row}, {str(prompt)!r:.60}, has no word that the model knows. It was trained on histories: "
+                "pass retriever.history_prompt(item_ids), --history, or a history in place of the prompt."
+            )
         return ids
+
+    @cached_property
+    def _unknown(self) -> frozenset[int]:
+        """The token of unknown words, and those of beginnings, ends and padding; empty if there is none."""
+        names = ("unk_token_id", "bos_token_id", "eos_token_id", "pad_token_id")
+        unknown, *others = (getattr(self.tokenizer, name, None) for name in names)
+        return frozenset() if unknown is None else frozenset([unknown, *others])
 
     def _of_text(self, row: int, text: str) -> Ids:
         chosen = {} if self.add_special_tokens is None else {"add_special_tokens": self.add_special_tokens}

@@ -53,7 +53,7 @@ class BlendSpec:
         drafts: the methods that draft. Default: all of `names`.
 
     Raises:
-        ArgumentError: there are no names, or another number of weights.
+        ArgumentError: there are no names, one is there twice, or there is another number of weights.
 
     Examples:
         ```python
@@ -69,6 +69,9 @@ class BlendSpec:
     drafts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in self.names:
+            if self.names.count(name) > 1:
+                raise ArgumentError(f"a blend has each method once; {name!r} is there twice.")
         if not self.names or (self.weights is not None and len(self.weights) != len(self.names)):
             raise ArgumentError(f"a blend needs names, and no or one weight for each; got {self}.")
 
@@ -244,7 +247,7 @@ def _split(histories: Any, index: TrieIndex, models: Sequence[Any]) -> Split:
     else:
         found = histories if isinstance(histories, Histories) else read_histories(histories, index)
     for folder in models:
-        trained = None if isinstance(folder, Retriever) else split_of_model(folder, found)
+        trained = None if isinstance(folder, Retriever) else split_of_model(folder, found, index)
         if trained is None:
             continue
         split = split or trained

@@ -11,17 +11,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from hedgerow.errors import ArgumentError
 from hedgerow.index.locks import LockedError, locked
+from hedgerow.semantic.files import write_whole
 from hedgerow.training.splits import Split
 from hedgerow.trie_index import TrieIndex
 
 RUN, MODEL = "run.json", "model"
 # The Trainer writes this file of a checkpoint last.
-COMPLETE = "trainer_state.json"
+STATE = "trainer_state.json"
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Folders:
 
     def last_checkpoint(self) -> Path | None:
         """The complete checkpoint with the largest number of steps; None if there is none."""
-        found = [path for path in self.hidden.glob("checkpoint-*") if (path / COMPLETE).is_file()]
+        found = [path for path in self.hidden.glob("checkpoint-*") if is_complete(path)]
         return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
     @contextmanager
@@ -76,7 +79,13 @@ class Folders:
         file, checkpoint = self.hidden / RUN, self.last_checkpoint()
         text = json.dumps(dict(facts), indent=2, sort_keys=True, default=str) + "\n"
         if resume:
-            differing = differences(json.loads(file.read_text(encoding="utf-8")), json.loads(text))
+            try:
+                before = json.loads(file.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise ArgumentError(
+                    f"{file} is damaged: {error}. Start the training anew with overwrite=True, or --overwrite."
+                ) from None
+            differing = differences(before, json.loads(text))
             if differing:
                 raise ArgumentError(
                     f"the interrupted training of {self.output} had other values of {', '.join(differing)}. Pass the "
@@ -91,7 +100,7 @@ class Folders:
         for path in self.hidden.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
-        file.write_text(text, encoding="utf-8")
+        write_whole({file: lambda new: new.write(text.encode())})
         return None
 
     def _check_replaceable(self) -> None:
@@ -108,6 +117,22 @@ class Folders:
             os.replace(self.output, old)
         os.replace(self.hidden / MODEL, self.output)
         shutil.rmtree(self.hidden)
+
+
+def is_complete(checkpoint: Path) -> bool:
+    """Whether the Trainer has written all files of a checkpoint, and none was cut off since."""
+    try:
+        json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+        for path in checkpoint.iterdir():
+            if path.suffix == ".safetensors":
+                with safe_open(path, framework="numpy"):
+                    pass
+            elif path.suffix in (".pt", ".pth"):
+                with ZipFile(path):
+                    pass
+    except (OSError, ValueError, SafetensorError, BadZipFile):
+        return False
+    return True
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

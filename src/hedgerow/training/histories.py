@@ -238,9 +238,15 @@ def _columns(table: pa.Table, user: str, item: str, timestamp: str | None) -> _C
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    from hedgerow.catalog.types import is_text
+
     names = {"user": user, "item": item, "timestamp": timestamp}
     found = {what: _column(table, name, what) for what, name in names.items() if name is not None}
+    if not len(table):
+        raise ArgumentError("there are no interactions: the file has a header, but no rows.")
     times = found.get("timestamp")
+    if times is not None and is_text(times.type):
+        times = _parsed(times)
     if times is not None and not (pa.types.is_temporal(times.type) or pa.types.is_primitive(times.type)):
         raise ArgumentError(
             f"column {timestamp!r} must hold times: numbers, dates or timestamps; it holds {times.type}, the first is "
@@ -256,6 +262,18 @@ def _columns(table: pa.Table, user: str, item: str, timestamp: str | None) -> _C
             f"column {user!r} must hold ids that can be ordered; it holds {users.type}: {error}"
         ) from None
     return _Columns(pa.DictionaryArray.from_arrays(pc.index_in(users, distinct), distinct), found["item"], times)
+
+
+def _parsed(times: pa.Array) -> pa.Array:
+    """Times as text, as JSON holds them, as timestamps; unchanged if a text is no time."""
+    import pyarrow as pa
+
+    for type_ in (pa.timestamp("us"), pa.timestamp("us", "UTC")):
+        try:
+            return times.cast(type_)
+        except pa.ArrowException:
+            continue
+    return times
 
 
 def _column(table: pa.Table, name: str, what: str) -> pa.Array:

@@ -12,13 +12,16 @@ import pyarrow.parquet as pq
 
 from hedgerow import token_files
 from hedgerow._version import __version__
+from hedgerow.hf.known_sids import write_sids
 from hedgerow.tokens import TokenMap
 from hedgerow.training.options import TrainingOptions
 from hedgerow.training.outcome import TrainingReport
 from hedgerow.training.splits import Split
+from hedgerow.training.trained import METRICS, SPLIT, checksum
 from hedgerow.training.validation import NORMALIZE, K
+from hedgerow.trie_index import TrieIndex
 
-SPLIT, METRICS, CARD = "split.parquet", "training.json", "README.md"
+CARD = "README.md"
 
 
 def write_model(
@@ -26,6 +29,7 @@ def write_model(
     model: Any,
     tokenizer: Any,
     tokens: TokenMap,
+    index: TrieIndex,
     split: Split,
     options: TrainingOptions,
     report: TrainingReport,
@@ -37,6 +41,7 @@ def write_model(
         model: the plain model.
         tokenizer: its tokenizer.
         tokens: its token map.
+        index: the index.
         split: the split.
         options: the settings of the training.
         report: its result.
@@ -50,10 +55,12 @@ def write_model(
     file = folder / token_files.FILE
     token_files.write(file, token_files.read(file) | {"normalize": NORMALIZE})
     pq.write_table(split.to_arrow(), folder / SPLIT)
+    write_sids(folder, index)
     facts = {
         "hedgerow": __version__,
         "options": asdict(options),
         "split": dict(split.method),
+        "histories": checksum(split.histories, index),
         "users": len(split.histories),
         "interactions": len(split.histories.items),
         "unknown": split.histories.unknown,

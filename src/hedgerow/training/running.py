@@ -77,7 +77,7 @@ def run(
             model = network.exported()
             report = replace(report, parameters=model.num_parameters())
             folder = folders.hidden / MODEL
-            write_model(folder, model, tokenizer, tokens, split, options, report)
+            write_model(folder, model, tokenizer, tokens, index, split, options, report)
             folders.finish()
         state.wait_for_everyone()
     return report

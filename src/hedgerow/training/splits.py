@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -232,12 +233,23 @@ def _count_before(histories: Histories, time: Any) -> np.ndarray:
 
     if histories.times is None:
         raise ArgumentError("a split by time needs histories with times; these were read with timestamp=None.")
+    from hedgerow.catalog.columns import scalar_of
+
     try:
-        scalar = pa.scalar(time)
-        scalar = scalar.cast(histories.times.type)
-    except (pa.ArrowException, TypeError, ValueError) as error:
+        zoned = _is_zoned(histories.times.type)
+        if zoned is not None and _is_zoned(time) not in (None, zoned):
+            raise TypeError("the times have a time zone" if zoned else "the times have no time zone")
+        scalar = scalar_of(histories.times.type, time)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise ArgumentError(
             f"a time of the split must have the type of the times, {histories.times.type}; got {time!r}: {error}"
         ) from None
     before = pc.less(histories.times, scalar).to_numpy(zero_copy_only=False)  # pyright: ignore[reportAttributeAccessIssue]
     return np.add.reduceat(before.astype(np.int64), histories.starts[:-1])
+
+
+def _is_zoned(time: Any) -> bool | None:
+    """Whether a datetime, or an Arrow type of timestamps, has a time zone; None for other values and types."""
+    if isinstance(time, datetime):
+        return time.tzinfo is not None
+    return getattr(time, "tz", None) is not None if hasattr(time, "tz") else None

@@ -94,7 +94,7 @@ def _readable(inputs: StepInput) -> np.ndarray:
         logits = bounded(ops, logits)
     if ops.name == "torch":
         if logits.dtype == ops.xp.bfloat16:
-            logits = logits.view(ops.xp.int16)
+            logits = logits.resolve_neg().view(ops.xp.int16)
         elif logits.dtype != ops.xp.float32:
             logits = logits.float()
         return logits.contiguous().numpy()
