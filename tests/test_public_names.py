@@ -43,6 +43,7 @@ HEDGEROW = [
     "Version",
     "VersionError",
     "beam_search",
+    "best_of",
     "build_index",
     "diff",
     "embed_texts",
@@ -56,6 +57,7 @@ HEDGEROW = [
     "semantic_ids",
     "step",
 ]
+DISTRIBUTED = ["check_code_ranges", "even_code_ranges", "gather_over"]
 HF = ["CatalogLogitsProcessor", "Explanation", "Retriever", "Shapes", "plot_beams"]
 TRAINING = [
     "Blend",
@@ -525,6 +527,13 @@ def test_names_of_hedgerow():
 
 def test_names_of_metrics():
     assert hr.metrics.__all__ == METRICS
+
+
+def test_names_of_distributed():
+    pytest.importorskip("torch")
+    import hedgerow.distributed
+
+    assert hedgerow.distributed.__all__ == DISTRIBUTED
 
 
 def test_names_of_hf():
