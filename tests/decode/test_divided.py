@@ -1,8 +1,5 @@
 """A step whose logits are divided among ranks equals the step over all logits."""
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -24,7 +21,7 @@ INF = float("inf")
 FIELDS = ("codes", "scores", "states", "parents")
 
 
-# JAX divides a head over a mesh: the test at the end.
+# JAX divides a head over a mesh: tests/distributed/test_mesh.py.
 @pytest.fixture(params=["numpy", "torch"])
 def backend(request):
     pytest.importorskip(request.param)
@@ -347,60 +344,3 @@ class TestRejects:
             hr.beam_search(self.index, lambda _: self.logits, code_ranges=[(0, 2)] * 2, **options)
         with pytest.raises(hr.ArgumentError, match="for each of the 2 levels; got 1"):
             hr.beam_search(self.index, lambda _: self.logits, code_ranges=[(0, 2)], gather=lambda x: x[None], **options)
-
-
-MESH = """
-import jax, numpy as np
-import hedgerow as hr
-from jax.sharding import AxisType, PartitionSpec
-
-RANKS, BATCH, WIDTH, SIZES = 4, 2, 20, (6, 64, 30, 9)
-assert len(jax.devices()) == 2 * RANKS
-rng = np.random.default_rng(0)
-sids = np.stack([rng.integers(0, size, 3000) for size in SIZES], axis=1)
-sids[:1500, :2] = sids[0, :2]
-mesh = jax.make_mesh((2, RANKS), ("batch", "codes"), axis_types=(AxisType.Auto,) * 2)
-batch = PartitionSpec("batch")
-
-
-def step_over_mesh(share, normalize):
-    def step(device_index, beams, logits, prepared):
-        first = jax.lax.axis_index("codes") * share
-        return hr.step(
-            device_index, beams, logits, beam_width=WIDTH, normalize=normalize, constraints=prepared,
-            code_range=(first, first + share), gather=lambda x: jax.lax.all_gather(x, "codes"),
-        )
-
-    specs = (PartitionSpec(), batch, PartitionSpec("batch", None, "codes"), batch)
-    # all_gather gives every rank the same beams, which the check of shard_map cannot know.
-    return jax.jit(jax.shard_map(step, mesh=mesh, in_specs=specs, out_specs=batch, check_vma=False))
-
-
-for dense in ("auto", ()):
-    index = hr.build_index(hr.Catalog(sids, codebook_sizes=SIZES), dense_levels=dense)
-    device_index = index.to("jax")
-    for normalize in ("codes", "allowed", None):
-        beams, expected = hr.init_beams(device_index, BATCH), hr.init_beams(index, BATCH)
-        for size in SIZES:
-            logits = rng.normal(size=(BATCH, beams.states.shape[1], size)).astype(np.float32)
-            share = -(-size // RANKS)
-            # Columns past the last code are never candidates, whatever their logits are.
-            padded = np.pad(logits, ((0, 0), (0, 0), (0, share * RANKS - size)), constant_values=9.0)
-            beams = step_over_mesh(share, normalize)(device_index, beams, padded, None)
-            expected = hr.step(index, expected, logits, beam_width=WIDTH, normalize=normalize, kernel="array")
-            for name in ("codes", "states", "parents"):
-                assert (np.asarray(getattr(beams, name)) == getattr(expected, name)).all(), (normalize, size, name)
-            np.testing.assert_allclose(beams.scores, expected.scores, rtol=1e-5, atol=1e-5)
-            if normalize is None:
-                assert (np.asarray(beams.scores) == expected.scores).all()
-print("equal on", RANKS)
-"""
-
-
-def test_columns_over_a_mesh_of_jax():
-    pytest.importorskip("jax")
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
-    finished = subprocess.run(
-        [sys.executable, "-c", MESH], capture_output=True, text=True, env=os.environ | flags, check=False
-    )
-    assert finished.stdout.strip() == "equal on 4", finished.stderr
