@@ -32,7 +32,8 @@ serve: .venv/.dev
 # Each worker has one thread for linear algebra, because there is a worker for each core. `make test-serve`,
 # `make test-triton` and `make test-distributed` run what takes minutes.
 test: .venv/.dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal --ignore tests/serve --ignore tests/distributed
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal --ignore tests/serve --ignore tests/distributed \
+		--ignore tests/examples/test_export.py
 
 # The contract of the step, with a compiled module that checks every access of memory, and then the usual one again.
 SANITIZE := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
@@ -59,7 +60,7 @@ test-serve: .venv/.dev
 
 # Searches over several processes and devices, and exported steps.
 test-distributed: .venv/.dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal tests/distributed
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal tests/distributed tests/examples/test_export.py
 
 # Builds the sdist and the wheel, and uses the wheel in an environment of its own.
 test-wheel: .venv/.dev

@@ -58,6 +58,7 @@ HEDGEROW = [
     "step",
 ]
 DISTRIBUTED = ["check_code_ranges", "even_code_ranges", "gather_over"]
+EXPORT = ["plain_step", "step_arrays"]
 HF = ["CatalogLogitsProcessor", "Explanation", "Retriever", "Shapes", "plot_beams"]
 TRAINING = [
     "Blend",
@@ -534,6 +535,12 @@ def test_names_of_distributed():
     import hedgerow.distributed
 
     assert hedgerow.distributed.__all__ == DISTRIBUTED
+
+
+def test_names_of_export():
+    import hedgerow.export
+
+    assert hedgerow.export.__all__ == EXPORT
 
 
 def test_names_of_hf():

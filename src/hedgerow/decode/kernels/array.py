@@ -174,7 +174,7 @@ def best(ops: Ops, scores: Array, first: Array, beam_width: int) -> tuple[Array,
 
 def _filled(ops: Ops, x: Array, count: int, value: float) -> Array:
     """[B, n + count]: x [B, n] and a value."""
-    fill = ops.xp.full((len(x), count), value, dtype=x.dtype, device=ops.device_of(x))
+    fill = ops.xp.full((x.shape[0], count), value, dtype=x.dtype, device=ops.device_of(x))
     return ops.xp.concat([x, fill], axis=-1)
 
 
