@@ -59,7 +59,7 @@ HEDGEROW = [
 ]
 DISTRIBUTED = ["check_code_ranges", "even_code_ranges", "gather_over"]
 EXPORT = ["plain_step", "step_arrays"]
-HF = ["CatalogLogitsProcessor", "Explanation", "Retriever", "Shapes", "plot_beams"]
+HF = ["CatalogLogitsProcessor", "Explanation", "Retriever", "Shapes", "generate", "plot_beams"]
 TRAINING = [
     "Blend",
     "BlendSpec",
