@@ -3,8 +3,8 @@
 from hedgerow.errors import MissingDependencyError
 
 try:
+    from hedgerow.hf.custom_generate import generate
     from hedgerow.hf.explain import Explanation
-    from hedgerow.hf.generate import generate
     from hedgerow.hf.plot import plot_beams
     from hedgerow.hf.processor import CatalogLogitsProcessor
     from hedgerow.hf.retriever import Retriever

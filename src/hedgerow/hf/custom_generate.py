@@ -22,9 +22,8 @@ from hedgerow.results import Picking
 # What generate() prepares for the model itself.
 PREPARED = {"attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep", "encoder_outputs"}
 PREPARED |= {"cache_position", "mm_encoder_outputs"}
-# Options of generate() that this search cannot obey, and their only value.
-FIXED = {"do_sample": False, "output_scores": False, "output_logits": False, "output_attentions": False}
-FIXED |= {"output_hidden_states": False}
+# Options of generate() that this search cannot obey.
+REFUSED = ("do_sample", "output_scores", "output_logits", "output_attentions", "output_hidden_states")
 Written = list[tuple[Ids, float]]
 
 
@@ -44,8 +43,9 @@ def generate(
     """Search with a `Retriever` where `generate()` would search: `model.generate(..., custom_generate=generate)`.
 
     A drop-in for beam search with `CatalogLogitsProcessor`: the same inputs and outputs, at the speed of the Retriever.
-    `num_beams` is its beam width, and `length_penalty` replaces its own. With `normalize="vocab"`, the scores are those
-    of `generate()`. Other options that would change scores are refused.
+    `num_beams` is its beam width, and `length_penalty` replaces its own (another one than that of the retriever runs
+    without its CUDA graphs). With `normalize="vocab"`, the scores are those of `generate()`. Other options that would
+    change scores are refused.
 
     transformers passes all arguments but these three, which are arguments of `model.generate`:
 
@@ -111,7 +111,8 @@ def generate(
     if not generation_config.return_dict_in_generate:
         return sequences
     output = GenerateBeamEncoderDecoderOutput if model.config.is_encoder_decoder else GenerateBeamDecoderOnlyOutput
-    return output(sequences=sequences, sequences_scores=torch.tensor([score for _, score in rows]))  # pyright: ignore
+    scores = torch.tensor([score for _, score in rows], device=start.device)
+    return output(sequences=sequences, sequences_scores=scores)  # pyright: ignore
 
 
 def _searcher(model: Any, retriever: Retriever | None, config: Any) -> Searcher:
@@ -132,7 +133,7 @@ def _searcher(model: Any, retriever: Retriever | None, config: Any) -> Searcher:
 
 
 def _check_options(config: Any, logits_processor: Any, stopping_criteria: Any) -> None:
-    refused = [name for name, value in FIXED.items() if (getattr(config, name, None) or False) != value]
+    refused = [name for name in REFUSED if getattr(config, name, None)]
     refused += [type(processor).__name__ for processor in logits_processor]
     ends = (MaxLengthCriteria, EosTokenCriteria)
     refused += [type(criterion).__name__ for criterion in stopping_criteria if not isinstance(criterion, ends)]
