@@ -43,6 +43,7 @@ HEDGEROW = [
     "Version",
     "VersionError",
     "beam_search",
+    "best_of",
     "build_index",
     "diff",
     "embed_texts",
@@ -56,7 +57,9 @@ HEDGEROW = [
     "semantic_ids",
     "step",
 ]
-HF = ["CatalogLogitsProcessor", "Explanation", "Retriever", "Shapes", "plot_beams"]
+DISTRIBUTED = ["check_code_ranges", "even_code_ranges", "gather_over"]
+EXPORT = ["plain_step", "step_arrays"]
+HF = ["CatalogLogitsProcessor", "Explanation", "Retriever", "Shapes", "generate", "plot_beams"]
 TRAINING = [
     "Blend",
     "BlendSpec",
@@ -525,6 +528,19 @@ def test_names_of_hedgerow():
 
 def test_names_of_metrics():
     assert hr.metrics.__all__ == METRICS
+
+
+def test_names_of_distributed():
+    pytest.importorskip("torch")
+    import hedgerow.distributed
+
+    assert hedgerow.distributed.__all__ == DISTRIBUTED
+
+
+def test_names_of_export():
+    import hedgerow.export
+
+    assert hedgerow.export.__all__ == EXPORT
 
 
 def test_names_of_hf():

@@ -11,6 +11,7 @@ from hedgerow.coverage import Coverage
 from hedgerow.decode.beams import Beams
 from hedgerow.decode.capacity import Capacity
 from hedgerow.decode.device import DeviceIndex
+from hedgerow.decode.divided import best_of
 from hedgerow.decode.masked_probability import masked_probability
 from hedgerow.decode.prepare import prepare_constraints
 from hedgerow.decode.prepared import PreparedConstraints
@@ -74,6 +75,7 @@ __all__ = [
     "Version",
     "VersionError",
     "beam_search",
+    "best_of",
     "build_index",
     "diff",
     "embed_texts",

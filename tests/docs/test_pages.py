@@ -50,6 +50,12 @@ NOT_RUN = {
     ("docs/index.md", "pip install ."): "installs packages",
     ("docs/performance.md", "pip install 'hedgerow[bench,torch,jax]'"): "installs packages and takes hours",
     ("docs/how-to/jax.md", "from functools import partial"): "needs 8 devices",
+    ("docs/how-to/distributed.md", "import transformers"): "needs several processes: tests/distributed",
+    ("docs/how-to/distributed.md", "import jax"): "needs 4 devices: tests/distributed",
+    (
+        "docs/how-to/export.md",
+        "python examples/export/export_torch.py shop.hedgerow exported --beam-width 50",
+    ): "takes minutes: tests/examples/test_export.py",
     ("docs/how-to/gpu.md", "bash benchmarks/gpu.sh"): GPU,
     (
         "docs/how-to/gpu.md",

@@ -16,7 +16,7 @@ pytest.importorskip("transformers")
 
 from transformers import Qwen3Config, Qwen3ForCausalLM, T5Config, T5ForConditionalGeneration  # noqa: E402
 
-from hedgerow.hf import CatalogLogitsProcessor, Retriever  # noqa: E402
+from hedgerow.hf import CatalogLogitsProcessor, Retriever, generate  # noqa: E402
 
 VOCABULARY, END, BEGIN = 60, 2, 50
 MADE = Ragged([(3,), (3, 1), (3, 1, 4), (0, 2), (0, 2, 0), (0, 2, 0, 1), (1, 0, 0, 0), (2, 1)], (4, 3, 5, 2))
@@ -171,6 +171,29 @@ def test_retriever_equals_generate(model, length_penalty):
         explanation = retriever.explain(PROMPT, row)
         assert (explanation.outcome, explanation.rank) == ("returned", 1 + list(found).index(sid))
         assert explanation.score == pytest.approx(found[sid], abs=1e-5)
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 2.0])
+@pytest.mark.parametrize("model", [qwen3, t5])
+def test_custom_generate_writes_ends_and_padding(model, length_penalty):
+    retriever = Retriever(model(), INDEX, TOKENS, normalize="vocab")
+    options = {"num_beams": len(MADE.sids), "num_return_sequences": len(MADE.sids), "length_penalty": length_penalty}
+    made = model().generate(
+        torch.tensor([PROMPT]),
+        custom_generate=generate,
+        retriever=retriever,
+        max_new_tokens=5,
+        eos_token_id=END,
+        pad_token_id=0,
+        return_dict_in_generate=True,
+        **options,
+    )
+    before = 1 if model().config.is_encoder_decoder else len(PROMPT)
+    rows = [tuple(token - 10 for token in row[: row.index(END)]) for row in made.sequences[:, before:].tolist()]
+    assert all(set(row[row.index(END) + 1 :]) <= {0} for row in made.sequences[:, before:].tolist())
+    expected = generated(model(), max_new_tokens=5, length_penalty=length_penalty)
+    assert rows == list(expected)
+    assert_same_scores(dict(zip(rows, made.sequences_scores.tolist(), strict=True)), expected)
 
 
 @pytest.mark.parametrize("normalize", ["codes", "allowed"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hedgerow.decode.device import DeviceIndex, DeviceLevel
-from hedgerow.decode.kernels.array import children
+from hedgerow.decode.kernels.nodes import children
 from hedgerow.decode.ops import Array, Ops
 from hedgerow.index.level import WORD_BITS
 

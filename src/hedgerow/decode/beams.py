@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 DEAD = -1
+# Beams are numbered by int32.
+MAX_BEAMS = 2**31 - 1
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hedgerow._arguments import whole_number
 from hedgerow.constraints.requests import Exclusions, Sets
 from hedgerow.decode.beams import DEAD, Beams
 from hedgerow.decode.device import DeviceIndex, as_device_index
+from hedgerow.decode.divided import CodeRange
 from hedgerow.decode.kernels.array import Normalize
+from hedgerow.decode.kernels.columns import Gather
 from hedgerow.decode.kernels.dispatch import KernelName
 from hedgerow.decode.paths import with_code_scores
 from hedgerow.decode.prepare import as_prepared
@@ -76,6 +78,8 @@ def beam_search(
     kernel: KernelName = "auto",
     constraints: PreparedConstraints | Sets = None,
     exclude: Exclusions = None,
+    code_ranges: Sequence[CodeRange] | None = None,
+    gather: Gather | None = None,
 ) -> Beams:
     """Search for the best `beam_width` SIDs of each request, level by level.
 
@@ -91,6 +95,9 @@ def beam_search(
         kernel: as for `step`.
         constraints: as for `step`. They are prepared once.
         exclude: as for `step`.
+        code_ranges: the `code_range` of `step` of each level, if the head of the model is divided among ranks.
+            `logits_fn` then returns the logits of these codes.
+        gather: as for `step`; the search needs it with `code_ranges`.
 
     Returns:
         Finished beams [B, M] with `code_scores`, for `TrieIndex.results` with the same constraints. Errors as for
@@ -112,8 +119,25 @@ def beam_search(
     beams = init_beams(device_index, batch_size)
     prepared = as_prepared(device_index, batch_size, constraints, exclude)
     options = {"beam_width": beam_width, "normalize": normalize, "temperature": temperature, "kernel": kernel}
+    ranges = _ranges_of_levels(device_index, code_ranges, gather)
     history = []
-    for _ in range(device_index.num_levels):
-        beams = step(device_index, beams, logits_fn(beams), constraints=prepared, **options)
+    for code_range in ranges:
+        divided = {"code_range": code_range, "gather": gather}
+        beams = step(device_index, beams, logits_fn(beams), constraints=prepared, **options, **divided)
         history.append(beams)
     return with_code_scores(device_index._ops, history)
+
+
+def _ranges_of_levels(
+    index: DeviceIndex, code_ranges: Sequence[CodeRange] | None, gather: Gather | None
+) -> Sequence[CodeRange | None]:
+    """The `code_range` of each level."""
+    if code_ranges is None:
+        return [None] * index.num_levels
+    if gather is None:
+        raise ArgumentError("a search with code_ranges needs gather=, which exchanges beams between ranks.")
+    if len(code_ranges) != index.num_levels:
+        raise ArgumentError(
+            f"code_ranges must have a (first, stop) for each of the {index.num_levels} levels; got {len(code_ranges)}."
+        )
+    return code_ranges

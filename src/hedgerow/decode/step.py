@@ -6,10 +6,12 @@ from typing import Any
 
 from hedgerow._arguments import check_choice, positive_number, whole_number
 from hedgerow.constraints.requests import Exclusions, Sets
-from hedgerow.decode.beams import Beams
+from hedgerow.decode.beams import MAX_BEAMS, Beams
 from hedgerow.decode.device import DeviceIndex, as_device_index
+from hedgerow.decode.divided import CodeRange, columns_of, merged, own_logits
 from hedgerow.decode.ended import only_ends
 from hedgerow.decode.kernels.array import LARGEST, Normalize, StepInput, clipped
+from hedgerow.decode.kernels.columns import Columns, Gather
 from hedgerow.decode.kernels.dispatch import KernelName, is_transformed, kernel_for, on_host
 from hedgerow.decode.ops import Array
 from hedgerow.decode.prepare import as_prepared
@@ -17,8 +19,6 @@ from hedgerow.decode.prepared import PreparedConstraints
 from hedgerow.errors import ArgumentError, BackendError
 from hedgerow.index.trie import Trie
 
-# Beams are numbered by int32.
-MAX_BEAMS = 2**31 - 1
 # LARGEST times or divided by these is a normal float32.
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-8, 1e8
 
@@ -34,6 +34,8 @@ def step(
     kernel: KernelName = "auto",
     constraints: PreparedConstraints | Sets = None,
     exclude: Exclusions = None,
+    code_range: CodeRange | None = None,
+    gather: Gather | None = None,
 ) -> Beams:
     """Advance a beam search by one level: keep the best `beam_width` continuations of each request's beams.
 
@@ -55,9 +57,17 @@ def step(
             `prepare_constraints`, which is prepared once for all steps and can be traced.
         exclude: for each request the ids of items to exclude, or None. With prepared constraints, pass it to
             `prepare_constraints` instead.
+        code_range: if the head of the model is divided among ranks by its columns: (first, stop), the codes of this
+            level whose logits this rank has. `logits` is then [B, m, stop - first], and can be empty. The ranges of
+            all ranks must contain each code once. In JAX, both can be traced; columns past the last code are ignored.
+        gather: exchanges arrays between these ranks: maps an array of this rank to [ranks, ...], the arrays of all
+            ranks stacked along a new first axis. `hedgerow.distributed.gather_over` makes one for PyTorch; in JAX it is
+            `lambda x: jax.lax.all_gather(x, axis_name)`. All ranks must call the step with the same beams.
 
     Returns:
-        Beams [B, M] at level l + 1. If a request has no allowed item, all of its beams are dead.
+        Beams [B, M] at level l + 1. If a request has no allowed item, all of its beams are dead. With `code_range` and
+        without `gather`: the best of this rank's codes, for `best_of`; it needs `normalize=None`. With `gather`: the
+        best of all codes, the same on every rank.
 
     Raises:
         ArgumentError: shapes do not fit, the beams are finished, or another argument is out of range.
@@ -76,12 +86,16 @@ def step(
         ```
     """
     index = as_device_index(index)
-    check_step(index, beams, logits, beam_width, normalize)
-    logits = only_ends(index, beams, tempered(index, logits, temperature, normalize))
-    compute = kernel_for(kernel, index, beams, logits)
+    columns = check_step(index, beams, logits, beam_width, normalize, code_range, gather)
+    logits = only_ends(index, beams, tempered(index, logits, temperature, normalize), columns)
+    if columns is not None:
+        logits, columns = own_logits(index, beams.level, logits, columns)
+    compute = kernel_for(kernel, index, beams, logits, divided=columns is not None)
     prepared = as_prepared(index, logits.shape[0], constraints, exclude)
     limits = None if prepared is None else prepared.levels[beams.level]
-    return compute(StepInput(index._ops, index.levels[beams.level], beams, logits, int(beam_width), normalize, limits))
+    level = index.levels[beams.level]
+    found = compute(StepInput(index._ops, level, beams, logits, int(beam_width), normalize, limits, columns))
+    return found if gather is None else merged(index, beams, found, gather)
 
 
 def tempered(index: DeviceIndex, logits: Array, temperature: float, normalize: Normalize) -> Array:
@@ -142,8 +156,16 @@ def _check_beams(index: DeviceIndex, beams: Beams) -> None:
             )
 
 
-def check_step(index: DeviceIndex, beams: Beams, logits: Any, beam_width: int, normalize: Normalize) -> None:
-    """Check these arguments of `step`, which documents them and the errors."""
+def check_step(
+    index: DeviceIndex,
+    beams: Beams,
+    logits: Any,
+    beam_width: int,
+    normalize: Normalize,
+    code_range: CodeRange | None = None,
+    gather: Gather | None = None,
+) -> Columns | None:
+    """Check these arguments of `step`, which documents them and the errors. Returns the columns of the logits."""
     if not isinstance(beams, Beams):
         raise ArgumentError(f"expected Beams, as hr.init_beams returns them; got {type(beams).__name__}.")
     if beams.level >= index.num_levels:
@@ -152,11 +174,15 @@ def check_step(index: DeviceIndex, beams: Beams, logits: Any, beam_width: int, n
         )
     whole_number(beam_width, "beam_width", most=MAX_BEAMS)
     check_choice(normalize, "normalize", ("codes", "allowed", None))
-    _check_logits(index, beams, logits)
+    _check_array(index, beams, logits)
+    columns = columns_of(index, beams.level, logits, normalize, code_range, gather)
+    _check_shape(index, beams, logits, columns)
     _check_beams(index, beams)
+    return columns
 
 
-def _check_logits(index: DeviceIndex, beams: Beams, logits: Any) -> None:
+def _check_array(index: DeviceIndex, beams: Beams, logits: Any) -> None:
+    """Check the backend, the device and the dtype of logits."""
     if logits is None:
         raise ArgumentError("logits must be an array [B, m, C]; got None. Check that the model returns its logits.")
     for what, array in (("logits", logits), ("beams", beams.states)):
@@ -170,16 +196,6 @@ def _check_logits(index: DeviceIndex, beams: Beams, logits: Any) -> None:
             f"logits must be a dense tensor; got a {'nested' if logits.is_nested else logits.layout} one. Use "
             "logits.to_dense(), or logits.to_padded_tensor(-inf) for a nested tensor."
         )
-    level = index.levels[beams.level]
-    expected = (*beams.states.shape, level.codebook_size)
-    if tuple(logits.shape) != expected:
-        hint = "If the model has more codes than the catalog uses, pass codebook_sizes to hr.Catalog."
-        if level.end is not None:
-            hint = f"The last column, code {level.end}, is the logit of the end of the SID. {hint}"
-        raise ArgumentError(
-            f"logits of level {beams.level} must be [B, m, C] = {list(expected)}: requests, beams and codes of the "
-            f"level; got {list(logits.shape)}. {hint}"
-        )
     if not index._ops.is_float(logits.dtype):
         raise ArgumentError(f"logits must have a floating-point dtype; got {logits.dtype}. Convert them to float32.")
     if index.backend == "torch" and logits.device != index.device:
@@ -187,3 +203,22 @@ def _check_logits(index: DeviceIndex, beams: Beams, logits: Any) -> None:
             f"the index is on {index.device}, but the logits are on {logits.device}. Move one of them to the other "
             "device."
         )
+
+
+def _check_shape(index: DeviceIndex, beams: Beams, logits: Any, columns: Columns | None) -> None:
+    level = index.levels[beams.level]
+    expected = (*beams.states.shape, level.codebook_size if columns is None else columns.size)
+    if tuple(logits.shape) == expected:
+        return
+    if columns is not None:
+        raise ArgumentError(
+            f"logits of level {beams.level} must be [B, m, stop - first] = {list(expected)}: requests, beams and the "
+            f"codes of code_range; got {list(logits.shape)}."
+        )
+    hint = "If the model has more codes than the catalog uses, pass codebook_sizes to hr.Catalog."
+    if level.end is not None:
+        hint = f"The last column, code {level.end}, is the logit of the end of the SID. {hint}"
+    raise ArgumentError(
+        f"logits of level {beams.level} must be [B, m, C] = {list(expected)}: requests, beams and codes of the "
+        f"level; got {list(logits.shape)}. {hint}"
+    )

@@ -3,6 +3,7 @@
 from hedgerow.errors import MissingDependencyError
 
 try:
+    from hedgerow.hf.custom_generate import generate
     from hedgerow.hf.explain import Explanation
     from hedgerow.hf.plot import plot_beams
     from hedgerow.hf.processor import CatalogLogitsProcessor
@@ -15,4 +16,4 @@ except ModuleNotFoundError as error:
         raise
     raise MissingDependencyError.of("hedgerow.hf", package, "hf") from error
 
-__all__ = ["CatalogLogitsProcessor", "Explanation", "Retriever", "Shapes", "plot_beams"]
+__all__ = ["CatalogLogitsProcessor", "Explanation", "Retriever", "Shapes", "generate", "plot_beams"]

@@ -11,7 +11,9 @@ from typing import Literal, NamedTuple
 
 from hedgerow.decode.beams import DEAD, Beams
 from hedgerow.decode.device import DeviceLevel
+from hedgerow.decode.kernels.columns import Columns, Gather, gathered, own_children, own_columns
 from hedgerow.decode.kernels.masking import alive_nodes, allowed_words, not_excluded
+from hedgerow.decode.kernels.nodes import codes_of, ranked_children
 from hedgerow.decode.ops import Array, Ops
 from hedgerow.decode.prepared import LevelConstraints
 from hedgerow.index.level import WORD_BITS
@@ -29,10 +31,11 @@ class StepInput(NamedTuple):
         ops: the operations of the backend.
         level: the level that the step decides.
         beams: B requests of m beams.
-        logits: [B, m, C], of any floating-point dtype.
+        logits: [B, m, C], of any floating-point dtype; or the columns of this rank.
         beam_width: M.
         normalize: as for `step`.
         constraints: the sets and exclusions of the batch at this level, or None.
+        columns: None: all of them. Only the array step takes others.
     """
 
     ops: Ops
@@ -42,6 +45,7 @@ class StepInput(NamedTuple):
     beam_width: int
     normalize: Normalize
     constraints: LevelConstraints | None
+    columns: Columns | None = None
 
 
 def array_step(inputs: StepInput) -> Beams:
@@ -54,96 +58,65 @@ def _gather_step(inputs: StepInput) -> Beams:
     """Gather the children of every beam and their logits: K candidates per beam."""
     ops, level, beams, logits = inputs.ops, inputs.level, inputs.beams, inputs.logits
     xp = ops.xp
-    start, count = children(ops, level, beams.states)
-    branch = max(level.max_branch, 1)
+    start, count, branch, skipped = own_children(ops, level, beams.states, inputs.columns)
     child = ops.arange(branch, logits, ndim=3)
     valid = child < xp.expand_dims(count, axis=-1)
     nodes = xp.expand_dims(start, axis=-1) + xp.where(valid, child, 0)
     alive = alive_nodes(ops, inputs.constraints, nodes, valid)
-    valid = not_excluded(ops, inputs.constraints, beams.states, alive)
+    valid = not_excluded(ops, inputs.constraints, beams.states, alive, skipped)
     codes = codes_of(ops, level, nodes)
-    scores = _scores(inputs, ops.take_along(logits, codes), valid)
-    best, positions, live = _best(ops, scores, start, inputs.beam_width)
+    columns, valid = own_columns(ops, inputs.columns, codes, valid)
+    scores = _scores(inputs, ops.take_along(logits, columns), valid)
+    top, positions, live = best(ops, scores, start, inputs.beam_width)
     states, codes = ops.take_along(_flat(ops, nodes), positions), ops.take_along(_flat(ops, codes), positions)
-    return _continued(ops, beams, best, live, positions // branch, states, codes)
+    return continued(ops, beams, top, live, positions // branch, states, codes)
 
 
 def _scan_step(inputs: StepInput) -> Beams:
     """Scan all C codes of every beam under the bitmap. The time does not depend on the branch factor."""
     ops, level, beams, logits = inputs.ops, inputs.level, inputs.beams, inputs.logits
     xp = ops.xp
-    size = level.codebook_size
-    words = allowed_words(ops, level, beams.states, inputs.constraints)
-    bit = ops.arange(WORD_BITS, logits, ndim=4)
-    bits = (xp.expand_dims(words, axis=-1) >> bit) & 1
-    shape = (*words.shape[:-1], words.shape[-1] * WORD_BITS)
-    valid = (xp.reshape(bits, shape)[..., :size] != 0) & xp.expand_dims(beams.states > DEAD, axis=-1)
-    valid = not_excluded(ops, inputs.constraints, beams.states, valid)
+    size, skipped = level.codebook_size, None
+    if inputs.columns is not None:
+        size, skipped = inputs.columns.size, beams.states * 0 + inputs.columns.first
+    valid = _scanned(inputs) & xp.expand_dims(beams.states > DEAD, axis=-1)
+    valid = not_excluded(ops, inputs.constraints, beams.states, valid, skipped)
     # In the order of SIDs, the codes of a beam come after those of all beams at lower states.
-    first = beams.states * 0
+    place = beams.states * 0
     if beams.states.shape[1] > 1:
-        first = xp.argsort(xp.argsort(beams.states, axis=-1), axis=-1) * size
-    best, positions, live = _best(ops, _scores(inputs, logits, valid), first, inputs.beam_width)
+        place = xp.argsort(xp.argsort(beams.states, axis=-1), axis=-1) * size
+    top, positions, live = best(ops, _scores(inputs, logits, valid), place, inputs.beam_width)
     parents, codes = positions // size, xp.astype(positions % size, xp.int32)
+    if inputs.columns is not None:
+        codes = codes + inputs.columns.first
     states = ranked_children(ops, level, ops.take_along(beams.states, parents), codes)
-    return _continued(ops, beams, best, live, parents, states, codes)
+    return continued(ops, beams, top, live, parents, states, codes)
+
+
+def _scanned(inputs: StepInput) -> Array:
+    """Bool [B, m, C], the codes in the bitmap and in the request's set. A dead state has those of node 0."""
+    ops, level, logits = inputs.ops, inputs.level, inputs.logits
+    xp = ops.xp
+    words = allowed_words(ops, level, inputs.beams.states, inputs.constraints)
+    if inputs.columns is None:
+        bit = ops.arange(WORD_BITS, logits, ndim=4)
+        bits = (xp.expand_dims(words, axis=-1) >> bit) & 1
+        return xp.reshape(bits, (*words.shape[:-1], words.shape[-1] * WORD_BITS))[..., : level.codebook_size] != 0
+    codes = inputs.columns.first + ops.arange(inputs.columns.size, logits)
+    # Columns past the last code read its word; their logits are -inf.
+    words = xp.take(words, ops.clip(codes // WORD_BITS, 0, words.shape[-1] - 1), axis=-1)
+    return ((words >> (codes % WORD_BITS)) & 1) != 0
 
 
 def _scores(inputs: StepInput, candidates: Array, valid: Array) -> Array:
     """Scores of all candidates, [B, m, K] or [B, m, C] as their logits; -inf for candidates that are not valid."""
     ops, xp = inputs.ops, inputs.ops.xp
+    gather = None if inputs.columns is None else inputs.columns.gather
     if inputs.normalize == "codes":
-        candidates = _minus_normalizer(ops, candidates, inputs.logits)
+        candidates = _minus_normalizer(ops, candidates, inputs.logits, gather)
     elif inputs.normalize == "allowed":
-        candidates = _minus_normalizer(ops, candidates, xp.where(valid, candidates, -INF))
+        candidates = _minus_normalizer(ops, candidates, xp.where(valid, candidates, -INF), gather)
     return xp.where(valid, xp.expand_dims(inputs.beams.scores, axis=-1) + candidates, -INF)
-
-
-def ranked_children(ops: Ops, level: DeviceLevel, states: Array, codes: Array) -> Array:
-    """Child of each state by a code of a dense level: the first child plus the number of allowed codes below the code.
-
-    Args:
-        ops: the operations of the backend.
-        level: a dense level.
-        states: nodes of the level before, in any shape. A dead state counts as node 0.
-        codes: int32 in the same shape, an allowed code of each state.
-    """
-    xp = ops.xp
-    states = xp.where(states > DEAD, states, 0)
-    words = ops.take(level.allowed, states)
-    word = ops.arange(words.shape[-1], words, ndim=words.ndim)
-    # The number of bits of each word below the code: 32 for earlier words, 0 for later ones.
-    below = ops.clip(xp.expand_dims(codes, axis=-1) - word * WORD_BITS, 0, WORD_BITS)
-    # A shift by 32 is not defined, so 32 bits are handled separately.
-    low_bits = xp.where(below == WORD_BITS, -1, (1 << (below % WORD_BITS)) - 1)
-    rank = xp.sum(xp.astype(ops.popcount(words & low_bits), xp.int32), axis=-1, dtype=xp.int32)
-    start, _ = children(ops, level, states)
-    return start + rank
-
-
-def children(ops: Ops, level: DeviceLevel, states: Array) -> tuple[Array, Array]:
-    """First child and number of children of each state, int32 in the shape of `states`. A dead state has none."""
-    xp = ops.xp
-    live = states > DEAD
-    parents = xp.where(live, states, 0)
-    if level.max_branch == 0:
-        return parents * 0, parents * 0
-    if level.child_start is not None:
-        start = ops.take(level.child_start, parents)
-        stop = ops.take(level.child_start, parents + 1)
-    elif level.forks is not None:
-        start = parents + ops.rank(level.forks, parents)
-        stop = parents + 1 + ops.rank(level.forks, parents + 1)
-    else:
-        start, stop = parents, parents + 1
-    return start, xp.where(live, stop - start, 0)
-
-
-def codes_of(ops: Ops, level: DeviceLevel, nodes: Array) -> Array:
-    """Codes of nodes of a level, int32 in the shape of `nodes`."""
-    codes = ops.xp.astype(ops.take(level.codes, nodes), ops.xp.int32)
-    # PyTorch holds 16-bit codes as signed integers.
-    return codes & 0xFFFF if level.codebook_size <= 2**16 else codes
 
 
 def bounded(ops: Ops, logits: Array) -> Array:
@@ -163,16 +136,22 @@ def log_softmax(ops: Ops, logits: Array) -> Array:
     return _minus_normalizer(ops, logits, logits)
 
 
-def _minus_normalizer(ops: Ops, logits: Array, over: Array) -> Array:
-    """Subtract the log of the sum of exponentials of `over` along the last axis."""
+def _minus_normalizer(ops: Ops, logits: Array, over: Array, gather: Gather | None = None) -> Array:
+    """Subtract the log of the sum of exponentials of `over` along the last axis, and over all ranks."""
     xp = ops.xp
-    top = xp.max(over, axis=-1, keepdims=True)
-    top = xp.where(top > -INF, top, 0.0)
+    highest = xp.max(over, axis=-1, keepdims=True)
+    top = xp.where(highest > -INF, highest, 0.0)
     total = xp.sum(xp.exp(over - top), axis=-1, keepdims=True)
+    if gather is not None:
+        of_ranks = gathered(gather, xp.stack([highest, total]))
+        highest, total = of_ranks[:, 0], of_ranks[:, 1]
+        top = xp.max(highest, axis=0)
+        top = xp.where(top > -INF, top, 0.0)
+        total = xp.sum(total * xp.exp(highest - top), axis=0)
     return logits - top - xp.log(xp.where(total > 0, total, 1.0))
 
 
-def _best(ops: Ops, scores: Array, first: Array, beam_width: int) -> tuple[Array, Array, Array]:
+def best(ops: Ops, scores: Array, first: Array, beam_width: int) -> tuple[Array, Array, Array]:
     """The best M candidates of each request: scores, positions among its m * K or m * C, and whether they are live.
 
     All are [B, M]. The position of a dead beam is 0.
@@ -185,23 +164,21 @@ def _best(ops: Ops, scores: Array, first: Array, beam_width: int) -> tuple[Array
     """
     xp = ops.xp
     _, width, span = scores.shape
-    best, positions = ops.top_k(scores, first, min(beam_width, width * span))
+    top, positions = ops.top_k(scores, first, min(beam_width, width * span))
     missing = beam_width - width * span
     if missing > 0:
-        best, positions = (_filled(ops, x, missing, value) for x, value in ((best, -INF), (positions, 0)))
-    live = best > -INF
-    return best, xp.where(live, positions, 0), live
+        top, positions = (_filled(ops, x, missing, value) for x, value in ((top, -INF), (positions, 0)))
+    live = top > -INF
+    return top, xp.where(live, positions, 0), live
 
 
 def _filled(ops: Ops, x: Array, count: int, value: float) -> Array:
     """[B, n + count]: x [B, n] and a value."""
-    fill = ops.xp.full((len(x), count), value, dtype=x.dtype, device=ops.device_of(x))
+    fill = ops.xp.full((x.shape[0], count), value, dtype=x.dtype, device=ops.device_of(x))
     return ops.xp.concat([x, fill], axis=-1)
 
 
-def _continued(
-    ops: Ops, beams: Beams, scores: Array, live: Array, parents: Array, states: Array, codes: Array
-) -> Beams:
+def continued(ops: Ops, beams: Beams, scores: Array, live: Array, parents: Array, states: Array, codes: Array) -> Beams:
     """The beams [B, M] that continue `beams` from `parents` by `codes`."""
     xp = ops.xp
     batch, width, level = *live.shape, beams.level

@@ -32,7 +32,7 @@ MAX_CANDIDATES = 2**31
 _logged: set[str] = set()
 
 
-def kernel_for(name: KernelName, index: DeviceIndex, beams: Beams, logits: Array) -> Kernel:
+def kernel_for(name: KernelName, index: DeviceIndex, beams: Beams, logits: Array, *, divided: bool = False) -> Kernel:
     """Choose the kernel of a step.
 
     Args:
@@ -42,6 +42,7 @@ def kernel_for(name: KernelName, index: DeviceIndex, beams: Beams, logits: Array
         index: the trie on its device.
         beams: the beams [B, m] of the step.
         logits: [B, m, C].
+        divided: whether these are the columns of one rank, which only the array step takes.
 
     Raises:
         ArgumentError: there is no such kernel.
@@ -53,7 +54,9 @@ def kernel_for(name: KernelName, index: DeviceIndex, beams: Beams, logits: Array
         from hedgerow.decode.kernels.jax_mesh import sharded_array_step
 
         return sharded_array_step
-    if name == "array":
+    if divided and name in ("native", "triton"):
+        raise BackendError(f"the {name} kernel takes the logits of all codes, not a code_range. Use kernel='auto'.")
+    if name == "array" or divided:
         return array_step
     if name == "triton" or (name == "auto" and _on_gpu(index)):
         return _triton_kernel(name, index, logits)

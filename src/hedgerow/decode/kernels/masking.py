@@ -42,12 +42,14 @@ def alive_nodes(ops: Ops, limits: LevelConstraints | None, nodes: Array, valid: 
     return valid & xp.astype((words >> (nodes & (WORD_BITS - 1))) & 1, xp.bool)
 
 
-def not_excluded(ops: Ops, limits: LevelConstraints | None, states: Array, valid: Array) -> Array:
+def not_excluded(
+    ops: Ops, limits: LevelConstraints | None, states: Array, valid: Array, skipped: Array | None = None
+) -> Array:
     """Bool, which of the valid candidates are not excluded: [B, m, C] on a dense level, [B, m, K] on others.
 
     The last axis counts as `LevelConstraints.dead_slots` does. Each dead node finds the beam at its parent and clears
     its own slot there, so the work grows with the exclusions and not with the candidates. The live states of a request
-    must be distinct, as those of a search are.
+    must be distinct, as those of a search are. `skipped` [B, m] is the slot of the first entry of each beam; None: 0.
     """
     if limits is None or limits.dead_parents is None:
         return valid
@@ -58,7 +60,11 @@ def not_excluded(ops: Ops, limits: LevelConstraints | None, states: Array, valid
     rank = ops.rank_rows(ascending, limits.dead_parents)
     rank = xp.where(rank < width, rank, width - 1)
     has_beam = ops.take_along(ascending, rank) == limits.dead_parents
-    slot = ops.take_along(order, rank) * size + limits.dead_slots
+    beam, slot = ops.take_along(order, rank), limits.dead_slots
+    if skipped is not None:
+        slot = slot - ops.take_along(skipped, beam)
+        has_beam = has_beam & (slot >= 0) & (slot < size)
+    slot = beam * size + slot
     # Dead nodes below no beam clear a spare slot past the end.
     slot = xp.where(has_beam, slot, width * size)
     flat = xp.reshape(valid, (batch, width * size))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hedgerow.decode.beams import DEAD
 from hedgerow.decode.device import DeviceLevel
-from hedgerow.decode.kernels.array import children, codes_of, ranked_children
 from hedgerow.decode.kernels.masking import alive_nodes, allowed_words, not_excluded
+from hedgerow.decode.kernels.nodes import children, codes_of, lower_bound, ranked_children
 from hedgerow.decode.ops import Array, Ops
 from hedgerow.decode.prepared import LevelConstraints
 from hedgerow.index.level import WORD_BITS
@@ -88,13 +88,7 @@ def _by_bitmap(ops: Ops, level: DeviceLevel, states: Array, codes: Array) -> Arr
 def _by_search(ops: Ops, level: DeviceLevel, states: Array, codes: Array) -> Array:
     """Bisect the children of each state, which are in the order of their codes."""
     xp = ops.xp
-    low, count = children(ops, level, states)
-    high = low + count
-    last = len(level.codes) - 1
-    stop = high
-    for _ in range(level.max_branch.bit_length()):
-        middle = (low + high) // 2
-        right = (low < high) & (codes_of(ops, level, ops.clip(middle, 0, last)) < codes)
-        low, high = xp.where(right, middle + 1, low), xp.where(right, high, middle)
-    found = (low < stop) & (codes_of(ops, level, ops.clip(low, 0, last)) == codes)
-    return xp.where(found, low, DEAD)
+    start, count = children(ops, level, states)
+    found = lower_bound(ops, level, start, start + count, codes)
+    is_child = codes_of(ops, level, ops.clip(found, 0, level.codes.shape[0] - 1)) == codes
+    return xp.where((found < start + count) & is_child, found, DEAD)
