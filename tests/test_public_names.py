@@ -44,6 +44,7 @@ HEDGEROW = [
     "VersionError",
     "beam_search",
     "build_index",
+    "concat",
     "diff",
     "embed_texts",
     "init_beams",

@@ -31,7 +31,7 @@ from hedgerow.errors import (
 )
 from hedgerow.generated import results_of
 from hedgerow.index.diff import Diff, diff
-from hedgerow.indexes import build_index, load_index, merge
+from hedgerow.indexes import build_index, concat, load_index, merge
 from hedgerow.live.live import LiveIndex
 from hedgerow.live.version import Version
 from hedgerow.request import Request
@@ -75,6 +75,7 @@ __all__ = [
     "VersionError",
     "beam_search",
     "build_index",
+    "concat",
     "diff",
     "embed_texts",
     "init_beams",

@@ -1,14 +1,13 @@
 """Build an index that is larger than memory, from a Parquet file to a saved index.
 
 Rows are spilled to parts by the leading bits of their SIDs. Each part is small enough to be built in memory as a
-catalog of its own. The parts are in the order of SIDs, so their levels are written one after the other. If the first
-SID of a part shares a prefix with the last SID of the part before, the shared nodes have been written already.
+catalog of its own. The parts are in the order of SIDs, so they are joined: see `joining`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +16,10 @@ import numpy as np
 
 from hedgerow.catalog.catalog import ITEM_ID, Catalog
 from hedgerow.errors import CatalogError
-from hedgerow.index.build import Progress, build_trie, ignore_progress, pays_dense, with_bitmap
-from hedgerow.index.fanout import fan_out
+from hedgerow.index.build import Progress, build_trie, ignore_progress
 from hedgerow.index.files import as_folder, check_folder, index_file_errors, save_trie
 from hedgerow.index.items import items_writer
-from hedgerow.index.level import Level
+from hedgerow.index.joining import Finished, Joined, Nodes
 from hedgerow.index.order_on_disk import order_on_disk
 from hedgerow.index.scratch import scratch_folder
 from hedgerow.index.sort import leading_bits
@@ -93,14 +91,14 @@ def _build(reader: _Reader, output: Path, scratch: Path, codebook_sizes: Any, me
             part_of = np.searchsorted(bounds, leading_bits(catalog.sids, sizes), side="right")
             spill.add(_as_table(catalog, ids), part_of)
     items = scratch / "items"
-    levels, leaves, sha256 = _build_parts(spill, sizes, items, reader, 4 * rows)
+    finished, sha256 = _build_parts(spill, sizes, items, reader, 4 * rows)
     order = order_on_disk(items, ITEM_ID, scratch, rows)
 
     def move_items(path: Path) -> str:
         os.replace(items, path)
         return sha256
 
-    save_trie(Trie(levels, *leaves, _not_loaded, _load_order=lambda: order), output, items=move_items)
+    save_trie(Trie(*finished, _not_loaded, _load_order=lambda: order), output, items=move_items)
 
 
 class _Reader:
@@ -182,86 +180,36 @@ def _as_table(catalog: Catalog, ids: pa.Array) -> pa.Table:
 
 def _build_parts(
     spill: Spill, sizes: tuple[int, ...], items: Path, reader: _Reader, max_rows: int
-) -> tuple[tuple[Level, ...], tuple[np.ndarray | None, np.ndarray | None], str]:
-    """Build every part, write the items, and return the levels and leaf arrays of the whole, memory-mapped.
+) -> tuple[Finished, str]:
+    """Build every part, write the items, and return the trie of the whole, memory-mapped.
 
-    The third result is the SHA-256 of the file of the items.
+    The second result is the SHA-256 of the file of the items.
     """
-    columns = [_Column(items.with_name(f"level-{number}"), size) for number, size in enumerate(sizes)]
-    leaves = _Column(items.with_name("leaves"), 1)
-    last_sid, done = None, 0
+    joined, done = Joined(sizes, (None,) * len(sizes), items.parent), 0
     with ExitStack() as stack:
         writer, file = None, None
         for part in spill.parts():
-            if len(part) > max_rows:
-                raise CatalogError(f"{len(part):,} items have the same leading 64 bits in their SIDs. {ADVICE}")
             reader.progress("build", done, reader.rows)
-            catalog = Catalog.from_arrow(part, sid=SID, item_id=ITEM_ID, codebook_sizes=sizes)
-            index = build_trie(catalog, dense_levels=())
-            ends = index.sids([0, index.num_sids - 1])
-            shared = -1 if last_sid is None else int(np.argmax(ends[0] != last_sid))
-            for number, (column, level) in enumerate(zip(columns, index.levels, strict=True)):
-                column.add(level.codes, _is_first(level.children, level.num_parents, level.num_nodes), number, shared)
-            no_codes = np.zeros(index.num_items, np.uint8)
-            leaves.add(no_codes, _is_first(index.rows_of, index.num_sids, index.num_items), len(sizes), shared)
+            index = build_part(part, sizes, max_rows)
+            joined.add(Nodes.of(index))
             if writer is None:
                 writer, file = stack.enter_context(items_writer(items, index.items_table.schema))
             writer.write_table(index.items_table.combine_chunks())
-            last_sid, done = ends[1], done + len(part)
-    levels: list[Level] = []
-    for number, column in enumerate(columns):
-        levels.append(column.level(levels[-1].num_nodes if levels else 1, number))
+            done += len(part)
     assert file is not None
-    return tuple(levels), leaves.fan_out(levels[-1].num_nodes)[:2], file.sha256
+    return joined.finish(), file.sha256
 
 
-def _is_first(spans: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], parents: int, children: int) -> np.ndarray:
-    """Whether each child is the first child of its parent: bool [children]."""
-    is_first = np.zeros(children, bool)
-    is_first[spans(np.arange(parents))[0]] = True
-    return is_first
+def build_part(rows: pa.Table, sizes: tuple[int, ...], max_rows: int) -> Trie:
+    """Build the trie of the rows of a part.
 
-
-class _Column:
-    """A level that grows on disk: the codes of its nodes, and which of them are first children."""
-
-    def __init__(self, path: Path, codebook_size: int) -> None:
-        self.path, self.size = path, codebook_size
-        self.dtype = np.min_scalar_type(codebook_size - 1)
-        self.codes, self.first = (open(path.with_suffix(end), "wb") for end in (".codes", ".first"))  # noqa: SIM115
-
-    def add(self, codes: np.ndarray, is_first: np.ndarray, number: int, shared: int) -> None:
-        """Append the nodes of a part at level `number`.
-
-        Args:
-            codes: [E] the codes of the nodes.
-            is_first: [E] bool, whether each node is the first child of its parent; modified.
-            number: the level number.
-            shared: the number of leading codes that the first SID of the part shares with the last SID of the part
-                before; -1 for the first part.
-        """
-        # If the first SID shares its prefix at this level, the first node has been written already. If it shares only
-        # the parent's prefix, the first node is not the first child of that parent.
-        skipped = int(number < shared)
-        is_first[0] &= number != shared
-        self.codes.write(codes[skipped:].astype(self.dtype).data)
-        self.first.write(is_first[skipped:].data)
-
-    def fan_out(self, parents: int) -> tuple[np.ndarray | None, np.ndarray | None, int]:
-        """Close the files, and make the fan-out of the whole level on disk, as `fanout.fan_out` does."""
-        self.codes.close()
-        self.first.close()
-        return fan_out(np.memmap(self.path.with_suffix(".first"), bool, "r"), parents, self._mapped)
-
-    def level(self, parents: int, number: int) -> Level:
-        """The whole level, memory-mapped, and dense by the default rule of `build_index`."""
-        child_start, forks, max_branch = self.fan_out(parents)
-        codes = np.memmap(self.path.with_suffix(".codes"), self.dtype, "r")
-        level = Level(codes, child_start, forks, None, self.size, max_branch)
-        return with_bitmap(level, number) if pays_dense(level) else level
-
-    def _mapped(self, length: int, dtype: Any) -> np.ndarray:
-        return np.memmap(self.path.with_suffix(".fan"), dtype, "w+", shape=(length,))
+    Raises:
+        CatalogError: they are too many.
+    """
+    if len(rows) > max_rows:
+        raise CatalogError(f"{len(rows):,} items have the same leading 64 bits in their SIDs. {ADVICE}")
+    catalog = Catalog.from_arrow(rows, sid=SID, item_id=ITEM_ID, codebook_sizes=sizes)
+    return build_trie(catalog, dense_levels=())
 
 
 def _not_loaded() -> pa.Table:
