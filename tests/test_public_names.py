@@ -84,6 +84,7 @@ TRAINING = [
     "text_vectors",
     "train",
 ]
+RAY = ["build"]
 METRICS = [
     "Estimate",
     "bootstrap_ci",
@@ -318,8 +319,10 @@ COMMANDS = {
         "--output",
         "--overwrite",
         "--ragged",
+        "--ray",
         "--sid",
         "--types",
+        "--workers",
         "-o",
         "SOURCES",
     ],
@@ -542,6 +545,13 @@ def test_names_of_training():
     import hedgerow.training
 
     assert hedgerow.training.__all__ == TRAINING
+
+
+def test_names_of_ray():
+    pytest.importorskip("ray")
+    import hedgerow.ray
+
+    assert hedgerow.ray.__all__ == RAY
 
 
 @pytest.mark.parametrize("name", MEMBERS)

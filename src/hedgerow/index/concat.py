@@ -15,7 +15,7 @@ from hedgerow.errors import ArgumentError, CatalogError
 from hedgerow.index.build import DenseLevels, dense_rule
 from hedgerow.index.joining import Joined, Nodes
 from hedgerow.index.lazy import Lazy, made
-from hedgerow.index.order import sorted_order
+from hedgerow.index.order import repeated_id, sorted_order
 from hedgerow.index.trie import Trie, codes_of_leaves
 
 if TYPE_CHECKING:
@@ -122,19 +122,20 @@ def _order(parts: Sequence[Numbered]) -> np.ndarray:
     """
     import pyarrow as pa
 
-    from hedgerow.catalog.columns import repeated_rows
     from hedgerow.catalog.types import one_array
 
-    ids = one_array(pa.chunked_array([chunk for _, trie in parts for chunk in trie.item_ids.chunks]))
-    repeated = repeated_rows(ids)
+    chunks = [chunk for _, trie in parts for chunk in trie.item_ids.chunks]
+    ids = pa.chunked_array([one_array(pa.chunked_array(chunks))])
+    order = sorted_order(ids)
+    repeated = repeated_id(ids, order)
     if repeated is not None:
         stops = np.cumsum([trie.num_items for _, trie in parts])
-        one, other = (parts[int(part)][0] for part in np.searchsorted(stops, repeated, side="right"))
+        one, other = (parts[int(part)][0] for part in np.searchsorted(stops, sorted(repeated), side="right"))
         raise CatalogError(
             f"item id {ids[repeated[0]].as_py()!r} is in index {one} and in index {other}; item ids must be distinct. "
             "Catalogs without item_ids have row numbers as ids: pass item_ids=."
         )
-    return sorted_order(pa.chunked_array([ids]))
+    return order
 
 
 def _items(loaders: Sequence[Callable[[], pa.Table]]) -> pa.Table:
