@@ -19,7 +19,7 @@ PYTHON_NEWEST ?= python3.13
 FUZZ_SECONDS ?= 20
 SOAK_SECONDS ?= 60
 
-.PHONY: demo serve test test-triton test-serve test-bounds explore test-wheel test-lowest test-newest fuzz soak check lint lint-imports docs format clean
+.PHONY: demo serve test test-triton test-serve test-distributed test-bounds explore test-wheel test-lowest test-newest fuzz soak check lint lint-imports docs format clean
 
 demo: .venv/.demo
 	@echo "Running the demo: it loads 17,472 films and a model of 3.9 M parameters; no network, no GPU."
@@ -29,10 +29,10 @@ serve: .venv/.dev
 	@echo "Serving the films. When it says ready: http://127.0.0.1:8000/ui. Stop it with Ctrl-C."
 	@$(BIN)/hedgerow serve --allow-where
 
-# Each worker has one thread for linear algebra, because there is a worker for each core. `make test-serve` and
-# `make test-triton` run what takes minutes.
+# Each worker has one thread for linear algebra, because there is a worker for each core. `make test-serve`,
+# `make test-distributed` and `make test-triton` run what takes minutes.
 test: .venv/.dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal --ignore tests/serve
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal --ignore tests/serve $(DISTRIBUTED:%=--ignore %)
 
 # The contract of the step, with a compiled module that checks every access of memory, and then the usual one again.
 SANITIZE := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
@@ -56,6 +56,11 @@ test-triton: .venv/.dev
 # where it is installed (Debian's chromium and chromium-driver).
 test-serve: .venv/.dev
 	HEDGEROW_TEST_SERVE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal tests/serve
+
+# The tests over several processes, which use all cores, one after the other.
+DISTRIBUTED := $(wildcard tests/ray tests/distributed)
+test-distributed: .venv/.dev
+	HEDGEROW_TEST_DISTRIBUTED=1 OMP_NUM_THREADS=1 $(BIN)/pytest $(DISTRIBUTED)
 
 # Builds the sdist and the wheel, and uses the wheel in an environment of its own.
 test-wheel: .venv/.dev
