@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,10 +23,11 @@ from hedgerow.cli.common import (
     progress_bar,
     shared_options,
 )
-from hedgerow.cli.requests import LINES_AT_ONCE, Line, count_lines, lines_of
 from hedgerow.cli.search import SearchOptions, text_of, title_of_history
 from hedgerow.errors import ArgumentError, HedgerowError
 from hedgerow.index.build import Progress
+from hedgerow.request_documents import RequestOptions, answers_of, request_of
+from hedgerow.request_lines import LINES_AT_ONCE, Line, count_lines, lines_of
 
 if TYPE_CHECKING:
     from hedgerow.hf import Retriever
@@ -106,12 +107,17 @@ class Answering:
         retriever: the retriever.
         attributes: the attributes to show. None: see --columns.
         failed: whether a line was not answered.
+        options: the options of all requests.
     """
 
     search: SearchOptions
     retriever: Retriever
     attributes: list[str] | None
     failed: bool = False
+    options: RequestOptions = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.options = self.search.request_options(self.retriever.index)
 
     def answer(self, prompts: Sequence[str | None], progress: Progress) -> None:
         """Answer prompts, or --history in place of None, and print the answers.
@@ -120,7 +126,7 @@ class Answering:
             HedgerowError: a prompt or a rule is invalid; nothing is printed.
         """
         lines = [self.search.asked(self.retriever.index, text) for text in prompts]
-        requests = [self.search.request(self.retriever, line) for line in lines]
+        requests = [request_of(self.retriever, line, self.options) for line in lines]
         answers = []
         for start in range(0, len(requests), LINES_AT_ONCE):
             answers += self.retriever.answer(requests[start : start + LINES_AT_ONCE])
@@ -134,10 +140,8 @@ class Answering:
     def answer_lines(self, lines: list[Line]) -> None:
         """Answer the requests of some lines, and print the answers and errors in the order of the lines."""
         parsed = [self._request(line) for line in lines]
-        requests = [request for _, request in parsed if isinstance(request, hr.Request)]
-        answers = iter(self.retriever.answer(requests))
-        for line, (keys, request) in zip(lines, parsed, strict=True):
-            answer = next(answers) if isinstance(request, hr.Request) else request
+        answers = answers_of(self.retriever, [request for _, request in parsed])
+        for line, (keys, request), answer in zip(lines, parsed, answers, strict=True):
             if isinstance(answer, hr.Results) and isinstance(request, hr.Request):
                 self._print(keys, request, answer)
             elif isinstance(answer, HedgerowError):
@@ -149,7 +153,7 @@ class Answering:
         keys: dict[str, Any] = {}
         try:
             keys = line.request()
-            return keys, self.search.request(self.retriever, keys)
+            return keys, request_of(self.retriever, keys, self.options)
         except HedgerowError as error:
             return keys, error
 

@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from hedgerow._arguments import distinct_keys
-from hedgerow.cli.common import advice_on_name
 from hedgerow.errors import ArgumentError
+from hedgerow.request_documents import checked_document
 
-# The keys of a request. "id" and "extra" are not used, but printed with the items.
-KEYS = ("prompt", "history", "where", "exclude", "candidates", "k", "beam_width", "caps", "order_by", "id", "extra")
 # The path that stands for standard input.
 STDIN = Path("-")
 # Lines of a file that are answered together.
@@ -56,19 +54,7 @@ class Line:
             raise ArgumentError(f"{where} cannot be read as UTF-8: {error}") from None
         except (ValueError, RecursionError) as error:
             raise ArgumentError(f"{where} is not JSON: {error}") from None
-        if not isinstance(request, dict):
-            request = {"prompt": request}
-        if not isinstance(request.get("prompt", ""), str | list):
-            raise ArgumentError(f"{where}: a prompt must be text, or a list of token ids or messages; got {text[:50]}.")
-        given = [name for name in ("prompt", "history") if request.get(name) is not None]
-        if len(given) != 1:
-            wrong = 'both "prompt" and "history"; pass one' if given else 'neither "prompt" nor "history"'
-            raise ArgumentError(f"{where} has {wrong}; it has {', '.join(request) or 'nothing'}.")
-        unknown = next((key for key in request if key not in KEYS), None)
-        if unknown is not None:
-            advice = advice_on_name(unknown, KEYS, "keys")
-            raise ArgumentError(f'{where}: unknown key {unknown!r}{advice} Keys of your own belong in "extra".')
-        return request
+        return checked_document(request if isinstance(request, dict) else {"prompt": request}, where)
 
 
 def _name(path: Path) -> str:
