@@ -84,7 +84,7 @@ TRAINING = [
     "text_vectors",
     "train",
 ]
-RAY = ["build"]
+RAY = ["Retrieve", "application", "build", "start"]
 METRICS = [
     "Estimate",
     "bootstrap_ci",
@@ -346,7 +346,7 @@ COMMANDS = {
     "hedgerow live rollback": ["--to", "PATH"],
     "hedgerow live prune": ["--keep", "PATH"],
     "hedgerow live status": ["--json", "PATH"],
-    "hedgerow retrieve": [*MODEL, "--fill", "--columns", "--input"],
+    "hedgerow retrieve": [*MODEL, "--fill", "--columns", "--input", "--output", "--ray", "--workers", "-o"],
     "hedgerow evaluate": [
         "--among",
         "--beam-width",

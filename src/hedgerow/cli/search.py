@@ -149,16 +149,19 @@ class SearchOptions:
             from hedgerow.demo.films import DATA
             from hedgerow.hf.loading import load_retriever
 
-            options: dict[str, Any] = {"normalize": self.normalize, "temperature": self.temperature}
-            return load_retriever(
-                self.model or DATA,
-                index,
-                pattern=self.tokens,
-                end=self.end,
-                device=self.device,
-                dtype=self.dtype,
-                **options,
-            )
+            return load_retriever(self.model or DATA, index, **self.loading)
+
+    @property
+    def loading(self) -> dict[str, Any]:
+        """The options of `hedgerow.hf.loading.load_retriever`."""
+        return {
+            "pattern": self.tokens,
+            "end": self.end,
+            "device": self.device,
+            "dtype": self.dtype,
+            "normalize": self.normalize,
+            "temperature": self.temperature,
+        }
 
     def request_options(self, index: hr.TrieIndex) -> RequestOptions:
         """The options of all requests.

@@ -10,5 +10,8 @@ except ModuleNotFoundError as error:
     raise MissingDependencyError.of("hedgerow.ray", "ray", "ray") from error
 
 from hedgerow.ray.build import build
+from hedgerow.ray.cluster import start
+from hedgerow.ray.retrieve import Retrieve
+from hedgerow.ray.serving import application
 
-__all__ = ["build"]
+__all__ = ["Retrieve", "application", "build", "start"]

@@ -19,7 +19,7 @@ from hedgerow.index.build_in_parts import PartsBuild
 from hedgerow.index.build_on_disk import scratch_beside
 from hedgerow.index.files import as_folder
 from hedgerow.indexes import load_index
-from hedgerow.ray.cluster import num_cpus, run_tasks, start
+from hedgerow.ray.cluster import num_cpus, own_errors, run_tasks, start
 from hedgerow.trie_index import TrieIndex
 
 if TYPE_CHECKING:
@@ -91,7 +91,8 @@ def build(
         whole_number(workers, "workers")
     reader = BatchReader(_absolute(files), sid, item_id, codebook_sizes, attributes)
     parts, output = reader.num_parts(memory), as_folder(output).absolute()
-    with scratch_beside(output) as scratch:
+    # Ray's errors are OSErrors, too: those of a process are told apart first.
+    with scratch_beside(output) as scratch, own_errors():
         start()
         run = _Run(workers or num_cpus(), progress)
         parts = min(MAX_PARTS, max(parts, run.workers))

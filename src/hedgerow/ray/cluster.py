@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -57,8 +58,7 @@ def run_tasks(
         done: called with the number of each task that is done.
 
     Raises:
-        HedgerowError: the first error of a call. The other calls are cancelled.
-        BackendError: a process of Ray ended, or was ended because the machine had no memory left.
+        RayError: the first error of a call; see `own_errors`. The other calls are cancelled.
     """
     remote = ray.remote(num_cpus=1)(function)
     waiting, running, results = list(enumerate(tasks))[::-1], {}, {}
@@ -71,17 +71,29 @@ def run_tasks(
             number = running.pop(ready)
             results[number] = ray.get(ready)
             done(number)
+    finally:
+        _cancel(list(running))
+    return [results[number] for number in range(len(tasks))]
+
+
+@contextmanager
+def own_errors() -> Iterator[None]:
+    """Raise the errors of processes as they were raised there.
+
+    Raises:
+        HedgerowError: the error of a process.
+        BackendError: a process ended, or was ended because the machine had no memory left.
+    """
+    try:
+        yield
     except RayTaskError as error:
         if isinstance(error.cause, HedgerowError):
             raise error.cause from None
         raise
     except RayError as error:
         raise BackendError(
-            f"Ray could not run a task: {error} If the machine has no memory left, lower memory or workers."
+            f"a process of Ray ended: {error} If the machine has no memory left, use fewer workers."
         ) from error
-    finally:
-        _cancel(list(running))
-    return [results[number] for number in range(len(tasks))]
 
 
 def _cancel(running: list[Any]) -> None:
