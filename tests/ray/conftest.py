@@ -1,5 +1,6 @@
 """One local cluster for all tests of a process, small enough for a laptop."""
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,10 @@ from typing import Any
 import pytest
 
 pytest.importorskip("ray")
+with warnings.catch_warnings():
+    # Ray Serve uses old names of Pydantic.
+    warnings.simplefilter("ignore")
+    pytest.importorskip("ray.serve")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,9 +9,9 @@ except ModuleNotFoundError as error:
         raise
     raise MissingDependencyError.of("hedgerow.ray", "ray", "ray") from error
 
+from hedgerow.ray.application import application
 from hedgerow.ray.build import build
 from hedgerow.ray.cluster import start
 from hedgerow.ray.retrieve import Retrieve
-from hedgerow.ray.serving import application
 
 __all__ = ["Retrieve", "application", "build", "start"]
