@@ -82,13 +82,15 @@ def row(what: str, workers: int, seconds: float, count: int, nbytes: int | None 
 def measure_build(folder: Path, items: int, workers: list[int], memory: int) -> list[dict[str, Any]]:
     """The rows of builds: by one process (workers 0), and by Ray, whole and step by step."""
     write_items(folder / "items", items)
+    write_items(folder / "few", 100 * FILES)
     started = time.perf_counter()
     hr.build_index(hr.Catalog.from_parquet(folder / "items")).save(folder / "one")
     expected = read_manifest(folder / "one")
     size = sum(entry["bytes"] for entry in expected["files"].values())
     rows = [row("build", 0, time.perf_counter() - started, items, size)]
     for count in workers:
-        warm_up(count)
+        # The processes start, and import what a build needs.
+        hedgerow.ray.build(folder / "few", folder / "warm", workers=count)
         seconds: dict[str, float] = {}
         progress = clock(seconds)
         started = time.perf_counter()
@@ -123,18 +125,6 @@ def clock(seconds: dict[str, float]) -> Callable[[str, int, int], None]:
         seconds[what] = max(now - started.setdefault(what, now), 1e-9)
 
     return progress
-
-
-def warm_up(count: int) -> None:
-    """Start processes that have imported hedgerow."""
-
-    def imported(_: int) -> int:
-        import hedgerow.index.build_in_parts  # noqa: F401
-
-        time.sleep(0.5)
-        return 0
-
-    ray.get([ray.remote(num_cpus=1)(imported).remote(number) for number in range(count)])
 
 
 def measure_retrieval(prompts: int, workers: list[int]) -> list[dict[str, Any]]:

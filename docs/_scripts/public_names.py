@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-MODULES = ("hedgerow", "hedgerow.hf", "hedgerow.metrics", "hedgerow.training")
+MODULES = ("hedgerow", "hedgerow.hf", "hedgerow.metrics", "hedgerow.ray", "hedgerow.training")
 MEMBER_TYPES = (classmethod, staticmethod, property, functools.cached_property)
 PYTHON_BLOCK = re.compile(r"^( *)```python\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 DIRECTIVE = re.compile(r"^::: +([\w.]+)", re.MULTILINE)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hedgerow.catalog.catalog import ITEM_ID, Catalog
+from hedgerow.catalog.sids import MAX_ITEMS
 from hedgerow.errors import CatalogError
 from hedgerow.index.build import Progress, build_trie, ignore_progress
 from hedgerow.index.order import distinct_order
@@ -43,7 +44,7 @@ class BatchReader:
         attributes: see `sid`.
 
     Raises:
-        CatalogError: a file cannot be read, or there are no rows.
+        CatalogError: a file cannot be read, or there are no rows, or too many for an index.
     """
 
     def __init__(
@@ -60,6 +61,11 @@ class BatchReader:
         if self.rows == 0:
             name = self.files.files[0].name
             raise CatalogError(f"{name} has no rows. Build an empty index with hr.Catalog and hr.build_index.")
+        if self.rows > MAX_ITEMS:
+            raise CatalogError(
+                f"an index can contain up to {MAX_ITEMS:,} items; these files have {self.rows:,} rows. Divide them by "
+                "ranges of SIDs, and build an index of each."
+            )
 
     def catalogs(
         self, sizes: Any, attributes: Any, files: slice = slice(None)

@@ -22,7 +22,17 @@ CANCEL_SECONDS = 10.0
 def start() -> None:
     """Connect to the cluster that RAY_ADDRESS names; without it, start Ray on this machine. Does nothing if connected.
 
-    For other settings, call `ray.init` before.
+    A cluster on this machine has all cores, an object store of 200 MiB, and no dashboard. `build` and ``hedgerow
+    retrieve --ray`` call this function. For other settings, call `ray.init` before.
+
+    Examples:
+        ```python
+        import hedgerow.ray
+        import ray
+
+        hedgerow.ray.start()
+        assert ray.is_initialized()
+        ```
     """
     if ray.is_initialized():
         return
