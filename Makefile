@@ -9,7 +9,7 @@ LOWEST := .venv-lowest
 LOWEST_FILES := pyproject.toml constraints-lowest.txt
 INSTALL_LOWEST = -m pip install --quiet --disable-pip-version-check
 # Old packages warn about newer versions of others.
-TEST_LOWEST = -m pytest -n auto --dist worksteal -W default::DeprecationWarning -W default::FutureWarning
+TEST_LOWEST = -m pytest -n auto --dist worksteal $(DISTRIBUTED:%=--ignore %) -W default::DeprecationWarning -W default::FutureWarning
 
 # The newest versions that pip resolves, on a newer Python. Without PyTorch, of which pip takes the build for CUDA.
 NEWEST := .venv-newest
@@ -71,7 +71,7 @@ test-lowest: $(LOWEST)/core/.installed $(LOWEST)/all/.installed
 	$(LOWEST)/all/bin/python $(TEST_LOWEST)
 
 test-newest: $(NEWEST)/.installed
-	$(NEWEST)/bin/python -m pytest -n auto --dist worksteal --ignore tests/docs
+	$(NEWEST)/bin/python -m pytest -n auto --dist worksteal --ignore tests/docs $(DISTRIBUTED:%=--ignore %)
 
 # Damaged and crafted files, guided by coverage: tests/fuzz.
 fuzz: .venv/.dev

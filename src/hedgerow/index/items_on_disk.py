@@ -70,6 +70,8 @@ def _column(name: str, chunks: Sequence[pa.Array], new: NewPath) -> pa.Array:
 def _joined(chunks: Sequence[pa.Array], type_: pa.DataType, new: NewPath) -> pa.Array:
     """The chunks as one array of a type, which differs from theirs at most in the width of its offsets.
 
+    It reads and writes one chunk at a time.
+
     Raises:
         ArrowInvalid: the offsets do not fit the type.
     """
@@ -77,6 +79,9 @@ def _joined(chunks: Sequence[pa.Array], type_: pa.DataType, new: NewPath) -> pa.
         return pa.ExtensionArray.from_storage(
             type_, _joined([chunk.storage for chunk in chunks], type_.storage_type, new)
         )
+    chunks = [chunk for chunk in chunks if len(chunk)]
+    if not chunks:
+        return pa.array([], type_)
     length, nulls = sum(map(len, chunks)), sum(chunk.null_count for chunk in chunks)
     if pa.types.is_null(type_):
         return pa.nulls(length)
@@ -131,10 +136,8 @@ def _value_type(type_: pa.DataType) -> pa.DataType:
 
 def _offsets(chunk: pa.Array) -> np.ndarray:
     """The offsets of an array of texts or lists: [rows + 1]."""
-    buffer, dtype = chunk.buffers()[1], _offset_dtype(chunk.type)
-    if not len(chunk):
-        return np.zeros(1, dtype)
-    return np.frombuffer(buffer, dtype)[chunk.offset : chunk.offset + len(chunk) + 1]
+    offsets = np.frombuffer(chunk.buffers()[1], _offset_dtype(chunk.type))
+    return offsets[chunk.offset : chunk.offset + len(chunk) + 1]
 
 
 def _rebased(offsets: Sequence[np.ndarray], dtype: np.dtype) -> Iterator[np.ndarray]:

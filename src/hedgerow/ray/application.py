@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hedgerow._arguments import whole_number
-from hedgerow.errors import ArgumentError
+from hedgerow.errors import ArgumentError, MissingDependencyError
+from hedgerow.live.live import LiveIndex
 from hedgerow.ray.opening import Opening
 from hedgerow.serve.rules import Rule
 from hedgerow.serve.settings import Limits, Settings
@@ -75,6 +76,7 @@ def application(
     Raises:
         ArgumentError: a number is out of range, or one of `model` and `index` is missing.
         IndexFileError: the index cannot be loaded.
+        MissingDependencyError: a package of the extra `ray` is not installed.
 
     Examples:
         ```python
@@ -90,8 +92,8 @@ def application(
     if not beam_widths:
         raise ArgumentError("beam_widths must name at least one beam width; got none.")
     opening = Opening.of(model, index, options=loading)
-    # What cannot be served is refused here, and not by every replica.
-    opening.searched()
+    # An index that cannot be served is refused here, and not by every replica.
+    is_live = isinstance(opening.open(), LiveIndex)
     settings = Settings(
         beam_widths=tuple(sorted(set(beam_widths))),
         default_beam_width=beam_widths[0],
@@ -100,12 +102,18 @@ def application(
         queue=queue,
         deadline_ms=deadline_ms,
         allow_where=allow_where,
-        follow_seconds=follow_seconds if opening.is_live else None,
+        follow_seconds=follow_seconds if is_live else None,
         limits=replace(Limits(), prompt_tokens=prompt_tokens),
     )
     rules = {name: Rule(text, where=text) for name, text in sets.items()}
-    # Here, because it imports PyTorch and FastAPI.
-    from hedgerow.ray.serving import deployed
+    try:
+        # Here, because it imports PyTorch and FastAPI.
+        from hedgerow.ray.serving import deployed
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        if package == "hedgerow":
+            raise
+        raise MissingDependencyError.of("hedgerow.ray.application", package, "ray") from error
 
     scaling = {
         "min_replicas": min_replicas,

@@ -91,7 +91,6 @@ def build(
         whole_number(workers, "workers")
     reader = BatchReader(_absolute(files), sid, item_id, codebook_sizes, attributes)
     parts, output = reader.num_parts(memory), as_folder(output).absolute()
-    # Ray's errors are OSErrors, too: those of a process are told apart first.
     with scratch_beside(output) as scratch, own_errors():
         start()
         run = _Run(workers or num_cpus(), progress)

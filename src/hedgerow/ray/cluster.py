@@ -92,12 +92,13 @@ def own_errors() -> Iterator[None]:
 
     Raises:
         HedgerowError: the error of a process.
+        OSError: that of a process, for example a full disk.
         BackendError: a process ended, or was ended because the machine had no memory left.
     """
     try:
         yield
     except RayTaskError as error:
-        if isinstance(error.cause, HedgerowError):
+        if isinstance(error.cause, HedgerowError | OSError):
             raise error.cause from None
         raise
     except RayError as error:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -23,6 +23,7 @@ from hedgerow._version import __version__
 from hedgerow.errors import ArgumentError
 from hedgerow.index.build import Progress, ignore_progress
 from hedgerow.index.manifest import MANIFEST, read_manifest
+from hedgerow.live.live import LiveIndex
 from hedgerow.ray.cluster import num_cpus, own_errors, start
 from hedgerow.ray.opening import Opening
 from hedgerow.request_documents import RequestOptions
@@ -85,28 +86,37 @@ def answer_file(
         The number of lines that could not be answered.
 
     Raises:
-        ArgumentError: the file cannot be read, or the folder contains something else than answers of this job.
+        ArgumentError: the file cannot be read, the folder cannot be written, or it contains something else than answers
+            of this job.
         HedgerowError: the model or the index cannot be loaded.
         BackendError: a process of Ray ended.
     """
     parts, sha256 = _parts(path)
     job = _Job(path, output.absolute(), _pinned(opening), options, attributes)
-    _claim(job.output, _facts(job, sha256))
+    try:
+        _claim(job.output, _facts(job, sha256))
+        _answer(job, parts, workers, progress)
+        return sum(_failed(job.output / part.name) for part in parts)
+    except OSError as error:
+        raise ArgumentError(f"the answers cannot be written to {output}: {error.strerror or error}.") from error
+
+
+def _answer(job: _Job, parts: Sequence[Part], workers: int | None, progress: Progress) -> None:
+    """Answer the parts whose files do not exist."""
     waiting = [part for part in parts if not (job.output / part.name).exists()]
     total = sum(part.requests for part in parts)
     done = total - sum(part.requests for part in waiting)
     progress("prompts", done, total)
-    if waiting:
-        start()
-        with own_errors():
-            count = min(workers or num_cpus(), len(waiting))
-            worker = ray.remote(num_cpus=1)(_Worker)
-            pool = ActorPool([worker.remote(job, Path.cwd()) for _ in range(count)])
-            answered = pool.map_unordered(lambda worker, part: worker.answer.remote(part), waiting)
-            for requests in cast("Iterable[int]", answered):
-                done += requests
-                progress("prompts", done, total)
-    return sum(_failed(job.output / part.name) for part in parts)
+    if not waiting:
+        return
+    start()
+    with own_errors():
+        worker, count = ray.remote(num_cpus=1)(_Worker), min(workers or num_cpus(), len(waiting))
+        pool = ActorPool([worker.remote(job, Path.cwd()) for _ in range(count)])
+        answered = pool.map_unordered(lambda worker, part: worker.answer.remote(part), waiting)
+        for requests in cast("Iterable[int]", answered):
+            done += requests
+            progress("prompts", done, total)
 
 
 @dataclass(frozen=True)
@@ -178,9 +188,10 @@ def _parts(path: Path) -> tuple[list[Part], str]:
 
 def _pinned(opening: Opening) -> Opening:
     """With the number of the current version of a live index, so that all processes use one version."""
-    if not opening.is_live or opening.version is not None:
+    opened = opening.open()
+    if not isinstance(opened, LiveIndex) or opening.version is not None:
         return opening
-    return Opening(opening.model, opening.index, opening.live().version.number, opening.options)
+    return replace(opening, version=opened.version.number)
 
 
 def _facts(job: _Job, sha256: str) -> dict[str, Any]:

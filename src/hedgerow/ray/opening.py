@@ -8,17 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hedgerow.errors import ArgumentError, VersionError
-from hedgerow.index.manifest import LIVE
-from hedgerow.indexes import build_index, load_index
+from hedgerow.indexes import build_index
 from hedgerow.live.live import LiveIndex
+from hedgerow.live.opened import open_searched
 from hedgerow.live.version import Version
+from hedgerow.serve.settings import HEADROOM
 from hedgerow.trie_index import TrieIndex
 
 if TYPE_CHECKING:
     from hedgerow.hf import Retriever
-
-# Versions of a live index may grow by this factor before anything is compiled again.
-HEADROOM = 1.5
 
 
 @dataclass(frozen=True)
@@ -46,37 +44,36 @@ class Opening:
         """
         if (model is None) != (index is None):
             raise ArgumentError("pass both a model and an index, or neither for the films demo.")
-        folder = None if model is None else Path(model).expanduser()
-        name = str(folder.absolute()) if folder is not None and folder.is_dir() else model
-        return cls(name, None if index is None else Path(index).expanduser().absolute(), version, dict(options))
+        if model is None:
+            return cls(version=version, options=dict(options))
+        folder = Path(model).expanduser()
+        name = folder.absolute() if folder.is_dir() else model
+        return cls(str(name), Path(index).expanduser().absolute(), version, dict(options))
 
-    @property
-    def is_live(self) -> bool:
-        """Whether the index is live."""
-        return self.index is not None and (self.index / LIVE).is_file()
-
-    def live(self) -> LiveIndex:
-        """Open the live index."""
-        assert self.index is not None
-        return LiveIndex.open(self.index, headroom=HEADROOM)
-
-    def searched(self) -> TrieIndex | Version:
-        """Open the index or the version.
+    def open(self) -> TrieIndex | LiveIndex:
+        """Open the saved or the live index.
 
         Raises:
-            IndexFileError: the index cannot be loaded.
-            VersionError: the version cannot be loaded, or the index is not live.
+            HedgerowError: it cannot be loaded.
         """
-        if self.is_live:
-            live = self.live()
-            return live.version if self.version is None else live.load_version(self.version)
-        if self.version is not None:
-            raise VersionError(f"{self.index} is not a live index: it has no version {self.version}.")
         if self.index is not None:
-            return load_index(self.index, mmap=True)
+            return open_searched(self.index, headroom=HEADROOM)
         from hedgerow.demo.films import load_catalog
 
         return build_index(load_catalog())
+
+    def searched(self) -> TrieIndex | Version:
+        """Open the saved index, or the version of the live one.
+
+        Raises:
+            HedgerowError: it cannot be loaded, or the index is not live and has no version.
+        """
+        opened = self.open()
+        if isinstance(opened, LiveIndex):
+            return opened.version if self.version is None else opened.load_version(self.version)
+        if self.version is not None:
+            raise VersionError(f"{self.index} is not a live index: it has no version {self.version}.")
+        return opened
 
     def retriever(self, searched: TrieIndex | Version | LiveIndex | None = None) -> Retriever:
         """Load the model, and create a retriever.

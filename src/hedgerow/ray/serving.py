@@ -53,8 +53,8 @@ def _app_builder(
     """The function that loads the service in a replica, and makes its web application."""
 
     def opened() -> tuple[Retriever, LiveIndex | None]:
-        live = opening.live() if opening.is_live else None
-        return opening.retriever(live), live
+        searched = opening.open()
+        return opening.retriever(searched), searched if isinstance(searched, LiveIndex) else None
 
     def build() -> FastAPI:
         name = "films" if opening.index is None else opening.index.name
