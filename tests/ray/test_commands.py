@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from saved import contents
 
+import hedgerow as hr
 import hedgerow.ray.lines
 from hedgerow.cli.main import main
 from hedgerow.request_lines import LINES_AT_ONCE
@@ -106,6 +107,19 @@ def test_retrieve_goes_on_after_an_interruption(call, shop, prompts):
     assert "answers of another job: its 'options' was" in refused("--exclude", "t1")
     prompts.write_text('"w5"')
     assert "answers of another job: its 'input' was" in refused()
+
+
+def test_a_job_keeps_the_version_of_a_live_index(call, shop, prompts):
+    live = hr.LiveIndex.create("things.live", hr.load_index(shop.index))
+    words = ["retrieve", shop.model, live.path, "--input", prompts, "-k", "3", "--ray", "-o", "answers"]
+    assert call(*words)[0] == 1
+    before = contents(Path("answers"))
+    removed = json.loads(answers_in(Path("answers")).splitlines()[0])["items"][0]["item_id"]
+    live.remove([removed])
+    Path("answers/part-00000.jsonl").unlink()
+    assert call(*words)[0] == 1
+    assert contents(Path("answers")) == before
+    assert json.loads(before["job.json"])["version"] == 1
 
 
 def test_retrieve_refuses(call, shop, prompts, tmp_path):

@@ -25,6 +25,9 @@ def start() -> None:
     A cluster on this machine has all cores, an object store of 200 MiB, and no dashboard. `build` and ``hedgerow
     retrieve --ray`` call this function. For other settings, call `ray.init` before.
 
+    Raises:
+        BackendError: RAY_ADDRESS names a cluster that does not answer.
+
     Examples:
         ```python
         import hedgerow.ray
@@ -36,8 +39,11 @@ def start() -> None:
     """
     if ray.is_initialized():
         return
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False)
+    if address := os.environ.get("RAY_ADDRESS"):
+        try:
+            ray.init(log_to_driver=False)
+        except (ConnectionError, ValueError) as error:
+            raise BackendError(f"no Ray cluster answers at RAY_ADDRESS={address}: {error}") from error
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray.init(

@@ -92,7 +92,7 @@ def answer_file(
         BackendError: a process of Ray ended.
     """
     parts, sha256 = _parts(path)
-    job = _Job(path, output.absolute(), _pinned(opening), options, attributes)
+    job = _Job(path, output.absolute(), _pinned(opening, output), options, attributes)
     try:
         _claim(job.output, _facts(job, sha256))
         _answer(job, parts, workers, progress)
@@ -186,12 +186,22 @@ def _parts(path: Path) -> tuple[list[Part], str]:
     return parts, content.hexdigest()
 
 
-def _pinned(opening: Opening) -> Opening:
-    """With the number of the current version of a live index, so that all processes use one version."""
+def _pinned(opening: Opening, output: Path) -> Opening:
+    """With the number of a version of a live index, so that all processes use one: that of the job, or the current."""
     opened = opening.open()
     if not isinstance(opened, LiveIndex) or opening.version is not None:
         return opening
-    return replace(opening, version=opened.version.number)
+    begun = (_found(output) or {}).get("version")
+    return replace(opening, version=begun if isinstance(begun, int) else opened.version.number)
+
+
+def _found(output: Path) -> dict[str, Any] | None:
+    """What `job.json` of a folder says; None if there is none."""
+    try:
+        found = json.loads((output / JOB).read_text())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _facts(job: _Job, sha256: str) -> dict[str, Any]:
@@ -228,11 +238,8 @@ def _claim(output: Path, facts: dict[str, Any]) -> None:
         (output / (JOB + NEW)).write_text(json.dumps(facts, indent=1))
         os.replace(output / (JOB + NEW), output / JOB)
         return
-    try:
-        found = json.loads((output / JOB).read_text())
-    except (OSError, ValueError):
-        found = None
-    if not isinstance(found, dict):
+    found = _found(output)
+    if found is None:
         raise ArgumentError(f"{output} contains something else than the answers of a job. Choose another folder.")
     other = next((name for name in facts if facts[name] != found.get(name)), None)
     if other is not None:
