@@ -9,7 +9,7 @@ LOWEST := .venv-lowest
 LOWEST_FILES := pyproject.toml constraints-lowest.txt
 INSTALL_LOWEST = -m pip install --quiet --disable-pip-version-check
 # Old packages warn about newer versions of others.
-TEST_LOWEST = -m pytest -n auto --dist worksteal -W default::DeprecationWarning -W default::FutureWarning
+TEST_LOWEST = -m pytest -n auto --dist worksteal $(DISTRIBUTED:%=--ignore %) -W default::DeprecationWarning -W default::FutureWarning
 
 # The newest versions that pip resolves, on a newer Python. Without PyTorch, of which pip takes the build for CUDA.
 NEWEST := .venv-newest
@@ -30,10 +30,10 @@ serve: .venv/.dev
 	@$(BIN)/hedgerow serve --allow-where
 
 # Each worker has one thread for linear algebra, because there is a worker for each core. `make test-serve`,
-# `make test-triton` and `make test-distributed` run what takes minutes.
+# `make test-distributed` and `make test-triton` run what takes minutes.
+DISTRIBUTED := tests/distributed tests/examples/test_export.py tests/ray
 test: .venv/.dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal --ignore tests/serve --ignore tests/distributed \
-		--ignore tests/examples/test_export.py
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal --ignore tests/serve $(DISTRIBUTED:%=--ignore %)
 
 # The contract of the step, with a compiled module that checks every access of memory, and then the usual one again.
 SANITIZE := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
@@ -58,9 +58,10 @@ test-triton: .venv/.dev
 test-serve: .venv/.dev
 	HEDGEROW_TEST_SERVE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal tests/serve
 
-# Searches over several processes and devices, and exported steps.
+# Searches over several processes and devices, and exported steps; then Ray, which uses all cores.
 test-distributed: .venv/.dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal tests/distributed tests/examples/test_export.py
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal $(filter-out tests/ray,$(DISTRIBUTED))
+	HEDGEROW_TEST_DISTRIBUTED=1 OMP_NUM_THREADS=1 $(BIN)/pytest tests/ray
 
 # Builds the sdist and the wheel, and uses the wheel in an environment of its own.
 test-wheel: .venv/.dev
@@ -71,7 +72,7 @@ test-lowest: $(LOWEST)/core/.installed $(LOWEST)/all/.installed
 	$(LOWEST)/all/bin/python $(TEST_LOWEST)
 
 test-newest: $(NEWEST)/.installed
-	$(NEWEST)/bin/python -m pytest -n auto --dist worksteal --ignore tests/docs
+	$(NEWEST)/bin/python -m pytest -n auto --dist worksteal --ignore tests/docs $(DISTRIBUTED:%=--ignore %)
 
 # Damaged and crafted files, guided by coverage: tests/fuzz.
 fuzz: .venv/.dev

@@ -45,6 +45,7 @@ HEDGEROW = [
     "beam_search",
     "best_of",
     "build_index",
+    "concat",
     "diff",
     "embed_texts",
     "init_beams",
@@ -86,6 +87,7 @@ TRAINING = [
     "text_vectors",
     "train",
 ]
+RAY = ["Retrieve", "application", "build", "start"]
 METRICS = [
     "Estimate",
     "bootstrap_ci",
@@ -320,8 +322,10 @@ COMMANDS = {
         "--output",
         "--overwrite",
         "--ragged",
+        "--ray",
         "--sid",
         "--types",
+        "--workers",
         "-o",
         "SOURCES",
     ],
@@ -345,7 +349,7 @@ COMMANDS = {
     "hedgerow live rollback": ["--to", "PATH"],
     "hedgerow live prune": ["--keep", "PATH"],
     "hedgerow live status": ["--json", "PATH"],
-    "hedgerow retrieve": [*MODEL, "--fill", "--columns", "--input"],
+    "hedgerow retrieve": [*MODEL, "--fill", "--columns", "--input", "--output", "--ray", "--workers", "-o"],
     "hedgerow evaluate": [
         "--among",
         "--beam-width",
@@ -557,6 +561,13 @@ def test_names_of_training():
     import hedgerow.training
 
     assert hedgerow.training.__all__ == TRAINING
+
+
+def test_names_of_ray():
+    pytest.importorskip("ray")
+    import hedgerow.ray
+
+    assert hedgerow.ray.__all__ == RAY
 
 
 @pytest.mark.parametrize("name", MEMBERS)

@@ -18,6 +18,7 @@ MODULES = (
     "hedgerow.export",
     "hedgerow.hf",
     "hedgerow.metrics",
+    "hedgerow.ray",
     "hedgerow.training",
 )
 MEMBER_TYPES = (classmethod, staticmethod, property, functools.cached_property)

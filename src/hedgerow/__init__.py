@@ -32,7 +32,7 @@ from hedgerow.errors import (
 )
 from hedgerow.generated import results_of
 from hedgerow.index.diff import Diff, diff
-from hedgerow.indexes import build_index, load_index, merge
+from hedgerow.indexes import build_index, concat, load_index, merge
 from hedgerow.live.live import LiveIndex
 from hedgerow.live.version import Version
 from hedgerow.request import Request
@@ -77,6 +77,7 @@ __all__ = [
     "beam_search",
     "best_of",
     "build_index",
+    "concat",
     "diff",
     "embed_texts",
     "init_beams",

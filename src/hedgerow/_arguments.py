@@ -1,10 +1,12 @@
-"""Argument checks that several packages share."""
+"""Argument checks, and the form of JSON, that several packages share."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Sequence
+from difflib import get_close_matches
 from numbers import Real
 from typing import Any
 
@@ -83,3 +85,24 @@ def distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         repeated = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise ValueError(f"an object contains {repeated!r} twice; keys must be distinct")
     return items
+
+
+def json_text(facts: Any, *, indent: int | None = None) -> str:
+    """Write valid JSON: NaN and infinities become null; values without a JSON form, for example dates, become text."""
+    text = json.dumps(_finite(facts), indent=indent, ensure_ascii=False, allow_nan=False, default=str)
+    # Programs that split text by Unicode's rules would take these for ends of a line.
+    return text.translate({code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)})
+
+
+def _finite(facts: Any) -> Any:
+    if isinstance(facts, dict):
+        return {name: _finite(value) for name, value in facts.items()}
+    if isinstance(facts, list | tuple):
+        return [_finite(value) for value in facts]
+    return None if isinstance(facts, float) and not math.isfinite(facts) else facts
+
+
+def advice_on_name(name: str, names: Sequence[str], plural: str) -> str:
+    """The end of a message about an unknown name: "; did you mean 'title'?" or "; the attributes are title, year."."""
+    similar = get_close_matches(name, names, 1)
+    return f"; did you mean {similar[0]!r}?" if similar else f"; the {plural} are {', '.join(names) or 'none'}."

@@ -1,10 +1,11 @@
-"""build_index(), load_index() and merge(): the functions that create a `TrieIndex`."""
+"""build_index(), load_index(), merge() and concat(): the functions that create a `TrieIndex`."""
 
 from __future__ import annotations
 
 import logging
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hedgerow.index import build, files
 from hedgerow.index import merge as merging
 from hedgerow.index.attributes import AttributeRule, MissingAttributes, NewAttributes
 from hedgerow.index.build import DenseLevels, Progress, ignore_progress
+from hedgerow.index.concat import concat_tries
 from hedgerow.index.files import Verify
 from hedgerow.trie_index import TrieIndex
 
@@ -142,3 +144,35 @@ def merge(
     merged = TrieIndex._of(merging.merge_trie(index, added, removed, rule=rule, dense_levels=dense_levels))
     LOGGER.info("merged to %r in %.2f s", merged, time.perf_counter() - started)
     return merged
+
+
+def concat(indexes: Iterable[TrieIndex], *, dense_levels: DenseLevels = "auto") -> TrieIndex:
+    """Join indexes of disjoint ranges of SIDs, for example parts of a catalog that were built in parallel.
+
+    The result equals `build_index` of all items, byte for byte, and so does a saved one. Nothing is sorted but the item
+    ids. The items are joined on first use: until then, those of mapped indexes stay on disk.
+
+    Args:
+        indexes: at least one index, in any order; they do not change. All have the same codebook sizes, and the same
+            attributes in the same order and of the same types. Indexes without items may have any attributes.
+        dense_levels: as for `build_index`.
+
+    Raises:
+        CatalogError: the ranges of SIDs overlap, an item id is in two indexes, codebook sizes or attributes differ, or
+            there are more than 2,147,483,647 items.
+        ArgumentError: `indexes` is not a list of indexes, or is empty; or as for `build_index`.
+
+    Examples:
+        ```python
+        import hedgerow as hr
+
+        low = hr.build_index(hr.Catalog([[0, 1], [0, 2]], codebook_sizes=3, item_ids=["a", "b"]))
+        high = hr.build_index(hr.Catalog([[2, 0]], codebook_sizes=3, item_ids=["c"]))
+        index = hr.concat([low, high])
+        assert index.item_ids.to_pylist() == ["a", "b", "c"]
+        ```
+    """
+    started = time.perf_counter()
+    joined = TrieIndex._of(concat_tries(indexes, dense_levels=dense_levels))
+    LOGGER.info("joined to %r in %.2f s", joined, time.perf_counter() - started)
+    return joined

@@ -23,6 +23,7 @@ PAGES = {
 }
 # Every block that does not run: page and first line, without its comment -> reason. Its fence has .no-run.
 GPU = "needs an NVIDIA GPU"
+RAY = "starts Ray: tests/ray/test_examples.py"
 NOT_RUN = {
     ("README.md", "pip install torch --index-url https://download.pytorch.org/whl/cpu"): "installs packages",
     ("README.md", "make demo"): "installs packages",
@@ -49,6 +50,10 @@ NOT_RUN = {
     ("docs/tutorial.md", "hedgerow serve model films.live --follow"): "runs until it is stopped: tests/serve",
     ("docs/index.md", "pip install ."): "installs packages",
     ("docs/performance.md", "pip install 'hedgerow[bench,torch,jax]'"): "installs packages and takes hours",
+    ("docs/how-to/ray.md", "hedgerow build items/ -o shop.hedgerow --ray --workers 8 --memory 2GB"): RAY,
+    ("docs/how-to/ray.md", "from hedgerow.demo.films import DATA"): RAY,
+    ("docs/how-to/ray.md", "import pyarrow as pa"): RAY,
+    ("docs/how-to/ray.md", "import hedgerow.ray"): RAY,
     ("docs/how-to/jax.md", "from functools import partial"): "needs 8 devices",
     ("docs/how-to/distributed.md", "import transformers"): "needs several processes: tests/distributed",
     ("docs/how-to/distributed.md", "import jax"): "needs 4 devices: tests/distributed",

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "docs/_scripts"
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
+pytest.importorskip("ray")
 
 
 def load(name):
@@ -38,7 +39,11 @@ def test_reference_has_no_names_that_are_not_public():
     assert rendered <= {name.path for name in NAMES}
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name.examples], ids=lambda name: name.path)
+# The examples of hedgerow.ray start Ray: tests/ray/test_examples.py.
+EXAMPLES = [name for name in NAMES if name.examples and not name.path.startswith("hedgerow.ray.")]
+
+
+@pytest.mark.parametrize("name", EXAMPLES, ids=lambda name: name.path)
 def test_examples_run(name, tmp_path, monkeypatch):
     """The examples of one docstring share a namespace."""
     monkeypatch.chdir(tmp_path)

@@ -14,6 +14,7 @@ import pytest
 from naive import same_trie
 
 import hedgerow as hr
+from hedgerow.index import batched
 from hedgerow.index.build_on_disk import build_to_disk
 from hedgerow.index.verify import verify_trie
 
@@ -113,6 +114,13 @@ def test_rejects_too_low_a_memory_limit(tmp_path):
     source = write(tmp_path / "items.parquet", np.random.default_rng(5).integers(0, 50, (5000, 2)))
     with pytest.raises(hr.CatalogError, match=r"need at least .* MB of memory"):
         build_to_disk(source, tmp_path / "x", memory=10)
+
+
+def test_rejects_more_items_than_an_index_holds(tmp_path, monkeypatch):
+    source = write(tmp_path / "items.parquet", np.random.default_rng(5).integers(0, 50, (5000, 2)))
+    monkeypatch.setattr(batched, "MAX_ITEMS", 4999)
+    with pytest.raises(hr.CatalogError, match=r"up to 4,999 items; these files have 5,000 rows"):
+        build_to_disk(source, tmp_path / "x", memory=10**9)
 
 
 def test_rejects_a_file_that_is_not_parquet(tmp_path):

@@ -50,7 +50,12 @@ class ParquetFiles:
     @property
     def num_rows(self) -> int:
         """The number of rows of all files."""
-        return sum(metadata.num_rows for _, metadata in self._metadata)
+        return sum(self.rows_of_files)
+
+    @property
+    def rows_of_files(self) -> list[int]:
+        """The number of rows of each file."""
+        return [metadata.num_rows for _, metadata in self._metadata]
 
     @property
     def nbytes(self) -> int:
@@ -88,15 +93,16 @@ class ParquetFiles:
                 table = self._fitted(pq.ParquetFile(opened).read(), file, self.schema)
             yield file.name, table
 
-    def batches(self, size: int, columns: Collection[str] | None = None) -> Iterator[Part]:
+    def batches(self, size: int, columns: Collection[str] | None = None, files: slice = slice(None)) -> Iterator[Part]:
         """Each file's name and its rows, up to `size` rows at a time.
 
         Args:
             size: the number of rows.
             columns: the columns to read. Default: all.
+            files: the files to read. Default: all.
         """
         schema = pa.schema([field for field in self.schema if columns is None or field.name in columns])
-        for file in self.files:
+        for file in self.files[files]:
             with _readable(file, "Parquet"), file.opened() as opened:
                 parquet = pq.ParquetFile(opened)
                 present = [name for name in schema.names if name in parquet.schema_arrow.names]

@@ -54,7 +54,7 @@ def one_array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     try:
         return pa.concat_arrays(column.chunks)
     except pa.ArrowInvalid:
-        if (large := _large_type(column.type)) == column.type:
+        if (large := large_type(column.type)) == column.type:
             raise
         return pa.concat_arrays([chunk.cast(large) for chunk in column.chunks])
 
@@ -80,7 +80,7 @@ def _decoded(column: pa.Array) -> pa.Array:
     try:
         return values.take(column.indices)
     except pa.ArrowInvalid:
-        return values.cast(_large_type(values.type)).take(column.indices)
+        return values.cast(large_type(values.type)).take(column.indices)
 
 
 def plain_type(type_: pa.DataType) -> pa.DataType:
@@ -142,16 +142,16 @@ def _plain_field(field: pa.Field) -> pa.Field:
     return field.with_type(plain_type(field.type)).with_nullable(True)
 
 
-def _large_type(type_: pa.DataType) -> pa.DataType:
+def large_type(type_: pa.DataType) -> pa.DataType:
     """The type with 64-bit offsets, for values of more than 2 GiB."""
     if pa.types.is_string(type_):
         return pa.large_string()
     if pa.types.is_binary(type_):
         return pa.large_binary()
     if pa.types.is_list(type_):
-        return pa.large_list(type_.value_field.with_type(_large_type(type_.value_type)))
+        return pa.large_list(type_.value_field.with_type(large_type(type_.value_type)))
     if pa.types.is_dictionary(type_):
-        return pa.dictionary(type_.index_type, _large_type(type_.value_type), type_.ordered)
+        return pa.dictionary(type_.index_type, large_type(type_.value_type), type_.ordered)
     return type_
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +33,8 @@ from hedgerow.cli.inspect import facts_of_index, print_collisions
 
 # The smallest --memory, in bytes: less is a size without its unit.
 MIN_MEMORY = 1_000_000
+# --memory of --ray, per process.
+RAY_MEMORY = "1GB"
 DENSE_LEVELS = {"auto": "auto", "none": []}
 
 
@@ -64,6 +68,18 @@ def build(
             metavar="SIZE", help="Build on disk within this memory: 500MB or 4GB. Parquet only, without --ragged."
         ),
     ] = None,
+    on_ray: Annotated[
+        bool,
+        typer.Option(
+            "--ray",
+            help="Build with the processes of the Ray cluster of RAY_ADDRESS, or of this machine, each within --memory "
+            f"(default: {RAY_MEMORY}). Parquet only, without --ragged.",
+        ),
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="The number of processes of --ray. Default: one per CPU."),
+    ] = None,
     types: ColumnTypes = None,
     as_text: AsText = None,
     ragged: Annotated[
@@ -86,11 +102,13 @@ def build(
     stored = None if codebook_sizes is not None else stored_codebook_sizes(sources, options["sid"])
     if stored is not None:
         options["codebook_sizes"] = stored
-    if memory is not None:
-        _check_memory(sources, dense_levels, ragged=ragged)
+    if workers is not None and not on_ray:
+        raise typer.BadParameter("needs --ray", param_hint="--workers")
+    if on_ray or memory is not None:
+        _check_parquet(sources, dense_levels, "--ray" if on_ray else "--memory", ragged=ragged)
         csv_types.check_kind("parquet")
-        limit = _bytes(memory)
-        index, seconds = _build_on_disk(sources, output, limit, options, quiet=as_json)
+        builder = _builder(workers, on_ray=on_ray)
+        index, seconds = _build_on_disk(builder, sources, output, _bytes(memory or RAY_MEMORY), options, quiet=as_json)
     else:
         index, seconds = _build(sources, output, options, dense, csv_types, ragged=ragged, quiet=as_json)
     if as_json:
@@ -101,25 +119,34 @@ def build(
     _print_built(index, output, seconds, origin)
 
 
-def _check_memory(sources: list[Path], dense_levels: str, *, ragged: bool) -> None:
-    """Check the options that --memory excludes."""
+def _check_parquet(sources: list[Path], dense_levels: str, option: str, *, ragged: bool) -> None:
+    """Check the options that --memory and --ray exclude."""
     from hedgerow.catalog.sources import kind_of
 
     if ragged:
-        raise typer.BadParameter("ragged SIDs cannot be built on disk; omit --memory", param_hint="--ragged")
+        raise typer.BadParameter(f"ragged SIDs cannot be built on disk; omit {option}", param_hint="--ragged")
     if kind_of(sources) != "parquet" or dense_levels != "auto":
-        raise typer.BadParameter("needs Parquet files and --dense-levels auto", param_hint="--memory")
+        raise typer.BadParameter("needs Parquet files and --dense-levels auto", param_hint=option)
+
+
+def _builder(workers: int | None, *, on_ray: bool) -> Callable[..., Any]:
+    """What builds within a memory limit: one process, or those of Ray."""
+    if on_ray:
+        import hedgerow.ray
+
+        return partial(hedgerow.ray.build, workers=workers)
+    from hedgerow.index.build_on_disk import build_to_disk
+
+    return build_to_disk
 
 
 def _build_on_disk(
-    sources: list[Path], output: Path, limit: int, options: dict[str, Any], *, quiet: bool
+    builder: Callable[..., Any], sources: list[Path], output: Path, limit: int, options: dict[str, Any], *, quiet: bool
 ) -> tuple[hr.TrieIndex, dict[str, float]]:
     """Build within `limit` bytes of memory. Returns the saved index, and the time in seconds."""
-    from hedgerow.index.build_on_disk import build_to_disk
-
     started = time.perf_counter()
     with progress_bar(enabled=not quiet) as progress:
-        build_to_disk([str(path) for path in sources], output, memory=limit, progress=progress, **options)
+        builder([str(path) for path in sources], output, memory=limit, progress=progress, **options)
     return hr.load_index(output, mmap=True), {"build": time.perf_counter() - started}
 
 

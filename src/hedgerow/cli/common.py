@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import json
-import math
 import os
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from hedgerow._arguments import advice_on_name, json_text
 from hedgerow.errors import ArgumentError, CatalogError
 from hedgerow.index.build import Progress, ignore_progress
 from hedgerow.index.manifest import LIVE, MANIFEST
@@ -79,18 +77,8 @@ def let_threads_sleep() -> None:
 
 
 def print_json(facts: Any, *, indent: int | None = 2) -> None:
-    """Print valid JSON: NaN and infinities become null; values without a JSON form, for example dates, become text."""
-    text = json.dumps(_finite(facts), indent=indent, ensure_ascii=False, allow_nan=False, default=str)
-    # Programs that split text by Unicode's rules would take these for ends of a line.
-    print(text.translate({code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}))
-
-
-def _finite(facts: Any) -> Any:
-    if isinstance(facts, dict):
-        return {name: _finite(value) for name, value in facts.items()}
-    if isinstance(facts, list | tuple):
-        return [_finite(value) for value in facts]
-    return None if isinstance(facts, float) and not math.isfinite(facts) else facts
+    """Print JSON: see `json_text`."""
+    print(json_text(facts, indent=indent))
 
 
 def print_error(message: str) -> None:
@@ -200,12 +188,6 @@ def check_index_output(output: Path, inputs: Sequence[Path], *, overwrite: bool)
     check_not_input(output, inputs)
     if not overwrite:
         raise ArgumentError(f"{output} exists already. Choose another path, or pass --overwrite.")
-
-
-def advice_on_name(name: str, names: Sequence[str], plural: str) -> str:
-    """The end of a message about an unknown name: "; did you mean 'title'?" or "; the attributes are title, year."."""
-    similar = get_close_matches(name, names, 1)
-    return f"; did you mean {similar[0]!r}?" if similar else f"; the {plural} are {', '.join(names) or 'none'}."
 
 
 def is_live(path: Path) -> bool:

@@ -14,8 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 
 import hedgerow as hr
+from hedgerow._arguments import advice_on_name
 from hedgerow.cli.common import (
-    advice_on_name,
     err,
     new_table,
     out,

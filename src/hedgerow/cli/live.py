@@ -23,11 +23,11 @@ from hedgerow.cli.common import (
     printed_warnings,
     sid_columns,
 )
-from hedgerow.cli.requests import read_file
 from hedgerow.cli.search import ids_of
 from hedgerow.cli.served import Served
 from hedgerow.errors import ArgumentError
 from hedgerow.index.attributes import MissingAttributes, NewAttributes
+from hedgerow.request_lines import read_file
 
 live = typer.Typer(
     no_args_is_help=True, help="Manage a live index: a folder of versions, one of which is the current one."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,13 +20,15 @@ from hedgerow.cli.common import (
     out,
     print_error,
     print_json,
+    print_path,
     progress_bar,
     shared_options,
 )
-from hedgerow.cli.requests import LINES_AT_ONCE, Line, count_lines, lines_of
-from hedgerow.cli.search import SearchOptions, text_of, title_of_history
+from hedgerow.cli.search import SearchOptions, check_model, text_of, title_of_history
 from hedgerow.errors import ArgumentError, HedgerowError
 from hedgerow.index.build import Progress
+from hedgerow.request_documents import RequestOptions, request_of
+from hedgerow.request_lines import LINES_AT_ONCE, STDIN, Line, answer_lines, count_lines, lines_of, results_text
 
 if TYPE_CHECKING:
     from hedgerow.hf import Retriever
@@ -71,6 +73,27 @@ def retrieve(
             help="The attributes to show: title,year. Default: the first four in a table, all in JSON.",
         ),
     ] = None,
+    on_ray: Annotated[
+        bool,
+        typer.Option(
+            "--ray",
+            help="Answer --input with the processes of the Ray cluster of RAY_ADDRESS, or of this machine, into the "
+            "folder --output. The same command goes on after an interruption.",
+        ),
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="The folder for the answers of --ray: part-00000.jsonl, ... as --json.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="The number of processes of --ray. Default: one per CPU."),
+    ] = None,
 ) -> None:
     """Print the items that a model retrieves for each prompt. All of them are items of the index."""
     search = search.with_folders(context.args)
@@ -78,9 +101,15 @@ def retrieve(
     if given != 1:
         message = "pass --prompt, --history or --input" + ", and only one of them" * bool(given)
         raise typer.BadParameter(message, param_hint="--prompt, --history, --input")
+    attributes = None if columns is None else names_of(columns)
+    if on_ray or output is not None or workers is not None:
+        if not on_ray or output is None or prompts is None or prompts == STDIN:
+            message = "pass all three, with a file: --ray --input prompts.jsonl --output answers"
+            raise typer.BadParameter(message, param_hint="--ray, --input, --output")
+        _answer_on_ray(search, prompts, output, attributes, workers)
+        return
     count = len(prompt or [""]) if prompts is None else count_lines(prompts)
     retriever = search.open_retriever(search.open_index())
-    attributes = None if columns is None else names_of(columns)
     check_attributes(attributes or [], retriever.index.attributes.column_names)
     answering = Answering(search, retriever, attributes)
     if prompts is None:
@@ -97,6 +126,37 @@ def retrieve(
         raise typer.Exit(1)
 
 
+def _answer_on_ray(
+    search: SearchOptions, prompts: Path, output: Path, attributes: list[str] | None, workers: int | None
+) -> None:
+    """Answer a file with the processes of Ray.
+
+    Raises:
+        Exit: a line could not be answered.
+    """
+    from hedgerow.ray.lines import answer_file
+    from hedgerow.ray.opening import Opening
+
+    if search.model is not None:
+        check_model(search.model)
+    opening = Opening.of(search.model, search.index, options=search.loading)
+    searched = opening.searched()
+    index = searched if isinstance(searched, hr.TrieIndex) else searched.index
+    check_attributes(attributes or [], index.attributes.column_names)
+    with progress_bar(enabled=not search.as_json) as progress:
+        options = search.request_options(index)
+        failed = answer_file(
+            prompts, output, opening, options, attributes=attributes, workers=workers, progress=progress
+        )
+    if search.as_json:
+        print_json({"path": str(output), "failed": failed})
+    else:
+        wrong = f"; {failed:,} lines have an error" if failed != 1 else "; one line has an error"
+        print_path(output, "done" + wrong * bool(failed))
+    if failed:
+        raise typer.Exit(1)
+
+
 @dataclass
 class Answering:
     """Answers requests, and prints the answers.
@@ -106,12 +166,17 @@ class Answering:
         retriever: the retriever.
         attributes: the attributes to show. None: see --columns.
         failed: whether a line was not answered.
+        options: the options of all requests.
     """
 
     search: SearchOptions
     retriever: Retriever
     attributes: list[str] | None
     failed: bool = False
+    options: RequestOptions = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.options = self.search.request_options(self.retriever.index)
 
     def answer(self, prompts: Sequence[str | None], progress: Progress) -> None:
         """Answer prompts, or --history in place of None, and print the answers.
@@ -120,7 +185,7 @@ class Answering:
             HedgerowError: a prompt or a rule is invalid; nothing is printed.
         """
         lines = [self.search.asked(self.retriever.index, text) for text in prompts]
-        requests = [self.search.request(self.retriever, line) for line in lines]
+        requests = [request_of(self.retriever, line, self.options) for line in lines]
         answers = []
         for start in range(0, len(requests), LINES_AT_ONCE):
             answers += self.retriever.answer(requests[start : start + LINES_AT_ONCE])
@@ -133,31 +198,20 @@ class Answering:
 
     def answer_lines(self, lines: list[Line]) -> None:
         """Answer the requests of some lines, and print the answers and errors in the order of the lines."""
-        parsed = [self._request(line) for line in lines]
-        requests = [request for _, request in parsed if isinstance(request, hr.Request)]
-        answers = iter(self.retriever.answer(requests))
-        for line, (keys, request) in zip(lines, parsed, strict=True):
-            answer = next(answers) if isinstance(request, hr.Request) else request
-            if isinstance(answer, hr.Results) and isinstance(request, hr.Request):
-                self._print(keys, request, answer)
-            elif isinstance(answer, HedgerowError):
-                self._print_error(line, answer)
+        for found in answer_lines(self.retriever, lines, self.options):
+            self.failed |= found.error is not None
+            if self.search.as_json:
+                print(found.text(self.attributes))
+            elif isinstance(found.answer, hr.Results) and isinstance(found.request, hr.Request):
+                self._print(found.keys, found.request, found.answer)
+            else:
+                print_error(found.error or "")
         sys.stdout.flush()
-
-    def _request(self, line: Line) -> tuple[dict[str, Any], hr.Request | HedgerowError]:
-        """The keys of a line, and its request or what is wrong with it."""
-        keys: dict[str, Any] = {}
-        try:
-            keys = line.request()
-            return keys, self.search.request(self.retriever, keys)
-        except HedgerowError as error:
-            return keys, error
 
     def _print(self, keys: dict[str, Any], request: hr.Request, results: hr.Results) -> None:
         allowed = request.constraints
         if self.search.as_json:
-            answer = {"items": _plain(results, self.attributes), "complete": results.complete, "reason": results.reason}
-            print_json(keys | answer, indent=None)
+            print(results_text(keys, results, self.attributes))
             return
         reason = None if results.reason is None else REASONS[results.reason]
         if not results:
@@ -173,15 +227,6 @@ class Answering:
     def _title(self, keys: Mapping[str, Any]) -> str:
         prompt = keys.get("prompt")
         return title_of_history(self.retriever.index, keys["history"]) if prompt is None else str(prompt)
-
-    def _print_error(self, line: Line, error: HedgerowError) -> None:
-        """Print an error: as JSON with the number of the line, or on stderr."""
-        self.failed = True
-        message = str(error) if str(error).startswith(line.where) else f"{line.where}: {error}"
-        if self.search.as_json:
-            print_json({"line": line.number, "error": message}, indent=None)
-        else:
-            print_error(message)
 
 
 def _table(prompt: str, results: hr.Results, attributes: list[str] | None) -> Table:
@@ -204,10 +249,3 @@ def _table(prompt: str, results: hr.Results, attributes: list[str] | None) -> Ta
 
 def _is_number(results: hr.Results, column: str) -> bool:
     return str(results.attributes.schema.field(column).type).startswith(("int", "uint", "float", "double", "date"))
-
-
-def _plain(results: hr.Results, attributes: list[str] | None) -> list[dict[str, Any]]:
-    items = results.to_pylist()
-    if attributes is None:
-        return items
-    return [{name: item[name] for name in (*attributes, "item_id", "score", "sid")} for item in items]

@@ -13,8 +13,8 @@ import typer
 import hedgerow as hr
 from hedgerow.cli.common import AsJson, err, let_threads_sleep, names_of
 from hedgerow.errors import ArgumentError, ConstraintError
-from hedgerow.index.lookup import as_ids
-from hedgerow.results import DIRECTIONS, Picking
+from hedgerow.request_documents import RequestOptions, request_of
+from hedgerow.results import DIRECTIONS
 
 if TYPE_CHECKING:
     from hedgerow.hf import Retriever
@@ -149,53 +149,42 @@ class SearchOptions:
             from hedgerow.demo.films import DATA
             from hedgerow.hf.loading import load_retriever
 
-            options: dict[str, Any] = {"normalize": self.normalize, "temperature": self.temperature}
-            return load_retriever(
-                self.model or DATA,
-                index,
-                pattern=self.tokens,
-                end=self.end,
-                device=self.device,
-                dtype=self.dtype,
-                **options,
-            )
+            return load_retriever(self.model or DATA, index, **self.loading)
 
-    def request(self, retriever: Retriever, line: Mapping[str, Any]) -> hr.Request:
-        """The request of a prompt: its own rules and sizes, and the options for those that it does not have.
+    @property
+    def loading(self) -> dict[str, Any]:
+        """The options of `hedgerow.hf.loading.load_retriever`."""
+        return {
+            "pattern": self.tokens,
+            "end": self.end,
+            "device": self.device,
+            "dtype": self.dtype,
+            "normalize": self.normalize,
+            "temperature": self.temperature,
+        }
 
-        An item must fulfil the rules of both: "where", "exclude" and "candidates" of the request and of the options.
-
-        Args:
-            retriever: the retriever.
-            line: the prompt or history, and its rules: the keys of `hedgerow.cli.requests.KEYS`. None is as no value.
+    def request_options(self, index: hr.TrieIndex) -> RequestOptions:
+        """The options of all requests.
 
         Raises:
-            ArgumentError: a value has another type or is out of range.
-            ConstraintError: an expression is invalid, an id is not of the type of the index's ids, or there is no such
-                attribute.
+            BadParameter: --caps is no list of counts.
+            ConstraintError: an id is not of the type of the index's ids.
         """
-        index = retriever.index
-        own = {name: value for name, value in line.items() if value is not None}
-        for name in ("exclude", "candidates", "history"):
-            if not isinstance(own.get(name, []), list):
-                raise ArgumentError(f'"{name}" must be a list of item ids; got {own[name]!r}.')
-        caps = {**parsed_caps(self.caps), **check_caps(own.get("caps", {}))}
-        order_by = own.get("order_by", parsed_order(self.order_by))
-        history = own.get("history", [])
-        request = hr.Request(
-            own["prompt"] if "prompt" in own else retriever.history_prompt(history),
-            k=own.get("k", self.k),
-            beam_width=own.get("beam_width", self.beam_width),
-            constraints=_set_of(index, self.where, own.get("where")),
-            exclude=_listed(index, self.exclude, "--exclude") + own.get("exclude", []) + history * (not self.repeat),
-            candidates=self._candidates(index, own.get("candidates")),
-            order_by=tuple(order_by) if isinstance(order_by, list) else order_by,
-            caps=caps or None,
+        return RequestOptions(
+            k=self.k,
+            beam_width=self.beam_width,
+            where=self.where,
+            exclude=_listed(index, self.exclude, "--exclude"),
+            candidates=None if self.candidates is None else _listed(index, self.candidates, "--candidates"),
+            caps=parsed_caps(self.caps),
+            order_by=parsed_order(self.order_by),
+            repeat=self.repeat,
             fill=self.fill,
         )
-        # The search would find this out at its end.
-        Picking(request.k, request.order_by, request.caps).check_attributes(index)
-        return request
+
+    def request(self, retriever: Retriever, line: Mapping[str, Any]) -> hr.Request:
+        """The request of a prompt or history with these options: see `request_of`."""
+        return request_of(retriever, line, self.request_options(retriever.index))
 
     def asked(self, index: hr.TrieIndex, prompt: str | None) -> dict[str, Any]:
         """The line of a prompt or of --history.
@@ -210,19 +199,6 @@ class SearchOptions:
         if prompt is not None:
             return {"prompt": prompt}
         return {"history": _listed(index, self.history, "--history")}
-
-    def _candidates(self, index: hr.TrieIndex, own: list[Any] | None) -> list[Any] | None:
-        """The ids in both --candidates and the list of a request; None if there is neither."""
-        if self.candidates is None:
-            return own
-        shared = _listed(index, self.candidates, "--candidates")
-        if own is None:
-            return shared
-        return [
-            item_id
-            for item_id in as_ids(index, own, "candidates", skip_too_large=True).to_pylist()
-            if item_id in shared
-        ]
 
 
 def check_model(model: str, what: str = "--model") -> None:
@@ -258,12 +234,6 @@ def title_of_history(index: hr.TrieIndex, history: Sequence[Any]) -> str:
     return "after " + "... " * (len(history) > SHOWN) + ", ".join(map(text_of, names))
 
 
-def _set_of(index: hr.TrieIndex, shared: str | None, own: Any) -> hr.ConstraintSet | None:
-    """The set of the items for which all given expressions are true; None if there is no expression."""
-    sets = [index.where(rule) for rule in (shared, own) if rule is not None]
-    return sets[0] & sets[1] if len(sets) == 2 else next(iter(sets), None)
-
-
 def _listed(index: hr.TrieIndex, text: str | None, option: str) -> list[Any]:
     return [] if text is None else ids_of(index, names_of(text), option)
 
@@ -282,17 +252,6 @@ def parsed_caps(text: str | None) -> dict[str, int]:
     if len(caps) < len(parts) or not all(name and count > 0 for name, count in caps.items()):
         message = f"expected attributes and counts, each attribute once: director=1,year=3; got {text!r}"
         raise typer.BadParameter(message, param_hint="--caps")
-    return caps
-
-
-def check_caps(caps: Any) -> Mapping[str, int]:
-    """Check that "caps" of a request is an object.
-
-    Raises:
-        ArgumentError: it is not.
-    """
-    if not isinstance(caps, Mapping):
-        raise ArgumentError(f'"caps" must map attributes to counts: {{"director": 1}}; got {caps!r}.')
     return caps
 
 

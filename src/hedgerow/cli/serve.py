@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from hedgerow.hf import Retriever
     from hedgerow.serve.rules import Rule
 
-# Versions of a live index may grow by this factor before anything is compiled again.
-HEADROOM = 1.5
 FILMS = "films"
 FILM_RULES = {"recent": "year >= 2000", "classic": "year < 1960", "french": "list_contains(countries, 'France')"}
 
@@ -164,6 +162,7 @@ def _open(model: str | None, index: Path | None, options: dict[str, Any]) -> tup
     from hedgerow.demo.films import DATA, load_catalog
     from hedgerow.hf.loading import load_retriever
     from hedgerow.live.opened import open_searched
+    from hedgerow.serve.settings import HEADROOM
 
     if index is None:
         return load_retriever(DATA, hr.build_index(load_catalog()), **options), None

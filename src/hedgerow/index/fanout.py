@@ -121,6 +121,18 @@ def expected_arrays(parents: int, children: int) -> tuple[tuple | None, tuple | 
     return (np.dtype(np.int32), (parents + 1,)), None
 
 
+def first_flags(start: np.ndarray | None, forks: np.ndarray | None, children: int) -> np.ndarray:
+    """Whether each child is the first of its parent, bool [E], as `fan_out` takes it. There must be children."""
+    if start is not None:
+        is_first = np.zeros(children, bool)
+        is_first[start[:-1]] = True
+        return is_first
+    is_first = np.ones(children, bool)
+    if forks is not None:
+        is_first[forks + np.arange(1, len(forks) + 1)] = False
+    return is_first
+
+
 def first_children(start: np.ndarray | None, forks: np.ndarray | None, parents: np.ndarray) -> np.ndarray:
     """The first child of each of `parents` [R]. A parent may also be P, which gives E."""
     if start is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hedgerow._compiled import native
-from hedgerow.errors import IndexFileError
+from hedgerow.errors import CatalogError, IndexFileError
 from hedgerow.index.arrow import as_bools, take_values
 
 if TYPE_CHECKING:
@@ -50,6 +50,27 @@ def _integer_order(values: np.ndarray) -> np.ndarray:
     keys.sort()
     keys &= np.uint64((1 << row_bits) - 1)
     return keys.astype(np.int32)
+
+
+def repeated_id(ids: pa.ChunkedArray, order: np.ndarray) -> tuple[int, int] | None:
+    """Two rows with the same id; None if all ids are distinct. `order` is that of `sorted_order`."""
+    import pyarrow.compute as pc
+
+    ordered = values_at(ids, order)
+    position = pc.index(pc.equal(ordered[1:], ordered[:-1]), True).as_py()
+    return None if position < 0 else (int(order[position]), int(order[position + 1]))
+
+
+def distinct_order(ids: pa.ChunkedArray) -> np.ndarray:
+    """As `sorted_order`, for ids that may not be distinct.
+
+    Raises:
+        CatalogError: an id appears twice. The message names it, but not the rows.
+    """
+    order = sorted_order(ids)
+    if (repeated := repeated_id(ids, order)) is not None:
+        raise CatalogError(f"item id {ids[repeated[0]].as_py()!r} appears twice; item ids must be distinct.")
+    return order
 
 
 def lower_bounds(

@@ -1,20 +1,16 @@
 """The order of the item ids of an index that is built on disk: rows are spilled by their ids and sorted in parts."""
 
-# pyarrow.compute creates its functions at import time, so pyright cannot see them.
-# pyright: reportAttributeAccessIssue=false
-
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from hedgerow.catalog.columns import as_column, sortable
-from hedgerow.errors import CatalogError
-from hedgerow.index.order import lower_bounds, sorted_order
+from hedgerow.catalog.catalog import ITEM_ID
+from hedgerow.catalog.columns import sortable
+from hedgerow.catalog.types import one_array
+from hedgerow.index.order import distinct_order, lower_bounds, sorted_order
 from hedgerow.index.spill import Spill, sample_evenly
 
 BATCH = 2**16
@@ -22,12 +18,11 @@ SAMPLE = 2**18
 ROW = "row"
 
 
-def order_on_disk(path: Path, column: str, scratch: Path, part_rows: int) -> np.ndarray:
-    """The rows of an Arrow file in ascending order of a column, with one part of the values in memory at a time.
+def order_on_disk(path: Path, scratch: Path, part_rows: int) -> np.ndarray:
+    """The order of the ids of the items in an Arrow file, with one part of the ids in memory at a time.
 
     Args:
         path: the Arrow file.
-        column: the column.
         scratch: a folder for temporary files.
         part_rows: the number of rows per part, on average.
 
@@ -35,45 +30,46 @@ def order_on_disk(path: Path, column: str, scratch: Path, part_rows: int) -> np.
         int32 [N], memory-mapped.
 
     Raises:
-        CatalogError: a value appears twice. The message names it.
+        CatalogError: an id appears twice. The message names it.
     """
     with pa.memory_map(str(path)) as mapped, pa.ipc.open_file(mapped) as file:
-        batches = [file.get_batch(number).column(column) for number in range(file.num_record_batches)]
+        batches = [file.get_batch(number).column(ITEM_ID) for number in range(file.num_record_batches)]
     num_rows = sum(map(len, batches))
-    bounds = _bounds(batches, -(-num_rows // part_rows))
+    step = -(-num_rows // SAMPLE)
+    sample = [batch.take(pa.array(np.arange(0, len(batch), step))) for batch in batches]
+    bounds = id_bounds(pa.concat_arrays(sample), -(-num_rows // part_rows))
     start = 0
     with Spill(scratch, len(bounds) + 1) as spill:
         for batch in batches:
-            for ids in (batch.slice(begin, BATCH) for begin in range(0, len(batch), BATCH)):
-                rows = np.arange(start, start + len(ids), dtype=np.int32)
-                spill.add(
-                    pa.table({column: ids, ROW: rows}), lower_bounds(bounds, np.arange(len(bounds)), sortable(ids))
-                )
-                start += len(ids)
+            spill_ids(spill, bounds, batch, start)
+            start += len(batch)
     with open(scratch / "order", "wb") as order:
         for part in spill.parts():
-            order.write(_sorted_rows(part, column).data)
+            order.write(sorted_rows(part).data)
     return np.memmap(scratch / "order", np.int32, "r", shape=(num_rows,))
 
 
-def _bounds(batches: Sequence[pa.Array], parts: int) -> pa.ChunkedArray:
-    """Values that divide a column into parts of about the same length, in ascending order."""
-    step = -(-sum(map(len, batches)) // SAMPLE)
-    sample = pa.concat_arrays([sortable(batch).take(pa.array(np.arange(0, len(batch), step))) for batch in batches])
+def id_bounds(ids: pa.Array, parts: int) -> pa.ChunkedArray:
+    """The ids that divide a sample of ids into parts of about the same length, in ascending order."""
+    sample = sortable(ids)
     ordered = sample.take(pa.array(sorted_order(pa.chunked_array([sample]))))
     return pa.chunked_array([ordered.take(pa.array(sample_evenly(np.arange(len(ordered)), parts)))])
 
 
-def _sorted_rows(part: pa.Table, column: str) -> np.ndarray:
-    """The rows of a part in ascending order of their values.
+def spill_ids(spill: Spill, bounds: pa.ChunkedArray, ids: pa.Array, start: int) -> None:
+    """Divide the ids of the rows from `start` on, with their rows, among the parts that `id_bounds` gives."""
+    order = np.arange(len(bounds))
+    for begin in range(0, len(ids), BATCH):
+        some = ids.slice(begin, BATCH)
+        rows = np.arange(start + begin, start + begin + len(some), dtype=np.int32)
+        spill.add(pa.table({ITEM_ID: some, ROW: rows}), lower_bounds(bounds, order, sortable(some)))
+
+
+def sorted_rows(part: pa.Table) -> np.ndarray:
+    """The rows of a part of `spill_ids` in ascending order of their ids: int32.
 
     Raises:
-        CatalogError: a value appears twice.
+        CatalogError: an id appears twice.
     """
-    values = as_column(part.column(column), column)
-    order = sorted_order(pa.chunked_array([values]))
-    ordered = sortable(values).take(pa.array(order))
-    if pc.any(equal := pc.equal(ordered[1:], ordered[:-1])).as_py():
-        repeated = values[int(order[pc.index(equal, True).as_py()])].as_py()
-        raise CatalogError(f"item id {repeated!r} appears twice; item ids must be distinct.")
-    return np.ascontiguousarray(part.column(ROW).combine_chunks().to_numpy()[order])
+    order = distinct_order(pa.chunked_array([one_array(part.column(ITEM_ID))]))
+    return part.column(ROW).combine_chunks().to_numpy()[order]

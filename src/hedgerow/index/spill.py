@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -20,10 +20,14 @@ class Spill:
     Args:
         folder: the folder for the files of the parts.
         parts: the number of parts.
+
+    Attributes:
+        rows: [P] int64, the number of rows of each part.
     """
 
     def __init__(self, folder: Path, parts: int) -> None:
         self.paths = [folder / f"part-{part}" for part in range(parts)]
+        self.rows = np.zeros(parts, np.int64)
         self.stack = ExitStack()
         self.writers: dict[int, Any] = {}
 
@@ -42,6 +46,7 @@ class Spill:
         order = np.argsort(part_of, kind="stable")
         ordered = table.take(order)
         start = np.searchsorted(part_of[order], np.arange(len(self.paths) + 1))
+        self.rows += np.diff(start)
         for part in np.flatnonzero(np.diff(start)).tolist():
             if part not in self.writers:
                 self.writers[part] = self.stack.enter_context(pa.ipc.new_file(self.paths[part], table.schema))
@@ -49,12 +54,20 @@ class Spill:
 
     def parts(self) -> Iterator[pa.Table]:
         """Iterate over the parts that have rows, in order. Each file is removed after its part has been consumed."""
-        import pyarrow as pa
-
         for part in sorted(self.writers):
-            with pa.ipc.open_file(self.paths[part]) as file:
-                yield file.read_all()
+            yield read_part([self.paths[part]])
             self.paths[part].unlink()
+
+
+def read_part(paths: Sequence[Path]) -> pa.Table:
+    """Read the rows of a part from the files of one or more spills."""
+    import pyarrow as pa
+
+    tables = []
+    for path in paths:
+        with pa.ipc.open_file(path) as file:
+            tables.append(file.read_all())
+    return pa.concat_tables(tables)
 
 
 def sample_evenly(ordered: np.ndarray, parts: int) -> np.ndarray:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+# Versions of a live index may grow by this factor before anything is compiled again.
+HEADROOM = 1.5
+
 
 @dataclass(frozen=True)
 class Limits:

@@ -85,11 +85,19 @@ class Web:
         """
         given = parsed(RetrieveRequest, document)
         self.note(request, given.history if given.prompt is None else given.prompt)
-        ask = ask_of(given, self.service.settings, request.state.id)
+        return given, self.ask_of(given, request.state.id)
+
+    def ask_of(self, given: RetrieveRequest, request_id: str) -> Ask:
+        """The ask of a document.
+
+        Raises:
+            RefusedError: a field exceeds a limit, or names an attribute that does not exist.
+        """
+        ask = ask_of(given, self.service.settings, request_id)
         if given.fields is not None:
             names = self.service.engine.snapshot_for(ask).index.attributes.column_names
             responses.check_fields(given.fields, names)
-        return given, ask
+        return ask
 
     def check_model(self, name: str) -> str:
         """Check the name of a model, and return it.

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from hedgerow._arguments import distinct_keys
-from hedgerow.cli.common import advice_on_name
-from hedgerow.errors import ArgumentError
+from hedgerow._arguments import distinct_keys, json_text
+from hedgerow.errors import ArgumentError, HedgerowError
+from hedgerow.request import Request
+from hedgerow.request_documents import RequestOptions, Searcher, answers_of, checked_document, request_of
+from hedgerow.results import Results
 
-# The keys of a request. "id" and "extra" are not used, but printed with the items.
-KEYS = ("prompt", "history", "where", "exclude", "candidates", "k", "beam_width", "caps", "order_by", "id", "extra")
 # The path that stands for standard input.
 STDIN = Path("-")
 # Lines of a file that are answered together.
@@ -56,19 +56,67 @@ class Line:
             raise ArgumentError(f"{where} cannot be read as UTF-8: {error}") from None
         except (ValueError, RecursionError) as error:
             raise ArgumentError(f"{where} is not JSON: {error}") from None
-        if not isinstance(request, dict):
-            request = {"prompt": request}
-        if not isinstance(request.get("prompt", ""), str | list):
-            raise ArgumentError(f"{where}: a prompt must be text, or a list of token ids or messages; got {text[:50]}.")
-        given = [name for name in ("prompt", "history") if request.get(name) is not None]
-        if len(given) != 1:
-            wrong = 'both "prompt" and "history"; pass one' if given else 'neither "prompt" nor "history"'
-            raise ArgumentError(f"{where} has {wrong}; it has {', '.join(request) or 'nothing'}.")
-        unknown = next((key for key in request if key not in KEYS), None)
-        if unknown is not None:
-            advice = advice_on_name(unknown, KEYS, "keys")
-            raise ArgumentError(f'{where}: unknown key {unknown!r}{advice} Keys of your own belong in "extra".')
-        return request
+        return checked_document(request if isinstance(request, dict) else {"prompt": request}, where)
+
+
+@dataclass(frozen=True)
+class LineAnswer:
+    """The answer of a line.
+
+    Attributes:
+        line: the line.
+        keys: the keys of its request; empty if it is none.
+        request: the request, or what is wrong with it.
+        answer: the results, or the error.
+    """
+
+    line: Line
+    keys: dict[str, Any]
+    request: Request | HedgerowError
+    answer: Results | HedgerowError
+
+    @property
+    def error(self) -> str | None:
+        """The error, with the place of the line; None if there are results."""
+        if isinstance(self.answer, Results):
+            return None
+        message = str(self.answer)
+        return message if message.startswith(self.line.where) else f"{self.line.where}: {message}"
+
+    def text(self, attributes: Sequence[str] | None) -> str:
+        """The answer as one line of JSON.
+
+        Args:
+            attributes: the attributes of the items to write. None: all.
+        """
+        if isinstance(self.answer, Results):
+            return results_text(self.keys, self.answer, attributes)
+        return json_text({"line": self.line.number, "error": self.error})
+
+
+def results_text(keys: Mapping[str, Any], results: Results, attributes: Sequence[str] | None) -> str:
+    """The results of a request as one line of JSON, after the keys of the request: see `LineAnswer.text`."""
+    items = results.to_pylist()
+    if attributes is not None:
+        items = [{name: item[name] for name in (*attributes, "item_id", "score", "sid")} for item in items]
+    return json_text({**keys, "items": items, "complete": results.complete, "reason": results.reason})
+
+
+def answer_lines(searcher: Searcher, lines: Sequence[Line], options: RequestOptions) -> list[LineAnswer]:
+    """Answer the requests of some lines. A line that cannot be answered gets its error."""
+    parsed = [_parsed(searcher, line, options) for line in lines]
+    answers = answers_of(searcher, [request for _, request in parsed])
+    return [LineAnswer(line, *of_line, answer) for line, of_line, answer in zip(lines, parsed, answers, strict=True)]
+
+
+def _parsed(searcher: Searcher, line: Line, options: RequestOptions) -> tuple[dict[str, Any], Request | HedgerowError]:
+    """The keys of a line, and its request or what is wrong with it."""
+    keys: dict[str, Any] = {}
+    try:
+        keys = line.request()
+        return keys, request_of(searcher, keys, options)
+    except HedgerowError as error:
+        return keys, error
 
 
 def _name(path: Path) -> str:
