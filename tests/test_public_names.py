@@ -200,6 +200,7 @@ MEMBERS = {
         "path",
         "prune",
         "publish",
+        "pull",
         "refresh",
         "remove",
         "rollback",
@@ -341,6 +342,7 @@ COMMANDS = {
     ],
     "hedgerow live rollback": ["--to", "PATH"],
     "hedgerow live prune": ["--keep", "PATH"],
+    "hedgerow live pull": ["--follow", "--interval", "--keep", "PATH", "SOURCE"],
     "hedgerow live status": ["--json", "PATH"],
     "hedgerow retrieve": [*MODEL, "--fill", "--columns", "--input"],
     "hedgerow evaluate": [
