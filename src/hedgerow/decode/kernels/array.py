@@ -93,9 +93,9 @@ def _scores(inputs: StepInput, candidates: Array, valid: Array) -> Array:
     """Scores of all candidates, [B, m, K] or [B, m, C] as their logits; -inf for candidates that are not valid."""
     ops, xp = inputs.ops, inputs.ops.xp
     if inputs.normalize == "codes":
-        candidates = _minus_normalizer(ops, candidates, inputs.logits)
+        candidates = minus_normalizer(ops, candidates, inputs.logits)
     elif inputs.normalize == "allowed":
-        candidates = _minus_normalizer(ops, candidates, xp.where(valid, candidates, -INF))
+        candidates = minus_normalizer(ops, candidates, xp.where(valid, candidates, -INF))
     return xp.where(valid, xp.expand_dims(inputs.beams.scores, axis=-1) + candidates, -INF)
 
 
@@ -160,10 +160,10 @@ def clipped(ops: Ops, logits: Array, limit: float) -> Array:
 
 def log_softmax(ops: Ops, logits: Array) -> Array:
     """Log-probabilities along the last axis. If all logits are -inf, all log-probabilities are -inf."""
-    return _minus_normalizer(ops, logits, logits)
+    return minus_normalizer(ops, logits, logits)
 
 
-def _minus_normalizer(ops: Ops, logits: Array, over: Array) -> Array:
+def minus_normalizer(ops: Ops, logits: Array, over: Array) -> Array:
     """Subtract the log of the sum of exponentials of `over` along the last axis."""
     xp = ops.xp
     top = xp.max(over, axis=-1, keepdims=True)
