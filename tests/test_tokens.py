@@ -300,10 +300,10 @@ def test_damaged_files_of_tokens(tmp_path, content, message):
 def test_code_logits(backend):
     pytest.importorskip(backend)
     index = hr.build_index(hr.Catalog([[0, 1], [2, 0]], codebook_sizes=[3, 2]))
-    tokens = hr.TokenMap([[10, 12, 11, 13], [20, -1]])
+    tokens = token_map([10, 12, 11, 13], [20, -1])
     with pytest.raises(hr.ArgumentError, match="no token: 1"):
         tokens.code_logits(np.zeros((2, 24)), index)
-    tokens = hr.TokenMap([[10, -1, 11, 13], [20, 21, 22]])
+    tokens = token_map([10, -1, 11, 13], [20, 21, 22])
     logits = np.random.default_rng(0).normal(size=(2, 3, 2, 24)).astype(np.float32)
     first, second = map(np.asarray, tokens.code_logits(array_of(backend, logits), index))
     assert (first[..., [0, 2]] == logits[..., 0, [10, 11]]).all()

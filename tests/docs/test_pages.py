@@ -48,6 +48,7 @@ NOT_RUN = {
     ): "needs a shop: docs/tutorial.md",
     ("docs/how-to/daily-updates.md", "pip install 'hedgerow[remote]'"): "installs packages: tests/live/test_pull.py",
     ("docs/how-to/daily-updates.md", "cp shop.live/current.json current.json"): "needs a bucket",
+    ("docs/how-to/reinforcement.md", "python examples/grpo.py --steps 60"): "takes minutes: tests/examples",
     ("docs/tutorial.md", "hedgerow serve model films.live --follow"): "runs until it is stopped: tests/serve",
     ("docs/index.md", "pip install ."): "installs packages",
     ("docs/performance.md", "pip install 'hedgerow[bench,torch,jax]'"): "installs packages and takes hours",
