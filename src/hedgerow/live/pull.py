@@ -103,8 +103,8 @@ class _Pull:
         self.store.clean_pruned()
         if not (self.store.path / MANIFEST).exists():
             (self.store.path / CREATING).touch()
-        info = self.state.current
-        folders = [folder for folder in self.origin.folders(info) if not self._holds(folder)]
+        info, served = self.state.current, self._served()
+        folders = [folder for folder in self.origin.folders(info) if not self._holds(folder, served)]
         missing = [(folder, file) for folder in folders for file in folder.files if not self._reuse(folder, file)]
         total = sum(file.bytes for _, file in missing)
         done = 0
@@ -126,18 +126,29 @@ class _Pull:
             if self.store.read() != self.state:
                 return False
             folders = Origin(remote_path(self.store.path)).folders(self.state.current)
-            paths = {self._path(folder, file): file.bytes for folder in folders for file in folder.files}
-            return all(path.stat().st_size == size for path, size in paths.items())
+            return all(_has_size(self._path(folder, file), file) for folder in folders for file in folder.files)
         except (OSError, IndexFileError):
             return False
 
     def _path(self, folder: Folder, file: DataFile) -> Path:
         return self.store.folder(folder.number) / file.name
 
-    def _holds(self, folder: Folder) -> bool:
-        """Whether the folder of a version is complete here, and not damaged."""
+    def _holds(self, folder: Folder, served: int | None) -> bool:
+        """Whether the folder of a version is complete here, and not damaged.
+
+        The files in the folder of the index that is served, `served`, have been compared with their checksums when it
+        became current. Reading them again for each version that uses it would take longer than all else.
+        """
         texts = all(_content(self.store.folder(folder.number) / name) == content for name, content in folder.texts)
-        return texts and all(_is(self._path(folder, file), file) for file in folder.files)
+        is_same = _has_size if folder.number == served else _is
+        return texts and all(is_same(self._path(folder, file), file) for file in folder.files)
+
+    def _served(self) -> int | None:
+        """The number of the folder with the index of the current version here."""
+        try:
+            return self.store.read().current.index
+        except IndexFileError:
+            return None
 
     def _staged(self, folder: Folder) -> Path:
         return self.store.path / PULLING / str(folder.number)
@@ -218,10 +229,14 @@ class _Pull:
 
 def _is(path: Path, file: DataFile) -> bool:
     """Whether a path is a file with that content."""
-    if not path.is_file() or path.stat().st_size != file.bytes:
+    if not _has_size(path, file):
         return False
     with path.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest() == file.sha256
+
+
+def _has_size(path: Path, file: DataFile) -> bool:
+    return path.is_file() and path.stat().st_size == file.bytes
 
 
 def _content(path: Path) -> bytes | None:
