@@ -209,6 +209,16 @@ def test_invalid_arguments(logits, sids, error, match):
         hr.log_probs(INDEX, logits, sids)
 
 
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u4", "i8", "u8"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_sids_of_every_dtype(backend, dtype):
+    pytest.importorskip(backend)
+    logits = [array_of(backend, np.zeros((2, size), np.float32)) for size in (3, 2)]
+    largest = np.iinfo(dtype).max
+    found = to_numpy(hr.log_probs(INDEX.to(backend), logits, np.array([[0, 1], [largest, 1]], dtype)))
+    np.testing.assert_allclose(found, [[-math.log(2), 0], [-INF, -INF]], rtol=1e-5)
+
+
 def test_other_arguments():
     with pytest.raises(hr.ArgumentError, match="normalize"):
         hr.log_probs(INDEX, ZEROS, [[0, 1]], normalize="vocab")  # type: ignore[arg-type]

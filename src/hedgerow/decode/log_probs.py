@@ -40,7 +40,7 @@ def log_probs(
     """Compute the log-probability of each code of given SIDs, as a search or constrained sampling assigns it.
 
     The sum over the levels is the log-probability of the SID. With ``normalize="allowed"``, it is that of the policy
-    `CatalogLogitsProcessor` samples from: the probabilities of all SIDs of the index add up to 1. The result has
+    that `CatalogLogitsProcessor` samples from: the probabilities of all SIDs of the index add up to 1. The result has
     gradients with respect to the logits, in PyTorch and JAX.
 
     A SID that no item has, or none that the constraints allow, has probability 0: its log-probabilities are -inf from
@@ -105,7 +105,8 @@ def _codes(index: DeviceIndex, sids: Any) -> Array:
     ops, xp = index._ops, index._ops.xp
     if not isinstance(sids, ops.array_type) or isinstance(sids, np.ndarray):
         matrix = as_sids(sids, min_code=ENDED)
-        sids = placer(index)(np.clip(matrix, ENDED, min(MAX_INT32, np.iinfo(matrix.dtype).max)).astype(np.int32))
+        wide = np.minimum(matrix.astype(f"{matrix.dtype.kind}8"), MAX_INT32).astype(np.int64)
+        sids = placer(index)(np.maximum(wide, ENDED).astype(np.int32))
     elif ops.is_float(sids.dtype):
         raise ArgumentError(f"sids must be integers [B, L]; got {sids.dtype}.")
     if len(sids.shape) != 2 or sids.shape[1] != index.num_levels:

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hedgerow.catalog.ragged import ENDED
 from hedgerow.decode.device import DeviceIndex
 from hedgerow.decode.log_probs import log_probs
 from hedgerow.errors import ArgumentError
 from hedgerow.hf.searched import Searched, trie_of
-
-ENDED = -1
 
 
 class SidLoss(nn.Module):
