@@ -16,7 +16,7 @@ import hedgerow as hr
 
 OLD = hr.Catalog([[0, 1], [0, 1], [2, 0]], item_ids=["a", "b", "c"], codebook_sizes=4)
 NEW = hr.Catalog([[1, 1], [3, 2], [3, 3], [3, 0]], item_ids=[4, 3, 2, 1], codebook_sizes=4)
-CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate", "os.utime")
+CHANGES = ("os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate", "os.utime")
 WATCHED = ("open", "os.listdir", *CHANGES)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import array_of
 
 import hedgerow as hr
 
@@ -293,3 +294,21 @@ def test_damaged_files_of_tokens(tmp_path, content, message):
         (tmp_path / "tokens.json").write_text(content)
     with pytest.raises(hr.ArgumentError, match=message):
         hr.TokenMap.load(tmp_path / "tokens.json")
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch", "jax"])
+def test_code_logits(backend):
+    pytest.importorskip(backend)
+    index = hr.build_index(hr.Catalog([[0, 1], [2, 0]], codebook_sizes=[3, 2]))
+    tokens = token_map([10, 12, 11, 13], [20, -1])
+    with pytest.raises(hr.ArgumentError, match="no token: 1"):
+        tokens.code_logits(np.zeros((2, 24)), index)
+    tokens = token_map([10, -1, 11, 13], [20, 21, 22])
+    logits = np.random.default_rng(0).normal(size=(2, 3, 2, 24)).astype(np.float32)
+    first, second = map(np.asarray, tokens.code_logits(array_of(backend, logits), index))
+    assert (first[..., [0, 2]] == logits[..., 0, [10, 11]]).all()
+    assert (first[..., 1] == -np.inf).all()
+    assert (second == logits[..., 1, 20:22]).all()
+    for shape, message in (((2, 22), "token 22"), ((3, 24), r"one position per level; got \[3, 24\]"), ((24,), "L")):
+        with pytest.raises(hr.ArgumentError, match=message.replace("L", "level")):
+            tokens.code_logits(array_of(backend, np.zeros(shape, np.float32)), index)

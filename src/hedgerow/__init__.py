@@ -12,6 +12,7 @@ from hedgerow.decode.beams import Beams
 from hedgerow.decode.capacity import Capacity
 from hedgerow.decode.device import DeviceIndex
 from hedgerow.decode.divided import best_of
+from hedgerow.decode.log_probs import log_probs
 from hedgerow.decode.masked_probability import masked_probability
 from hedgerow.decode.prepare import prepare_constraints
 from hedgerow.decode.prepared import PreparedConstraints
@@ -82,6 +83,7 @@ __all__ = [
     "embed_texts",
     "init_beams",
     "load_index",
+    "log_probs",
     "masked_probability",
     "merge",
     "metrics",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from hedgerow._arguments import distinct_keys, json_text
+from hedgerow._urls import opened, url_of
 from hedgerow.errors import ArgumentError, HedgerowError
 from hedgerow.request import Request
 from hedgerow.request_documents import RequestOptions, Searcher, answers_of, checked_document, request_of
@@ -138,7 +139,7 @@ def reading(path: Path) -> Iterator[None]:
 
 def _opened(path: Path) -> AbstractContextManager[BinaryIO]:
     if path != STDIN:
-        return path.open("rb")
+        return opened(path)
     if sys.stdin is None:
         raise OSError("it is closed")
     return nullcontext(sys.stdin.buffer)
@@ -178,7 +179,7 @@ def lines_of(path: Path) -> Iterator[list[Line]]:
     """
     with reading(path), _opened(path) as file:
         lines = (Line(path, number, line) for number, line in enumerate(file, 1) if line.strip())
-        size = LINES_AT_ONCE if path != STDIN and path.is_file() else 1
+        size = LINES_AT_ONCE if path != STDIN and (path.is_file() or url_of(path)) else 1
         found = False
         while some := list(islice(lines, size)):
             found = True

@@ -306,6 +306,52 @@ class TokenMap:
         """
         return self._translated(np.asarray(token_ids), [decoder(table) for table in self.token_ids])
 
+    def code_logits(self, logits: Any, index: Trie) -> list[Any]:
+        """Take the logits of codes from logits over a vocabulary, as `hedgerow.log_probs` takes them.
+
+        Args:
+            logits: [..., L, V], an array of NumPy, PyTorch or JAX: the model's logits at the L positions before the
+                tokens of a SID.
+            index: the index of the catalog.
+
+        Returns:
+            L arrays [..., C] over the codes of each level of the index; -inf for codes without a token.
+
+        Raises:
+            ArgumentError: the last axes are not L and V, V is too small for the tokens, or as for `of_index`.
+
+        Examples:
+            ```python
+            import numpy as np
+            import hedgerow as hr
+
+            index = hr.build_index(hr.Catalog([[0, 1], [2, 0]]))
+            tokens = hr.TokenMap.from_offsets([10, 20], codebook_sizes=4)
+            logits = np.random.default_rng(0).normal(size=(5, 2, 32))  # 5 sequences
+            first, second = tokens.code_logits(logits, index)
+            assert first.shape == (5, 3) and (second == logits[:, 1, 20:22]).all()
+            ```
+        """
+        from array_api_compat import array_namespace, device
+
+        xp = array_namespace(logits)
+        tables = self.of_index(index).token_ids
+        if logits.ndim < 2 or logits.shape[-2] != self.num_levels:
+            raise ArgumentError(
+                f"logits must be [..., {self.num_levels}, V], with one position per level; got {list(logits.shape)}."
+            )
+        highest = max(int(table.max()) for table in tables if len(table))
+        if highest >= logits.shape[-1]:
+            raise ArgumentError(f"the token map names token {highest}, but the logits have {logits.shape[-1]} tokens.")
+        found = []
+        for level, (table, size) in enumerate(zip(tables, index.codebook_sizes, strict=True)):
+            padded = np.full(size, NO_TOKEN)
+            padded[: len(table)] = table[:size]
+            columns = xp.asarray(padded, device=device(logits))
+            taken = xp.take(logits[..., level, :], xp.where(columns >= 0, columns, 0), axis=-1)
+            found.append(xp.where(columns >= 0, taken, -float("inf")))
+        return found
+
     def check(self, index: Trie) -> None:
         """Check that every code that an index uses has a token.
 

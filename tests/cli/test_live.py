@@ -51,6 +51,39 @@ def refused(*words):
     return str(runner.invoke(app, [str(word) for word in words]).exception)
 
 
+def test_pull_and_follow(folder, monkeypatch):
+    path, copy = folder / "items.live", folder / "copy.live"
+    run("live", "init", path, folder / "items.hedgerow")
+    assert "version 1, 3 items" in run("live", "pull", path, copy)
+    manifest = (path / "current.json").read_bytes()
+    waits = []
+
+    def sleep(seconds: float) -> None:
+        """The source changes, is damaged, and is repaired."""
+        waits.append(seconds)
+        if len(waits) == 1:
+            run("live", "remove", path, 7)
+        elif len(waits) == 3:
+            (path / "current.json").write_bytes(manifest[:50])
+        elif len(waits) == 4:
+            (path / "current.json").write_bytes(manifest)
+        elif len(waits) == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("hedgerow.cli.live.time.sleep", sleep)
+    done = runner.invoke(app, ["live", "pull", str(path), str(copy), "--follow", "--interval", "2"])
+    assert waits == [2.0] * 5
+    assert [line.partition(": ")[2] for line in done.stdout.splitlines() if "copy.live" in line] == [
+        "version 1, 3 items",
+        "version 2, 2 items",
+        "version 1, 3 items",
+    ]
+    assert done.stderr.count("warning") == 1
+    assert "items.live/current.json" in done.stderr
+    assert hr.LiveIndex.open(copy).version.number == 1
+    assert isinstance(runner.invoke(app, ["live", "remove", str(copy), "7"]).exception, hr.VersionError)
+
+
 def test_a_live_index_instead_of_a_saved_one(folder):
     path = folder / "items.live"
     run("live", "init", path, folder / "items.hedgerow")

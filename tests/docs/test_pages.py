@@ -47,6 +47,13 @@ NOT_RUN = {
         "docs/how-to/training.md",
         "hedgerow train shop.hedgerow clicks.parquet -o model --quantizer shop.safetensors",
     ): "needs a shop: docs/tutorial.md",
+    ("docs/how-to/daily-updates.md", "pip install 'hedgerow[remote]'"): "installs packages: tests/live/test_pull.py",
+    ("docs/how-to/daily-updates.md", "cp shop.live/current.json current.json"): "needs a bucket",
+    ("docs/how-to/reinforcement.md", "python examples/grpo.py --steps 60"): "takes minutes: tests/examples",
+    (
+        "docs/how-to/reinforcement.md",
+        "hedgerow train films.hedgerow histories.csv -o model --quantizer films.safetensors --size tiny --epochs 6 \\",
+    ): "takes minutes: tests/training/test_train.py",
     ("docs/tutorial.md", "hedgerow serve model films.live --follow"): "runs until it is stopped: tests/serve",
     ("docs/index.md", "pip install ."): "installs packages",
     ("docs/performance.md", "pip install 'hedgerow[bench,torch,jax]'"): "installs packages and takes hours",

@@ -60,6 +60,15 @@ class TestFolder:
         in_next_group = [int(item[1:]) % GROUPS == 6 for item in results.item_ids]
         assert sum(in_next_group) >= 4
 
+    def test_loss_among_the_allowed_codes(self, index, trained, tmp_path):
+        report = train(index, histories(index), tmp_path / "model", loss="allowed", **OPTIONS)
+        assert report.best["recall@10"] > 2 * report.best["popular recall@10"]
+        ours, other = (load_file(folder / "model.safetensors") for folder in (report.folder, trained[0].folder))
+        assert not all(bool((ours[name] == other[name]).all()) for name in ours)
+        assert json.loads((report.folder / "training.json").read_text())["options"]["loss"] == "allowed"
+        with pytest.raises(hr.ArgumentError, match="loss must be one of codes, allowed"):
+            TrainingOptions(loss="vocab")
+
     def test_files(self, index, trained):
         folder = trained[0].folder
         names = {path.name for path in folder.iterdir()}

@@ -223,10 +223,13 @@ class Catalog:
         Args:
             path: a file, a folder, a glob pattern (``"items/*.parquet"``), a list of these, or an open binary file.
                 Names of subfolders become columns (``year=2020``); those that start with ``_`` or ``.`` are skipped.
+                Paths may be URLs that fsspec reads: ``"s3://bucket/items/*.parquet"``.
             **options: as for `from_arrow`.
 
         Raises:
             CatalogError: a file cannot be read, or as for `from_arrow`. The message names the file.
+            ArgumentError: the protocol of a URL is unknown.
+            MissingDependencyError: a package that a URL needs is not installed.
 
         Examples:
             ```python

@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from hedgerow._arguments import distinct_keys
+from hedgerow._urls import RemotePath
 from hedgerow.catalog.columns import as_column, codebook_sizes_of
-from hedgerow.catalog.sources import File, Types, files_of
+from hedgerow.catalog.sources import COMPRESSED, File, Types, arrow_buffer, files_of
 from hedgerow.catalog.text_columns import INTEGER, inferred, typed
 from hedgerow.errors import CatalogError
 
@@ -90,7 +91,7 @@ class ParquetFiles:
         for file in self.files:
             with _readable(file, "Parquet"), file.opened() as opened:
                 # An open file: of a path, Arrow would make columns of the names of all folders above it.
-                table = self._fitted(pq.ParquetFile(opened).read(), file, self.schema)
+                table = self._fitted(pq.ParquetFile(opened).read(use_threads=not file.is_remote), file, self.schema)
             yield file.name, table
 
     def batches(self, size: int, columns: Collection[str] | None = None, files: slice = slice(None)) -> Iterator[Part]:
@@ -106,7 +107,7 @@ class ParquetFiles:
             with _readable(file, "Parquet"), file.opened() as opened:
                 parquet = pq.ParquetFile(opened)
                 present = [name for name in schema.names if name in parquet.schema_arrow.names]
-                for batch in parquet.iter_batches(size, columns=present):
+                for batch in parquet.iter_batches(size, columns=present, use_threads=not file.is_remote):
                     yield file.name, self._fitted(pa.Table.from_batches([batch]), file, schema)
 
     def _fitted(self, table: pa.Table, file: File, schema: pa.Schema) -> pa.Table:
@@ -128,13 +129,8 @@ def parquet_files(source: Any) -> ParquetFiles:
 
 
 def read_parquet(source: Any) -> list[Part]:
-    """The Parquet files of a source, each with its name. A URI is read by Arrow."""
-    if not isinstance(source, str) or "://" not in source:
-        return list(parquet_files(source).tables())
-    try:
-        return [(source, pq.read_table(source))]
-    except (OSError, pa.ArrowException) as error:
-        raise CatalogError(f"{source} cannot be read as Parquet: {error}") from None
+    """The Parquet files of a source, each with its name."""
+    return list(parquet_files(source).tables())
 
 
 def read_csv(
@@ -399,6 +395,12 @@ def _content(file: File) -> bytes:
     """The bytes of a file, decompressed by its suffix."""
     if isinstance(file.content, Path):
         with pa.input_stream(str(file.content), compression="detect") as stream:
+            return stream.read()
+    if isinstance(file.content, RemotePath):
+        content = file.content.read()
+        if Path(file.name).suffix.lower() not in COMPRESSED:
+            return content
+        with pa.input_stream(arrow_buffer(content), compression=pa.Codec.detect(file.name).name) as stream:
             return stream.read()
     content = file.content.read()
     return content.encode() if isinstance(content, str) else content

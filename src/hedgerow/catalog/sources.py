@@ -1,4 +1,4 @@
-"""The files of a source: a file, a folder, a glob pattern, a list of these, or an open binary file."""
+"""The files of a source: a file, a folder, a glob pattern (here or as URLs), a list of these, or an open file."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 from urllib.parse import unquote
 
 import numpy as np
 
+from hedgerow._urls import RemotePath, path_of
 from hedgerow.errors import CatalogError
 
 if TYPE_CHECKING:
@@ -40,27 +42,33 @@ class File:
     """One file of a source.
 
     Attributes:
-        content: the path, or an open binary file.
+        content: the path, here or of a URL, or an open binary file.
         partitions: the columns that the names of folders hold, as in year=2020.
     """
 
-    content: Path | BinaryIO
+    content: Path | RemotePath | BinaryIO
     partitions: Mapping[str, str | None] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """The name of the file in messages."""
-        return str(self.content if isinstance(self.content, Path) else getattr(self.content, "name", "the open file"))
+        is_path = isinstance(self.content, (Path, RemotePath))
+        return str(self.content if is_path else getattr(self.content, "name", "the open file"))
 
     @property
     def suffix(self) -> str:
         """The end of the name, without that of a compression."""
         return suffix_of(Path(self.name))
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether Arrow reads the file through Python, and should not do so in threads of its own: `arrow_buffer`."""
+        return isinstance(self.content, RemotePath)
+
     @cached_property
     def _bytes(self) -> bytes:
         """The content of an open file, which stays open."""
-        assert not isinstance(self.content, Path)
+        assert not isinstance(self.content, (Path, RemotePath))
         if self.content.seekable():
             self.content.seek(0)
         return self.content.read()
@@ -70,6 +78,10 @@ class File:
         """The file, open for reading by Arrow."""
         import pyarrow as pa
 
+        if isinstance(self.content, RemotePath):
+            with self.content.opened() as content, pa.PythonFile(content, "r") as file:
+                yield file
+            return
         is_path = isinstance(self.content, Path)
         with pa.OSFile(str(self.content)) if is_path else pa.BufferReader(arrow_buffer(self._bytes)) as file:
             yield file
@@ -96,8 +108,8 @@ def files_of(source: Any, kind: str) -> list[File]:
     """The files of a source, in the order of their names; at least one.
 
     Args:
-        source: a path, a glob pattern, a folder, a list of these, or an open binary file. Of a folder, files and
-            folders whose names start with "_" or "." are skipped, as well as files of another kind.
+        source: a path or URL, a glob pattern, a folder, a list of these, or an open binary file. Of a folder, files
+            and folders whose names start with "_" or "." are skipped, as well as files of another kind.
         kind: one of SUFFIXES.
 
     Raises:
@@ -106,7 +118,7 @@ def files_of(source: Any, kind: str) -> list[File]:
     if hasattr(source, "read"):
         return [File(source)]
     if isinstance(source, (str, os.PathLike)):
-        return _files_of_path(Path(os.fspath(source)), kind)
+        return _files_of_path(source, kind)
     if not isinstance(source, Iterable) or isinstance(source, (Mapping, bytes)):
         raise CatalogError(f"expected a path, a list of paths, or an open file; got {type(source).__name__}.")
     paths = list(source)
@@ -115,31 +127,61 @@ def files_of(source: Any, kind: str) -> list[File]:
             raise CatalogError(f"expected a list of paths; it contains {path!r}.")
     if not paths:
         raise CatalogError("the list of paths is empty.")
-    files = [file for path in paths for file in _files_of_path(Path(path), kind)]
+    files = [file for path in paths for file in _files_of_path(path, kind)]
     if len(paths) == 1 or any(file.partitions for file in files):
         return files
-    root = Path(os.path.commonpath([Path(file.name).absolute().parent for file in files]))
-    return [_file(Path(file.name), root) for file in files]
+    found = [file.content for file in files if isinstance(file.content, (Path, RemotePath))]
+    folders = [_parts(path)[:-1] for path in found]
+    shared = takewhile(lambda names: len(set(names)) == 1, zip(*folders, strict=False))
+    root = len(list(shared))
+    return [_file(path, root) for path in found]
 
 
-def _files_of_path(path: Path, kind: str) -> list[File]:
-    path = path.expanduser()
-    if path.is_dir():
-        return _files_of_folder(path, path, kind)
-    if path.exists():
-        return [File(path)]
-    if not GLOB.search(str(path)):
-        raise CatalogError(f"{path} does not exist.")
-    matches = sorted(map(Path, glob.glob(str(path), recursive=True)))
-    root = Path(*_until_glob(path.parts))
-    files = [
-        file
-        for match in matches
-        for file in (_files_of_folder(match, root, kind) if match.is_dir() else [_file(match, root)])
-    ]
+def _files_of_path(given: str | os.PathLike[str], kind: str) -> list[File]:
+    path = path_of(given)
+    try:
+        files = _found(path, kind)
+    except OSError as error:
+        raise CatalogError(f"{path} cannot be read: {error}") from None
     if not files:
         raise CatalogError(f"{path} matches no files.")
     return list({file.name: file for file in files}.values())
+
+
+def _found(path: Path | RemotePath, kind: str) -> list[File]:
+    """The files of a file, a folder or a glob pattern.
+
+    Raises:
+        CatalogError: there is no such file or folder, and it is no pattern.
+        OSError: a file system cannot be read.
+    """
+    parts = _parts(path)
+    what = _what(path)
+    if what == "directory":
+        return _files_of_folder(path, len(parts), kind)
+    if what is not None:
+        return [File(path)]
+    if not GLOB.search(str(path)):
+        raise CatalogError(f"{path} does not exist.")
+    root = len(list(_until_glob(parts)))
+    matches = sorted(map(Path, glob.glob(str(path), recursive=True))) if isinstance(path, Path) else path.glob()
+    return [
+        file
+        for match in matches
+        for file in (_files_of_folder(match, root, kind) if _what(match) == "directory" else [_file(match, root)])
+    ]
+
+
+def _what(path: Path | RemotePath) -> str | None:
+    """What a path is: "directory", "file" (or a pipe), or None if it does not exist."""
+    if isinstance(path, RemotePath):
+        return path.kind()
+    return "directory" if path.is_dir() else "file" if path.exists() else None
+
+
+def _parts(path: Path | RemotePath) -> tuple[str, ...]:
+    """The folders and the name of a path."""
+    return path.absolute().parts if isinstance(path, Path) else tuple(path.path.rstrip("/").split("/"))
 
 
 def _until_glob(parts: Sequence[str]) -> Iterator[str]:
@@ -149,22 +191,21 @@ def _until_glob(parts: Sequence[str]) -> Iterator[str]:
         yield part
 
 
-def _files_of_folder(folder: Path, root: Path, kind: str) -> list[File]:
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _is_hidden(path.relative_to(folder))]
-    files = [path for path in files if suffix_of(path) in SUFFIXES[kind]] or files
+def _files_of_folder(folder: Path | RemotePath, root: int, kind: str) -> list[File]:
+    below = (
+        [path for path in sorted(folder.rglob("*")) if path.is_file()] if isinstance(folder, Path) else folder.find()
+    )
+    depth = len(_parts(folder))
+    files = [path for path in below if not any(part.startswith((".", "_")) for part in _parts(path)[depth:])]
+    files = [path for path in files if suffix_of(Path(str(path))) in SUFFIXES[kind]] or files
     if not files:
         raise CatalogError(f"the folder {folder} contains no files.")
     return [_file(path, root) for path in files]
 
 
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith((".", "_")) for part in path.parts)
-
-
-def _file(path: Path, root: Path) -> File:
-    """A file with the partitions of the folders below `root`."""
-    folders = Path(os.path.relpath(path, root)).parts[:-1]
-    pairs = (folder.partition("=") for folder in folders if "=" in folder)
+def _file(path: Path | RemotePath, root: int) -> File:
+    """A file with the partitions of its folders, without the first `root` of them."""
+    pairs = (folder.partition("=") for folder in _parts(path)[root:-1] if "=" in folder)
     values = {unquote(name): None if value == NULL_PARTITION else unquote(value) for name, _, value in pairs}
     return File(path, values)
 

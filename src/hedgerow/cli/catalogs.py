@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from hedgerow.catalog.sources import Types
 
-FILES = "Parquet, CSV, JSON (items to SIDs, or rows) or JSON lines; a folder, or a quoted pattern 'items/*.parquet'"
+FILES = "Parquet, CSV, JSON (items to SIDs, or rows) or JSON lines; a folder, a quoted pattern 'items/*.parquet', a URL"
 Items = Annotated[
     list[Path],
     typer.Argument(metavar="ITEMS", help=f"Files with SIDs and item ids: {FILES}.", show_default=False),

@@ -18,8 +18,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from hedgerow._arguments import advice_on_name, json_text
-from hedgerow.errors import ArgumentError, CatalogError
+from hedgerow._urls import opened
+from hedgerow.errors import ArgumentError, CatalogError, HedgerowError
 from hedgerow.index.build import Progress, ignore_progress
+from hedgerow.index.files import as_folder
 from hedgerow.index.manifest import LIVE, MANIFEST
 
 # Between two lines of progress where stderr is no terminal.
@@ -191,8 +193,12 @@ def check_index_output(output: Path, inputs: Sequence[Path], *, overwrite: bool)
 
 
 def is_live(path: Path) -> bool:
-    """Whether a path is the folder of a live index."""
-    return (path / LIVE).is_file()
+    """Whether a path is the folder of a live index.
+
+    Raises:
+        IndexFileError: it is a URL.
+    """
+    return (as_folder(path) / LIVE).is_file()
 
 
 def names_of(text: str) -> list[str]:
@@ -234,7 +240,10 @@ def read_npy(path: Path) -> Any:
     import numpy as np
 
     try:
-        return np.load(path, allow_pickle=False)
+        with opened(path) as file:
+            return np.load(file, allow_pickle=False)
+    except HedgerowError:
+        raise
     except Exception as error:
         # NumPy parses the header as Python, so a damaged file can raise any exception.
         raise CatalogError(f"{path} cannot be read as a NumPy array: {error}") from None

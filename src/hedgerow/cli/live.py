@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -21,13 +22,18 @@ from hedgerow.cli.common import (
     print_json,
     print_warning,
     printed_warnings,
+    progress_bar,
     sid_columns,
 )
 from hedgerow.cli.search import ids_of
 from hedgerow.cli.served import Served
-from hedgerow.errors import ArgumentError
+from hedgerow.errors import ArgumentError, HedgerowError
 from hedgerow.index.attributes import MissingAttributes, NewAttributes
+from hedgerow.index.files import as_folder
 from hedgerow.request_lines import read_file
+
+if TYPE_CHECKING:
+    from hedgerow.live.manifest import VersionInfo
 
 live = typer.Typer(
     no_args_is_help=True, help="Manage a live index: a folder of versions, one of which is the current one."
@@ -106,6 +112,47 @@ def _change(pair: tuple[dict[str, Any] | None, dict[str, Any] | None], name: str
 def init(path: LivePath, index: IndexPath) -> None:
     """Create a live index, with a saved index as version 1."""
     _print_current(hr.LiveIndex.create(path, hr.load_index(index, mmap=True)))
+
+
+@live.command(epilog="Example: hedgerow live pull s3://shop/items.live items.live --follow")
+def pull(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A live index: a URL, such as s3://bucket/items.live, or a folder.",
+            show_default=False,
+        ),
+    ],
+    path: LivePath,
+    *,
+    keep: Annotated[int, typer.Option(metavar="N", min=0, help="Number of versions to keep in LIVE.")] = 3,
+    follow: Annotated[bool, typer.Option("--follow", help="Pull new versions until stopped.")] = False,
+    interval: Annotated[
+        float, typer.Option(metavar="S", min=0.1, help="Seconds between two pulls of --follow.")
+    ] = 10.0,
+) -> None:
+    """Make LIVE a copy of the current version of a live index elsewhere. Only missing files are fetched."""
+    pulled = _pulled(source, path, keep, None)
+    while follow:
+        time.sleep(interval)
+        try:
+            pulled = _pulled(source, path, keep, pulled)
+        except HedgerowError as error:
+            # The network or the source may recover.
+            print_warning(str(error))
+
+
+def _pulled(source: str, path: Path, keep: int, before: VersionInfo | None) -> VersionInfo:
+    """Pull once. Prints the version if it is another one than before."""
+    from hedgerow.live.pull import pull as pull_version
+    from hedgerow.live.store import Store
+
+    with progress_bar(enabled=True) as progress:
+        info = pull_version(source, Store(as_folder(path)), keep, progress)
+    if info != before:
+        out.print(f"[bold]{escape(str(path))}[/]: version {info.number}, {info.items:,} items", soft_wrap=True)
+    return info
 
 
 @live.command(epilog="Example: hedgerow live publish items.live rebuilt.hedgerow")
@@ -259,7 +306,7 @@ def verify(path: LivePath, *, as_json: AsJson = False) -> None:
     from hedgerow.live.store import Store
 
     # Not hr.LiveIndex.open, which fails if the current version is damaged.
-    faults = kept.faults(Store(path.expanduser()))
+    faults = kept.faults(Store(as_folder(path)))
     if as_json:
         print_json({"valid": not faults, "damaged": faults})
     for number, fault in faults.items() if not as_json else ():
@@ -278,7 +325,7 @@ def status(path: LivePath, *, as_json: AsJson = False) -> None:
     from hedgerow.live.store import Store
 
     # Not hr.LiveIndex.open, which fails if the current version or current.json is damaged.
-    state, infos, damaged = kept.survey(Store(path.expanduser()))
+    state, infos, damaged = kept.survey(Store(as_folder(path)))
     current = None if state is None else state.current.number
     if as_json:
         print_json({"current": current, "versions": [asdict(info) for info in infos], "damaged": damaged})

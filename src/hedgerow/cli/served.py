@@ -11,6 +11,7 @@ import typer
 
 import hedgerow as hr
 from hedgerow.cli.common import is_live
+from hedgerow.index.files import as_folder
 
 ServedPath = Annotated[
     Path,
@@ -46,7 +47,7 @@ class Served:
         from hedgerow.live.store import Store
 
         version = hr.LiveIndex.open(path).version
-        return cls(Store(path.expanduser()).folder(version.info.index), version)
+        return cls(Store(as_folder(path)).folder(version.info.index), version)
 
     @cached_property
     def index(self) -> hr.TrieIndex:

@@ -68,6 +68,10 @@ def train(
         float | None,
         typer.Option(metavar="X", help="The largest learning rate. Default: 3e-3; with --base 1e-4, --lora 3e-4."),
     ] = None,
+    loss: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Predict a code among: codes, all of its level, or allowed, those of items."),
+    ] = "codes",
     weight_decay: Annotated[float, typer.Option(metavar="X", help="The decay of matrices.")] = 0.05,
     dropout: Annotated[float, typer.Option(metavar="P", help="Share of numbers that are dropped.")] = 0.1,
     item_dropout: Annotated[float, typer.Option(metavar="P", help="Share of items that are left out.")] = 0.1,

@@ -63,7 +63,8 @@ class TextReader:
         """The token of unknown words, and those of beginnings, ends and padding; empty if there is none."""
         names = ("unk_token_id", "bos_token_id", "eos_token_id", "pad_token_id")
         unknown, *others = (getattr(self.tokenizer, name, None) for name in names)
-        return frozenset() if unknown is None else frozenset([unknown, *others])
+        known = (token for token in others if token is not None)
+        return frozenset() if unknown is None else frozenset([unknown, *known])
 
     def _of_text(self, row: int, text: str) -> Ids:
         chosen = {} if self.add_special_tokens is None else {"add_special_tokens": self.add_special_tokens}

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 
 from hedgerow._arguments import check_choice
+from hedgerow._urls import local_path, url_of
 from hedgerow.errors import ArgumentError, IndexFileError
 from hedgerow.index.fanout import count_children, expected_arrays
 from hedgerow.index.items import ParquetItems, read_arrow, read_buffer, write_items
@@ -136,16 +137,22 @@ def stamp_of(path: Path) -> tuple[int, int, int] | None:
 
 
 def as_folder(path: str | Path) -> Path:
-    """Convert a path to that of a folder, with `~` expanded.
+    """Convert a path, or a file:// URL, to that of a folder, with `~` expanded.
 
     Raises:
         ArgumentError: `path` is not a path.
+        IndexFileError: `path` is another URL.
     """
     try:
-        folder = Path(path).expanduser()
-        has_nul = b"\0" in os.fsencode(folder)
+        folder = local_path(path)
+        has_nul = b"\0" in os.fsencode(folder or "")
     except (TypeError, ValueError, RuntimeError) as error:
         raise ArgumentError(f"expected the path of a folder; got {path!r}: {error}.") from None
+    if folder is None:
+        raise IndexFileError(
+            f"{url_of(path)} is not on this machine. An index is a local folder, whose files are mapped into memory. "
+            "Copy it here first; a live index with hr.LiveIndex.pull(url, folder), or hedgerow live pull."
+        )
     if has_nul:
         raise ArgumentError(f"a path cannot contain a NUL character; got {path!r}.")
     return folder

@@ -36,8 +36,21 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise IndexFileError(_no_manifest(folder))
+    return parsed_manifest(path.read_bytes(), path)
+
+
+def parsed_manifest(data: bytes, path: Any) -> dict[str, Any]:
+    """Parse a manifest, and check its format and checksum.
+
+    Args:
+        data: the content of the file.
+        path: the file, here or elsewhere, for messages.
+
+    Raises:
+        IndexFileError: as for `hedgerow.load_index`.
+    """
     try:
-        manifest = json.loads(path.read_bytes())
+        manifest = json.loads(data)
         if manifest["format"] != FORMAT:
             raise KeyError("format")
         version = manifest["version"]
@@ -48,7 +61,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise IndexFileError(f"{path} is not the manifest of a hedgerow index, or it is damaged.") from None
     if version > VERSION:
         raise IndexFileError(
-            f"{folder} has format version {version}; this hedgerow reads up to {VERSION}. Upgrade hedgerow, or build "
+            f"{path} has format version {version}; this hedgerow reads up to {VERSION}. Upgrade hedgerow, or build "
             "the index again."
         )
     if not intact:

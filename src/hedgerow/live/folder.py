@@ -11,6 +11,7 @@ from typing import Any, Self
 from hedgerow._arguments import whole_number
 from hedgerow.catalog.catalog import Catalog
 from hedgerow.errors import ArgumentError
+from hedgerow.index.build import Progress, ignore_progress
 from hedgerow.index.files import Verify
 from hedgerow.index.locks import LOCK_TIMEOUT, LockedError
 from hedgerow.live import kept
@@ -92,6 +93,52 @@ class LiveFolder:
         """
         if recover:
             kept.recover(cls._store_of(path, options))
+        return cls(path, **options)
+
+    @classmethod
+    def pull(
+        cls,
+        source: str | Path,
+        path: str | Path,
+        *,
+        keep: int = 3,
+        progress: Progress = ignore_progress,
+        **options: Any,
+    ) -> Self:
+        """Make the folder `path` a copy of the current version of a live index elsewhere, and open it.
+
+        Only files that the folder does not have are fetched, and compared with their checksums before the version
+        becomes the current one. If a pull is interrupted, the next one continues. Pull again for the next version;
+        readers of the folder follow it as they follow any live index, and writing is refused.
+
+        Args:
+            source: the live index: a URL that fsspec reads (``s3://bucket/items.live``), or a path. It is only read.
+            path: the folder: new or empty, or a copy of the same source.
+            keep: the number of latest versions to keep in the folder, as for `prune`.
+            progress: called as ``progress("pull", done, total)``, in bytes.
+            **options: as for `LiveIndex`.
+
+        Raises:
+            ArgumentError: `keep` is not an integer or is below 0, the protocol of the URL is unknown, or as for
+                `LiveIndex`.
+            IndexFileError: there is no live index at `source`, it is damaged or cannot be read; or `path` is another
+                live index, a copy of another source, or cannot be written. The version before is still current.
+            MissingDependencyError: a package that the URL needs is not installed.
+
+        Examples:
+            ```python
+            import hedgerow as hr
+
+            shop = hr.LiveIndex.create("shop.live", hr.build_index(hr.Catalog([[0, 1], [2, 0]])))
+            copy = hr.LiveIndex.pull("shop.live", "copy.live")
+            shop.remove([0])
+            hr.LiveIndex.pull("shop.live", "copy.live")
+            assert copy.refresh().number == 2
+            ```
+        """
+        from hedgerow.live.pull import pull
+
+        pull(source, cls._store_of(path, options), whole_number(keep, "keep", least=0), progress)
         return cls(path, **options)
 
     @classmethod

@@ -12,6 +12,7 @@ from hedgerow._arguments import whole_number
 from hedgerow.catalog.catalog import ITEM_ID, Catalog
 from hedgerow.errors import ArgumentError
 from hedgerow.index.attributes import AttributeRule, MissingAttributes, NewAttributes
+from hedgerow.live.copied import check_own
 from hedgerow.live.folder import LiveFolder
 from hedgerow.live.store import Written
 from hedgerow.live.updates import Update
@@ -113,8 +114,8 @@ class LiveIndex(LiveFolder):
         Raises:
             ArgumentError: `removed` or `allow` is not a list, or as for `merge`.
             CatalogError: as for `merge`.
-            VersionError: the version is refused, or the current version is damaged. The new version is deleted, and
-                the previous version is still served.
+            VersionError: the version is refused, the current version is damaged, or the folder is a copy: see `pull`.
+                The new version is deleted, and the previous version is still served.
             IndexFileError: the version cannot be written, or another process has written for longer than
                 `lock_timeout`. The previous version is still served.
 
@@ -247,7 +248,8 @@ class LiveIndex(LiveFolder):
 
         Raises:
             ArgumentError: `to` is not a positive integer.
-            VersionError: the version does not exist or is damaged. The current version is still served.
+            VersionError: the version does not exist or is damaged, or the folder is a copy: see `pull`. The current
+                version is still served.
 
         Examples:
             ```python
@@ -261,6 +263,7 @@ class LiveIndex(LiveFolder):
         if to is not None:
             whole_number(to, "to")
         with self._store.locked():
+            check_own(self.path)
             state = self._store.read()
             version = self._store.load_earlier(state, to)
             return self._served.switch(replace(state, current=version.info), version)

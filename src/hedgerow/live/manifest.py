@@ -87,7 +87,20 @@ def read_state(path: Path) -> State:
         FileNotFoundError: the file does not exist.
         IndexFileError: the file is not a manifest, damaged, or of another format version.
     """
-    content = _opened(path, FORMAT, "the manifest of a live index", RECOVER)
+    return state_of(_read(path, RECOVER), path)
+
+
+def state_of(data: bytes, path: Any) -> State:
+    """Parse the manifest.
+
+    Args:
+        data: the content of the file.
+        path: the file, here or elsewhere, for messages.
+
+    Raises:
+        IndexFileError: as for `read_state`.
+    """
+    content = _opened(data, path, FORMAT, "the manifest of a live index", RECOVER)
     state = State(_info_of(content.get("current"), path, RECOVER), content.get("next"))  # pyright: ignore[reportArgumentType]
     if not is_whole(state.next, state.current.number + 1):
         raise _altered(path, RECOVER)
@@ -101,7 +114,22 @@ def read_entry(path: Path, number: int) -> VersionInfo:
         FileNotFoundError: the file does not exist.
         IndexFileError: the file is not that entry, damaged, or of another format version.
     """
-    info = _info_of(_opened(path, ENTRY_FORMAT, "the entry of a version of a live index", RESTORE), path, RESTORE)
+    return entry_of(_read(path, RESTORE), path, number)
+
+
+def entry_of(data: bytes, path: Any, number: int) -> VersionInfo:
+    """Parse the entry of version `number`.
+
+    Args:
+        data: the content of the file.
+        path: the file, here or elsewhere, for messages.
+        number: the number of the version.
+
+    Raises:
+        IndexFileError: as for `read_entry`.
+    """
+    content = _opened(data, path, ENTRY_FORMAT, "the entry of a version of a live index", RESTORE)
+    info = _info_of(content, path, RESTORE)
     if info.number != number:
         raise _altered(path, RESTORE)
     return info
@@ -112,12 +140,15 @@ def _sealed(kind: str, content: dict[str, Any]) -> bytes:
     return json.dumps(whole | {"sha256": digest_of(whole)}, indent=1, sort_keys=True).encode() + b"\n"
 
 
-def _opened(path: Path, kind: str, what: str, advice: str) -> dict[str, Any]:
-    """The content of a file after its format and its checksum have been checked."""
+def _read(path: Path, advice: str) -> bytes:
     if path.exists() and not path.is_file():
         # Reading a FIFO would wait.
         raise DamagedError(f"{path} is not a file. {advice}")
-    data = path.read_bytes()
+    return path.read_bytes()
+
+
+def _opened(data: bytes, path: Any, kind: str, what: str, advice: str) -> dict[str, Any]:
+    """The content of a file after its format and its checksum have been checked."""
     try:
         content = json.loads(data)
         version = content["version"]
@@ -135,14 +166,14 @@ def _opened(path: Path, kind: str, what: str, advice: str) -> dict[str, Any]:
     if version < FORMAT_VERSION:
         raise IndexFileError(
             f"{path} has format version {version}; this hedgerow reads version {FORMAT_VERSION}. Create the live index "
-            f"again from one of the indexes in {path.parent / 'versions'}, which hr.load_index reads."
+            "again from one of the indexes in its folder versions, which hr.load_index reads."
         )
     if not intact:
         raise _altered(path, advice)
     return content
 
 
-def _info_of(content: Any, path: Path, advice: str) -> VersionInfo:
+def _info_of(content: Any, path: Any, advice: str) -> VersionInfo:
     try:
         removed = content["removed"]
         file = None if removed is None else RemovedFile(removed["bytes"], removed["sha256"])
@@ -168,5 +199,5 @@ def _is_valid(info: VersionInfo) -> bool:
     )
 
 
-def _altered(path: Path, advice: str) -> DamagedError:
+def _altered(path: Any, advice: str) -> DamagedError:
     return DamagedError(f"{path} was altered or damaged: its checksum differs. {advice}")

@@ -13,6 +13,7 @@ from hedgerow._arguments import check_choice, positive_number
 from hedgerow.errors import ArgumentError, IndexFileError, VersionError
 from hedgerow.index.files import VERIFY, Verify, as_folder
 from hedgerow.index.locks import check_timeout
+from hedgerow.live.copied import check_own
 from hedgerow.live.manifest import State
 from hedgerow.live.store import Store, Written
 from hedgerow.live.version import Version
@@ -77,6 +78,7 @@ class Served:
             make: writes the files of a version, from the current version and the number of the next one.
         """
         with self._store.locked():
+            check_own(self._store.path)
             state = self._store.read()
             self._store.clean(state.next)
             current = self.refresh()

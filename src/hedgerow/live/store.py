@@ -18,6 +18,7 @@ from hedgerow.index.files import Verify, replace_file, save_trie, stamp_of, sync
 from hedgerow.index.locks import LOCK, LOCK_TIMEOUT, locked
 from hedgerow.index.manifest import read_manifest
 from hedgerow.indexes import load_index
+from hedgerow.live.copied import NEW_PULLED
 from hedgerow.live.manifest import (
     ENTRY,
     MANIFEST,
@@ -175,7 +176,7 @@ class Store(VersionFolders):
         if self.path.exists() and not self.path.is_dir():
             raise IndexFileError(f"{self.path} is a file; a live index is a folder. Choose another path.")
         (self.path / VERSIONS).mkdir(parents=True, exist_ok=True)
-        foreign = sorted(set(os.listdir(self.path)) - {LOCK, VERSIONS, NEW, PRUNED, CREATING})
+        foreign = sorted(set(os.listdir(self.path)) - {LOCK, VERSIONS, NEW, PRUNED, CREATING, NEW_PULLED})
         if MANIFEST in foreign or self.lost_manifest():
             self._refuse_claim()
         if foreign:

@@ -13,6 +13,8 @@ from hedgerow.live.manifest import ENTRY, State
 VERSIONS = "versions"
 # Versions are moved here before their files are removed, so that a version is complete or gone.
 PRUNED = "pruned"
+# A copy fetches the files of a version here: see pull.py.
+PULLING = "pulling"
 # Exists while version 1 is written, which tells an interrupted `create` from a live index that lost its manifest.
 CREATING = "creating"
 REMOVED = "removed.npy"
@@ -35,13 +37,17 @@ class VersionFolders:
     def clean(self, number: int) -> None:
         """Remove what interrupted writers left: the folder of version `number`, which is the next, and pruned files."""
         self.discard(number)
+        self.clean_pruned()
+        (self.path / CREATING).unlink(missing_ok=True)
+
+    def clean_pruned(self) -> None:
+        """Remove the files of pruned versions."""
         pruned = self.path / PRUNED
         with suppress(OSError):
             for name in os.listdir(pruned):
                 with suppress(OSError):
                     _remove_folder(pruned / name)
             pruned.rmdir()
-        (self.path / CREATING).unlink(missing_ok=True)
 
     def free_number(self, state: State) -> int:
         """The number of the next version. A folder that is still there keeps its number.

@@ -6,6 +6,7 @@ from hedgerow.training.evaluate import BlendSpec, evaluate
 from hedgerow.training.evaluation import Evaluation, EvaluationRow, evaluate_rankers
 from hedgerow.training.evaluation_plot import plot_evaluation
 from hedgerow.training.histories import Histories, read_histories
+from hedgerow.training.loss import SidLoss
 from hedgerow.training.model_ranker import ModelRanker
 from hedgerow.training.options import TrainingOptions
 from hedgerow.training.outcome import TrainingReport
@@ -24,6 +25,7 @@ __all__ = [
     "Ranked",
     "Ranker",
     "ScoreRanker",
+    "SidLoss",
     "Split",
     "TrainingOptions",
     "TrainingReport",

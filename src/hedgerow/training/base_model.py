@@ -13,6 +13,7 @@ from transformers.utils import logging
 from hedgerow.errors import ArgumentError, MissingDependencyError
 from hedgerow.tokens import TokenMap
 from hedgerow.training.content import Content
+from hedgerow.training.loss import SidLoss
 from hedgerow.training.network import BaseNetwork, CodeNetwork
 from hedgerow.training.options import SIZES, TrainingOptions
 from hedgerow.training.vocabulary import END, PAD, START, extend_tokenizer, new_tokenizer, token_map
@@ -57,7 +58,7 @@ def new_network(
         pad_token_id=vocabulary[PAD],
         eos_token_id=vocabulary[END] if index.ragged else None,
     )
-    return CodeNetwork(config, tokens.of_index(index).token_ids, content, options.dropout)
+    return CodeNetwork(config, tokens.of_index(index).token_ids, content, options.dropout, _allowed(index, options))
 
 
 def base_network(index: TrieIndex, tokenizer: Any, tokens: TokenMap, options: TrainingOptions) -> BaseNetwork:
@@ -88,7 +89,12 @@ def base_network(index: TrieIndex, tokenizer: Any, tokens: TokenMap, options: Tr
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     if options.lora is not None:
         model = _with_adapters(model, options)
-    return BaseNetwork(model, tokens.of_index(index).token_ids)
+    return BaseNetwork(model, tokens.of_index(index).token_ids, _allowed(index, options))
+
+
+def _allowed(index: TrieIndex, options: TrainingOptions) -> SidLoss | None:
+    """The loss among the codes that may follow, if the options ask for it."""
+    return SidLoss(index) if options.loss == "allowed" else None
 
 
 def longest(index: TrieIndex, options: TrainingOptions) -> int:

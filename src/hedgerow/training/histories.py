@@ -155,7 +155,7 @@ def read_histories(
     """Read histories from Parquet, CSV or JSON-lines files, with one interaction per row.
 
     Args:
-        source: a file, a folder, a glob pattern, or a list of these.
+        source: a file, a folder, a glob pattern, or a list of these; also as URLs, as for `Catalog.from_parquet`.
         index: as for `Histories.from_arrow`, like all other arguments.
         user: the column of user ids.
         item: the column of item ids.

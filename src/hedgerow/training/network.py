@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from hedgerow.training.loss import SidLoss, loss_of_levels
+
 INITIAL = 0.02
 
 
@@ -27,6 +29,7 @@ class CodeNetwork(nn.Module):
         tables: per level the token of each code, int64 [C]; -1 for a code without a token.
         content: per level the content of each code, float32 [C, D], or None if there is none.
         dropout: the probability with which numbers of embeddings and of the last hidden states are dropped.
+        allowed: the loss among the codes that may follow. None: among all codes of a level.
     """
 
     def __init__(
@@ -35,8 +38,10 @@ class CodeNetwork(nn.Module):
         tables: Sequence[np.ndarray],
         content: Sequence[np.ndarray | None],
         dropout: float,
+        allowed: SidLoss | None = None,
     ) -> None:
         super().__init__()
+        self.allowed = allowed
         self.config, self.dropout, width = config, dropout, config.hidden_size
         # For short sequences on a CPU, eager attention is faster than fused attention.
         small = Qwen3Config.from_dict(config.to_dict() | {"vocab_size": 1})
@@ -63,14 +68,17 @@ class CodeNetwork(nn.Module):
         return table
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, levels: Tensor, codes: Tensor) -> dict[str, Any]:
-        """The loss: the mean cross-entropy of the codes of each level, summed over the levels."""
+        """The loss: the mean of each level, summed over the levels."""
         embedded = functional.embedding(input_ids, self.inputs())
         embedded = functional.dropout(embedded, self.dropout, self.training)
         hidden = self.core(inputs_embeds=embedded, attention_mask=attention_mask, use_cache=False).last_hidden_state
         hidden = functional.dropout(hidden, self.dropout, self.training)
         outputs = self.outputs()
-        tables = [level.tokens for level in self.levels]
-        return {"loss": loss_of_levels(hidden, codes, levels, [outputs[table] for table in tables])}
+
+        def logits_of(positions: Tensor, level: int) -> Tensor:
+            return hidden[positions] @ outputs[self.levels[level].tokens].T
+
+        return {"loss": loss_of_levels(logits_of, codes, levels, len(self.levels), self.allowed)}
 
     def searched(self) -> Qwen3ForCausalLM:
         """The plain model for a validation, on the device of this network."""
@@ -85,28 +93,6 @@ class CodeNetwork(nn.Module):
         plain.model.load_state_dict({"embed_tokens.weight": self.inputs()} | core)
         plain.lm_head.weight.copy_(self.outputs())
         return plain
-
-
-def loss_of_levels(hidden: Tensor, codes: Tensor, levels: Tensor, outputs: Sequence[Tensor]) -> Tensor:
-    """The mean cross-entropy of the codes of each level, summed over the levels.
-
-    Args:
-        hidden: [B, T, width], the last hidden states.
-        codes: int64 [B, T], the next code at each position.
-        levels: int64 [B, T], its level; -1 if no code is next.
-        outputs: per level [C, width], the output embeddings of its codes.
-    """
-    losses = []
-    for level, table in enumerate(outputs):
-        asked = levels == level
-        logits = hidden[asked] @ table.T
-        losses.append(mean_loss(logits.float(), codes[asked]))
-    return torch.stack(losses).sum()
-
-
-def mean_loss(logits: Tensor, codes: Tensor) -> Tensor:
-    """The mean cross-entropy of codes [R] for logits [R, C]; 0 if R is 0, as with ragged SIDs."""
-    return functional.cross_entropy(logits, codes, reduction="sum") / max(1, len(codes))
 
 
 class CodeContent(nn.Module):
@@ -151,14 +137,15 @@ class BaseNetwork(nn.Module):
     Args:
         model: the model, with resized embeddings; or the model of peft around it.
         tables: as for `CodeNetwork`.
+        allowed: as for `CodeNetwork`.
     """
 
     # Read by the Trainer where a checkpoint has no weights that are not trained.
     _keys_to_ignore_on_save: None = None
 
-    def __init__(self, model: Any, tables: Sequence[np.ndarray]) -> None:
+    def __init__(self, model: Any, tables: Sequence[np.ndarray], allowed: SidLoss | None = None) -> None:
         super().__init__()
-        self.model, self.count = model, len(tables)
+        self.model, self.count, self.allowed = model, len(tables), allowed
         for level, table in enumerate(tables):
             self.register_buffer(f"tokens_{level}", torch.tensor(table), persistent=False)
         embeddings = [model.get_input_embeddings(), model.get_output_embeddings()]
@@ -172,12 +159,11 @@ class BaseNetwork(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor, levels: Tensor, codes: Tensor) -> dict[str, Any]:
         """The loss: as for `CodeNetwork`."""
         logits = self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
-        losses = []
-        for level in range(self.count):
-            asked = levels == level
-            chosen = logits[asked][:, getattr(self, f"tokens_{level}")].float()
-            losses.append(mean_loss(chosen, codes[asked]))
-        return {"loss": torch.stack(losses).sum()}
+
+        def logits_of(positions: Tensor, level: int) -> Tensor:
+            return logits[positions][:, getattr(self, f"tokens_{level}")]
+
+        return {"loss": loss_of_levels(logits_of, codes, levels, self.count, self.allowed)}
 
     def searched(self) -> Any:
         """The model for a validation."""

@@ -33,6 +33,7 @@ SIZES = {
     "medium": Size(256, 4, 4),
     "large": Size(512, 8, 8),
 }
+LOSSES = ("codes", "allowed")
 PRECISIONS = ("auto", "float32", "bfloat16")
 # Learning rates of new models, of base models, and of adapters.
 NEW_RATE, BASE_RATE, LORA_RATE = 3e-3, 1e-4, 3e-4
@@ -55,6 +56,8 @@ class TrainingOptions:
             a hundred steps per epoch.
         learning_rate: the largest learning rate: it increases for a twentieth of the steps, then decreases to 0 as a
             cosine. Default: 3e-3 for a new model, 1e-4 for a base model, 3e-4 with `lora`.
+        loss: the codes among which the next code is predicted: "codes", all codes of its level, or "allowed", those
+            that may follow in the index, as `SidLoss` does.
         weight_decay: the decay of AdamW, of matrices.
         dropout: the probability with which numbers of embeddings and of last hidden states are dropped. Of a new
             model only.
@@ -92,6 +95,7 @@ class TrainingOptions:
     epochs: int = 8
     batch_size: int | None = None
     learning_rate: float | None = None
+    loss: str = "codes"
     weight_decay: float = 0.05
     dropout: float = 0.1
     item_dropout: float = 0.1
@@ -108,6 +112,7 @@ class TrainingOptions:
 
     def __post_init__(self) -> None:
         check_choice(self.size, "size", tuple(SIZES))
+        check_choice(self.loss, "loss", LOSSES)
         check_choice(self.precision, "precision", PRECISIONS)
         check_choice(self.device, "device", ("cpu", "cuda", None))
         for name in ("epochs", "max_items", "validation_users", "beam_width"):

@@ -113,9 +113,9 @@ def _scores(inputs: StepInput, candidates: Array, valid: Array) -> Array:
     ops, xp = inputs.ops, inputs.ops.xp
     gather = None if inputs.columns is None else inputs.columns.gather
     if inputs.normalize == "codes":
-        candidates = _minus_normalizer(ops, candidates, inputs.logits, gather)
+        candidates = minus_normalizer(ops, candidates, inputs.logits, gather)
     elif inputs.normalize == "allowed":
-        candidates = _minus_normalizer(ops, candidates, xp.where(valid, candidates, -INF), gather)
+        candidates = minus_normalizer(ops, candidates, xp.where(valid, candidates, -INF), gather)
     return xp.where(valid, xp.expand_dims(inputs.beams.scores, axis=-1) + candidates, -INF)
 
 
@@ -133,10 +133,10 @@ def clipped(ops: Ops, logits: Array, limit: float) -> Array:
 
 def log_softmax(ops: Ops, logits: Array) -> Array:
     """Log-probabilities along the last axis. If all logits are -inf, all log-probabilities are -inf."""
-    return _minus_normalizer(ops, logits, logits)
+    return minus_normalizer(ops, logits, logits)
 
 
-def _minus_normalizer(ops: Ops, logits: Array, over: Array, gather: Gather | None = None) -> Array:
+def minus_normalizer(ops: Ops, logits: Array, over: Array, gather: Gather | None = None) -> Array:
     """Subtract the log of the sum of exponentials of `over` along the last axis, and over all ranks."""
     xp = ops.xp
     highest = xp.max(over, axis=-1, keepdims=True)
