@@ -13,6 +13,8 @@ from hedgerow.index.manifest import parsed_manifest
 from hedgerow.live.manifest import ENTRY, MANIFEST, State, VersionInfo, entry_of, state_of
 from hedgerow.live.version_folders import REMOVED, VERSIONS
 
+AGAIN = "Copy the live index there again, current.json last, or publish another version."
+
 
 class OriginError(IndexFileError):
     """A file of the source is missing, damaged, or cannot be read."""
@@ -55,7 +57,7 @@ class Origin:
             OriginError: it cannot be read, or is damaged.
         """
         path = self.root / MANIFEST
-        with self._errors(path):
+        with self._errors(path, f"so {self.root} is not a live index. Create one with hedgerow live init."):
             return state_of(path.read(), path)
 
     def folders(self, info: VersionInfo) -> list[Folder]:
@@ -74,7 +76,7 @@ class Origin:
         texts, files = [(ENTRY, data)], []
         if number == current.number:
             if info != current:
-                raise OriginError(f"{path} is not the entry of version {number} in {MANIFEST}.")
+                raise OriginError(f"{path} is not the entry of version {number} in {MANIFEST}. {AGAIN}")
             files += [] if info.removed is None else [DataFile(REMOVED, info.removed.bytes, info.removed.sha256)]
         if number == current.index:
             path = self._path(number, INDEX_MANIFEST)
@@ -82,7 +84,7 @@ class Origin:
                 data = path.read()
                 manifest = parsed_manifest(data, path)
             if current.index_sha256 not in (None, manifest["sha256"]):
-                raise OriginError(f"{path} is not the manifest of the index of version {current.number}.")
+                raise OriginError(f"{path} is not the manifest of the index of version {current.number}. {AGAIN}")
             texts.append((INDEX_MANIFEST, data))
             entries = manifest["files"].values()
             files += [DataFile(entry["name"], entry["bytes"], entry["sha256"]) for entry in entries]
@@ -98,22 +100,22 @@ class Origin:
         with self._errors(path):
             parts = path.read_ranges(ranges)
         if [len(part) for part in parts] != [stop - start for start, stop in ranges]:
-            raise OriginError(f"{path} does not have {file.bytes:,} bytes.")
+            raise OriginError(f"{path} does not have {file.bytes:,} bytes. {AGAIN}")
         return parts
 
     def damaged(self, number: int, file: DataFile) -> OriginError:
         """The error for a file that was read completely, and differs from its checksum."""
-        return OriginError(f"{self._path(number, file.name)} is damaged: its checksum differs.")
+        return OriginError(f"{self._path(number, file.name)} is damaged: its checksum differs. {AGAIN}")
 
     def _path(self, number: int, name: str) -> RemotePath:
         return self.root / VERSIONS / str(number) / name
 
     @contextmanager
-    def _errors(self, path: RemotePath) -> Iterator[None]:
+    def _errors(self, path: RemotePath, missing: str = f"but {MANIFEST} needs it. {AGAIN}") -> Iterator[None]:
         try:
             yield
         except FileNotFoundError:
-            raise OriginError(f"{path} does not exist.") from None
+            raise OriginError(f"{path} does not exist, {missing}") from None
         except OSError as error:
             raise OriginError(f"{path} cannot be read: {error}") from error
         except IndexFileError as error:
