@@ -22,7 +22,7 @@ ENVIRONMENT = {
 
 @contextmanager
 def s3_server() -> Iterator[None]:
-    """A server of S3 with an empty bucket, which the environment names."""
+    """A server of S3 with a bucket, which the environment names."""
     s3fs = pytest.importorskip("s3fs")
     server_of = pytest.importorskip("moto.server").ThreadedMotoServer
     server = server_of(ip_address="127.0.0.1", port=0, verbose=False)
@@ -32,7 +32,8 @@ def s3_server() -> Iterator[None]:
         for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": f"http://{host}:{port}"}.items():
             patch.setenv(name, value)
         s3fs.S3FileSystem.clear_instance_cache()
-        s3fs.S3FileSystem().mkdir(BUCKET)
+        # Servers of one process share their buckets.
+        s3fs.S3FileSystem().makedirs(BUCKET, exist_ok=True)
         try:
             yield
         finally:
