@@ -69,6 +69,18 @@ def load_retriever(
     return Retriever(_on_device(model, device or "cpu"), index, tokens, tokenizer=tokenizer, **options)
 
 
+def load_tokenizer(source: str | Path) -> Any:
+    """Load the tokenizer of a model.
+
+    Raises:
+        ArgumentError: it cannot be loaded.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(source)
+    except Exception as error:
+        raise ArgumentError(f"the tokenizer of {source} cannot be loaded: {error}") from None
+
+
 def load_tokens(source: str | Path, tokenizer: Any, pattern: str | None) -> tuple[TokenMap, Any]:
     """Find the tokens of the codes of a model, and the `normalize` that it was trained for.
 
