@@ -206,7 +206,7 @@ class BeamLayer:
         query = query.view(batch, width, self._shape.heads, self._shape.head_size)
         self._keys, self._values = self._extended(self._keys, key, batch), self._extended(self._values, value, batch)
         part = self._prompt(query, self._keys.shape[2])
-        output.copy_(self._merge(part, self._own(query, self._keys, self._values)).view_as(output))
+        output.view(query.shape).copy_(self._merge(part, self._own(query, self._keys, self._values)))
         return output
 
     def _extended(self, before: Tensor | None, added: Tensor, batch: int) -> Tensor:
