@@ -26,6 +26,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2": ("Qwen2", {"hidden_size": 128, "layer_types": ["full_attention"] * 3}),
     "granite": ("Granite", {"hidden_size": 128, "logits_scaling": 3.0, "attention_multiplier": 0.2}),
 }
+RULES = '[sets]\nlow = "number < 40"\nthird = "number % 3 = 0"\nnone = "number < 0"\n'
 ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -70,7 +71,7 @@ def new_tokenizer() -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>", pad_token="<pad>")
 
 
-def save_model(family: str, folder: Path) -> Any:
+def save_model(family: str, folder: Path, **delimiters: Any) -> Any:
     """Write a random model with its tokenizer and its tokens, and return the tokens."""
     import torch
     import transformers
@@ -88,6 +89,6 @@ def save_model(family: str, folder: Path) -> Any:
     model.save_pretrained(folder)
     new_tokenizer().save_pretrained(folder)
     starts = [SIZES["words"] + level * SIZES["codes"] for level in range(SIZES["levels"])]
-    tokens = hr.TokenMap.from_offsets(starts, codebook_sizes=SIZES["codes"])
+    tokens = hr.TokenMap.from_offsets(starts, codebook_sizes=SIZES["codes"], **delimiters)
     tokens.save(folder)
     return tokens

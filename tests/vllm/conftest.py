@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-RULES = '[sets]\nlow = "number < 40"\nthird = "number % 3 = 0"\nnone = "number < 0"\n'
 START_SECONDS = 300
 
 
@@ -39,7 +38,7 @@ class Server:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
     # Imports that fail would be errors of all tests in this folder.
-    from vllm_engine import ENVIRONMENT, new_catalog, save_model
+    from vllm_engine import ENVIRONMENT, RULES, new_catalog, save_model
 
     import hedgerow as hr
 

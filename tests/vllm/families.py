@@ -22,7 +22,7 @@ def compare(family: str, folder: Path, dtype: str) -> dict:
     hr.build_index(new_catalog()).save(folder / "items.hedgerow")
     os.environ |= ENVIRONMENT | {"HEDGEROW_INDEX": str(folder / "items.hedgerow"), "HEDGEROW_NORMALIZE": "vocab"}
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    from vllm import LLM
+    from vllm import LLM  # pyright: ignore[reportMissingImports, reportAttributeAccessIssue]
 
     from hedgerow.hf.loading import load_retriever
     from hedgerow.vllm.remote import offline_retriever
@@ -56,8 +56,8 @@ def compare(family: str, folder: Path, dtype: str) -> dict:
     facts = {}
     cases = {"plain": {}, "rules": rules, "again": rules, "candidates": rules | {"candidates": some}}
     for name, given in cases.items():
-        pairs = zip(*(each.retrieve(prompts, beam_width=COUNT, k=None, **given) for each in (inside, outside)), strict=True)
-        facts[name] = _summary([_difference(*pair) for pair in pairs])
+        answers = [each.retrieve(prompts, beam_width=COUNT, k=None, **given) for each in (inside, outside)]
+        facts[name] = _summary([_difference(*pair) for pair in zip(*answers, strict=True)])
     facts["cached"] = cached
     facts["head"] = llm.apply_model(lambda model: model.pooler.search._model.head_use)[0]
     return facts

@@ -1,4 +1,6 @@
-"""The attention of beams, on a made paged cache: both ways of reading it, against the attention over whole sequences."""
+"""The attention of beams on a made paged cache: both ways of reading it, against attention over whole sequences."""
+
+from itertools import pairwise
 
 import pytest
 import torch
@@ -15,8 +17,7 @@ def stand_in(*, q, k, v, max_seqlen_q, cu_seqlens_q, max_seqlen_k, seqused_k, so
     assert not causal
     assert return_softmax_lse
     outputs, sums = [], []
-    starts = cu_seqlens_q.tolist()
-    for row, (begin, end) in enumerate(zip(starts[:-1], starts[1:], strict=True)):
+    for row, (begin, end) in enumerate(pairwise(cu_seqlens_q.tolist())):
         assert end - begin <= max_seqlen_q
         length = int(seqused_k[row])
         assert length <= max_seqlen_k

@@ -38,7 +38,9 @@ def test_half_precision_differs_by_rounding_only(tmp_path):
 
 def _run(family: str, folder: Path, dtype: str) -> dict:
     command = [sys.executable, str(FAMILIES), family, str(folder), dtype]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=os.environ | ENVIRONMENT, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=600, env=os.environ | ENVIRONMENT, check=False
+    )
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     assert lines, done.stdout[-2000:] + done.stderr[-4000:]
     return json.loads(lines[0].removeprefix("RESULT "))

@@ -5,7 +5,7 @@ import torch
 
 pytest.importorskip("vllm.version")
 
-from vllm import _custom_ops as ops  # pyright: ignore[reportMissingImports]
+from vllm import _custom_ops as ops  # pyright: ignore[reportMissingImports, reportAttributeAccessIssue]
 from vllm.v1.attention.backends.cpu_attn import _get_attn_isa  # pyright: ignore[reportMissingImports]
 
 from hedgerow.vllm.paged import element_orders, read_cpu_cache

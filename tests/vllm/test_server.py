@@ -161,7 +161,7 @@ def test_a_prompt_of_the_largest_length_is_searched(client, outside):
     same_items(answer, outside.retrieve([longest], beam_width=WIDTH)[0])
 
 
-def test_bad_requests_leave_the_engine_healthy(server, outside):
+def test_bad_requests_leave_the_engine_healthy(server):
     """10,000 requests that are wrong in many ways, some of them random bytes, between good ones."""
     valid = {"prompt": "w1 w2", "k": 3, "version": 1}
     names = list(RetrieveRequest.model_fields)
@@ -195,7 +195,7 @@ def test_what_does_not_ask_hedgerow_gets_an_empty_vector(client):
     assert (status, answer["data"][0]["embedding"]) == (200, [])
 
 
-def test_vllms_metrics_have_those_of_hedgerow(server, client):
+def test_vllms_metrics_have_those_of_hedgerow(client):
     client.connection.request("GET", "/metrics")
     page = client.connection.getresponse().read().decode()
     assert "hedgerow_requests_total" in page

@@ -20,7 +20,7 @@ def register() -> None:
     """
     if not is_configured():
         return
-    from vllm import ModelRegistry  # pyright: ignore[reportMissingImports]
+    from vllm import ModelRegistry  # pyright: ignore[reportMissingImports, reportAttributeAccessIssue]
 
     prepare_folder()
     for name in [name for name in ModelRegistry.models if name.endswith(SUFFIX) and name not in _ORIGINALS]:

@@ -146,7 +146,7 @@ def element_orders(dtype: torch.dtype, block_size: int, head_size: int, isa: str
 
     The backend orders them as its instructions need them. To find the order, it writes numbers into a block.
     """
-    from vllm import _custom_ops as ops  # pyright: ignore[reportMissingImports]
+    from vllm import _custom_ops as ops  # pyright: ignore[reportMissingImports, reportAttributeAccessIssue]
 
     numbers = torch.arange(block_size * head_size)
 

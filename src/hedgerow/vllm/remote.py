@@ -213,7 +213,7 @@ def offline_retriever(llm: Any, settings: PluginSettings | None = None) -> Remot
         (results,) = retriever.retrieve("Recommend me a western", k=3)
         ```
     """
-    from vllm import PoolingParams  # pyright: ignore[reportMissingImports]
+    from vllm import PoolingParams  # pyright: ignore[reportMissingImports, reportAttributeAccessIssue]
 
     def ask(requests: list[tuple[Ids, dict[str, Any]]]) -> list[Tensor]:
         prompts = [{"prompt_token_ids": ids} for ids, _ in requests]
