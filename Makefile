@@ -170,8 +170,7 @@ $(VLLM)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VLLM)/films.hedgerow: $(VLLM)/.installed
-	$(VLLM)/bin/python -c "import hedgerow as hr; from hedgerow.demo.films import load_catalog; \
-		hr.build_index(load_catalog()).save('$@')"
+	$(VLLM)/bin/hedgerow build $(FILMS)/films.parquet -o $@ --sid sid --item-id item_id
 
 $(NEWEST)/.installed: pyproject.toml
 	$(PYTHON_NEWEST) -m venv $(NEWEST)
