@@ -29,9 +29,9 @@ import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
 LEVELS, CODES, WORDS, ITEMS, REQUESTS = 4, 256, 1000, 50_000, 8
-RULES = '[sets]\nfresh = "day >= 358"\nhalf = "day < 182"\nten = "number < 10"\n'
+RULES = '[sets]\nfresh = "day >= 358"\nhalf = "day < 182"\nthird = "number % 3 = 0"\n'
 # The sets of the prompts.
-NAMES: list[str | None] = [None, "fresh", "half", None, "fresh", None, "ten", "half"]
+NAMES: list[str | None] = [None, "fresh", "half", None, "fresh", None, "third", "half"]
 ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",

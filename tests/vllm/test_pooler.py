@@ -2,6 +2,7 @@
 
 import random
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ import torch
 
 pytest.importorskip("vllm.version")
 
+from transformers import GenerationConfig
+
 from hedgerow.errors import ArgumentError
-from hedgerow.vllm.model import check_config
+from hedgerow.vllm.model import check_config, check_generation
 from hedgerow.vllm.pooler import INTERNAL, BeamPooler
 from hedgerow.vllm.wire import KEY, Asked, EngineError, unpack_answer
 
@@ -34,7 +37,7 @@ class MadeSearch:
         return [torch.tensor([[row, request.beam_width]]) for row, request in zip(batch.rows, batch.asked, strict=True)]
 
 
-def pool(given, *, finished=None, metadata="made"):
+def pool(given, *, finished=None, metadata: str | None = "made"):
     """What the pooler answers to the values of `extra_kwargs`."""
     count, search = len(given), MadeSearch()
     model = SimpleNamespace(take_metadata=lambda: {"layer": metadata} if metadata else None)
@@ -45,7 +48,8 @@ def pool(given, *, finished=None, metadata="made"):
     )
     params = [SimpleNamespace(extra_kwargs=value) for value in given]
     wanted = SimpleNamespace(pooling_params=params, get_pooling_cursor=lambda: cursor)
-    return BeamPooler(model, search)(torch.zeros(count, 4), wanted), search
+    made: Any = search
+    return BeamPooler(model, made)(torch.zeros(count, 4), wanted), search
 
 
 def asking(width, **options):
@@ -94,6 +98,14 @@ def test_profile_runs_get_empty_answers():
     answers, search = pool([None] * 4, metadata=None)
     assert [answer.tolist() for answer in answers] == [[]] * 4
     assert not search.batches
+
+
+def test_generation_configurations_that_change_scores_are_refused(tmp_path):
+    check_generation(str(tmp_path), "vocab")
+    GenerationConfig(repetition_penalty=1.2).save_pretrained(tmp_path)
+    check_generation(str(tmp_path), "codes")
+    with pytest.raises(ArgumentError, match="repetition_penalty"):
+        check_generation(str(tmp_path), "vocab")
 
 
 @pytest.mark.parametrize(

@@ -200,15 +200,26 @@ def test_rows_follow_their_requests(made):
     assert constrained() == [False, True, False]
 
 
-@pytest.mark.parametrize(
-    "given",
-    [[], {"set": []}, {"sets": "low"}, {"sets": ["nope"]}, {"written": -1}, {"written": True}, {"exclude": [[]]}],
+INVALID: tuple[Any, ...] = (
+    [],
+    "{",
+    '{"sets": ["nope"]}',
+    {"set": []},
+    {"sets": "low"},
+    {"sets": ["nope"]},
+    {"written": -1},
+    {"written": True},
+    {"exclude": [[]]},
 )
+
+
+@pytest.mark.parametrize("given", INVALID)
 @pytest.mark.usefixtures("made")
 def test_invalid_arguments_are_refused(given):
-    with pytest.raises(ValueError, match=r"hedgerow|set"):
+    with pytest.raises(ValueError, match=r"hedgerow|set|Expecting"):
         CatalogProcessor.validate_params(params(given))
     CatalogProcessor.validate_params(params({"sets": ["low"]}))
+    CatalogProcessor.validate_params(params('{"sets": ["low"]}'))
 
 
 def test_without_an_index_nothing_changes(monkeypatch):

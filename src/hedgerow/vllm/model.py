@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 from hedgerow.errors import ArgumentError
@@ -103,9 +104,32 @@ def _pooler(model: Any, vllm_config: Any) -> Any:
         if isinstance(layer, AttentionLayerBase)
     }
     options = {"normalize": settings.normalize or normalize, "temperature": settings.temperature}
+    check_generation(config.model, str(options["normalize"]))
     served = ServedModel(model, tokens, vllm_config, shapes)
     search = EngineSearch(served, settings.index, tokens, options, settings.max_tokens, prepare_folder())
     return BeamPooler(model, search)
+
+
+def check_generation(folder: str, normalize: str) -> None:
+    """Check that a `Retriever` would not change scores as the generation configuration of a model says.
+
+    Raises:
+        ArgumentError: it would, and a search inside vLLM does not.
+    """
+    from transformers import GenerationConfig
+
+    from hedgerow.hf.generation import GenerationScores
+
+    try:
+        generation = GenerationConfig.from_pretrained(folder)
+    except OSError:
+        return
+    names = GenerationScores(SimpleNamespace(generation_config=generation), applies=normalize == "vocab").names
+    if names:
+        raise ArgumentError(
+            f"the generation configuration of {folder} has {', '.join(names)}, which normalize='vocab' applies and a "
+            "search inside vLLM does not. Remove them from generation_config.json, or set HEDGEROW_NORMALIZE=codes."
+        )
 
 
 def check_config(vllm_config: Any) -> None:

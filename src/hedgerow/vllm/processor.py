@@ -7,6 +7,7 @@ without HEDGEROW_INDEX it imports nothing else and does nothing.
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ FIELDS = {"sets": list, "exclude": list, "written": int, "log_probs": bool}
 
 
 class CatalogProcessor(*BASES):  # type: ignore[misc]
-    """Constrains the requests whose `SamplingParams.extra_args` have "hedgerow", a mapping of:
+    """Constrains the requests whose `SamplingParams.extra_args` have "hedgerow", a mapping (or its JSON) of:
 
     - sets: names of sets, all of which the items must be in. The sets are those at the start of vLLM.
     - exclude: ids of items that are not written.
@@ -173,7 +174,9 @@ def _writing(config: Any) -> Writing:
 
 
 def _given(params: Any) -> Any:
-    return (getattr(params, "extra_args", None) or {}).get(KEY)
+    """What a request asks. Over HTTP, `vllm_xargs` holds no objects, so it is their JSON there."""
+    given = (getattr(params, "extra_args", None) or {}).get(KEY)
+    return json.loads(given) if isinstance(given, str) else given
 
 
 @functools.cache
