@@ -16,6 +16,7 @@ from torch import Tensor
 # The output [B, m, H, D] of one part of an attention, and its log-sum-exp float32 [B, m, H].
 Part = tuple[Tensor, Tensor]
 INF = float("inf")
+LOWEST, SMALLEST = -1e30, 1e-30
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,15 @@ class PromptPart(Protocol):
 
 
 def attend(scores: Tensor, values: Tensor) -> Part:
-    """The output and the log-sum-exp of scores float32 [..., Q, P] over values [..., P, D]; 0 and -inf where none."""
-    lse = scores.logsumexp(-1)
-    weights = (scores - lse.masked_fill(lse == -INF, 0.0)[..., None]).exp()
-    return weights.to(values.dtype) @ values, lse
+    """The output and the log-sum-exp of scores float32 [..., Q, P], which are overwritten, over values [..., P, D].
+
+    A row without a score above -inf has output 0 and a log-sum-exp that counts nothing beside others.
+    """
+    # In place and with one exponential: `logsumexp` and `softmax` would take twice as long.
+    top = scores.amax(-1, keepdim=True).clamp_(min=LOWEST)
+    weights = scores.sub_(top).exp_()
+    total = weights.sum(-1, keepdim=True).clamp_(min=SMALLEST)
+    return (weights.to(values.dtype) @ values) / total.to(values.dtype), (top + total.log()).squeeze(-1)
 
 
 def merged(one: Part, other: Part) -> Tensor:
