@@ -60,7 +60,8 @@ def attend(scores: Tensor, values: Tensor) -> Part:
     top = scores.amax(-1, keepdim=True).clamp_(min=LOWEST)
     weights = scores.sub_(top).exp_()
     total = weights.sum(-1, keepdim=True).clamp_(min=SMALLEST)
-    return (weights.to(values.dtype) @ values) / total.to(values.dtype), (top + total.log()).squeeze(-1)
+    # Divided first: in half precision, the sum of many values could overflow.
+    return weights.div_(total).to(values.dtype) @ values, (top + total.log()).squeeze(-1)
 
 
 def merged(one: Part, other: Part) -> Tensor:
