@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from hedgerow.cli.common import AsJson, err, out, print_json, print_warning, shared_options, whole_numbers
+from hedgerow.cli.common import AsJson, err, is_live, out, print_json, print_warning, shared_options, whole_numbers
 from hedgerow.errors import ArgumentError, MissingDependencyError, install_command
-from hedgerow.index.manifest import is_live
 from hedgerow.indexes import build_index, load_index
 from hedgerow.live.live import LiveIndex
 from hedgerow.trie_index import TrieIndex

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import hedgerow as hr
 from hedgerow.catalog.catalog import ITEM_ID
+from hedgerow.cli.common import is_live
 from hedgerow.cli.embeddings import column_named, read_table
 from hedgerow.errors import ArgumentError
-from hedgerow.index.manifest import is_live
 
 if TYPE_CHECKING:
     import pyarrow as pa

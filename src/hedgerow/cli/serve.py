@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import hedgerow as hr
-from hedgerow.cli.common import let_threads_sleep, whole_numbers
+from hedgerow.cli.common import is_live, let_threads_sleep, whole_numbers
 from hedgerow.cli.search import check_model
 from hedgerow.errors import ArgumentError, MissingDependencyError
-from hedgerow.index.manifest import is_live
 
 if TYPE_CHECKING:
     from hedgerow.hf import Retriever
