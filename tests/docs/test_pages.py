@@ -24,6 +24,7 @@ PAGES = {
 # Every block that does not run: page and first line, without its comment -> reason. Its fence has .no-run.
 GPU = "needs an NVIDIA GPU"
 RAY = "starts Ray: tests/ray/test_examples.py"
+VLLM = "needs vLLM: tests/vllm"
 NOT_RUN = {
     ("README.md", "pip install torch --index-url https://download.pytorch.org/whl/cpu"): "installs packages",
     ("README.md", "make demo"): "installs packages",
@@ -54,6 +55,14 @@ NOT_RUN = {
         "docs/how-to/reinforcement.md",
         "hedgerow train films.hedgerow histories.csv -o model --quantizer films.safetensors --size tiny --epochs 6 \\",
     ): "takes minutes: tests/training/test_train.py",
+    ("docs/how-to/vllm.md", "pip install vllm"): "installs packages, and runs until it is stopped",
+    (
+        "docs/how-to/vllm.md",
+        """curl -s localhost:8000/v1/retrieve -d '{"prompt": "A western", "k": 3, "sets": ["recent"]}'""",
+    ): VLLM,
+    ("docs/how-to/vllm.md", "import os"): VLLM,
+    ("docs/how-to/vllm.md", "from vllm import LLM, SamplingParams"): VLLM,
+    ("docs/how-to/vllm.md", "from hedgerow.vllm.sglang import CatalogLogitProcessor"): "needs SGLang",
     ("docs/tutorial.md", "hedgerow serve model films.live --follow"): "runs until it is stopped: tests/serve",
     ("docs/index.md", "pip install ."): "installs packages",
     ("docs/performance.md", "pip install 'hedgerow[bench,torch,jax]'"): "installs packages and takes hours",

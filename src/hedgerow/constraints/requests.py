@@ -44,7 +44,7 @@ class BatchRules:
         """Rules of some of the requests, in the given order."""
         sets = tuple(self.set_of(request) for request in requests)
         excluded = tuple(self.excluded_by(request) for request in requests)
-        return _rules(self.index, sets, excluded, tuple(self.candidates_of(request) for request in requests))
+        return rules_of_rows(self.index, sets, excluded, tuple(self.candidates_of(request) for request in requests))
 
     def set_of(self, request: int) -> ConstraintSet | None:
         """Constraint set of one request, or None."""
@@ -80,7 +80,7 @@ def batch_rules(
     excluded = _listed_rows(index, batch_size, exclude, "exclude")
     listed = _listed_rows(index, batch_size, candidates, "candidates")
     wanted = [None] * batch_size if candidates is None else candidates
-    return _rules(
+    return rules_of_rows(
         index, sets, excluded, tuple(None if ids is None else rows for ids, rows in zip(wanted, listed, strict=True))
     )
 
@@ -100,7 +100,7 @@ def of_one_request(lists: Any, batch_size: int) -> Any:
 def joined_rules(rules: Sequence[BatchRules]) -> BatchRules:
     """The rules of several batches over one index as those of one batch."""
     each = [(batch, request) for batch in rules for request in range(batch.batch_size)]
-    return _rules(
+    return rules_of_rows(
         rules[0].index,
         tuple(batch.set_of(request) for batch, request in each),
         tuple(batch.excluded_by(request) for batch, request in each),
@@ -108,21 +108,21 @@ def joined_rules(rules: Sequence[BatchRules]) -> BatchRules:
     )
 
 
-def _rules(
+def rules_of_rows(
     index: Trie,
-    sets: tuple[ConstraintSet | None, ...],
-    excluded: tuple[np.ndarray, ...],
-    candidates: tuple[np.ndarray | None, ...],
+    sets: Sequence[ConstraintSet | None],
+    excluded: Sequence[np.ndarray],
+    candidates: Sequence[np.ndarray | None],
 ) -> BatchRules:
-    """Build the rules, with None for the rules of a kind if no request has any."""
+    """Build the rules of requests from rows that were looked up; None for the rules of a kind if no request has any."""
     has_sets = any(constraint_set is not None for constraint_set in sets)
     has_candidates = any(rows is not None for rows in candidates)
     return BatchRules(
         index,
         len(sets),
-        sets if has_sets else None,
-        excluded if any(map(len, excluded)) else None,
-        candidates if has_candidates else None,
+        tuple(sets) if has_sets else None,
+        tuple(excluded) if any(map(len, excluded)) else None,
+        tuple(candidates) if has_candidates else None,
     )
 
 

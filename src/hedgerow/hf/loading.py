@@ -61,19 +61,43 @@ def load_retriever(
     finally:
         if enabled:
             logging.enable_progress_bar()
-    file = token_files.file_of(source)
-    if pattern is not None:
-        tokens = TokenMap.from_tokenizer(tokenizer, pattern)
-    elif file.is_file():
-        tokens, normalize = TokenMap.load(file), token_files.read(file).get("normalize", "codes")
-        options = options | {"normalize": options.get("normalize") or normalize}
-    else:
-        tokens = TokenMap.detect(tokenizer)
-    options = options | {"normalize": options.get("normalize") or "codes"}
+    tokens, normalize = load_tokens(source, tokenizer, pattern)
+    options = options | {"normalize": options.get("normalize") or normalize}
     if end is not None:
         tokens = tokens.ending_with(int(end) if end.isdecimal() else end, tokenizer)
     check_sids(source, trie_of(index)[0])
     return Retriever(_on_device(model, device or "cpu"), index, tokens, tokenizer=tokenizer, **options)
+
+
+def load_tokenizer(source: str | Path) -> Any:
+    """Load the tokenizer of a model.
+
+    Raises:
+        ArgumentError: it cannot be loaded.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(source)
+    except Exception as error:
+        raise ArgumentError(f"the tokenizer of {source} cannot be loaded: {error}") from None
+
+
+def load_tokens(source: str | Path, tokenizer: Any, pattern: str | None) -> tuple[TokenMap, Any]:
+    """Find the tokens of the codes of a model, and the `normalize` that it was trained for.
+
+    Args:
+        source: as for `load_retriever`.
+        tokenizer: its tokenizer.
+        pattern: as for `load_retriever`.
+
+    Raises:
+        ArgumentError: the tokenizer has no such tokens, or tokens.json is damaged.
+    """
+    file = token_files.file_of(source)
+    if pattern is not None:
+        return TokenMap.from_tokenizer(tokenizer, pattern), "codes"
+    if file.is_file():
+        return TokenMap.load(file), token_files.read(file).get("normalize", "codes")
+    return TokenMap.detect(tokenizer), "codes"
 
 
 def _on_device(model: Any, device: str) -> Any:

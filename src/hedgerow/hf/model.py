@@ -81,16 +81,25 @@ class CodeModel:
         if getattr(model, "get_output_embeddings", lambda: None)() is None:
             raise ArgumentError(f"{type(model).__name__} has no language model head; load it as ...ForCausalLM.")
         check_loaded(model)
-        self.model, self.tokens = model, tokens
+        self.model = model
+        self.read_tokens(tokens)
+        self.cache_argument = cache_argument(model)
+        self.probed: Probed | None = None
+        self.trusts_rows = True
+
+    def read_tokens(self, tokens: TokenMap) -> None:
+        """Put the tokens of each level's codes on the device.
+
+        Raises:
+            ArgumentError: a token is not in the vocabulary.
+        """
+        self.tokens = tokens
         self.check_vocabulary(self.vocabulary_size)
         # A code without a token uses token 0, and its logit is overwritten.
         self._ids = [torch.as_tensor(table.clip(min=0), device=self.device) for table in tokens.token_ids]
         self._rows = [_selection(ids) for ids in self._ids]
         absent = [torch.as_tensor(table == NO_TOKEN, device=self.device) for table in tokens.token_ids]
         self._absent = [codes if bool(codes.any()) else None for codes in absent]
-        self.cache_argument = cache_argument(model)
-        self.probed: Probed | None = None
-        self.trusts_rows = True
 
     @property
     def head(self) -> Any:

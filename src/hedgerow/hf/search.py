@@ -96,7 +96,7 @@ class ModelSearch:
         temperature: divides the logits before they are normalized.
         length_penalty: as for `Retriever`.
         kernel: as for `hedgerow.step`.
-        generation: what the model's generation configuration changes.
+        generation: what the model's generation configuration changes; None: nothing.
         prefix: the tokens that many prompts begin with, or None.
     """
 
@@ -108,7 +108,7 @@ class ModelSearch:
     temperature: float
     length_penalty: float
     kernel: KernelName
-    generation: GenerationScores
+    generation: GenerationScores | None
     prefix: Prefix | None = None
 
     @property
@@ -149,7 +149,8 @@ class ModelSearch:
         put_into_evaluation_mode(self.model.model)
         probe(self.model, self.decoding)
         # Level 6 is the caller of Retriever.retrieve().
-        self.generation.check(stacklevel=6)
+        if self.generation is not None:
+            self.generation.check(stacklevel=6)
         if self.model.device != self.device_index.device:
             raise ArgumentError(
                 f"the model was on {self.device_index.device} when the Retriever was created, and is on "
@@ -317,6 +318,7 @@ class ModelSearch:
         return self.model.codes_of(self._as_generated(logits, beams, prompts), beams.level), peak
 
     def _as_generated(self, logits: Tensor, beams: Beams, prompts: Sequence[Ids]) -> Tensor:
+        assert self.generation is not None
         return self.generation(logits.log_softmax(-1), prompts, suffixes_of(self.model, beams))
 
     def _free_log_probs(self, features: Tensor, beams: Beams, prompts: Sequence[Ids]) -> tuple[Tensor, Tensor]:

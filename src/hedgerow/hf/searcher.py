@@ -190,11 +190,7 @@ class Searcher:
         candidates = None if rules.candidates is None else candidate_index(rules)
         prompts = [task.ids for task in tasks]
         beams = self.beams(prompts, max(widths), rules, numbers, widths=widths, candidates=candidates)[-1]
-        return (
-            batch_results(self.index, beams, rules, pickings, widths=widths)
-            if candidates is None
-            else candidates._results(beams, pickings, widths)
-        )
+        return results_of(self.index, beams, rules, pickings, widths, candidates)
 
     def scores(self, prompt: Ids, leaves: np.ndarray) -> np.ndarray:
         """The scores float32 [R] of distinct SIDs, given by their leaves [R], ascending."""
@@ -275,3 +271,26 @@ class Searcher:
         columns = zip(beams.codes.unbind(-1), self.index.end_codes, strict=True)
         sids = [codes if end is None else codes.masked_fill(codes == end, -1) for codes, end in columns]
         return torch.stack(sids, dim=-1), beams.scores
+
+
+def results_of(
+    index: TrieIndex,
+    beams: Beams,
+    rules: BatchRules,
+    pickings: Sequence[Picking],
+    widths: Sequence[int],
+    candidates: CandidateIndex | None,
+) -> list[Results]:
+    """The results of finished beams.
+
+    Args:
+        index: the index of the catalog.
+        beams: the beams [B, M] of a search of the index, or of `candidates`.
+        rules: the rules of the requests.
+        pickings: the order and number of the items of each request.
+        widths: the number of beams of each request.
+        candidates: the index of the candidates, if the requests have any.
+    """
+    if candidates is None:
+        return batch_results(index, beams, rules, pickings, widths=widths)
+    return candidates._results(beams, pickings, widths)

@@ -73,10 +73,15 @@ def _no_manifest(folder: Path) -> str:
     """The error message for a folder without a manifest."""
     if folder.is_file():
         return f"{folder} is a file; a saved index is a folder. Pass the folder."
-    if (folder / LIVE).is_file():
+    if is_live(folder):
         return _live_index(folder)
     problem = "does not exist" if not folder.exists() else f"holds no {MANIFEST}, so it is not a saved index"
     return f"{folder} {problem}. Write an index with index.save(path) or hedgerow build."
+
+
+def is_live(path: Path) -> bool:
+    """Whether a path is the folder of a live index."""
+    return (path / LIVE).is_file()
 
 
 def _live_index(folder: Path) -> str:

@@ -28,6 +28,33 @@ class Observer(Protocol):
         """A request was refused, or dropped from the queue."""
 
 
+class Queue(Protocol):
+    """What puts asks before an engine: see `Batcher`."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits or runs."""
+        ...
+
+    def submit(self, ask: Ask) -> Future[Outcome]:
+        """Put an ask into the queue."""
+        ...
+
+    def submit_all(self, asks: list[Ask]) -> list[Future[Outcome]]:
+        """Put asks into the queue: all of them, or none."""
+        ...
+
+    def run(self, work: Callable[[Engine], Any]) -> Future[Any]:
+        """Put other work on the engine into the queue."""
+        ...
+
+    def drop_late(self) -> None:
+        """Drop the requests whose deadline has passed."""
+
+    def close(self) -> None:
+        """Finish what waits."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Waiting:
     """A request in the queue: an ask, or other work on the engine, which runs alone."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,12 +39,23 @@ PAGE = Path(__file__).parent / "page"
 
 def create_app(web: Web) -> FastAPI:
     """The application of a service, with all its routes."""
-    # The pages with the documentation load their scripts from another host.
-    app = FastAPI(title="hedgerow", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
-    for add in (add_retrieval, add_inspection, add_index, add_health, openai.add_routes, kserve.add_routes):
-        add(app, web)
+    app = app_of(web, (add_retrieval, add_inspection, add_index, add_health, openai.add_routes, kserve.add_routes))
     openapi.add_route(app)
     add_page(app)
+    return app
+
+
+def app_of(web: Web, parts: Iterable[Callable[[FastAPI, Web], None]]) -> FastAPI:
+    """An application with some of the routes, and around them ids, errors, metrics and the log.
+
+    Args:
+        web: what the routes share.
+        parts: the functions that add routes.
+    """
+    # The pages with the documentation load their scripts from another host.
+    app = FastAPI(title="hedgerow", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    for add in parts:
+        add(app, web)
     app.add_middleware(Gate, web=web)
 
     async def refused(request: Request, error: Exception) -> Response:

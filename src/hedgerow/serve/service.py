@@ -11,14 +11,14 @@ from typing import Any, Literal
 from hedgerow.hf import Retriever
 from hedgerow.live.live import LiveIndex
 from hedgerow.serve.asking import RefusedError
-from hedgerow.serve.batcher import Batcher
+from hedgerow.serve.batcher import Batcher, Queue
 from hedgerow.serve.engine import Engine
 from hedgerow.serve.follow import Follower
 from hedgerow.serve.log import log
 from hedgerow.serve.metrics import Metrics
 from hedgerow.serve.rules import Rule
 from hedgerow.serve.settings import Settings
-from hedgerow.serve.snapshot import snapshot_of, warm_up
+from hedgerow.serve.snapshot import Snapshot, snapshot_of, warm_up
 
 PROGRESS_SECONDS = 2.0
 State = Literal["cold", "ready", "draining", "failed"]
@@ -63,7 +63,7 @@ class Service:
         self.leaving = False
         self._starting: threading.Thread | None = None
         self._engine: Engine | None = None
-        self._batcher: Batcher | None = None
+        self._batcher: Queue | None = None
         self._follower: Follower | None = None
 
     @property
@@ -78,7 +78,7 @@ class Service:
         return self._engine
 
     @property
-    def batcher(self) -> Batcher:
+    def batcher(self) -> Queue:
         """The queue of the engine.
 
         Raises:
@@ -170,13 +170,19 @@ class Service:
         )
         version = retriever.index if retriever.version is None else retriever.version
         snapshot = snapshot_of(retriever, version, self.source.rules)
-        warm_up(snapshot, self.settings, _logged_progress())
+        self._warm_up(snapshot)
         engine = Engine(snapshot, self.settings, self.metrics)
-        self._batcher = Batcher(engine, self.settings, self.metrics)
+        self._batcher = self._queue_before(engine)
         self._follower = Follower(live, engine, self.settings, self.metrics)
         if self.source.canary is not None and live is not None:
             self._follower.set_canary(self.source.canary, self.settings.canary_share)
         self._engine = engine
+
+    def _warm_up(self, snapshot: Snapshot) -> None:
+        warm_up(snapshot, self.settings, _logged_progress())
+
+    def _queue_before(self, engine: Engine) -> Queue:
+        return Batcher(engine, self.settings, self.metrics)
 
 
 def _logged_progress() -> Callable[[int, int], None]:
