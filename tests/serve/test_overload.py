@@ -3,11 +3,13 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import cast
 
 import pytest
 from serve.support import SETTINGS, assert_refused, logged_lines, served, service_of, started, text_of, wait_until
 
 from hedgerow.hf.searcher import Searcher
+from hedgerow.serve.batcher import Batcher
 
 BAD = "invalid_request_error"
 
@@ -32,7 +34,7 @@ def test_a_full_queue(held):
         first = pool.submit(client.apart().retrieve)
         wait_until(lambda: held.prompts)
         more = [pool.submit(client.apart().retrieve) for _ in range(3)]
-        wait_until(lambda: service.batcher.length == 3)
+        wait_until(lambda: cast("Batcher", service.batcher).length == 3)
         for call in (
             client.retrieve,
             lambda: client.post("/v1/retrieve", {"requests": [{"prompt": "w1"}]}),
