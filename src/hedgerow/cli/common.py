@@ -20,9 +20,10 @@ from rich.table import Table
 from hedgerow._arguments import advice_on_name, json_text
 from hedgerow._urls import opened
 from hedgerow.errors import ArgumentError, CatalogError, HedgerowError
+from hedgerow.index import manifest
 from hedgerow.index.build import Progress, ignore_progress
 from hedgerow.index.files import as_folder
-from hedgerow.index.manifest import LIVE, MANIFEST
+from hedgerow.index.manifest import MANIFEST
 
 # Between two lines of progress where stderr is no terminal.
 PROGRESS_SECONDS = 10.0
@@ -198,7 +199,7 @@ def is_live(path: Path) -> bool:
     Raises:
         IndexFileError: it is a URL.
     """
-    return (as_folder(path) / LIVE).is_file()
+    return manifest.is_live(as_folder(path))
 
 
 def names_of(text: str) -> list[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hedgerow.index.manifest import LIVE
+from hedgerow.index.files import as_folder
+from hedgerow.index.manifest import is_live
 from hedgerow.indexes import load_index
 from hedgerow.live.live import LiveIndex
 from hedgerow.trie_index import TrieIndex
@@ -19,7 +20,7 @@ def open_searched(path: str | Path, *, mmap: bool = True, headroom: float | None
         headroom: as for `LiveIndex.open`, of a live index.
 
     Raises:
-        HedgerowError: it cannot be loaded.
+        HedgerowError: it cannot be loaded, or is a URL.
     """
-    path = Path(path).expanduser()
-    return LiveIndex.open(path, headroom=headroom) if (path / LIVE).is_file() else load_index(path, mmap=mmap)
+    folder = as_folder(path)
+    return LiveIndex.open(folder, headroom=headroom) if is_live(folder) else load_index(folder, mmap=mmap)

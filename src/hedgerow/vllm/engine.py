@@ -18,9 +18,8 @@ from hedgerow.decode.device import DeviceIndex
 from hedgerow.decode.prepare import prepared
 from hedgerow.errors import ArgumentError
 from hedgerow.hf.search import ModelSearch
-from hedgerow.index.manifest import is_live
-from hedgerow.indexes import load_index
 from hedgerow.live.live import LiveIndex
+from hedgerow.live.opened import open_searched
 from hedgerow.tokens import TokenMap
 from hedgerow.trie_index import TrieIndex
 from hedgerow.vllm.paged import Prompts
@@ -85,13 +84,13 @@ class EngineSearch:
     ) -> None:
         self._model, self._tokens, self._options = model, tokens, dict(options)
         self._max_tokens, self._sets = max_tokens, sets
-        self._live = LiveIndex.open(path) if is_live(path) else None
+        opened = open_searched(path)
+        self._live = opened if isinstance(opened, LiveIndex) else None
         self._loaded: OrderedDict[int | None, Loaded] = OrderedDict()
-        if self._live is None:
-            index = load_index(path, mmap=True)
-            self._loaded[None] = self._ready(index, index.to("torch", model.device))
+        if isinstance(opened, LiveIndex):
+            self.version(opened.version.number)
         else:
-            self.version(self._live.version.number)
+            self._loaded[None] = self._ready(opened, opened.to("torch", model.device))
 
     def version(self, number: int | None) -> Loaded:
         """A version of the index, loaded on first use.

@@ -20,9 +20,8 @@ from hedgerow.hf.search import ModelSearch
 from hedgerow.hf.searched import Searched, trie_of
 from hedgerow.hf.searcher import Searcher, results_of
 from hedgerow.hf.tasks import Task
-from hedgerow.index.manifest import is_live
-from hedgerow.indexes import load_index
 from hedgerow.live.live import LiveIndex
+from hedgerow.live.opened import open_searched
 from hedgerow.live.version import Version
 from hedgerow.results import Results
 from hedgerow.tokens import TokenMap
@@ -155,7 +154,7 @@ def open_index(settings: PluginSettings) -> Searched:
     Raises:
         IndexFileError: it cannot be loaded.
     """
-    return LiveIndex.open(settings.index) if is_live(settings.index) else load_index(settings.index, mmap=True)
+    return open_searched(settings.index)
 
 
 def remote_retriever(config: Any, settings: PluginSettings, *, ask: Ask | None = None) -> RemoteRetriever:
