@@ -25,7 +25,7 @@ RUN_VLLM := VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind HF_HUB_OFF
 FUZZ_SECONDS ?= 20
 SOAK_SECONDS ?= 60
 
-.PHONY: demo serve vllm test test-vllm test-triton test-serve test-distributed test-bounds explore test-wheel test-lowest test-newest fuzz soak check lint lint-imports docs format clean
+.PHONY: demo serve vllm test test-docs test-vllm test-triton test-serve test-distributed test-bounds explore test-wheel test-lowest test-newest fuzz soak check lint lint-imports docs format clean
 
 demo: .venv/.demo
 	@echo "Running the demo: it loads 17,472 films and a model of 3.9 M parameters; no network, no GPU."
@@ -50,11 +50,15 @@ vllm: $(VLLM)/.installed $(VLLM)/films.hedgerow
 test-vllm: $(VLLM)/.installed
 	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -W default::DeprecationWarning -W default::FutureWarning tests/vllm
 
-# Each worker has one thread for linear algebra, because there is a worker for each core. `make test-serve`,
-# `make test-distributed` and `make test-triton` run what takes minutes.
+# Each worker has one thread for linear algebra, because there is a worker for each core. `make test-docs`,
+# `make test-serve`, `make test-distributed` and `make test-triton` run what takes minutes.
 DISTRIBUTED := tests/distributed tests/examples/test_export.py tests/ray
 test: .venv/.dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal --ignore tests/serve $(DISTRIBUTED:%=--ignore %)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal --ignore tests/docs --ignore tests/serve $(DISTRIBUTED:%=--ignore %)
+
+# The commands and examples of all pages and docstrings.
+test-docs: .venv/.dev
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal tests/docs
 
 # The contract of the step, with a compiled module that checks every access of memory, and then the usual one again.
 SANITIZE := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
