@@ -392,6 +392,30 @@ def test_without_ids_all_items_are_new_and_that_is_printed():
 
 
 @pytest.mark.usefixtures("items")
+def test_new_items_have_the_texts_of_the_training(monkeypatch):
+    texts_seen(monkeypatch)
+    run(
+        "items.parquet",
+        "-o",
+        "one.parquet",
+        *SMALL,
+        "--text",
+        "kind",
+        "--text",
+        "title",
+        "--quantizer",
+        "q.safetensors",
+    )
+    assert hr.Quantizer.load("q.safetensors").text_columns == ("kind", "title")
+    for columns in (("title",), ("title", "kind")):
+        words = [word for name in columns for word in ("--text", name)]
+        refused = run("new.parquet", "-o", "two.parquet", "--with-quantizer", "q.safetensors", *words)
+        assert f"was trained on the texts of kind, title; got --text {', '.join(columns)}" in str(refused.exception)
+    words = ("--text", "kind", "--text", "title")
+    assert run("new.parquet", "-o", "two.parquet", "--with-quantizer", "q.safetensors", *words).exit_code == 0
+
+
+@pytest.mark.usefixtures("items")
 def test_ids_that_appear_twice():
     table = pq.read_table("items.parquet")
     twice = pa.concat_tables([table, table.slice(3, 1)])

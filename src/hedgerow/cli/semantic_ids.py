@@ -7,6 +7,7 @@ import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -150,7 +151,7 @@ def semantic_ids(
             ids = given.trained.assign(vectors, **given.published, **policy)
         progress("report", 0, 1)
         report = ids.report(given.categories)
-        _write(ids, given.output_table, sid, output, quantizer)
+        _write(ids, given.output_table, sid, output, quantizer, text)
     seconds = time.perf_counter() - started
     if as_json:
         facts = {"path": str(output), "quantizer": None if quantizer is None else str(quantizer), "seconds": seconds}
@@ -237,7 +238,14 @@ def _check_outputs(output: Path, quantizer: Path | None, *, overwrite: bool) -> 
         check_replaceable(quantizer)
 
 
-def _write(ids: hr.SemanticIds, output_table: pa.Table | None, sid: str, output: Path, quantizer: Path | None) -> None:
+def _write(
+    ids: hr.SemanticIds,
+    output_table: pa.Table | None,
+    sid: str,
+    output: Path,
+    quantizer: Path | None,
+    text: list[str] | None,
+) -> None:
     """Write the rows and the quantizer: both or neither.
 
     Raises:
@@ -259,7 +267,7 @@ def _write(ids: hr.SemanticIds, output_table: pa.Table | None, sid: str, output:
         rows = output_table.append_column(field, column)
     files = {output: lambda file: pq.write_table(rows, file, compression="zstd")}
     if quantizer is not None:
-        content = content_of(ids.quantizer)
+        content = content_of(replace(ids.quantizer, text_columns=tuple(text) if text else None))
         files[quantizer] = lambda file: file.write(content)
     try:
         write_whole(files)

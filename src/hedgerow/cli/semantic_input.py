@@ -73,6 +73,11 @@ class Given:
         if existing is not None and id_name is None:
             _check_new(output_table, existing, others)
         trained = None if with_quantizer is None else hr.Quantizer.load(with_quantizer)
+        if trained is not None and text and trained.text_columns not in (None, tuple(text)):
+            raise ArgumentError(
+                f"{with_quantizer} was trained on the texts of {', '.join(trained.text_columns or ())}; got --text "
+                f"{', '.join(text)}. Pass the same columns in the same order, so that similar items get similar SIDs."
+            )
         published = {}
         if trained is not None and existing is not None:
             item_ids = None if id_name is None else column_named(table, id_name)

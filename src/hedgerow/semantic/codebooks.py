@@ -32,6 +32,7 @@ class Codebooks:
     rotation: np.ndarray | None = None
     deduplication_codes: int | None = None
     training: TrainingStatistics | None = None
+    text_columns: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         check_choice(self.method, "method", METHODS)

@@ -69,6 +69,7 @@ def content_of(quantizer: Codebooks) -> bytes:
         "codebook_sizes": list(quantizer.codebook_sizes),
         "separate_codes": quantizer.deduplication_codes,
         **as_facts(quantizer.training),
+        **({} if quantizer.text_columns is None else {"text_columns": list(quantizer.text_columns)}),
     }
     return save(tensors, {KEY: json.dumps(facts | {"sha256": _digest(facts, tensors)}, sort_keys=True)})
 
@@ -109,7 +110,8 @@ def _codebooks_of(file: Path, facts: dict[str, Any], tensors: dict[str, np.ndarr
     try:
         sizes, training = tuple(facts["codebook_sizes"]), facts.get("training")
         statistics = None if training is None else TrainingStatistics(**training)
-        return Codebooks(facts["method"], codebooks, sizes, rotation, facts["separate_codes"], statistics)
+        texts = None if facts.get("text_columns") is None else tuple(map(str, facts["text_columns"]))
+        return Codebooks(facts["method"], codebooks, sizes, rotation, facts["separate_codes"], statistics, texts)
     except (ArgumentError, KeyError, TypeError, ValueError) as error:
         raise QuantizerFileError(f"{file} does not contain a valid quantizer: {error}") from None
 

@@ -33,6 +33,7 @@ class Quantizer(Codebooks):
             codes; None if there is no such level.
         training: the number of items, lengths and errors of the training; None if they are unknown. `assign` warns if
             new embeddings differ.
+        text_columns: the columns whose texts were embedded, of a quantizer of `hedgerow semantic-ids --text`; or None.
 
     Raises:
         ArgumentError: an argument is invalid, or the arguments do not fit each other.
