@@ -48,7 +48,7 @@ vllm: $(VLLM)/.installed $(VLLM)/films.hedgerow
 
 # The tests inside vLLM, whose packages warn about newer versions of others.
 test-vllm: $(VLLM)/.installed
-	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -W default::DeprecationWarning -W default::FutureWarning tests/vllm
+	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -W default::DeprecationWarning -W default::FutureWarning tests/vllm_plugin
 
 # Each worker has one thread for linear algebra, because there is a worker for each core. `make test-docs`,
 # `make test-serve`, `make test-distributed` and `make test-triton` run what takes minutes.

@@ -246,6 +246,7 @@ MEMBERS = {
         "num_levels",
         "rotation",
         "save",
+        "text_columns",
         "training",
     ],
     "SemanticIds": ["codebook_sizes", "embeddings", "quantizer", "report", "sids"],

@@ -24,7 +24,7 @@ PAGES = {
 # Every block that does not run: page and first line, without its comment -> reason. Its fence has .no-run.
 GPU = "needs an NVIDIA GPU"
 RAY = "starts Ray: tests/ray/test_examples.py"
-VLLM = "needs vLLM: tests/vllm"
+VLLM = "needs vLLM: tests/vllm_plugin"
 NOT_RUN = {
     ("README.md", "pip install torch --index-url https://download.pytorch.org/whl/cpu"): "installs packages",
     ("README.md", "make demo"): "installs packages",

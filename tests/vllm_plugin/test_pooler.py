@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("vllm.version")
+pytest.importorskip("vllm")
 
 from transformers import GenerationConfig
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("vllm.version")
+pytest.importorskip("vllm")
 
 from transformers import AutoModelForCausalLM
 from vllm import SamplingParams  # pyright: ignore[reportMissingImports, reportAttributeAccessIssue]

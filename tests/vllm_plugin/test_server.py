@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-pytest.importorskip("vllm.version")
+pytest.importorskip("vllm")
 
 from vllm_engine import SIZES
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-pytest.importorskip("vllm.version")
+pytest.importorskip("vllm")
 
 from vllm import _custom_ops as ops  # pyright: ignore[reportMissingImports, reportAttributeAccessIssue]
 from vllm.v1.attention.backends.cpu_attn import _get_attn_isa  # pyright: ignore[reportMissingImports]

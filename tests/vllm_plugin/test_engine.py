@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-# Not "vllm" alone: without it, this folder would be imported by that name.
-pytest.importorskip("vllm.version")
+pytest.importorskip("vllm")
 
 from vllm_engine import ENVIRONMENT
 
