@@ -21,6 +21,7 @@ from hedgerow.index.lookup import attribute_column
 from hedgerow.training.baselines import (
     TEXT_POWER,
     content_knn,
+    item_counts,
     item_knn,
     popularity,
     text_vectors,
@@ -156,7 +157,7 @@ def evaluate(
     shown = None if version is None or not len(version.removed_rows) else ~version.removed
     folders = _as_list(models)
     split = _split(histories, trie, folders)
-    candidates = candidates_among(among, split.training, trie.num_items, shown)
+    candidates = candidates_among(among, item_counts(split.training, trie.num_items), shown)
     questions = _questions(split, part, candidates)
     questions = questions if users is None else questions.sample(users, seed)
     known = _rankers(trie, split, text, embeddings, quantizer)

@@ -207,7 +207,7 @@ def evaluate_rankers(
             f"{len(ks)} cutoffs."
         )
     counts = item_counts(training, num_items)
-    candidates = candidates_among(among, training, num_items, shown)
+    candidates = candidates_among(among, counts, shown)
     ranked: dict[str, Ranked] = {}
     for name, ranker in rankers.items():
         found = ranker.rank(questions, max(*ks, SHOWN), among=candidates, done=_done(progress, name))
@@ -221,10 +221,13 @@ def evaluate_rankers(
     return Evaluation(rows, dict(settings or {}) | facts, ranked)
 
 
-def candidates_among(
-    among: str, training: Sequence[np.ndarray], num_items: int, shown: np.ndarray | None
-) -> np.ndarray | None:
-    """The candidates, bool [N], of the arguments of `evaluate_rankers`; None for all items.
+def candidates_among(among: str, counts: np.ndarray, shown: np.ndarray | None) -> np.ndarray | None:
+    """The candidates, bool [N]; None for all items.
+
+    Args:
+        among: as for `evaluate_rankers`.
+        counts: [N], the number of interactions of each item in the training part: `item_counts`.
+        shown: as for `evaluate_rankers`.
 
     Raises:
         ArgumentError: `among` is not "all" or "cold", or there are none.
@@ -232,8 +235,7 @@ def candidates_among(
     check_choice(among, "among", AMONG)
     candidates = shown
     if among == "cold":
-        is_cold = item_counts(training, num_items) == 0
-        candidates = is_cold if shown is None else is_cold & shown
+        candidates = counts == 0 if shown is None else (counts == 0) & shown
     if candidates is not None and not candidates.any():
         raise ArgumentError(
             "there are no candidates. Each item has an interaction in the training part, so that none is cold, or was "
