@@ -13,6 +13,7 @@
 
 /* The compiler makes a version of a function for each of these processors, and the right one is chosen at load time. */
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
+#define MANY_CPUS
 #define FOR_EACH_CPU __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define FOR_EACH_CPU
@@ -31,6 +32,7 @@ typedef struct {
     int64_t num_pointers;
     const void *codes;
     int code_size;
+    int64_t num_nodes;
     const uint32_t *allowed;
     int64_t words;
 } Level;
@@ -109,11 +111,16 @@ typedef struct {
     int32_t *codes; /* [batch, beam_width, depth + 1] */
     float *best;    /* [batch, beam_width] */
     int32_t *nodes, *parents;
-    /* Of run_step: what rows measure, and the candidates of each request. */
+    /* Of run_step: what rows measure, for how many words of 32 codes, and the candidates of each request. */
     float *room;
+    int64_t num_tops;
     void *candidates;
     int64_t candidate_room;
 } Step;
+
+/* Select the code of rows: of the latest version of x86-64 that this processor has, at most the given one; 0 is that of
+   any processor. Returns the version. */
+int choose_rows(int at_most);
 
 /* False without memory. */
 int run_step(Step *step, int threads);

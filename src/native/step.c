@@ -1,251 +1,15 @@
 /* The step: see hedgerow/decode/kernels/native.py. */
 
-#include "native.h"
+#include "step.h"
 
-#define LARGEST 1e30f
-#define LOG2_E 1.4426950408889634f
-#define LN2_HIGH 0.693359375f
-#define LN2_LOW -2.12194440e-4f
-/* exp() of smaller numbers is less than the last bit of a sum that contains exp(0). */
-#define SMALLEST -87.0f
 #define DEAD -1
-/* What a row measures: the logit and the log of the sum to subtract, the bound of its scores, the tops of its words. */
-#define MEASURES 3
-#define LANES 16
-/* The number of codes whose exponentials are added as floats. */
-#define BLOCK 512
-/* The room for the candidates of a request: more are kept before the best are selected. */
-#define MIN_CANDIDATES 1024
-
-/* Sums are taken in LANES parts, in the same order on every processor. */
-typedef float Floats __attribute__((vector_size(4 * LANES), aligned(4)));
-typedef double Doubles __attribute__((vector_size(8 * LANES), aligned(8)));
-typedef int32_t Ints __attribute__((vector_size(4 * LANES), aligned(4)));
-typedef uint16_t Halves __attribute__((vector_size(2 * LANES), aligned(2)));
-
-INLINE Floats choose(Ints mask, Floats yes, Floats no) {
-    return (Floats)((mask & (Ints)yes) | (~mask & (Ints)no));
-}
-
-INLINE Floats larger(Floats x, Floats y) { return choose(x > y, x, y); }
-
-INLINE Floats all(float value) { return value - (Floats){0}; }
-
-/* Logits as the array kernel bounds them: NaN as -inf, finite values and +inf clipped to +-LARGEST. */
-INLINE Floats bounded_all(Floats x) {
-    Floats clipped = choose(x > all(LARGEST), all(LARGEST), choose(x < all(-LARGEST), all(-LARGEST), x));
-    return choose(x > all(-INFINITY), clipped, all(-INFINITY));
-}
-
-INLINE float bounded(float x) {
-    if (!(x > -INFINITY))
-        return -INFINITY;
-    return x > LARGEST ? LARGEST : x < -LARGEST ? -LARGEST : x;
-}
-
-/* exp(x) of x <= 0, exact to the last two bits. */
-INLINE Floats exp_all(Floats x) {
-    x = larger(x, all(SMALLEST));
-    Ints n = __builtin_convertvector(x * LOG2_E - 0.5f, Ints);
-    Floats scale = __builtin_convertvector(n, Floats);
-    Floats f = x - scale * LN2_HIGH - scale * LN2_LOW;
-    Floats p = f * 1.9875691500e-4f + 1.3981999507e-3f;
-    p = p * f + 8.3334519073e-3f;
-    p = p * f + 4.1665795894e-2f;
-    p = p * f + 1.6666665459e-1f;
-    p = p * f + 5.0000001201e-1f;
-    p = p * f * f + f + 1.0f;
-    return p * (Floats)((n + 127) << 23);
-}
-
-INLINE float exp_one(float x) { return exp_all(all(x))[0]; }
-
-INLINE float largest_lane(Floats x) {
-    float top = x[0];
-    for (int lane = 1; lane < LANES; lane++)
-        top = x[lane] > top ? x[lane] : top;
-    return top;
-}
-
-INLINE double sum_of_lanes(Doubles x) {
-    for (int half = LANES / 2; half > 0; half /= 2)
-        for (int lane = 0; lane < half; lane++)
-            x[lane] += x[lane + half];
-    return x[0];
-}
-
-INLINE float logit_at(const Step *step, int64_t row, int64_t code) {
-    if (!step->is_bfloat16)
-        return bounded(((const float *)step->logits)[row * step->size + code]);
-    union {
-        uint32_t bits;
-        float value;
-    } wide = {(uint32_t)((const uint16_t *)step->logits)[row * step->size + code] << 16};
-    return bounded(wide.value);
-}
-
-/* LANES logits of a row from a code on, as they are; -inf after the end of the row. */
-INLINE Floats logits_at(const Step *step, int64_t row, int64_t code, int is_bfloat16) {
-    int64_t place = row * step->size + code, left = step->size - code;
-    if (is_bfloat16) {
-        Halves halves;
-        if (left >= LANES)
-            halves = *(const Halves *)((const uint16_t *)step->logits + place);
-        else
-            for (int lane = 0; lane < LANES; lane++)
-                halves[lane] = lane < left ? ((const uint16_t *)step->logits)[place + lane] : 0xff80;
-        return (Floats)(__builtin_convertvector(halves, Ints) << 16);
-    }
-    if (left >= LANES)
-        return *(const Floats *)((const float *)step->logits + place);
-    Floats part = all(-INFINITY);
-    memcpy(&part, (const float *)step->logits + place, (size_t)left * sizeof(float));
-    return part;
-}
-
-/* The words of the set of a request; NULL if it has none. */
-INLINE const uint32_t *words_of(const Step *step, int64_t request) {
-    if (step->set_rows == NULL || step->set_free[request])
-        return NULL;
-    return step->alive + step->set_rows[request] * step->alive_words;
-}
-
-/* Whether a child is in the set of these words, over the codes of a dense level or the nodes of another. */
-INLINE int in_set(const Step *step, const uint32_t *words, int64_t state, int64_t node, int64_t code) {
-    if (words == NULL)
-        return 1;
-    int64_t position = step->level.words ? state * step->level.words * WORD_BITS + code : node;
-    return words[position >> 5] >> (position & 31) & 1;
-}
-
-/* The dead children of a state: a part of the list of its request. */
-typedef struct {
-    const int32_t *slots;
-    int64_t count;
-} Dead;
-
-INLINE Dead dead_children(const Step *step, int64_t request, int64_t state) {
-    if (step->num_dead == 0)
-        return (Dead){NULL, 0};
-    const int32_t *parents = step->dead_parents + request * step->num_dead;
-    int64_t start = rank_in(parents, step->num_dead, state), stop = rank_in(parents, step->num_dead, state + 1);
-    return (Dead){step->dead_slots + request * step->num_dead + start, stop - start};
-}
-
-INLINE int is_excluded(Dead dead, int64_t slot) {
-    if (dead.count == 0)
-        return 0;
-    int64_t position = rank_in(dead.slots, dead.count, slot);
-    return position < dead.count && dead.slots[position] == slot;
-}
-
-/* The largest logit of the allowed children, and their sum of exponentials relative to it. */
-INLINE void measure_children(const Step *step, int64_t row, float *top, double *sum) {
-    const Level *level = &step->level;
-    int64_t request = row / step->width, state = step->states[row], start, stop;
-    const uint32_t *words = words_of(step, request);
-    Dead dead = dead_children(step, request, state);
-    children_of(level, state, &start, &stop);
-    float best = -INFINITY;
-    double total = 0.0;
-    for (int summing = 0; summing < 2; summing++)
-        for (int64_t node = start; node < stop; node++) {
-            int64_t code = code_at(level->codes, level->code_size, node);
-            if (!in_set(step, words, state, node, code) || is_excluded(dead, level->words ? code : node - start))
-                continue;
-            float logit = logit_at(step, row, code);
-            if (summing)
-                total += exp_one(logit - best);
-            else
-                best = logit > best ? logit : best;
-        }
-    *top = best;
-    *sum = total;
-}
-
-INLINE float *measures_of(const Step *step, int64_t row) { return step->room + row * (MEASURES + step->level.words); }
-
-/* The largest logit of a row, and of each word of 32 codes if `tops` is not NULL. Bounds are kept unless the row is
-   usual: all its logits are finite and within them, which `usual` then says of the row. */
-INLINE float largest_of_row(const Step *step, int64_t row, float *tops, int is_bfloat16, int *usual) {
-    Floats top = all(-INFINITY);
-    Ints unusual = {0}, bits_of_sign = (Ints)all(-0.0f);
-    int keeps_bounds = !*usual;
-    for (int64_t word = 0, code = 0; code < step->size; word++, code += WORD_BITS) {
-        Floats of_word = all(-INFINITY);
-        for (int64_t part = code; part < code + WORD_BITS && part < step->size; part += LANES) {
-            Floats logits = logits_at(step, row, part, is_bfloat16);
-            if (keeps_bounds)
-                logits = bounded_all(logits);
-            else
-                unusual |= ~((Floats)((Ints)logits & ~bits_of_sign) <= all(LARGEST));
-            of_word = larger(of_word, logits);
-        }
-        if (tops)
-            tops[word] = largest_lane(of_word);
-        top = larger(top, of_word);
-    }
-    int32_t any = 0;
-    for (int lane = 0; lane < LANES; lane++)
-        any |= unusual[lane];
-    *usual = !keeps_bounds && !any;
-    return largest_lane(top);
-}
-
-/* Floats hold the sums of short blocks only: their errors grow with the number of additions. */
-INLINE double sum_of_row(const Step *step, int64_t row, float best, int is_bfloat16, int usual) {
-    Floats shift = all(best);
-    Doubles sums = {0};
-    int64_t code = 0, whole = step->size - step->size % LANES;
-    while (code < whole) {
-        Floats sum = all(0.0f);
-        int64_t stop = code + BLOCK < whole ? code + BLOCK : whole;
-        for (; code < stop; code += LANES) {
-            Floats logits = logits_at(step, row, code, is_bfloat16);
-            sum += exp_all((usual ? logits : bounded_all(logits)) - shift);
-        }
-        sums += __builtin_convertvector(sum, Doubles);
-    }
-    double total = sum_of_lanes(sums);
-    for (; code < step->size; code++)
-        total += exp_one(logit_at(step, row, code) - best);
-    return total;
-}
-
-INLINE void measure_row_of(const Step *step, int64_t row, int is_bfloat16) {
-    float *measures = measures_of(step, row), *tops = step->level.words ? measures + MEASURES : NULL;
-    float best = -INFINITY;
-    double total = 1.0;
-    measures[0] = measures[1] = 0.0f;
-    measures[2] = -INFINITY;
-    if (step->states[row] < 0)
-        return;
-    int may_be_usual = step->size % LANES == 0, usual = may_be_usual;
-    if (tops || step->normalize != ALLOWED) {
-        best = largest_of_row(step, row, tops, is_bfloat16, &usual);
-        if (may_be_usual && !usual)
-            best = largest_of_row(step, row, tops, is_bfloat16, &usual);
-    }
-    if (step->normalize == ALLOWED)
-        measure_children(step, row, &best, &total);
-    else if (step->normalize == CODES && best > -INFINITY)
-        total = usual ? sum_of_row(step, row, best, is_bfloat16, 1) : sum_of_row(step, row, best, is_bfloat16, 0);
-    if (best > -INFINITY) {
-        float log_total = (float)log(total);
-        measures[2] = step->scores[row] - log_total + (step->normalize == GIVEN ? best : 0.0f);
-        if (step->normalize != GIVEN) {
-            measures[0] = best;
-            measures[1] = log_total;
-        }
-    }
-}
-
-FOR_EACH_CPU static void measure_row(const Step *step, int64_t row) {
-    if (step->is_bfloat16)
-        measure_row_of(step, row, 1);
-    else
-        measure_row_of(step, row, 0);
-}
+/* The room for the candidates of a request, beside two for each beam: the best are selected when it is full. */
+#define MORE_CANDIDATES 256
+/* Above this mean number of children, and this part of the codebook, a level finds candidates by words of codes. */
+#define MANY_CHILDREN 64
+#define MANY_OF_CODES 16
+/* Words whose tops count as one when the threshold is started: 512 codes. */
+#define GROUP 16
 
 /* A candidate. The better of two has the larger rank: the score in its upper half, in the order of floats, and below it
    the node, so that equal scores come in the order of SIDs, which is that of nodes. */
@@ -337,71 +101,121 @@ INLINE void offer(Pool *pool, uint64_t rank, int64_t beam) {
 
 /* What the candidates of one row have in common. */
 typedef struct {
-    int64_t row, beam, state, start, stop;
-    float score, shift, log_total;
+    int64_t beam, state;
+    float score;
+    const float *measures;
     const uint32_t *words;
     Dead dead;
 } Row;
 
-INLINE float key_of(const Row *row, float logit) { return row->score + (logit - row->shift - row->log_total); }
+INLINE Row row_of(const Step *step, int64_t request, int64_t beam) {
+    int64_t row = request * step->width + beam, state = step->states[row];
+    return (Row){beam, state, step->scores[row], measures_of(step, row), words_of(step, request),
+                 dead_children(step, request, state)};
+}
+
+INLINE float key_of(const Row *row, float logit) { return row->score + (logit - row->measures[0] - row->measures[1]); }
+
+INLINE float logit_of(const Step *step, int64_t request, const Row *row, int64_t code) {
+    return logit_at(step, request * step->width + row->beam, code);
+}
+
+/* Raise the threshold of an empty pool to the worst of the `wanted` best tops of groups of words, if there are as many.
+   Each top is the score of another candidate, if no child of the row is excluded. */
+INLINE void start_threshold(const Step *step, int64_t request, Pool *pool) {
+    for (int64_t beam = 0; beam < step->width && pool->count < pool->room; beam++) {
+        Row row = row_of(step, request, beam);
+        if (row.state == DEAD || row.dead.count)
+            continue;
+        const float *tops = row.measures + MEASURES;
+        for (int64_t word = 0; word < step->level.words && pool->count < pool->room; word += GROUP) {
+            float top = -INFINITY;
+            for (int64_t of_group = word; of_group < word + GROUP && of_group < step->level.words; of_group++)
+                top = tops[of_group] > top ? tops[of_group] : top;
+            if (top > -INFINITY)
+                pool->entries[pool->count++].rank = rank_of(key_of(&row, top), UINT32_MAX);
+        }
+    }
+    if (pool->count >= pool->wanted)
+        make_room(pool);
+    /* A candidate that equals it may be that of the group. */
+    pool->lowest -= pool->lowest > 0;
+    pool->count = 0;
+}
 
 /* Candidates of a dense level, a word of 32 codes at a time. A word whose best score cannot win is skipped. */
-INLINE void offer_dense(const Step *step, const Row *row, Pool *pool) {
-    const uint32_t *allowed = step->level.allowed + row->state * step->level.words;
-    const float *tops = measures_of(step, row->row) + MEASURES;
-    int64_t node = row->start;
+INLINE void offer_dense(const Step *step, int64_t request, const Row *row, Pool *pool) {
+    const uint32_t *all_words = step->level.allowed + row->state * step->level.words;
+    const uint32_t *allowed = allowed_words(step, request * step->width + row->beam);
+    const float *tops = row->measures + MEASURES;
+    int64_t node, stop;
+    children_of(&step->level, row->state, &node, &stop);
     for (int64_t word = 0; word < step->level.words; word++) {
-        uint32_t all_bits = allowed[word];
-        uint32_t bits = row->words ? row->words[row->state * step->level.words + word] : all_bits;
         float best_of_word = key_of(row, tops[word]);
         if (best_of_word >= pool->threshold && best_of_word > -INFINITY)
-            for (; bits; bits &= bits - 1) {
+            for (uint32_t bits = allowed[word]; bits; bits &= bits - 1) {
                 int64_t code = word * WORD_BITS + __builtin_ctz(bits);
-                float key = key_of(row, logit_at(step, row->row, code));
+                float key = key_of(row, logit_of(step, request, row, code));
                 if (!(key >= pool->threshold) || key == -INFINITY)
                     continue;
-                uint64_t rank = rank_of(key, node + __builtin_popcount(all_bits & ((bits & -bits) - 1)));
+                uint64_t rank = rank_of(key, node + __builtin_popcount(all_words[word] & ((bits & -bits) - 1)));
                 if (rank > pool->lowest && !is_excluded(row->dead, code))
                     offer(pool, rank, row->beam);
             }
-        node += __builtin_popcount(all_bits);
+        node += __builtin_popcount(all_words[word]);
     }
 }
 
-INLINE void offer_children(const Step *step, const Row *row, Pool *pool, int code_size) {
-    for (int64_t node = row->start; node < row->stop; node++) {
+/* Candidates among the children from `node` on whose code is below `end`; the first child whose code is not. */
+INLINE int64_t offer_children(const Step *step, int64_t request, const Row *row, Pool *pool, int code_size,
+                              int64_t start, int64_t node, int64_t stop, int64_t end) {
+    for (; node < stop; node++) {
         int64_t code = code_at(step->level.codes, code_size, node);
-        float key = key_of(row, logit_at(step, row->row, code));
+        if (code >= end)
+            break;
+        float key = key_of(row, logit_of(step, request, row, code));
         if (!(key >= pool->threshold) || key == -INFINITY)
             continue;
         uint64_t rank = rank_of(key, node);
         if (rank > pool->lowest && in_set(step, row->words, row->state, node, 0) &&
-            !is_excluded(row->dead, node - row->start))
+            !is_excluded(row->dead, node - start))
             offer(pool, rank, row->beam);
     }
+    return node;
+}
+
+/* Candidates of a level that is not dense. If it has many children, those in words that cannot win are skipped. */
+INLINE void offer_row(const Step *step, int64_t request, const Row *row, Pool *pool, int code_size) {
+    const float *tops = row->measures + MEASURES;
+    int64_t start, stop;
+    children_of(&step->level, row->state, &start, &stop);
+    if (step->num_tops == 0)
+        offer_children(step, request, row, pool, code_size, start, start, stop, INT64_MAX);
+    for (int64_t word = 0, node = start; word < step->num_tops; word++)
+        if (key_of(row, tops[word]) >= pool->threshold) {
+            node = first_code_from(step->level.codes, code_size, node, stop, word * WORD_BITS);
+            node = offer_children(step, request, row, pool, code_size, start, node, stop, (word + 1) * WORD_BITS);
+        }
 }
 
 FOR_EACH_CPU static void select_best(const Step *step, int64_t request) {
     Pool pool = {.entries = (Candidate *)step->candidates + request * step->candidate_room, .room = step->candidate_room,
                  .wanted = step->beam_width, .threshold = -INFINITY};
+    if (step->level.words)
+        start_threshold(step, request, &pool);
     for (int64_t beam = 0; beam < step->width; beam++) {
-        int64_t number = request * step->width + beam;
-        const float *measures = measures_of(step, number);
+        Row row = row_of(step, request, beam);
         /* A row, or a word, whose best score equals the worst of the best can still win by its nodes. */
-        if (measures[2] < pool.threshold || measures[2] == -INFINITY)
+        if (row.measures[2] < pool.threshold || row.measures[2] == -INFINITY)
             continue;
-        Row row = {.row = number, .beam = beam, .state = step->states[number], .score = step->scores[number],
-                   .shift = measures[0], .log_total = measures[1], .words = words_of(step, request)};
-        row.dead = dead_children(step, request, row.state);
-        children_of(&step->level, row.state, &row.start, &row.stop);
         if (step->level.words)
-            offer_dense(step, &row, &pool);
+            offer_dense(step, request, &row, &pool);
         else if (step->level.code_size == 1)
-            offer_children(step, &row, &pool, 1);
+            offer_row(step, request, &row, &pool, 1);
         else if (step->level.code_size == 2)
-            offer_children(step, &row, &pool, 2);
+            offer_row(step, request, &row, &pool, 2);
         else
-            offer_children(step, &row, &pool, 4);
+            offer_row(step, request, &row, &pool, 4);
     }
     if (pool.count > pool.wanted)
         make_room(&pool);
@@ -434,6 +248,25 @@ static void continue_codes(const Step *step, int64_t request) {
 /* Rows that a thread takes at a time. */
 #define ROWS_AT_A_TIME 8
 
+static void (*measure_row)(const Step *step, int64_t row) = measure_row_default;
+
+int choose_rows(int at_most) {
+    int version = 0;
+    measure_row = measure_row_default;
+#ifdef MANY_CPUS
+    if (at_most >= 4 && __builtin_cpu_supports("x86-64-v4")) {
+        version = 4;
+        measure_row = measure_row_v4;
+    } else if (at_most >= 3 && __builtin_cpu_supports("x86-64-v3")) {
+        version = 3;
+        measure_row = measure_row_v3;
+    }
+#else
+    (void)at_most;
+#endif
+    return version;
+}
+
 static void measure_job(void *context, int64_t item) {
     const Step *step = context;
     int64_t rows = step->batch * step->width, stop = (item + 1) * ROWS_AT_A_TIME;
@@ -446,10 +279,17 @@ static void select_job(void *context, int64_t item) {
     continue_codes(context, item);
 }
 
+static int has_many_children(const Level *level, int64_t size) {
+    int64_t many = size / MANY_OF_CODES > MANY_CHILDREN ? size / MANY_OF_CODES : MANY_CHILDREN;
+    return level->kind == SPARSE && level->num_nodes >= (level->num_pointers - 1) * many;
+}
+
 int run_step(Step *step, int threads) {
     int64_t rows = step->batch * step->width;
-    step->candidate_room = 2 * step->beam_width > MIN_CANDIDATES ? 2 * step->beam_width : MIN_CANDIDATES;
-    step->room = malloc((size_t)rows * (size_t)(MEASURES + step->level.words) * sizeof(float) + 1);
+    const Level *level = &step->level;
+    step->num_tops = level->words ? level->words : has_many_children(level, step->size) ? (step->size + WORD_BITS - 1) / WORD_BITS : 0;
+    step->candidate_room = 2 * step->beam_width + MORE_CANDIDATES;
+    step->room = malloc((size_t)rows * (size_t)(MEASURES + step->num_tops) * sizeof(float) + 1);
     step->candidates = malloc((size_t)(step->batch * step->candidate_room) * sizeof(Candidate) + 1);
     if (step->room == NULL || step->candidates == NULL) {
         free(step->room);

@@ -1,11 +1,12 @@
 """The step as a compiled kernel, for NumPy arrays and PyTorch tensors on a CPU: src/native/step.c.
 
 It makes two passes. The first, over rows (a row is one beam of one request), computes the largest logit and the
-normalizer of each row, vectorized. The second, over requests, collects candidates. Each time their room is full, the M
-best stay, and the worst of these is the threshold for later ones. Rows are sorted by score, so the threshold soon is
-high; a row, or on a dense level a word of 32 codes, is skipped if its largest logit is below it. Loops run over each
-row's own children, so a node with many children slows down only its own rows. Constraint sets and exclusions are tested
-only for children above the threshold.
+normalizer of each row in one vectorized pass (src/native/rows.h, compiled for several processors). The second, over
+requests, collects candidates. Each time their room is full, the M best stay, and the worst of these is the threshold
+for later ones. On a dense level, the threshold starts at the M-th best of the largest allowed logits of groups of
+codes. A row is skipped if its largest logit is below the threshold; where nodes have many children, a word of 32 codes
+is. Loops run over each row's own children, so a node with many children slows down only its own rows. Constraint sets
+and exclusions are tested only for children above the threshold.
 """
 
 from __future__ import annotations
