@@ -19,7 +19,7 @@ def rows(request):
     if native.choose_rows(request.param) != request.param:
         native.choose_rows(4)
         pytest.skip("this processor does not have these instructions")
-    yield request.param
+    yield
     native.choose_rows(4)
 
 
@@ -40,9 +40,10 @@ kinds = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.usefixtures("rows")
 @given(st.integers(0, 2**32 - 1), st.sampled_from(WIDTHS), st.sampled_from(["codes", "allowed", None]), kinds)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_scores_equal_those_of_the_array_kernel(rows, seed, size, normalize, kind):
+def test_scores_equal_those_of_the_array_kernel(seed, size, normalize, kind):
     rng = np.random.default_rng(seed)
     num_items = int(rng.choice([1, 40, 3000]))
     # Few first codes give nodes with many children, which are found by words of codes.
@@ -60,8 +61,9 @@ def test_scores_equal_those_of_the_array_kernel(rows, seed, size, normalize, kin
         np.testing.assert_allclose(found.scores, beams.scores, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.usefixtures("rows")
 @pytest.mark.parametrize("dense", [True, False])
-def test_nodes_with_many_children(rows, dense):
+def test_nodes_with_many_children(dense):
     rng = np.random.default_rng(5)
     sids = np.unique(np.stack([rng.integers(0, 4, 3000), rng.integers(0, 2048, 3000)], axis=1), axis=0)
     index = hr.build_index(hr.Catalog(sids, codebook_sizes=[4, 2048]), dense_levels=[1] if dense else [])
