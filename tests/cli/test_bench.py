@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 import hedgerow as hr
-from hedgerow.bench import cases, experiments, sets
+from hedgerow.bench import cases, experiments, first_call, sets
 from hedgerow.bench.baselines.base import SearchResult
 from hedgerow.bench.baselines.ours import Hedgerow
 from hedgerow.bench.cases import BRANCH, ONEREC, PAPER
@@ -128,6 +128,18 @@ def test_build(tmp_path):
         "lexsort + STATIC as published",
     ]
     assert [row["bound_nodes"] for row in rows if row["scope"] != "build"] == ["64", "2000", "2000"]
+
+
+def test_first_call(tmp_path, monkeypatch):
+    numpy = {"step, NumPy": first_call.METHODS["step, NumPy"], "step, X": (("no_such_package",), "demo")}
+    monkeypatch.setattr(first_call, "METHODS", numpy)
+    result = run("bench", "first-call", "--quick", "--items", "2e3", "--out", str(tmp_path))
+    assert "no_such_package is not installed" in " ".join(result.output.split())
+    with (tmp_path / "first-call-quick.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    parts = [float(row[f"{part}_seconds"]) for part in ("import", "load", "first")]
+    assert min(parts) > 0
+    assert sum(parts) == pytest.approx(float(row["total_seconds"]), abs=0.01)
 
 
 @pytest.mark.usefixtures("tiny")

@@ -174,6 +174,27 @@ def build_(
     _save(report, out_folder)
 
 
+@bench.command(name="first-call", epilog="Example: hedgerow bench first-call --quick")
+def first_call_(
+    *,
+    quick: Quick = False,
+    items: Items = None,
+    repeats: Annotated[
+        int | None, typer.Option(min=1, help="Number of processes per method. Default: 5, or 1 with --quick.")
+    ] = None,
+    out_folder: Out = None,
+) -> None:
+    """The first answer of a new process with empty caches: imports, loading, the first search and the second."""
+    from hedgerow.bench import cases, first_call, tables
+    from hedgerow.bench.compare import problem_of
+
+    with _measuring("building the index ...") as on_status:
+        index = problem_of(cases.PAPER.of(items=items or (100_000 if quick else 1_000_000))).index
+        report = first_call.first_call(index, repeats=repeats or (1 if quick else 5), on_status=on_status)
+    first_call.show(report, tables.console_for_tables())
+    _save(report, out_folder)
+
+
 @bench.command(name="sets", epilog="Example: hedgerow bench sets --items 1e7")
 @shared_options(Shared, omit=("reference",), first=True)
 def sets_(shared: Shared) -> None:

@@ -1,0 +1,98 @@
+"""`hedgerow bench first-call`: the time from the start of a process to its first answer, with empty caches."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from hedgerow.bench.compare import OnStatus
+from hedgerow.bench.machine import conditions
+from hedgerow.bench.records import Report, Row
+from hedgerow.bench.tables import show_footer, show_rows
+from hedgerow.errors import HedgerowError, install_command
+from hedgerow.trie_index import TrieIndex
+
+# What answers, the packages that it needs, and the extra that installs them.
+METHODS = {
+    "step, NumPy": (("array_api_compat",), "numpy"),
+    "step, PyTorch": (("torch",), "torch"),
+    "step, JAX": (("jax",), "jax"),
+    "Retriever, films": (("torch", "transformers"), "demo"),
+}
+PARTS = ("import", "load", "first", "second")
+# The names that libraries have for the folders of their caches, beside those below HOME.
+CACHES = ("HOME", "XDG_CACHE_HOME", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "NUMBA_CACHE_DIR", "HF_HOME")
+
+
+def first_call(index: TrieIndex, *, repeats: int, on_status: OnStatus = lambda _: None) -> Report:
+    """Time the first answer of new processes: imports, loading an index, the first search and the second.
+
+    Args:
+        index: it is saved, and each process of a step loads it.
+        repeats: number of processes per method.
+        on_status: called with a message before each process.
+
+    Raises:
+        HedgerowError: a process failed.
+    """
+    results: dict[str, list[dict[str, float]]] = {}
+    skipped = []
+    with tempfile.TemporaryDirectory() as folder:
+        index.save(Path(folder) / "index")
+        for method, (packages, extra) in METHODS.items():
+            missing = [name for name in packages if find_spec(name) is None]
+            if missing:
+                why = f"{missing[0]} is not installed: {install_command(extra)}"
+                skipped.append((f"{len(index):,} items", method, why))
+                continue
+            for run in range(repeats):
+                on_status(f"run {run + 1} of {repeats}: {method}")
+                results.setdefault(method, []).append(_run(method, Path(folder)))
+    rows = [_row(method, len(index), runs) for method, runs in results.items()]
+    return Report("first-call", conditions() | {"quick": repeats == 1}, rows, skipped)
+
+
+def show(report: Report, console: Console) -> None:
+    """Print the seconds of each part."""
+    headings = {
+        "method": "method",
+        "import_seconds": "start and imports s",
+        "load_seconds": "load s",
+        "first_seconds": "first search s",
+        "total_seconds": "start to answer s",
+        "cpu_seconds": "processor s",
+        "second_seconds": "second search s",
+    }
+    show_rows("the first answer of a new process, with empty caches", headings, report.rows, console)
+    show_footer(report, console)
+
+
+def _run(method: str, folder: Path) -> dict[str, float]:
+    """Run one process. Its caches are empty folders."""
+    with tempfile.TemporaryDirectory(dir=folder) as empty:
+        environment = os.environ | {name: str(Path(empty) / name) for name in CACHES}
+        command = [sys.executable, "-m", "hedgerow.bench.first_worker", method, str(folder / "index"), str(time.time())]
+        process = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if process.returncode:
+        last_line = process.stderr.strip().splitlines()[-1:] or [f"signal {-process.returncode}"]
+        raise HedgerowError(f"the first call of {method} failed: {last_line[0]}")
+    return json.loads(process.stdout)
+
+
+def _row(method: str, items: int, runs: Sequence[dict[str, float]]) -> Row:
+    medians: dict[str, Any] = {
+        f"{part}_seconds": float(np.median([run[part] for run in runs])) for part in (*PARTS, "total", "cpu")
+    }
+    slowest = max(run["total"] for run in runs)
+    return {"method": method, "items": items, **medians, "slowest_total_seconds": slowest, "runs": len(runs)}
