@@ -124,19 +124,17 @@ def tempered(index: DeviceIndex, logits: Array, temperature: float, normalize: N
 
 def _check_beams(index: DeviceIndex, beams: Beams) -> None:
     """Check the shapes, and that no beam is at a node that this index does not have."""
-    shape = tuple(beams.states.shape)
-    shapes = {"scores": shape, "parents": shape, "codes": (*shape, beams.level)}
-    for name, expected in shapes.items():
-        if tuple(getattr(beams, name).shape) != expected or len(shape) != 2:
-            given_shapes = {name: list(getattr(beams, name).shape) for name in ("codes", "scores", "states", "parents")}
-            raise ArgumentError(
-                f"beams must have codes [B, m, l], and scores, states and parents [B, m]; got {given_shapes}. Pass the "
-                "beams that hr.init_beams or hr.step returned."
-            )
+    scores, states, parents, codes = beams.scores, beams.states, beams.parents, beams.codes
+    shape = states.shape
+    if len(shape) != 2 or not scores.shape == parents.shape == shape or codes.shape != (*shape, beams.level):
+        given_shapes = {name: list(getattr(beams, name).shape) for name in ("codes", "scores", "states", "parents")}
+        raise ArgumentError(
+            f"beams must have codes [B, m, l], and scores, states and parents [B, m]; got {given_shapes}. Pass the "
+            "beams that hr.init_beams or hr.step returned."
+        )
     xp = index._ops.xp
-    types = {"scores": xp.float32, "states": xp.int32, "parents": xp.int32, "codes": xp.int32}
-    if any(getattr(beams, name).dtype != dtype for name, dtype in types.items()):
-        given_types = {name: str(getattr(beams, name).dtype) for name in types}
+    if scores.dtype != xp.float32 or not states.dtype == parents.dtype == codes.dtype == xp.int32:
+        given_types = {name: str(getattr(beams, name).dtype) for name in ("scores", "states", "parents", "codes")}
         raise ArgumentError(
             f"beams must have scores of float32, and states, parents and codes of int32; got {given_types}. Pass the "
             "beams that hr.init_beams or hr.step returned."
