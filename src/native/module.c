@@ -253,6 +253,32 @@ static PyObject *py_over_codes(PyObject *module, PyObject *const *a, Py_ssize_t 
     return finished(&buffers);
 }
 
+static PyObject *py_sort_keys(PyObject *module, PyObject *const *a, Py_ssize_t count) {
+    (void)module;
+    if (!expects(count, 5))
+        return NULL;
+    Buffers buffers = {.count = 0};
+    uint64_t *keys = write_to(&buffers, a[0], 8, 0);
+    int64_t length = length_of(&buffers);
+    uint64_t *scratch = write_to(&buffers, a[1], 8, length);
+    int64_t low_bit = integer_of(&buffers, a[2]), stop_bit = integer_of(&buffers, a[3]);
+    int threads = (int)integer_of(&buffers, a[4]), in_scratch = 0;
+    if (!buffers.failed && (low_bit < 0 || stop_bit > 64)) {
+        PyErr_Format(PyExc_ValueError, "expected bits of 0 to 64; got %lld to %lld", (long long)low_bit,
+                     (long long)stop_bit);
+        buffers.failed = 1;
+    }
+    if (!buffers.failed) {
+        Py_BEGIN_ALLOW_THREADS
+        in_scratch = sort_keys(keys, scratch, length, (int)low_bit, (int)stop_bit, threads);
+        Py_END_ALLOW_THREADS
+    }
+    release(&buffers);
+    if (!buffers.failed && in_scratch < 0)
+        return PyErr_NoMemory();
+    return buffers.failed ? NULL : PyBool_FromLong(in_scratch);
+}
+
 static PyObject *py_splice(PyObject *module, PyObject *const *a, Py_ssize_t count) {
     (void)module;
     if (!expects(count, 5))
@@ -378,7 +404,8 @@ static PyObject *py_search_ids(PyObject *module, PyObject *const *a, Py_ssize_t 
 static PyMethodDef functions[] = {
     FUNCTION(step),         FUNCTION(child_rows),   FUNCTION(write_rows),   FUNCTION(any_of_spans),
     FUNCTION(any_with_forks), FUNCTION(over_codes), FUNCTION(splice),       FUNCTION(splice_start),
-    FUNCTION(lower_bounds), FUNCTION(passing_rows), FUNCTION(search_ids), {NULL, NULL, 0, NULL},
+    FUNCTION(lower_bounds), FUNCTION(passing_rows), FUNCTION(search_ids), FUNCTION(sort_keys),
+    {NULL, NULL, 0, NULL},
 };
 
 static PyModuleDef_Slot slots[] = {{0, NULL}};

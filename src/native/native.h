@@ -144,6 +144,9 @@ void any_with_forks(const uint32_t *words, int64_t num_words, const int32_t *for
                     int64_t num_parents, uint32_t *out);
 void over_codes(const uint32_t *words, const uint32_t *allowed, int64_t num_words, uint32_t *out);
 
+/* sort.c */
+int sort_keys(uint64_t *keys, uint64_t *scratch, int64_t length, int low_bit, int stop_bit, int threads);
+
 /* splice.c */
 void splice_array(const char *old, int64_t length, int item_size, const int64_t *inserted, int64_t num_inserted,
             const char *added, const int64_t *removed, int64_t num_removed, char *out);
