@@ -156,7 +156,7 @@ class ConstraintSet:
 
 def key_of(words: np.ndarray) -> bytes:
     """Digest of the items of a set."""
-    return blake2b(words.tobytes(), digest_size=16).digest()
+    return blake2b(words.data, digest_size=16).digest()
 
 
 def _as_part(name: str) -> str:
