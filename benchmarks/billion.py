@@ -255,7 +255,7 @@ def check_searches(index: hr.TrieIndex, items: int, searches: int) -> tuple[int,
     return found, seconds
 
 
-def brute_force(sids: np.ndarray, logits: Callable[[hr.Beams], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def brute_force(sids: np.ndarray, logits: Callable[[Any], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """The beams of one search over SIDs [R, L] by looking at each SID at each level: codes [M, L] and scores [M]."""
     beam_of = np.zeros(len(sids), np.int64)
     prefixes, scores = np.zeros((1, 0), np.int64), np.zeros(1)

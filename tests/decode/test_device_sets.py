@@ -16,6 +16,7 @@ from hedgerow.constraints import create
 from hedgerow.constraints.device_sets import DeviceSet, is_on_device
 from hedgerow.decode import prepare
 from hedgerow.decode.alive import alive_on_device, leaves_on_device
+from hedgerow.decode.capacity import padded_alive, padded_leaves
 from hedgerow.decode.ops import to_numpy
 
 SIZES = (8, 8, 8)
@@ -66,10 +67,10 @@ def test_the_words_equal_those_of_the_host(backend):
         for capacity in (None, hr.Capacity.of(index, headroom=1.5)):
             device_index = index.to(backend, capacity=capacity)
             leaves = leaves_on_device(device_index, index, array_of(backend, mask))
-            host = alive.leaves if capacity is None else prepare.padded_leaves(capacity, alive.leaves)
+            host = alive.leaves if capacity is None else padded_leaves(capacity, alive.leaves)
             assert (to_numpy(leaves).view(np.uint32) == host).all()
             levels = alive_on_device(device_index, leaves)
-            host_levels = alive.levels if capacity is None else prepare.padded_alive(capacity, index, alive.levels)
+            host_levels = alive.levels if capacity is None else padded_alive(capacity, index, alive.levels)
             for words, expected in zip(levels, host_levels, strict=True):
                 assert (to_numpy(words).view(np.uint32) == expected).all()
 

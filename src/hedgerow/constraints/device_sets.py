@@ -1,4 +1,4 @@
-"""DeviceSet: a constraint set whose mask is on a GPU or a TPU, and is copied to the host only where the host needs it."""
+"""DeviceSet: a constraint set whose mask is on a GPU or a TPU, copied to the host only where the host needs it."""
 
 from __future__ import annotations
 

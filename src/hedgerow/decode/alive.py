@@ -39,9 +39,9 @@ def leaves_on_device(index: DeviceIndex, host: Trie, mask: Array) -> Array:
     ops, xp, start, forks = index._ops, index._ops.xp, host.leaf_start, host.leaf_forks
     if start is not None or forks is not None:
         put = placer(index)
-        placed = [None if array is None else put(array) for array in (start, forks)]
+        start, forks = (None if array is None else put(array) for array in (start, forks))
         # The items are the children of the leaves.
-        items = DeviceLevel(mask, *placed, None, 0, max_branch=1)
+        items = DeviceLevel(mask, start, forks, None, 0, max_branch=1)
         mask = _any_bit(ops, items, mask)
     missing = index.levels[-1].codes.shape[0] - mask.shape[0]
     if missing:

@@ -39,7 +39,7 @@ def sorted_rows(catalog: Catalog) -> np.ndarray:
         local = keys & np.uint64((1 << row_bits) - 1)
         # The same bits, because no row number reaches the sign.
         local = local.view(np.int64)
-        if places is None:
+        if rows is None:
             order = local
         else:
             order[places] = rows[local]
