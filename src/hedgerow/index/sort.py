@@ -60,11 +60,13 @@ def leading_bits(sids: np.ndarray, codebook_sizes: Sequence[int]) -> np.ndarray:
     return _bits(sids, widths, None, 0, min(KEY_BITS, sum(widths)))
 
 
-def sorted_columns(catalog: Catalog, order: np.ndarray) -> np.ndarray:
-    """The SIDs in the order `order`, transposed: [L, N]."""
-    columns = np.empty((catalog.num_levels, len(order)), catalog.sids.dtype)
+def sorted_columns(catalog: Catalog, order: np.ndarray) -> list[np.ndarray]:
+    """The codes of each level in the order `order`: L new arrays [N], in the smallest type that holds the level."""
+    columns = [np.empty(len(order), np.min_scalar_type(size - 1)) for size in catalog.codebook_sizes]
     for begin in range(0, len(order), BLOCK):
-        columns[:, begin : begin + BLOCK] = catalog.sids.take(order[begin : begin + BLOCK], axis=0).T
+        block = catalog.sids.take(order[begin : begin + BLOCK], axis=0)
+        for column, codes in zip(columns, block.T, strict=True):
+            column[begin : begin + BLOCK] = codes
     return columns
 
 
