@@ -2,6 +2,7 @@
 
     python benchmarks/billion.py                 1e9 items: about 36 GB of disk, 8 GB of memory
     python benchmarks/billion.py --items 1e7     a smaller one
+    python benchmarks/billion.py --index FOLDER  check one again that --keep left there
 
 The SID of item i is a function of i that can be inverted: the first code is i * 2,048 // N, and the rest are bits of
 a permutation of 64-bit numbers and of a hash. So ranges of SIDs are made, built and joined one after the other, and
@@ -12,8 +13,8 @@ equal a brute force over all SIDs with this first code.
 from __future__ import annotations
 
 import argparse
+import json
 import os
-import resource
 import shutil
 import sys
 import tempfile
@@ -31,12 +32,15 @@ import numpy as np
 
 import hedgerow as hr
 from hedgerow.bench.machine import conditions
-from hedgerow.bench.records import Report
+from hedgerow.bench.records import Report, Row
+from hedgerow.index.arrow import take_values
 from hedgerow.index.build_on_disk import join_on_disk, save_finished, scratch_beside
 from hedgerow.index.order_on_disk import order_on_disk
 from hedgerow.index.trie import Trie
 
 RESULTS = Path(__file__).parent / "results"
+# What is known of the build, next to the index.
+BUILT = "built.json"
 LEVELS, CODE_BITS = 8, 11
 CODES = 1 << CODE_BITS
 BATCH, BEAM_WIDTH, EXACT = 2, 70, 20
@@ -212,6 +216,11 @@ def logits_of(rng: np.random.Generator, batch: int, first_code: int | None) -> C
     return logits
 
 
+def ids_of(index: hr.TrieIndex, rows: np.ndarray) -> np.ndarray:
+    """The ids of rows. Arrow's take would copy all record batches into one first."""
+    return take_values(index.item_ids, rows).to_numpy()
+
+
 def check_lookups(index: hr.TrieIndex, items: int) -> int:
     """Look up SIDs of items from all of the catalog, and SIDs that do not exist. Returns their number."""
     rng = np.random.default_rng(1)
@@ -222,7 +231,7 @@ def check_lookups(index: hr.TrieIndex, items: int) -> int:
         leaves = index.find(sids)
         assert (leaves >= 0).all()
         # No two items share a SID, so a leaf is a row.
-        assert np.array_equal(index.item_ids.take(leaves).to_numpy(), np.arange(start, stop))
+        assert np.array_equal(ids_of(index, leaves), np.arange(start, stop))
         assert np.array_equal(items_of(sids, items), np.arange(start, stop))
         wrong = sids.copy()
         wrong[np.arange(len(sids)), rng.integers(1, LEVELS, len(sids))] ^= 1
@@ -249,7 +258,7 @@ def check_searches(index: hr.TrieIndex, items: int, searches: int) -> tuple[int,
         expected = items_of(sids, items)
         assert len(sids) == BATCH * min(BEAM_WIDTH, items)
         assert (expected >= 0).all()
-        assert np.array_equal(index.item_ids.take(beams.states[beams.states >= 0]).to_numpy(), expected)
+        assert np.array_equal(ids_of(index, beams.states[beams.states >= 0]), expected)
         found += len(sids)
         seconds.append(spent / LEVELS)
     return found, seconds
@@ -295,13 +304,22 @@ def check_exact(index: hr.TrieIndex, items: int, searches: int) -> int:
     return seen
 
 
-def run(items: int, memory: int, searches: int, output: Path, log: Log) -> dict[str, Any]:
-    """Build the index, check it, and return the row of the table."""
-    with Watch(output.parent) as watch:
-        build(items, memory, output, log)
-    built = sum(log.seconds.values())
-    nbytes = disk_of(output)
-    with log.step("open, mapped"):
+def built_row(items: int, memory: int, folder: Path, log: Log) -> Row:
+    """Build the index, and return what is known of the build. It is written next to the index as well."""
+    with Watch(folder) as watch:
+        build(items, memory, folder / "index", log)
+    row: Row = {"items": items, "levels": LEVELS, "codebook_size": CODES, "memory_limit_gb": memory / 1e9}
+    row["build_seconds"] = sum(log.seconds.values())
+    row |= {f"{name.replace(' ', '_')}_seconds": spent for name, spent in log.seconds.items()}
+    row |= {"peak_anonymous_gb": watch.anonymous / 1e9, "peak_disk_gb": watch.disk / 1e9}
+    (folder / BUILT).write_text(json.dumps(row))
+    return row
+
+
+def checked_row(items: int, searches: int, output: Path, log: Log) -> Row:
+    """Check the index, and return what was measured."""
+    nbytes, log.seconds = disk_of(output), {}
+    with log.step("open"):
         index = hr.load_index(output, mmap=True, verify="none")
     with log.step("verify"):
         hr.load_index(output, mmap=True, verify="full")
@@ -314,15 +332,7 @@ def run(items: int, memory: int, searches: int, output: Path, log: Log) -> dict[
     log(f"all checks passed: {lookups:,} lookups, {found:,} SIDs found, {EXACT} searches equal a brute force")
     step = np.asarray(seconds) * 1e3
     return {
-        "items": items,
-        "levels": LEVELS,
-        "codebook_size": CODES,
-        "memory_limit_gb": memory / 1e9,
-        "build_seconds": built,
-        **{f"{name.replace(', ', ' ').replace(' ', '_')}_seconds": spent for name, spent in log.seconds.items()},
-        "peak_anonymous_gb": watch.anonymous / 1e9,
-        "peak_resident_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
-        "peak_disk_gb": watch.disk / 1e9,
+        **{f"{name.replace(' ', '_')}_seconds": spent for name, spent in log.seconds.items()},
         "index_gb": nbytes / 1e9,
         "trie_bytes_per_item": index.nbytes / items,
         "bytes_per_item": nbytes / items,
@@ -345,21 +355,28 @@ def main() -> None:
     parser.add_argument("--memory", type=float, default=8e9, help="bytes of memory of the build (default: 8e9)")
     parser.add_argument("--searches", type=int, default=1000, help="number of random searches (default: 1,000)")
     parser.add_argument("--scratch", type=Path, help="the folder of all files (default: a temporary one)")
-    parser.add_argument("--keep", action="store_true", help="keep the index")
+    parser.add_argument("--keep", action="store_true", help="keep the folder of the index")
+    parser.add_argument("--index", type=Path, metavar="FOLDER", help="check the index of a folder that was kept")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    items = int(arguments.items)
+    kept: Row | None = None
+    if arguments.index is not None:
+        kept = json.loads((arguments.index / BUILT).read_text())
+    items = int(arguments.items if kept is None else kept["items"])
     if not CODES <= items < 2**31:
         parser.error(f"--items must be {CODES:,} to 2,147,483,647; got {items:,}")
     arguments.out.mkdir(parents=True, exist_ok=True)
     report = Report("billion", conditions() | {"quick": items < 1e9, "batch": BATCH, "beam_width": BEAM_WIDTH}, [])
     log = Log(arguments.out / f"{report.stem}.log")
-    log.path.unlink(missing_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="hedgerow-billion-", dir=arguments.scratch))
+    folder = arguments.index
+    if kept is None:
+        log.path.unlink(missing_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix="hedgerow-billion-", dir=arguments.scratch))
     try:
-        row = run(items, int(arguments.memory), arguments.searches, folder / "index", log)
+        built = built_row(items, int(arguments.memory), folder, log) if kept is None else kept
+        row = built | checked_row(items, arguments.searches, folder / "index", log)
     finally:
-        if not arguments.keep:
+        if not arguments.keep and kept is None:
             shutil.rmtree(folder)
     for path in replace(report, rows=[row]).save(arguments.out):
         print(f"wrote {path}", file=sys.stderr)
