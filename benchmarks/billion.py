@@ -368,10 +368,10 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     report = Report("billion", conditions() | {"quick": items < 1e9, "batch": BATCH, "beam_width": BEAM_WIDTH}, [])
     log = Log(arguments.out / f"{report.stem}.log")
-    folder = arguments.index
     if kept is None:
         log.path.unlink(missing_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix="hedgerow-billion-", dir=arguments.scratch))
+        arguments.index = Path(tempfile.mkdtemp(prefix="hedgerow-billion-", dir=arguments.scratch))
+    folder: Path = arguments.index
     try:
         built = built_row(items, int(arguments.memory), folder, log) if kept is None else kept
         row = built | checked_row(items, arguments.searches, folder / "index", log)

@@ -23,7 +23,7 @@ def written(tmp_path, groups, type_=None, **columns):
     return path, rows
 
 
-def read(path, lists="sid"):
+def read(path, lists: str | None = "sid"):
     return read_row_groups(files_of(path, "parquet")[0], lists)
 
 
