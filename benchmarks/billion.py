@@ -359,19 +359,17 @@ def main() -> None:
     parser.add_argument("--index", type=Path, metavar="FOLDER", help="check the index of a folder that was kept")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    kept: Row | None = None
-    if arguments.index is not None:
-        kept = json.loads((arguments.index / BUILT).read_text())
+    given: Path | None = arguments.index
+    kept: Row | None = None if given is None else json.loads((given / BUILT).read_text())
     items = int(arguments.items if kept is None else kept["items"])
     if not CODES <= items < 2**31:
         parser.error(f"--items must be {CODES:,} to 2,147,483,647; got {items:,}")
     arguments.out.mkdir(parents=True, exist_ok=True)
     report = Report("billion", conditions() | {"quick": items < 1e9, "batch": BATCH, "beam_width": BEAM_WIDTH}, [])
     log = Log(arguments.out / f"{report.stem}.log")
-    if kept is None:
+    if given is None:
         log.path.unlink(missing_ok=True)
-        arguments.index = Path(tempfile.mkdtemp(prefix="hedgerow-billion-", dir=arguments.scratch))
-    folder: Path = arguments.index
+    folder = given or Path(tempfile.mkdtemp(prefix="hedgerow-billion-", dir=arguments.scratch))
     try:
         built = built_row(items, int(arguments.memory), folder, log) if kept is None else kept
         row = built | checked_row(items, arguments.searches, folder / "index", log)
