@@ -308,7 +308,9 @@ def built_row(items: int, memory: int, folder: Path, log: Log) -> Row:
     """Build the index, and return what is known of the build. It is written next to the index as well."""
     with Watch(folder) as watch:
         build(items, memory, folder / "index", log)
+    facts = conditions()
     row: Row = {"items": items, "levels": LEVELS, "codebook_size": CODES, "memory_limit_gb": memory / 1e9}
+    row |= {"build_commit": facts["commit"], "build_load": facts["load"]}
     row["build_seconds"] = sum(log.seconds.values())
     row |= {f"{name.replace(' ', '_')}_seconds": spent for name, spent in log.seconds.items()}
     row |= {"peak_anonymous_gb": watch.anonymous / 1e9, "peak_disk_gb": watch.disk / 1e9}
