@@ -21,6 +21,7 @@ from hedgerow.bench.records import Report, Row
 from hedgerow.bench.tables import show_footer, show_rows
 from hedgerow.bench.timing import measure
 from hedgerow.decode.alive import alive_on_device, leaves_on_device
+from hedgerow.decode.device import is_accelerated
 
 SHARES = (0.5, 0.05)
 EXCLUDED = 1000
@@ -45,8 +46,8 @@ def sets(options: Options) -> Report:
     large, small = (index.constraint(mask, order="index") for mask in masks)
     rows = [_set_row(case, index, share, mask) for share, mask in zip(SHARES, masks, strict=True)]
     rows += _combined_rows(case, index, masks)
-    if arrays.name != "numpy":
-        rows.append(_device_row(case, index, arrays, masks[0]))
+    if is_accelerated(device_index := index.to(arrays.name, arrays.device)):
+        rows.append(_device_row(case, index, device_index, arrays, masks[0]))
     excluded = [rng.integers(0, case.items, EXCLUDED).tolist() for _ in range(case.batch)]
     rules: dict[str, dict[str, Any]] = {
         "no set": {},
@@ -119,9 +120,9 @@ def _combined_rows(case: Case, index: hr.TrieIndex, masks: list[np.ndarray]) -> 
     return [_timed_row(case, rule, ms) for rule, ms in zip(("a & b, first", "a & b, again"), times, strict=True)]
 
 
-def _device_row(case: Case, index: hr.TrieIndex, arrays: Arrays, mask: np.ndarray) -> Row:
+def _device_row(case: Case, index: hr.TrieIndex, device_index: hr.DeviceIndex, arrays: Arrays, mask: np.ndarray) -> Row:
     """Time the alive bits of every level on the device, from a mask there."""
-    device_index, times = index.to(arrays.name, arrays.device), []
+    times = []
     for shift in range(MASKS + 1):
         placed = arrays.put(np.roll(mask, shift))
         started = time.perf_counter()
