@@ -40,24 +40,24 @@ class TestChecks:
 
     def test_short(self):
         with pytest.raises(ValueError, match="expected an array of 2 entries of 4 bytes"):
-            native.any_of_spans(np.zeros(1, np.uint32), np.zeros(40, np.int32), np.zeros(1, np.uint32), 1)
+            native.over_codes(np.zeros(1, np.uint32), np.zeros(2, np.uint32), np.zeros(1, np.uint32), True)
 
     def test_another_type(self):
         with pytest.raises(ValueError, match="of 4 bytes; got 32 bytes in entries of 8"):
-            native.over_codes(np.zeros(4, np.int64), np.zeros(1, np.uint32), np.zeros(1, np.uint32))
+            native.over_codes(np.zeros(4, np.int64), np.zeros(1, np.uint32), np.zeros(1, np.uint32), True)
 
     def test_not_in_one_piece(self):
         with pytest.raises((ValueError, BufferError)):
-            native.over_codes(np.zeros(8, np.uint32)[::2], np.zeros(1, np.uint32), np.zeros(1, np.uint32))
+            native.over_codes(np.zeros(8, np.uint32)[::2], np.zeros(1, np.uint32), np.zeros(1, np.uint32), True)
 
     def test_read_only(self):
         out = np.zeros(1, np.uint32)
         out.setflags(write=False)
         with pytest.raises((ValueError, BufferError)):
-            native.over_codes(np.zeros(8, np.uint32), np.zeros(1, np.uint32), out)
+            native.over_codes(np.zeros(8, np.uint32), np.zeros(1, np.uint32), out, True)
 
     def test_arguments(self):
-        with pytest.raises(TypeError, match="expected 3 arguments; got 0"):
+        with pytest.raises(TypeError, match="expected 4 arguments; got 0"):
             native.over_codes()  # pyright: ignore[reportCallIssue]
         with pytest.raises(TypeError):
             native.step(*[None] * 25)

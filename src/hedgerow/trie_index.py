@@ -10,7 +10,7 @@ import numpy as np
 
 from hedgerow.candidates import CandidateIndex, candidate_index
 from hedgerow.catalog.catalog import ITEM_ID
-from hedgerow.constraints import rules, sets, sql
+from hedgerow.constraints import create, rules, sql
 from hedgerow.constraints.masks import Order, mask_of
 from hedgerow.constraints.requests import Exclusions, Sets, batch_rules
 from hedgerow.constraints.rules import Nulls
@@ -157,7 +157,7 @@ class TrieIndex(Trie):
             assert cheap == index.constraint(np.array([True, False]), order="index")
             ```
         """
-        return sets.constraint(self, mask, ids, order, name, missing)
+        return create.constraint(self, mask, ids, order, name, missing)
 
     def where(
         self, expression: str, *, name: str | None = None, timezone: str = "UTC", timeout: float = 60

@@ -4,46 +4,100 @@
 
 INLINE uint32_t low_bits(int64_t count) { return ((uint32_t)1 << count) - 1; }
 
-INLINE int any_bit(const uint32_t *words, int64_t start, int64_t stop) {
-    int64_t word = start >> 5, last = stop >> 5;
-    uint32_t head = words[word] & ~low_bits(start & 31);
-    if (word == last)
-        return (head & low_bits(stop & 31)) != 0;
-    if (head)
-        return 1;
-    for (word++; word < last; word++)
-        if (words[word])
-            return 1;
-    return (stop & 31) && (words[last] & low_bits(stop & 31));
+INLINE int64_t bits_of(uint64_t word) { return __builtin_popcountll(word); }
+
+/* Words 2i and 2i + 1 as one; words past the end are zero. */
+INLINE uint64_t pair_at(const uint32_t *words, int64_t num_words, int64_t i) {
+    uint64_t low = 2 * i < num_words ? words[2 * i] : 0, high = 2 * i + 1 < num_words ? words[2 * i + 1] : 0;
+    return low | high << 32;
 }
 
-typedef struct {
-    const uint32_t *words;
-    const int32_t *start;
-    int64_t num_parents;
-    uint32_t *out;
-} Spans;
+/* 64 bits from bit `place` on. */
+INLINE uint64_t pair_from(const uint32_t *words, int64_t num_words, int64_t place) {
+    uint64_t low = pair_at(words, num_words, place >> 6) >> (place & 63);
+    return place & 63 ? low | pair_at(words, num_words, (place >> 6) + 1) << (64 - (place & 63)) : low;
+}
 
-#define WORDS_AT_A_TIME 4096
+INLINE void put_pair(uint32_t *words, int64_t num_words, int64_t i, uint64_t pair) {
+    if (2 * i < num_words)
+        words[2 * i] = (uint32_t)pair;
+    if (2 * i + 1 < num_words)
+        words[2 * i + 1] = (uint32_t)(pair >> 32);
+}
 
-static void spans_job(void *context, int64_t item) {
-    const Spans *spans = context;
-    int64_t num_words = (spans->num_parents + 31) >> 5, last = (item + 1) * WORDS_AT_A_TIME;
-    for (int64_t word = item * WORDS_AT_A_TIME; word < (last < num_words ? last : num_words); word++) {
-        int64_t parent = word << 5, stop_parent = parent + 32 < spans->num_parents ? parent + 32 : spans->num_parents;
-        uint32_t alive = 0;
-        for (int64_t start = spans->start[parent], stop, bit = 0; parent < stop_parent; parent++, bit++, start = stop) {
-            stop = spans->start[parent + 1];
-            alive |= (uint32_t)any_bit(spans->words, start, stop) << bit;
-        }
-        spans->out[word] = alive;
+/* The bits of `word` at the positions set in `mask`, side by side; and the inverse. */
+INLINE uint64_t gathered(uint64_t word, uint64_t mask) {
+    uint64_t out = 0;
+    for (int place = 0; mask; mask &= mask - 1, place++)
+        out |= (uint64_t)((word & mask & -mask) != 0) << place;
+    return out;
+}
+
+INLINE uint64_t scattered(uint64_t word, uint64_t mask) {
+    uint64_t out = 0;
+    for (; mask; mask &= mask - 1, word >>= 1)
+        out |= mask & -mask & -(word & 1);
+    return out;
+}
+
+/* Zen 1 and 2 have pext and pdep, which are slower than the loops there. */
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+#define HAS_BMI2 (__builtin_cpu_supports("bmi2") && !__builtin_cpu_is("znver1") && !__builtin_cpu_is("znver2"))
+#define BMI2 __attribute__((target("bmi2,popcnt")))
+#else
+#define HAS_BMI2 0
+#define BMI2
+#define _pext_u64 gathered
+#define _pdep_u64 scattered
+#endif
+
+/* The children of a parent are a run of bits, whose last one is set in `last`. A run of k bits has the number
+   2^(k-1) - 1 in `lower`, and carries into its last bit if a lower bit of `words` is set, wherever words of 64 bits
+   divide it. */
+#define ANY_OF_RUNS(name, attributes, gather)                                                                         \
+    attributes static void name(const uint32_t *words, int64_t num_words, const uint32_t *last, int64_t num_last,      \
+                                uint32_t *out, int64_t out_words) {                                                    \
+        uint64_t carry = 0, waiting = 0;                                                                               \
+        int64_t filled = 0, written = 0;                                                                               \
+        for (int64_t i = 0; i < (num_last + 1) / 2; i++) {                                                             \
+            uint64_t word = pair_at(words, num_words, i), ends = pair_at(last, num_last, i), lower = ~ends;            \
+            uint64_t sum = (word & lower) + lower, any = sum + carry;                                                  \
+            carry = (sum < lower) | (any < sum);                                                                       \
+            uint64_t parents = gather(any | word, ends);                                                               \
+            int64_t count = bits_of(ends), room = 64 - filled;                                                         \
+            waiting |= parents << filled;                                                                              \
+            filled += count;                                                                                           \
+            if (filled >= 64) {                                                                                        \
+                put_pair(out, out_words, written++, waiting);                                                          \
+                filled -= 64;                                                                                          \
+                waiting = filled ? parents >> room : 0;                                                                \
+            }                                                                                                          \
+        }                                                                                                              \
+        if (filled)                                                                                                    \
+            put_pair(out, out_words, written, waiting);                                                                \
     }
+
+ANY_OF_RUNS(any_of_runs_fast, BMI2, _pext_u64)
+ANY_OF_RUNS(any_of_runs_plain, , gathered)
+
+void any_of_runs(const uint32_t *words, int64_t num_words, const uint32_t *last, int64_t num_last, uint32_t *out,
+                 int64_t out_words, int fast) {
+    if (fast && HAS_BMI2)
+        any_of_runs_fast(words, num_words, last, num_last, out, out_words);
+    else
+        any_of_runs_plain(words, num_words, last, num_last, out, out_words);
 }
 
-void any_of_spans(const uint32_t *words, const int32_t *start, int64_t num_parents, uint32_t *out, int threads) {
-    Spans spans = {words, start, num_parents, out};
-    int64_t num_words = (num_parents + 31) >> 5;
-    parallel_for(spans_job, &spans, (num_words + WORDS_AT_A_TIME - 1) / WORDS_AT_A_TIME, threads);
+/* Set the bit of the last child of each parent. False if the row pointers are not those of so many children. */
+int last_of_runs(const int32_t *start, int64_t num_parents, uint32_t *out, int64_t num_words) {
+    for (int64_t parent = 1; parent <= num_parents; parent++) {
+        int64_t child = (int64_t)start[parent] - 1;
+        if (child < 0 || child >> 5 >= num_words)
+            return 0;
+        out[child >> 5] |= (uint32_t)1 << (child & 31);
+    }
+    return 1;
 }
 
 /* Few parents have more than one child: between two forks, 32 parents are copied at a time. */
@@ -78,12 +132,24 @@ void any_with_forks(const uint32_t *words, int64_t num_words, const int32_t *for
 }
 
 /* The bits of the nodes, in their order, at the positions of the bits that are set in `allowed`. */
-void over_codes(const uint32_t *words, const uint32_t *allowed, int64_t num_words, uint32_t *out) {
-    int64_t node = 0;
-    for (int64_t word = 0; word < num_words; word++) {
-        uint32_t alive_codes = 0;
-        for (uint32_t bits = allowed[word]; bits; bits &= bits - 1, node++)
-            alive_codes |= (bits & -bits) & -(words[node >> 5] >> (node & 31) & 1);
-        out[word] = alive_codes;
+#define OVER_CODES(name, attributes, scatter)                                                                         \
+    attributes static void name(const uint32_t *words, int64_t num_words, const uint32_t *allowed, int64_t length,     \
+                                uint32_t *out) {                                                                       \
+        int64_t node = 0;                                                                                              \
+        for (int64_t i = 0; i < (length + 1) / 2; i++) {                                                               \
+            uint64_t mask = pair_at(allowed, length, i);                                                               \
+            put_pair(out, length, i, scatter(pair_from(words, num_words, node), mask));                                \
+            node += bits_of(mask);                                                                                     \
+        }                                                                                                              \
     }
+
+OVER_CODES(over_codes_fast, BMI2, _pdep_u64)
+OVER_CODES(over_codes_plain, , scattered)
+
+void over_codes(const uint32_t *words, int64_t num_words, const uint32_t *allowed, int64_t length, uint32_t *out,
+                int fast) {
+    if (fast && HAS_BMI2)
+        over_codes_fast(words, num_words, allowed, length, out);
+    else
+        over_codes_plain(words, num_words, allowed, length, out);
 }

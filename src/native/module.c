@@ -208,20 +208,44 @@ static PyObject *py_write_rows(PyObject *module, PyObject *const *a, Py_ssize_t 
     return finished(&buffers);
 }
 
-static PyObject *py_any_of_spans(PyObject *module, PyObject *const *a, Py_ssize_t count) {
+static PyObject *py_any_of_runs(PyObject *module, PyObject *const *a, Py_ssize_t count) {
     (void)module;
     if (!expects(count, 4))
         return NULL;
     Buffers buffers = {.count = 0};
     const uint32_t *words = read_from(&buffers, a[0], 4, 0);
-    const int32_t *start = read_from(&buffers, a[1], 4, 1);
-    int64_t num_parents = length_of(&buffers) - 1;
-    uint32_t *out = write_to(&buffers, a[2], 4, (num_parents + 31) / 32);
-    int threads = (int)integer_of(&buffers, a[3]);
+    int64_t num_words = length_of(&buffers);
+    const uint32_t *last = read_from(&buffers, a[1], 4, 0);
+    int64_t num_last = length_of(&buffers);
+    uint32_t *out = write_to(&buffers, a[2], 4, 0);
+    int64_t out_words = length_of(&buffers);
+    int fast = (int)integer_of(&buffers, a[3]);
     if (!buffers.failed) {
         Py_BEGIN_ALLOW_THREADS
-        any_of_spans(words, start, num_parents, out, threads);
+        any_of_runs(words, num_words, last, num_last, out, out_words, fast);
         Py_END_ALLOW_THREADS
+    }
+    return finished(&buffers);
+}
+
+static PyObject *py_last_of_runs(PyObject *module, PyObject *const *a, Py_ssize_t count) {
+    (void)module;
+    if (!expects(count, 2))
+        return NULL;
+    Buffers buffers = {.count = 0};
+    const int32_t *start = read_from(&buffers, a[0], 4, 1);
+    int64_t num_parents = length_of(&buffers) - 1;
+    uint32_t *out = write_to(&buffers, a[1], 4, 0);
+    int64_t num_words = length_of(&buffers);
+    int valid = 1;
+    if (!buffers.failed) {
+        Py_BEGIN_ALLOW_THREADS
+        valid = last_of_runs(start, num_parents, out, num_words);
+        Py_END_ALLOW_THREADS
+    }
+    if (!valid) {
+        PyErr_SetString(PyExc_IndexError, "the row pointers name a child that does not exist");
+        buffers.failed = 1;
     }
     return finished(&buffers);
 }
@@ -247,19 +271,47 @@ static PyObject *py_any_with_forks(PyObject *module, PyObject *const *a, Py_ssiz
 
 static PyObject *py_over_codes(PyObject *module, PyObject *const *a, Py_ssize_t count) {
     (void)module;
-    if (!expects(count, 3))
+    if (!expects(count, 4))
         return NULL;
     Buffers buffers = {.count = 0};
     const uint32_t *words = read_from(&buffers, a[0], 4, 0);
-    const uint32_t *allowed = read_from(&buffers, a[1], 4, 0);
     int64_t num_words = length_of(&buffers);
-    uint32_t *out = write_to(&buffers, a[2], 4, num_words);
+    const uint32_t *allowed = read_from(&buffers, a[1], 4, 0);
+    int64_t length = length_of(&buffers);
+    uint32_t *out = write_to(&buffers, a[2], 4, length);
+    int fast = (int)integer_of(&buffers, a[3]);
     if (!buffers.failed) {
         Py_BEGIN_ALLOW_THREADS
-        over_codes(words, allowed, num_words, out);
+        over_codes(words, num_words, allowed, length, out, fast);
         Py_END_ALLOW_THREADS
     }
     return finished(&buffers);
+}
+
+static PyObject *py_sort_keys(PyObject *module, PyObject *const *a, Py_ssize_t count) {
+    (void)module;
+    if (!expects(count, 5))
+        return NULL;
+    Buffers buffers = {.count = 0};
+    uint64_t *keys = write_to(&buffers, a[0], 8, 0);
+    int64_t length = length_of(&buffers);
+    uint64_t *scratch = write_to(&buffers, a[1], 8, length);
+    int64_t low_bit = integer_of(&buffers, a[2]), stop_bit = integer_of(&buffers, a[3]);
+    int threads = (int)integer_of(&buffers, a[4]), in_scratch = 0;
+    if (!buffers.failed && (low_bit < 0 || stop_bit > 64)) {
+        PyErr_Format(PyExc_ValueError, "expected bits of 0 to 64; got %lld to %lld", (long long)low_bit,
+                     (long long)stop_bit);
+        buffers.failed = 1;
+    }
+    if (!buffers.failed) {
+        Py_BEGIN_ALLOW_THREADS
+        in_scratch = sort_keys(keys, scratch, length, (int)low_bit, (int)stop_bit, threads);
+        Py_END_ALLOW_THREADS
+    }
+    release(&buffers);
+    if (!buffers.failed && in_scratch < 0)
+        return PyErr_NoMemory();
+    return buffers.failed ? NULL : PyBool_FromLong(in_scratch);
 }
 
 static PyObject *py_splice(PyObject *module, PyObject *const *a, Py_ssize_t count) {
@@ -385,9 +437,10 @@ static PyObject *py_search_ids(PyObject *module, PyObject *const *a, Py_ssize_t 
 #define FUNCTION(name) {#name, (PyCFunction)(void (*)(void))py_##name, METH_FASTCALL, NULL}
 
 static PyMethodDef functions[] = {
-    FUNCTION(step),         FUNCTION(child_rows),   FUNCTION(write_rows),   FUNCTION(any_of_spans),
-    FUNCTION(any_with_forks), FUNCTION(over_codes), FUNCTION(splice),       FUNCTION(splice_start),
-    FUNCTION(lower_bounds), FUNCTION(passing_rows), FUNCTION(search_ids), {"choose_rows", py_choose_rows, METH_O, NULL},
+    FUNCTION(step),         FUNCTION(child_rows),     FUNCTION(write_rows), FUNCTION(any_of_runs),
+    FUNCTION(last_of_runs), FUNCTION(any_with_forks), FUNCTION(over_codes), FUNCTION(splice),
+    FUNCTION(splice_start), FUNCTION(lower_bounds),   FUNCTION(passing_rows), FUNCTION(search_ids),
+    FUNCTION(sort_keys),    {"choose_rows", py_choose_rows, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -145,11 +145,17 @@ typedef struct {
 int search_ids(const Ids *ids, const int32_t *order, const Ids *samples, int64_t sample_step, const Ids *wanted,
                int exact, int64_t *out);
 
-/* alive.c */
-void any_of_spans(const uint32_t *words, const int32_t *start, int64_t num_parents, uint32_t *out, int threads);
+/* alive.c; `fast` may be 0 in tests, for the code of processors without BMI2 */
+void any_of_runs(const uint32_t *words, int64_t num_words, const uint32_t *last, int64_t num_last, uint32_t *out,
+                 int64_t out_words, int fast);
+int last_of_runs(const int32_t *start, int64_t num_parents, uint32_t *out, int64_t num_words);
 void any_with_forks(const uint32_t *words, int64_t num_words, const int32_t *forks, int64_t num_forks,
                     int64_t num_parents, uint32_t *out);
-void over_codes(const uint32_t *words, const uint32_t *allowed, int64_t num_words, uint32_t *out);
+void over_codes(const uint32_t *words, int64_t num_words, const uint32_t *allowed, int64_t length, uint32_t *out,
+                int fast);
+
+/* sort.c */
+int sort_keys(uint64_t *keys, uint64_t *scratch, int64_t length, int low_bit, int stop_bit, int threads);
 
 /* splice.c */
 void splice_array(const char *old, int64_t length, int item_size, const int64_t *inserted, int64_t num_inserted,

@@ -63,6 +63,35 @@ def test_forks_within_and_between_words(loops, monkeypatch):
         assert nodes_of(index, index.constraint(mask, order="index")._alive.levels) == naive_alive(index, mask)
 
 
+@pytest.mark.skipif(native is None, reason="hedgerow was built without a C compiler")
+@pytest.mark.parametrize("fast", [True, False])
+@given(st.lists(st.integers(1, 5) | st.integers(1, 200), min_size=1, max_size=60), st.integers(0, 2**32 - 1))
+def test_runs_of_children_across_words(fast, counts, seed):
+    start = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
+    children, rng = int(start[-1]), np.random.default_rng(seed)
+    last = np.zeros(-(-children // 32), np.uint32)
+    native.last_of_runs(start, last)
+    assert np.flatnonzero(unpacked(last, children)).tolist() == (start[1:] - 1).tolist()
+    for share in (0.0, 0.01, 0.2, 1.0):
+        bits = rng.random(children) < share
+        out = np.zeros(-(-len(counts) // 32), np.uint32)
+        native.any_of_runs(packed(bits), last, out, fast)
+        assert unpacked(out, len(counts)).tolist() == np.logical_or.reduceat(bits, start[:-1]).tolist()
+        # The inverse: the bits of the children at positions that are set elsewhere.
+        allowed = rng.permutation(np.arange(2 * children + 7) < children)
+        spread = np.zeros(-(-len(allowed) // 32), np.uint32)
+        native.over_codes(packed(bits), packed(allowed), spread, fast)
+        assert unpacked(spread, len(allowed))[allowed].tolist() == bits.tolist()
+        assert not unpacked(spread, len(allowed))[~allowed].any()
+
+
+@pytest.mark.skipif(native is None, reason="hedgerow was built without a C compiler")
+@pytest.mark.parametrize("start", [[0, 33], [0, 0, 4], [0, -5]])
+def test_row_pointers_of_other_children_are_refused(start):
+    with pytest.raises(IndexError, match="a child that does not exist"):
+        native.last_of_runs(np.asarray(start, np.int32), np.zeros(1, np.uint32))
+
+
 def test_ranks_of_bits():
     bits = np.random.default_rng(0).random(1000) < 0.3
     words = packed(bits)

@@ -20,10 +20,12 @@ from hedgerow.bench.machine import conditions, set_threads
 from hedgerow.bench.records import Report, Row
 from hedgerow.bench.tables import show_footer, show_rows
 from hedgerow.bench.timing import measure
+from hedgerow.decode.alive import alive_on_device, leaves_on_device
+from hedgerow.decode.device import is_accelerated
 
 SHARES = (0.5, 0.05)
 EXCLUDED = 1000
-MASKS = 7
+MASKS = 15
 
 
 def sets(options: Options) -> Report:
@@ -43,6 +45,9 @@ def sets(options: Options) -> Report:
     options.on_status("creating sets from masks")
     large, small = (index.constraint(mask, order="index") for mask in masks)
     rows = [_set_row(case, index, share, mask) for share, mask in zip(SHARES, masks, strict=True)]
+    rows += _combined_rows(case, index, masks)
+    if is_accelerated(device_index := index.to(arrays.name, arrays.device)):
+        rows.append(_device_row(case, index, device_index, arrays, masks[0]))
     excluded = [rng.integers(0, case.items, EXCLUDED).tolist() for _ in range(case.batch)]
     rules: dict[str, dict[str, Any]] = {
         "no set": {},
@@ -88,22 +93,49 @@ def _set_row(case: Case, index: hr.TrieIndex, share: float, mask: np.ndarray) ->
     Each repetition uses a different mask, so that no result is cached.
     """
     times, constraints = [], index.constraint(mask, order="index")
+    # The first set of an index also marks the last child of each parent.
+    _ = constraints._alive
     for shift in range(1, MASKS + 1):
         shifted = np.roll(mask, shift)
         started = time.perf_counter()
         constraints = index.constraint(shifted, order="index")
         _ = constraints._alive
         times.append(1e3 * (time.perf_counter() - started))
-    return {
-        "scope": "set",
-        "rule": f"{share:.0%}",
-        **_case_columns(case),
-        "median_ms": float(np.median(times)),
-        "least_ms": min(times),
-        "runs": len(times),
-        "nbytes": constraints.nbytes,
-        "bits_per_node": 8 * constraints.nbytes / sum(index.nodes_per_level),
-    }
+    nbytes = {"nbytes": constraints.nbytes, "bits_per_node": 8 * constraints.nbytes / sum(index.nodes_per_level)}
+    return _timed_row(case, f"{share:.0%}", times) | nbytes
+
+
+def _combined_rows(case: Case, index: hr.TrieIndex, masks: list[np.ndarray]) -> list[Row]:
+    """Time `a & b` to the alive bits of every level, the first time and once more from sets that were made again."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for shift in range(1, MASKS + 1):
+        shifted = [np.roll(mask, 100 + shift) for mask in masks]
+        for of_pass in times:
+            left, right = (index.constraint(mask, order="index") for mask in shifted)
+            # Sets that are kept, as those of a service are, have their digests.
+            _ = left._key, right._key
+            started = time.perf_counter()
+            _ = (left & right)._alive
+            of_pass.append(1e3 * (time.perf_counter() - started))
+    return [_timed_row(case, rule, ms) for rule, ms in zip(("a & b, first", "a & b, again"), times, strict=True)]
+
+
+def _device_row(case: Case, index: hr.TrieIndex, device_index: hr.DeviceIndex, arrays: Arrays, mask: np.ndarray) -> Row:
+    """Time the alive bits of every level on the device, from a mask there."""
+    times = []
+    for shift in range(MASKS + 1):
+        placed = arrays.put(np.roll(mask, shift))
+        started = time.perf_counter()
+        levels = alive_on_device(device_index, leaves_on_device(device_index, index, placed))
+        arrays.sync(levels[0])
+        times.append(1e3 * (time.perf_counter() - started))
+    # Without the first, which compiles.
+    return _timed_row(case, f"{SHARES[0]:.0%}, mask on {arrays.label}", times[1:])
+
+
+def _timed_row(case: Case, rule: str, times: list[float]) -> Row:
+    facts = {"median_ms": float(np.median(times)), "least_ms": min(times), "runs": len(times)}
+    return {"scope": "set", "rule": rule, **_case_columns(case), **facts}
 
 
 def _subset_search(case: Case, catalog: hr.Catalog, index: hr.TrieIndex, mask: np.ndarray) -> hr.Beams:

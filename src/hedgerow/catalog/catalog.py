@@ -98,7 +98,9 @@ class Catalog:
             ends = end_codes_of(sizes)
             matrix = with_ends(matrix, ends)
             sizes = tuple(size + (end is not None) for size, end in zip(sizes, ends, strict=True))
-        codes = np.array(matrix, dtype=np.min_scalar_type(max(sizes) - 1), order="C")
+        dtype = np.min_scalar_type(max(sizes) - 1)
+        # The codes of a file are in memory that nothing else writes to.
+        codes = np.array(matrix, dtype, order="C") if copy else np.ascontiguousarray(matrix, dtype)
         ids = _checked_ids(item_ids, len(codes), copy=copy)
         self._set(codes, sizes, ends, ids, _checked_attributes(attributes, len(codes), copy=copy))
 
@@ -243,7 +245,9 @@ class Catalog:
         """
         from hedgerow.catalog import readers
 
-        return readers.catalog_of(cls._from_file, readers.read_parquet(path), options)
+        sid = options.get("sid", "sid")
+        parts = readers.read_parquet(path, sid if isinstance(sid, str) else None)
+        return readers.catalog_of(cls._from_file, parts, options)
 
     @classmethod
     def from_csv(

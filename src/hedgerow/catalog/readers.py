@@ -19,6 +19,7 @@ from pyarrow import csv
 from hedgerow._arguments import distinct_keys
 from hedgerow._urls import RemotePath
 from hedgerow.catalog.columns import as_column, codebook_sizes_of
+from hedgerow.catalog.row_groups import read_row_groups
 from hedgerow.catalog.sources import COMPRESSED, File, Types, arrow_buffer, files_of
 from hedgerow.catalog.text_columns import INTEGER, inferred, typed
 from hedgerow.errors import CatalogError
@@ -86,13 +87,12 @@ class ParquetFiles:
                 f"the columns of {_names(self.files)} do not fit each other: {error}. Convert them to one type."
             ) from None
 
-    def tables(self) -> Iterator[Part]:
-        """Each file's name and its rows."""
+    def tables(self, lists: str | None = None) -> Iterator[Part]:
+        """Each file's name and its rows. Of a single file, the column `lists` is narrowed: see `read_row_groups`."""
         for file in self.files:
-            with _readable(file, "Parquet"), file.opened() as opened:
-                # An open file: of a path, Arrow would make columns of the names of all folders above it.
-                table = self._fitted(pq.ParquetFile(opened).read(use_threads=not file.is_remote), file, self.schema)
-            yield file.name, table
+            with _readable(file, "Parquet"):
+                table = read_row_groups(file, lists if len(self.files) == 1 else None)
+                yield file.name, self._fitted(table, file, self.schema)
 
     def batches(self, size: int, columns: Collection[str] | None = None, files: slice = slice(None)) -> Iterator[Part]:
         """Each file's name and its rows, up to `size` rows at a time.
@@ -128,9 +128,9 @@ def parquet_files(source: Any) -> ParquetFiles:
     return ParquetFiles(files_of(source, "parquet"))
 
 
-def read_parquet(source: Any) -> list[Part]:
-    """The Parquet files of a source, each with its name."""
-    return list(parquet_files(source).tables())
+def read_parquet(source: Any, lists: str | None = None) -> list[Part]:
+    """The Parquet files of a source, each with its name: see `ParquetFiles.tables`."""
+    return list(parquet_files(source).tables(lists))
 
 
 def read_csv(

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from hedgerow._compiled import native, thread_count
+from hedgerow._compiled import native
 from hedgerow.index.bits import bits_before, packed, rank_of, unpacked
-from hedgerow.index.level import WORD_BITS
+from hedgerow.index.level import WORD_BITS, Level, words_of
 from hedgerow.index.trie import Trie
+
+# A bit per child: an eighth of a byte, where the row pointers of few children take as long to read as 32 bits each.
+LAST_CHILDREN: WeakKeyDictionary[Trie | Level, np.ndarray] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +74,7 @@ def find_alive(index: Trie, items: np.ndarray) -> Alive:
 
 def leaf_bits(index: Trie, items: np.ndarray) -> np.ndarray:
     """Words of the leaves, from those of the items. A leaf is alive if any of its items is in the set."""
-    return _any_child(index.leaf_start, index.leaf_forks, items, index.num_items, index.num_sids)
+    return _any_child(index, index.leaf_start, index.leaf_forks, items, index.num_items, index.num_sids)
 
 
 def alive_levels(index: Trie, leaves: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -82,16 +86,30 @@ def alive_levels(index: Trie, leaves: np.ndarray) -> tuple[np.ndarray, ...]:
     words, levels = leaves, []
     for level in reversed(index.levels):
         levels.append(words if level.allowed is None else over_codes(level.allowed, words, level.num_nodes))
-        words = _any_child(level.child_start, level.forks, words, level.num_nodes, level.num_parents)
+        words = _any_child(level, level.child_start, level.forks, words, level.num_nodes, level.num_parents)
     for array in levels:
         array.setflags(write=False)
     return tuple(reversed(levels))
 
 
 def _any_child(
-    start: np.ndarray | None, forks: np.ndarray | None, words: np.ndarray, num_children: int, num_parents: int
+    owner: Trie | Level,
+    start: np.ndarray | None,
+    forks: np.ndarray | None,
+    words: np.ndarray,
+    num_children: int,
+    num_parents: int,
 ) -> np.ndarray:
-    """Words of the parents, from those of their children. A parent is alive if any of its children is."""
+    """Words of the parents, from those of their children. A parent is alive if any of its children is.
+
+    Args:
+        owner: what `start` belongs to.
+        start: the row pointers, or None.
+        forks: the forks, or None.
+        words: the words of the children.
+        num_children: E.
+        num_parents: P.
+    """
     if start is None and forks is None:
         return words
     if num_children == 0:
@@ -99,7 +117,7 @@ def _any_child(
     if native is not None:
         out = np.zeros(max(1, (num_parents + WORD_BITS - 1) // WORD_BITS), np.uint32)
         if start is not None:
-            native.any_of_spans(words, start, out, thread_count(num_parents))
+            native.any_of_runs(words, _last_children(owner, start, num_children), out, True)
         else:
             native.any_with_forks(words, forks, num_parents, out)
         return out
@@ -113,11 +131,21 @@ def _any_child(
     return packed(any_child)
 
 
+def _last_children(owner: Trie | Level, start: np.ndarray, num_children: int) -> np.ndarray:
+    """Words of the children, with the bits of the last child of each parent. They are made on first use."""
+    words = LAST_CHILDREN.get(owner)
+    if words is None:
+        words = np.zeros(words_of(num_children), np.uint32)
+        native.last_of_runs(start, words)
+        LAST_CHILDREN[owner] = words
+    return words
+
+
 def over_codes(allowed: np.ndarray, words: np.ndarray, num_nodes: int) -> np.ndarray:
     """Words [P, W] of a dense level over its codes, from those over its nodes and from its bitmap `allowed` [P, W]."""
     if native is not None:
         out = np.empty_like(allowed)
-        native.over_codes(words, allowed, out)
+        native.over_codes(words, allowed, out, True)
         return out
     bits = unpacked(allowed.reshape(-1), allowed.size * WORD_BITS).copy()
     bits[bits] = unpacked(words, num_nodes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
@@ -11,14 +11,36 @@ from typing import Any
 
 import numpy as np
 
-from hedgerow._arguments import check_choice
 from hedgerow.constraints.alive import Alive, find_alive
 from hedgerow.constraints.cache import cache_of
-from hedgerow.constraints.masks import Order, mask_of
 from hedgerow.errors import ConstraintError
-from hedgerow.index.bits import bits_at, count_bits, packed, unpacked
-from hedgerow.index.lookup import MISSING, Missing, as_ids, check_known, find_rows, row_of_id
+from hedgerow.index.bits import bits_at, count_bits, unpacked
+from hedgerow.index.level import WORD_BITS
+from hedgerow.index.lookup import row_of_id
 from hedgerow.index.trie import Trie
+
+KEY_BYTES = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Combined:
+    """The items of a combination of sets, as the cache of the index holds them.
+
+    Attributes:
+        words: [ceil(N / 32)] uint32, the words of the items.
+    """
+
+    words: np.ndarray
+
+    @cached_property
+    def key(self) -> bytes:
+        """Digest of the items."""
+        return key_of(self.words)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the words."""
+        return self.words.nbytes
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -57,7 +79,26 @@ class ConstraintSet:
     @cached_property
     def _key(self) -> bytes:
         """Digest of the items: equal for equal sets."""
-        return key_of(self._words)
+        return key_of(self._words) if self._combined is None else self._combined.key
+
+    @property
+    def _expression(self) -> bytes:
+        """Digest of the items, or of how they were combined, which is known before the items."""
+        return self.__dict__.get("_combination", None) or self._key
+
+    @property
+    def _combined(self) -> Combined | None:
+        """The entry of the cache that the items come from, if the set is a combination."""
+        return self.__dict__.get("_entry")
+
+    @property
+    def _stack_key(self) -> bytes:
+        """What the set is called in the stacks of a device."""
+        return self._key
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle without what can be computed again."""
+        return {name: self.__dict__[name] for name in ("index", "_words", "name")}
 
     @cached_property
     def _alive(self) -> Alive:
@@ -101,23 +142,31 @@ class ConstraintSet:
             assert index.constraint(ids=[1]).named("in stock").name == "in stock"
             ```
         """
-        return ConstraintSet(self.index, self._words, name)
+        made = ConstraintSet(self.index, self._words, name)
+        kept = ("_combination", "_entry", "_key")
+        made.__dict__.update({key: self.__dict__[key] for key in kept if key in self.__dict__})
+        return made
 
     def __and__(self, other: ConstraintSet) -> ConstraintSet:
-        return self._combined(other, "&", np.bitwise_and)
+        return self._with(other, "&", np.bitwise_and)
 
     def __or__(self, other: ConstraintSet) -> ConstraintSet:
-        return self._combined(other, "|", np.bitwise_or)
+        return self._with(other, "|", np.bitwise_or)
 
     def __xor__(self, other: ConstraintSet) -> ConstraintSet:
-        return self._combined(other, "^", np.bitwise_xor)
+        return self._with(other, "^", np.bitwise_xor)
 
     def __sub__(self, other: ConstraintSet) -> ConstraintSet:
-        return self._combined(other, "-", lambda words, other_words: words & ~other_words)
+        return self._with(other, "-", lambda words, other_words: words & ~other_words)
 
     def __invert__(self) -> ConstraintSet:
-        all_items = packed(np.ones(self.index.num_items, bool))
-        return ConstraintSet(self.index, self._words ^ all_items, f"~{_as_part(self.name)}")
+        def compute() -> np.ndarray:
+            words = ~self._words
+            if past := self.index.num_items % WORD_BITS or (0 if self.index.num_items else WORD_BITS):
+                words[-1] &= np.uint32((1 << past % WORD_BITS) - 1)
+            return words
+
+        return self._made("~", [self._expression], compute, f"~{as_part(self.name)}")
 
     def __contains__(self, item_id: object) -> bool:
         row = row_of_id(self.index, item_id)
@@ -126,7 +175,7 @@ class ConstraintSet:
     def __len__(self) -> int:
         return self.num_items
 
-    def _combined(self, other: Any, sign: str, operation: Callable[..., np.ndarray]) -> ConstraintSet:
+    def _with(self, other: Any, sign: str, operation: Callable[..., Any]) -> ConstraintSet:
         if not isinstance(other, ConstraintSet):
             return NotImplemented
         if other.index is not self.index:
@@ -134,8 +183,20 @@ class ConstraintSet:
                 f"the constraint sets {self.name!r} and {other.name!r} belong to two index objects. Make both from one "
                 "index with index.constraint(...) or index.where(...). Two loads of one file give two index objects."
             )
-        name = f"{_as_part(self.name)} {sign} {_as_part(other.name)}"
-        return ConstraintSet(self.index, operation(self._words, other._words), name)
+        parts = [self._expression, other._expression]
+        # Only a difference depends on the order.
+        name = f"{as_part(self.name)} {sign} {as_part(other.name)}"
+        return self._made(
+            sign, parts if sign == "-" else sorted(parts), lambda: operation(self._words, other._words), name
+        )
+
+    def _made(self, sign: str, parts: Sequence[bytes], compute: Callable[[], np.ndarray], name: str) -> ConstraintSet:
+        """The combination of sets whose expressions are `parts`, computed once for each expression."""
+        combination = blake2b(b"".join([sign.encode(), *parts]), digest_size=KEY_BYTES).digest()
+        entry = cache_of(self.index).rule(("combination", combination), lambda: Combined(compute()))
+        made = ConstraintSet(self.index, entry.words, name)
+        made.__dict__.update(_combination=combination, _entry=entry)
+        return made
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ConstraintSet) and self.index is other.index and self._key == other._key
@@ -156,35 +217,9 @@ class ConstraintSet:
 
 def key_of(words: np.ndarray) -> bytes:
     """Digest of the items of a set."""
-    return blake2b(words.tobytes(), digest_size=16).digest()
+    return blake2b(words.data, digest_size=KEY_BYTES).digest()
 
 
-def _as_part(name: str) -> str:
+def as_part(name: str) -> str:
     """A name as part of a longer one: in parentheses if it is an expression itself."""
     return name if re.fullmatch(r"~?[\w.:-]+", name) else f"({name})"
-
-
-def constraint(index: Trie, mask: Any, ids: Any, order: Order, name: str | None, missing: Missing) -> ConstraintSet:
-    """Make a constraint set of the index's items: see `TrieIndex.constraint`."""
-    if (mask is None) == (ids is None):
-        raise ConstraintError(
-            "pass either a mask (or a function of the attributes) or ids, not both: index.constraint(mask) or "
-            "index.constraint(ids=[...])."
-        )
-    check_choice(missing, "missing", MISSING, error=ConstraintError)
-    if ids is not None:
-        if order is not None:
-            raise ConstraintError("order is the order of a mask; ids have any order. Omit order.")
-        return ConstraintSet(index, packed(_mask_of_ids(index, ids, missing)), name or "ids")
-    default = getattr(mask, "__name__", "function") if callable(mask) else "mask"
-    return ConstraintSet(index, packed(mask_of(index, mask, order, missing)), name or default)
-
-
-def _mask_of_ids(index: Trie, ids: Any, missing: Missing) -> np.ndarray:
-    wanted = as_ids(index, ids, "ids", skip_too_large=missing == "ignore")
-    rows = find_rows(index, wanted)
-    if missing == "raise":
-        check_known(rows, wanted, "ids", ConstraintError, " missing='ignore' skips such ids.")
-    mask = np.zeros(index.num_items, bool)
-    mask[rows[rows >= 0]] = True
-    return mask

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from hedgerow.decode.device import DeviceIndex, DeviceLevel
+from hedgerow.decode.device import DeviceIndex, DeviceLevel, placer
 from hedgerow.decode.kernels.nodes import children
 from hedgerow.decode.ops import Array, Ops
 from hedgerow.index.level import WORD_BITS
+from hedgerow.index.trie import Trie
 
 
 def alive_on_device(index: DeviceIndex, leaves: Array) -> tuple[Array, ...]:
@@ -27,14 +28,39 @@ def alive_on_device(index: DeviceIndex, leaves: Array) -> tuple[Array, ...]:
     return tuple(reversed(levels))
 
 
+def leaves_on_device(index: DeviceIndex, host: Trie, mask: Array) -> Array:
+    """Words [W] int32 of the leaves of the items for which a mask on the device of the index is true.
+
+    Args:
+        index: the trie on the device.
+        host: the same trie on the host, which knows the items of each leaf.
+        mask: [N] bool.
+    """
+    ops, xp, start, forks = index._ops, index._ops.xp, host.leaf_start, host.leaf_forks
+    if start is not None or forks is not None:
+        put = placer(index)
+        start, forks = (None if array is None else put(array) for array in (start, forks))
+        # The items are the children of the leaves.
+        items = DeviceLevel(mask, start, forks, None, 0, max_branch=1)
+        mask = _any_bit(ops, items, mask)
+    missing = index.levels[-1].codes.shape[0] - mask.shape[0]
+    if missing:
+        mask = xp.concat([mask, xp.zeros((missing,), dtype=xp.bool, device=ops.device_of(mask))])
+    return _packed(ops, mask)
+
+
 def _any_child(ops: Ops, level: DeviceLevel, words: Array, num_nodes: int) -> Array:
-    """Words of the parents. A parent is alive if the number of bits before its children grows across them."""
+    """Words of the parents, from those of their children."""
+    return _packed(ops, _any_bit(ops, level, _unpacked(ops, words)[:num_nodes]))
+
+
+def _any_bit(ops: Ops, level: DeviceLevel, bits: Array) -> Array:
+    """Whether each parent is alive: the number of bits before its children grows across them."""
     xp = ops.xp
-    bits = xp.astype(_unpacked(ops, words)[:num_nodes], xp.int32)
-    before = xp.cumulative_sum(bits, dtype=xp.int32, include_initial=True)
-    parents = ops.arange(level.num_parents, words)
+    before = xp.cumulative_sum(xp.astype(bits, xp.int32), dtype=xp.int32, include_initial=True)
+    parents = ops.arange(level.num_parents, bits)
     start, count = children(ops, level, parents)
-    return _packed(ops, ops.take(before, start + count) > ops.take(before, start))
+    return ops.take(before, start + count) > ops.take(before, start)
 
 
 def _over_codes(ops: Ops, level: DeviceLevel, words: Array, num_nodes: int) -> Array:

@@ -11,10 +11,11 @@ import numpy as np
 
 from hedgerow._arguments import whole_number
 from hedgerow.constraints.cache import cache_of
+from hedgerow.constraints.device_sets import DeviceSet
 from hedgerow.constraints.exclude import dead_nodes
 from hedgerow.constraints.requests import BatchRules, Exclusions, Sets, batch_rules
 from hedgerow.constraints.sets import ConstraintSet
-from hedgerow.decode.alive import alive_on_device
+from hedgerow.decode.alive import alive_on_device, leaves_on_device
 from hedgerow.decode.capacity import padded_alive, padded_leaves
 from hedgerow.decode.device import DeviceIndex, as_device_index, host_of, is_accelerated, placer
 from hedgerow.decode.ops import Array
@@ -216,12 +217,13 @@ def _stacked(
     """`rows` and `free` of `LevelConstraints`, and per level the words of all sets of the batch."""
     assert rules.sets is not None
     # Sorted, so that the same sets in another order share one stack.
-    distinct = sorted({items for items in rules.sets if items is not None}, key=lambda items: items._key)
+    by_key = {items._stack_key: items for items in rules.sets if items is not None}
+    distinct = [by_key[key] for key in sorted(by_key)]
     # Filled up to a power of two with copies of the first set.
     stacked = distinct + distinct[:1] * (power_of_two(max(len(distinct), room)) - len(distinct))
-    keys = tuple(items._key for items in stacked)
+    keys = tuple(items._stack_key for items in stacked)
     stack_keys, words = cache_of(rules.index).stack(_device_key(index), keys, lambda: _stack(index, stacked, put))
-    rows = np.asarray([0 if items is None else stack_keys.index(items._key) for items in rules.sets], np.int32)
+    rows = np.asarray([0 if items is None else stack_keys.index(items._stack_key) for items in rules.sets], np.int32)
     free = np.asarray([-1 if items is None else 0 for items in rules.sets], np.int32)
     return (put(rows), put(free)), words
 
@@ -246,8 +248,13 @@ def _stack(index: DeviceIndex, sets: list[ConstraintSet], put: Put) -> tuple[Arr
 
 
 def _placed(index: DeviceIndex, items: ConstraintSet, put: Put) -> tuple[Array, ...]:
-    """The words of a set on the device of the index, copied there once."""
-    alive, capacity, key = items._alive, index.capacity, _device_key(index)
+    """The words of a set on the device of the index, copied or computed there once."""
+    capacity, key = index.capacity, _device_key(index)
+    if isinstance(items, DeviceSet) and _is_beside(index, items):
+        if key not in items.placed:
+            items.placed[key] = alive_on_device(index, leaves_on_device(index, items.index, items.device_mask))
+        return items.placed[key]
+    alive = items._alive
     if key not in alive.placed:
         if is_accelerated(index):
             leaves = alive.leaves if capacity is None else padded_leaves(capacity, alive.leaves)
@@ -258,6 +265,15 @@ def _placed(index: DeviceIndex, items: ConstraintSet, put: Put) -> tuple[Array, 
             words = tuple(copies[id(array)] for array in levels)
         alive.placed[key] = words
     return alive.placed[key]
+
+
+def _is_beside(index: DeviceIndex, items: DeviceSet) -> bool:
+    """Whether the mask of a set is on the device of the index."""
+    mask = items.device_mask
+    if not isinstance(mask, index._ops.array_type) or not is_accelerated(index):
+        return False
+    array = index.levels[0].codes
+    return mask.device == array.device
 
 
 def _dead_lists(index: DeviceIndex, rules: BatchRules, room: int, put: Put) -> list[tuple[Array, Array]]:

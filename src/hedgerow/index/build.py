@@ -92,7 +92,7 @@ def level_of(
     end: int | None,
 ) -> Level:
     """Make a level without a bitmap, with the smallest type of its codes. Other arguments as `fan_out` returns them."""
-    codes = codes.astype(np.min_scalar_type(codebook_size - 1))
+    codes = codes.astype(np.min_scalar_type(codebook_size - 1), copy=False)
     return Level(codes, child_start, forks, None, codebook_size, max_branch, end)
 
 

@@ -7,7 +7,7 @@ catalog of its own. The parts are in the order of SIDs, so they are joined: see 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ import numpy as np
 
 from hedgerow.index.batched import BatchReader, Plan
 from hedgerow.index.build import Progress, ignore_progress
-from hedgerow.index.files import as_folder, check_folder, index_file_errors, save_trie
+from hedgerow.index.files import ORDER, as_folder, check_folder, index_file_errors, save_trie
 from hedgerow.index.items import items_writer
 from hedgerow.index.joining import Finished, Joined, Nodes
 from hedgerow.index.order_on_disk import order_on_disk
@@ -94,7 +94,7 @@ def _build(reader: BatchReader, output: Path, scratch: Path, memory: int, progre
 
 
 def save_finished(finished: Finished, output: Path, items: Path, sha256: str, order: np.ndarray) -> None:
-    """Save a joined trie.
+    """Save a joined trie, whose large temporary files are emptied as they are written to the index.
 
     Args:
         finished: the trie.
@@ -111,26 +111,50 @@ def save_finished(finished: Finished, output: Path, items: Path, sha256: str, or
     def not_loaded() -> pa.Table:
         raise AssertionError("the items of an index built on disk are written part by part")
 
-    save_trie(Trie(*finished, not_loaded, _load_order=lambda: order), output, items=move_items)
+    save_trie(Trie(*finished, not_loaded, _load_order=lambda: order), output, items=move_items, written=_freed)
+
+
+def _freed(name: str, array: np.ndarray) -> None:
+    """Give the disk space of codes and of the order back. Of these, the manifest needs no more than the length."""
+    is_large = name == ORDER or name.startswith("codes.")
+    # Windows does not cut a mapped file short; there, the space is free at the end of the build.
+    if is_large and isinstance(array, np.memmap) and array.filename is not None and os.name != "nt":
+        os.truncate(array.filename, 0)
 
 
 def _build_parts(
     spill: Spill, plan: Plan, items: Path, max_rows: int, total: int, progress: Progress
 ) -> tuple[Finished, str]:
-    """Build every part, write the items, and return the trie of the whole, memory-mapped.
+    """Build every part, write the items, and return the trie of the whole, as `join_on_disk` does."""
 
-    The second result is the SHA-256 of the file of the items.
-    """
-    joined, done = Joined(plan.codebook_sizes, (None,) * len(plan.codebook_sizes), items.parent), 0
-    with ExitStack() as stack:
-        writer, file = None, None
+    def tries() -> Iterator[Trie]:
+        done = 0
         for part in spill.parts():
             progress("build", done, total)
-            index = plan.build(part, max_rows)
-            joined.add(Nodes.of(index))
-            if writer is None:
-                writer, file = stack.enter_context(items_writer(items, index.items_table.schema))
-            writer.write_table(index.items_table.combine_chunks())
+            yield plan.build(part, max_rows)
             done += len(part)
+
+    return join_on_disk(tries(), plan.codebook_sizes, items)
+
+
+def join_on_disk(tries: Iterable[Trie], codebook_sizes: Sequence[int], items: Path) -> tuple[Finished, str]:
+    """Join tries of ascending ranges of SIDs, with one in memory at a time, and write their items.
+
+    Args:
+        tries: at least one, each with items.
+        codebook_sizes: those of each trie.
+        items: the new file of the items. The arrays of the trie are written next to it.
+
+    Returns:
+        The trie of the whole, memory-mapped, and the SHA-256 of the file of the items.
+    """
+    joined = Joined(codebook_sizes, (None,) * len(codebook_sizes), items.parent)
+    with ExitStack() as stack:
+        writer, file = None, None
+        for trie in tries:
+            joined.add(Nodes.of(trie))
+            if writer is None:
+                writer, file = stack.enter_context(items_writer(items, trie.items_table.schema))
+            writer.write_table(trie.items_table.combine_chunks())
     assert file is not None
     return joined.finish(), file.sha256

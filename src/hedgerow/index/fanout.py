@@ -71,7 +71,8 @@ def child_spans(
         return start[parents], start[parents + 1]
     if forks is None:
         return parents, parents + 1
-    before, through = (np.searchsorted(forks, parents, side) for side in ("left", "right"))
+    # With another dtype, NumPy would convert all of `forks`.
+    before, through = (np.searchsorted(forks, np.asarray(parents, forks.dtype), side) for side in ("left", "right"))
     return parents + before, parents + 1 + through
 
 
@@ -137,7 +138,7 @@ def first_children(start: np.ndarray | None, forks: np.ndarray | None, parents: 
     """The first child of each of `parents` [R]. A parent may also be P, which gives E."""
     if start is not None:
         return start[parents].astype(np.int64)
-    return parents if forks is None else parents + np.searchsorted(forks, parents, "left")
+    return parents if forks is None else parents + np.searchsorted(forks, np.asarray(parents, forks.dtype), "left")
 
 
 def as_start(start: np.ndarray | None, forks: np.ndarray | None, parents: int) -> np.ndarray:

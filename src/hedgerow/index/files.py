@@ -29,7 +29,7 @@ from hedgerow.index.level import ARRAYS, Level, words_of
 from hedgerow.index.locks import LOCK, LOCK_TIMEOUT, locked
 from hedgerow.index.manifest import DATA, FORMAT, MANIFEST, REBUILD, VERSION, manifest_bytes, read_manifest
 from hedgerow.index.structure import structure_fault
-from hedgerow.index.tensors import read_tensors, write_tensors
+from hedgerow.index.tensors import Written, read_tensors, write_tensors
 from hedgerow.index.trie import Trie, leaf_arrays
 
 OURS = re.compile(r"(trie|items)-([0-9a-f]{16}\.(safetensors|parquet|arrow)|new)|manifest-new|\.lock|manifest\.json")
@@ -43,6 +43,7 @@ def save_trie(
     path: str | Path,
     *,
     items: Callable[[Path], str] | None = None,
+    written: Written = lambda *_: None,
     lock_timeout: float = LOCK_TIMEOUT,
 ) -> None:
     """Write an index to the folder `path`. `hedgerow.TrieIndex.save` documents the errors.
@@ -52,13 +53,14 @@ def save_trie(
         path: the folder.
         items: writes the items to a path and returns the SHA-256 of the file, if they are too many for one table.
             Default: writes `index.items_table`.
+        written: called with the name of each array of the trie, and the array, after it has been written.
         lock_timeout: the seconds to wait for another process that writes to the folder.
     """
     folder = as_folder(path)
     with index_file_errors(folder):
         claim_folder(folder)
         with locked(folder, lock_timeout):
-            _write(index, folder, items or partial(write_items, index.items_table))
+            _write(index, folder, items or partial(write_items, index.items_table), written)
 
 
 @contextmanager
@@ -70,12 +72,12 @@ def index_file_errors(folder: Path) -> Iterator[None]:
         raise IndexFileError(f"the index cannot be saved to {folder}: {error.strerror or error}.") from error
 
 
-def _write(index: Trie, folder: Path, write: Callable[[Path], str]) -> None:
+def _write(index: Trie, folder: Path, write: Callable[[Path], str], written: Written) -> None:
     trie, items, manifest = (folder / f"{part}-new" for part in ("trie", "items", "manifest"))
     for stale in (trie, items, manifest):
         stale.unlink(missing_ok=True)
     try:
-        sha256 = {"trie": write_tensors(_tensors(index), trie), "items": write(items)}
+        sha256 = {"trie": write_tensors(_tensors(index), trie, written), "items": write(items)}
         files = {part: _sealed(folder / f"{part}-new", name, sha256[part]) for part, name in DATA[VERSION].items()}
         replace_file(manifest, folder / MANIFEST, manifest_bytes(index, files))
     finally:

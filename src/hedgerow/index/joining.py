@@ -114,10 +114,13 @@ class Joined:
         return tuple(levels), leaf_start, leaf_forks
 
     def _fan_out(self, number: int, parents: int) -> tuple[np.ndarray | None, np.ndarray | None, int]:
-        is_first, path = self._first[number].whole(), self._path(f"fan-{number}")
+        growing, path = self._first[number], self._path(f"fan-{number}")
         if path is None:
-            return fan_out(is_first, parents)
-        return fan_out(is_first, parents, lambda length, dtype: np.memmap(path, dtype, "w+", shape=(length,)))
+            return fan_out(growing.whole(), parents)
+        found = fan_out(growing.whole(), parents, lambda length, dtype: np.memmap(path, dtype, "w+", shape=(length,)))
+        # One byte a node: a third of the space of all temporary files.
+        growing.remove()
+        return found
 
     def _path(self, name: str) -> Path | None:
         return None if self._folder is None else self._folder / name
@@ -140,3 +143,7 @@ class _Growing:
 
     def whole(self) -> np.ndarray:
         return np.concatenate(self.parts) if self.path is None else np.memmap(self.path, self.dtype, "r")
+
+    def remove(self) -> None:
+        assert self.path is not None
+        self.path.unlink()

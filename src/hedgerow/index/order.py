@@ -12,11 +12,11 @@ import numpy as np
 from hedgerow._compiled import native
 from hedgerow.errors import CatalogError, IndexFileError
 from hedgerow.index.arrow import as_bools, take_values
+from hedgerow.index.radix import order_of_integers
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-KEY_BITS = 64
 SAMPLE_STEP = 32
 # The types of text that the compiled search reads, and those of their offsets.
 _OFFSET_TYPES = {"string": np.int32, "binary": np.int32, "large_string": np.int64, "large_binary": np.int64}
@@ -32,24 +32,8 @@ def sorted_order(ids: pa.ChunkedArray) -> np.ndarray:
 
     column = sortable(one_array(ids))
     if pa.types.is_integer(column.type) and not column.null_count:
-        return _integer_order(column.to_numpy())
+        return order_of_integers(column.to_numpy())
     return pc.sort_indices(column).to_numpy().astype(np.int32)
-
-
-def _integer_order(values: np.ndarray) -> np.ndarray:
-    """The argsort of integers. Sorting keys of a value and its row is faster, if they fit into 64 bits."""
-    if not len(values):
-        return np.zeros(0, np.int32)
-    lowest, row_bits = int(values.min()), (len(values) - 1).bit_length()
-    if (int(values.max()) - lowest).bit_length() + row_bits > KEY_BITS:
-        return np.argsort(values, kind="stable").astype(np.int32)
-    # The subtraction wraps around, and so gives the distance for every type.
-    keys = values.astype(np.uint64) - np.uint64(lowest % 2**KEY_BITS)
-    keys <<= np.uint64(row_bits)
-    keys |= np.arange(len(values), dtype=np.uint64)
-    keys.sort()
-    keys &= np.uint64((1 << row_bits) - 1)
-    return keys.astype(np.int32)
 
 
 def repeated_id(ids: pa.ChunkedArray, order: np.ndarray) -> tuple[int, int] | None:

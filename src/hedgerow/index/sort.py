@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from hedgerow.catalog.catalog import Catalog
+from hedgerow.index.radix import KEY_BITS, sorted_keys
 
-KEY_BITS = 64
 # Rows gathered at a time, so that a block stays in the cache while it is transposed.
 BLOCK = 2**15
 
@@ -22,27 +22,35 @@ def sorted_rows(catalog: Catalog) -> np.ndarray:
     """
     widths = _widths(catalog.codebook_sizes)
     order = np.arange(catalog.num_items)
-    places, groups, done = np.arange(catalog.num_items), None, 0
-    while len(places) and done < sum(widths):
-        row_bits = (len(places) - 1).bit_length()
+    # All rows are one group at first.
+    places, groups, done = None, None, 0
+    while done < sum(widths) and (places is None or len(places)):
+        length = len(order) if places is None else len(places)
+        row_bits = max(length - 1, 0).bit_length()
         group_bits = 0 if groups is None else int(groups[-1]).bit_length()
         stop = min(sum(widths), done + KEY_BITS - group_bits - row_bits)
-        rows = None if groups is None else order[places]
+        rows = None if places is None else order[places]
         keys = _bits(catalog.sids, widths, rows, done, stop)
         if groups is not None:
             keys |= groups << np.uint64(stop - done)
         keys <<= np.uint64(row_bits)
-        keys |= np.arange(len(places), dtype=np.uint64)
-        keys.sort()
-        local = (keys & np.uint64((1 << row_bits) - 1)).astype(np.int64)
-        order[places] = local if rows is None else rows[local]
+        keys |= np.arange(length, dtype=np.uint64)
+        keys = sorted_keys(keys, row_bits, row_bits + stop - done + group_bits)
+        local = keys & np.uint64((1 << row_bits) - 1)
+        # The same bits, because no row number reaches the sign.
+        local = local.view(np.int64)
+        if rows is None:
+            order = local
+        else:
+            order[places] = rows[local]
         keys >>= np.uint64(row_bits)
         ties = keys[1:] == keys[:-1]
-        tied = tied_rows(ties, len(places))
-        groups = np.cumsum(np.concatenate(([False], ~ties)), dtype=np.uint64)[tied]
-        # Renumbered, so that few groups take few bits.
-        groups = np.cumsum(np.diff(groups, prepend=groups[:1]) > 0, dtype=np.uint64)
-        places, done = places[tied], stop
+        if not ties.any():
+            break
+        tied = np.flatnonzero(tied_rows(ties, length))
+        # Numbered from 0, so that few groups take few bits.
+        groups = np.cumsum(np.diff(keys[tied], prepend=keys[tied[:1]]) > 0, dtype=np.uint64)
+        places, done = tied if places is None else places[tied], stop
     return order
 
 
@@ -52,11 +60,13 @@ def leading_bits(sids: np.ndarray, codebook_sizes: Sequence[int]) -> np.ndarray:
     return _bits(sids, widths, None, 0, min(KEY_BITS, sum(widths)))
 
 
-def sorted_columns(catalog: Catalog, order: np.ndarray) -> np.ndarray:
-    """The SIDs in the order `order`, transposed: [L, N]."""
-    columns = np.empty((catalog.num_levels, len(order)), catalog.sids.dtype)
+def sorted_columns(catalog: Catalog, order: np.ndarray) -> list[np.ndarray]:
+    """The codes of each level in the order `order`: L new arrays [N], in the smallest type that holds the level."""
+    columns = [np.empty(len(order), np.min_scalar_type(size - 1)) for size in catalog.codebook_sizes]
     for begin in range(0, len(order), BLOCK):
-        columns[:, begin : begin + BLOCK] = catalog.sids.take(order[begin : begin + BLOCK], axis=0).T
+        block = catalog.sids.take(order[begin : begin + BLOCK], axis=0)
+        for column, codes in zip(columns, block.T, strict=True):
+            column[begin : begin + BLOCK] = codes
     return columns
 
 

@@ -43,9 +43,12 @@ class Spill:
         """Add the rows of `table`, row i to part `part_of[i]`."""
         import pyarrow as pa
 
+        # NumPy sorts numbers of 16 bits by radix.
+        dtype = np.min_scalar_type(len(self.paths))
+        part_of = part_of.astype(dtype)
         order = np.argsort(part_of, kind="stable")
         ordered = table.take(order)
-        start = np.searchsorted(part_of[order], np.arange(len(self.paths) + 1))
+        start = np.searchsorted(part_of[order], np.arange(len(self.paths) + 1, dtype=dtype))
         self.rows += np.diff(start)
         for part in np.flatnonzero(np.diff(start)).tolist():
             if part not in self.writers:

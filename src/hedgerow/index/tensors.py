@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,18 @@ from hedgerow.index.hashed import HashedFile
 # In the order of the safetensors library: the widest dtype first, so that each array is aligned.
 DTYPES = {"U32": "<u4", "I32": "<i4", "U16": "<u2", "U8": "<u1"}
 
+Written = Callable[[str, np.ndarray], None]
 
-def write_tensors(tensors: dict[str, np.ndarray], path: Path) -> str:
+
+def write_tensors(tensors: dict[str, np.ndarray], path: Path, written: Written = lambda *_: None) -> str:
     """Write arrays to a safetensors file, with the same bytes as the safetensors library, and return its SHA-256.
 
     The library needs all bytes in memory at once. Here, the arrays may be memory-mapped and larger than memory.
+
+    Args:
+        tensors: the arrays, by name.
+        path: the new file.
+        written: called with the name of each array, and the array, after it has been written.
     """
     kinds = [(kind, np.dtype(dtype)) for kind, dtype in DTYPES.items()]
     ordered = [
@@ -33,8 +41,9 @@ def write_tensors(tensors: dict[str, np.ndarray], path: Path) -> str:
     text += b" " * (-len(text) % 8)
     with HashedFile(path) as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for kind, _, array in ordered:
+        for kind, name, array in ordered:
             file.write(np.ascontiguousarray(array, DTYPES[kind]).data)
+            written(name, array)
     return file.sha256
 
 
