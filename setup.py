@@ -2,7 +2,7 @@
 
 from setuptools import Extension, setup
 
-NAMES = ("module", "pool", "step", "walk", "lookup", "alive", "splice")
+NAMES = ("module", "pool", "step", "walk", "lookup", "alive", "splice", "compact")
 FLAGS = ["-std=c11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi", "-pthread"]
 # Names must not be those of other libraries in the process.
 FLAGS += ["-fvisibility=hidden"]
@@ -12,7 +12,7 @@ setup(
         Extension(
             "hedgerow._native",
             [f"src/native/{name}.c" for name in NAMES],
-            depends=["src/native/native.h"],
+            depends=["src/native/native.h", "src/native/compact.h"],
             extra_compile_args=FLAGS,
             extra_link_args=["-pthread"],
             py_limited_api=True,

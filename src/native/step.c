@@ -148,9 +148,10 @@ INLINE void measure_children(const Step *step, int64_t row, float *top, double *
     children_of(level, state, &start, &stop);
     float best = -INFINITY;
     double total = 0.0;
-    for (int summing = 0; summing < 2; summing++)
+    for (int summing = 0; summing < 2; summing++) {
+        int64_t position = codes_from(level, state, start);
         for (int64_t node = start; node < stop; node++) {
-            int64_t code = code_at(level->codes, level->code_size, node);
+            int64_t code = next_code(level, level->code_size, node, &position);
             if (!in_set(step, words, state, node, code) || is_excluded(dead, level->words ? code : node - start))
                 continue;
             float logit = logit_at(step, row, code);
@@ -159,6 +160,7 @@ INLINE void measure_children(const Step *step, int64_t row, float *top, double *
             else
                 best = logit > best ? logit : best;
         }
+    }
     *top = best;
     *sum = total;
 }
@@ -369,8 +371,9 @@ INLINE void offer_dense(const Step *step, const Row *row, Pool *pool) {
 }
 
 INLINE void offer_children(const Step *step, const Row *row, Pool *pool, int code_size) {
+    int64_t position = codes_from(&step->level, row->state, row->start);
     for (int64_t node = row->start; node < row->stop; node++) {
-        int64_t code = code_at(step->level.codes, code_size, node);
+        int64_t code = next_code(&step->level, code_size, node, &position);
         float key = key_of(row, logit_at(step, row->row, code));
         if (!(key >= pool->threshold) || key == -INFINITY)
             continue;
@@ -400,6 +403,8 @@ FOR_EACH_CPU static void select_best(const Step *step, int64_t request) {
             offer_children(step, &row, &pool, 1);
         else if (step->level.code_size == 2)
             offer_children(step, &row, &pool, 2);
+        else if (step->level.code_size == PACKED)
+            offer_children(step, &row, &pool, PACKED);
         else
             offer_children(step, &row, &pool, 4);
     }
@@ -427,7 +432,7 @@ static void continue_codes(const Step *step, int64_t request) {
         }
         const int32_t *before = step->history + (request * step->width + step->parents[place]) * depth;
         memcpy(codes, before, (size_t)depth * sizeof(int32_t));
-        codes[depth] = (int32_t)code_at(step->level.codes, step->level.code_size, step->nodes[place]);
+        codes[depth] = (int32_t)code_of(&step->level, step->nodes[place]);
     }
 }
 

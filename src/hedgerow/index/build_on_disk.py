@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hedgerow._arguments import check_choice
 from hedgerow.index.batched import BatchReader, Plan
 from hedgerow.index.build import Progress, ignore_progress
+from hedgerow.index.compact import LAYOUTS, Layout
 from hedgerow.index.files import as_folder, check_folder, index_file_errors, save_trie
 from hedgerow.index.items import items_writer
 from hedgerow.index.joining import Finished, Joined, Nodes
@@ -39,6 +41,7 @@ def build_to_disk(
     item_id: str | None = None,
     codebook_sizes: int | Sequence[int] | None = None,
     attributes: Sequence[str] | None = None,
+    layout: Layout = "plain",
     progress: Progress = ignore_progress,
 ) -> None:
     """Build and save the index of Parquet files within a memory limit.
@@ -56,16 +59,18 @@ def build_to_disk(
         item_id: as for `Catalog.from_arrow`.
         codebook_sizes: as for `Catalog.from_arrow`.
         attributes: as for `Catalog.from_arrow`.
+        layout: as for `hedgerow.build_index`.
         progress: called as ``progress(what, done, total)``, in rows.
 
     Raises:
         CatalogError: as for `Catalog.from_parquet`, or the memory limit is too low for this catalog.
         IndexFileError: as for `TrieIndex.save`.
     """
+    check_choice(layout, "layout", LAYOUTS)
     reader = BatchReader(source, sid, item_id, codebook_sizes, attributes)
     output = as_folder(output)
     with scratch_beside(output) as scratch:
-        _build(reader, output, scratch, memory, progress)
+        _build(reader, output, scratch, memory, layout, progress)
 
 
 @contextmanager
@@ -83,13 +88,14 @@ def scratch_beside(output: Path) -> Iterator[Path]:
             yield scratch
 
 
-def _build(reader: BatchReader, output: Path, scratch: Path, memory: int, progress: Progress) -> None:
+def _build(reader: BatchReader, output: Path, scratch: Path, memory: int, layout: Layout, progress: Progress) -> None:
     rows, parts = reader.part_rows(memory), reader.num_parts(memory)
     plan = reader.survey(progress=progress).plan(parts)
     with Spill(scratch, plan.num_parts) as spill:
         reader.spill(plan, spill, progress=progress)
     items = scratch / "items"
-    finished, sha256 = _build_parts(spill, plan, items, 4 * rows, reader.rows, progress)
+    joined, sha256 = _build_parts(spill, plan, items, 4 * rows, reader.rows, progress)
+    finished = joined.finish(layout=layout)
     save_finished(finished, output, items, sha256, order_on_disk(items, scratch, rows))
 
 
@@ -116,8 +122,8 @@ def save_finished(finished: Finished, output: Path, items: Path, sha256: str, or
 
 def _build_parts(
     spill: Spill, plan: Plan, items: Path, max_rows: int, total: int, progress: Progress
-) -> tuple[Finished, str]:
-    """Build every part, write the items, and return the trie of the whole, memory-mapped.
+) -> tuple[Joined, str]:
+    """Build every part, write the items, and return the parts, joined.
 
     The second result is the SHA-256 of the file of the items.
     """
@@ -133,4 +139,4 @@ def _build_parts(
             writer.write_table(index.items_table.combine_chunks())
             done += len(part)
     assert file is not None
-    return joined.finish(), file.sha256
+    return joined, file.sha256
