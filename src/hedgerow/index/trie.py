@@ -315,7 +315,7 @@ class Trie:
 
     def __repr__(self) -> str:
         shared = f", sids={self.num_sids:,}" if self.num_sids < self.num_items else ""
-        ragged = "ragged=True, " if self.ragged else ""
+        ragged = 'layout="compact", ' * (self.layout == "compact") + "ragged=True, " * self.ragged
         return (
             f"{type(self).__name__}(items={self.num_items:,}{shared}, levels={self.num_levels}, {ragged}"
             f"nodes={sum(self.nodes_per_level):,}, {bytes_as_text(self.nbytes)})"
