@@ -106,8 +106,6 @@ def _triton_obstacle(index: DeviceIndex, logits: Array) -> str | None:
         return f"the index is on the backend {index.backend!r}, and these kernels need PyTorch tensors"
     if not HAS_TRITON:
         return f"the package triton is not installed; install it with: {install_command('triton')}"
-    if any(level.low_bits is not None for level in index.levels):
-        return "the index has the compact layout"
     if not _on_gpu(index) and os.environ.get("TRITON_INTERPRET") != "1":
         return f"the index is on {index.device}, and these kernels need a GPU"
     if logits.shape[1] * logits.shape[2] >= MAX_CANDIDATES:
