@@ -451,7 +451,7 @@ COMMANDS = {
         "SOURCE",
     ],
     "hedgerow demo": ["--beam-width", "--export", "--json", "--overwrite", "--prompt", "--since", "-k", "-p"],
-    "hedgerow plan": ["--codebook-sizes", "--items", "--json", "--levels", "--rate"],
+    "hedgerow plan": ["--codebook-sizes", "--compact", "--items", "--json", "--levels", "--rate"],
     "hedgerow bench": [],
     "hedgerow bench paper": [*BENCH, "--case"],
     "hedgerow bench scale": BENCH,

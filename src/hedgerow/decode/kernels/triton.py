@@ -180,10 +180,10 @@ def triton_step(inputs: StepInput) -> Beams:
         inputs.beam_width,
         inputs.normalize,
         *(NO_LIMITS if inputs.constraints is None else inputs.constraints.arrays),
-        level.high,
-        level.zeros_before,
-        level.ones_before,
-        -1 if level.low_bits is None else level.low_bits,
+        high=level.high,
+        zeros_before=level.zeros_before,
+        ones_before=level.ones_before,
+        low_bits=-1 if level.low_bits is None else level.low_bits,
     )
     return Beams(codes=codes, scores=scores, states=states, parents=parents)
 

@@ -2,6 +2,7 @@
 
 # Triton's language is typed at compile time, which type checkers cannot follow.
 # pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
+# pyright: reportOperatorIssue=false
 # ruff: noqa: N803
 
 from __future__ import annotations
@@ -22,12 +23,11 @@ def _one_in_word(word, number):
     """Position of the one with a number in each word."""
     place = number * 0
     for step in tl.static_range(5):
-        width: tl.constexpr = 16 >> step
-        below = bits_set(word & ((1 << width) - 1))
+        below = bits_set(word & ((1 << (16 >> step)) - 1))
         above = number >= below
         number = tl.where(above, number - below, number)
-        place = tl.where(above, place + width, place)
-        word = tl.where(above, word >> width, word)
+        place = tl.where(above, place + (16 >> step), place)
+        word = tl.where(above, word >> (16 >> step), word)
     return place
 
 
