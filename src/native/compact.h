@@ -19,7 +19,7 @@ typedef struct {
 } Compact;
 
 INLINE int64_t packed_at(const uint32_t *words, int bits, int64_t place) {
-    int64_t offset = (place & 31) * bits, word = (place >> 5) * bits + (offset >> 5);
+    int64_t offset = place * bits, word = offset >> 5;
     uint64_t pair = words[word] | (uint64_t)words[word + 1] << 32;
     return (int64_t)(pair >> (offset & 31) & (((uint64_t)1 << bits) - 1));
 }
@@ -75,15 +75,23 @@ INLINE int64_t with_high_bits(const Compact *bits, int64_t low, int64_t node, in
     return (bucket & (((int64_t)1 << bits->high_bits) - 1)) << bits->low_bits | low;
 }
 
-/* The first one at or after a position. */
-INLINE int64_t next_one(const Compact *bits, int64_t position) {
+/* The ones from a position on, which are taken one after the other. */
+typedef struct {
+    int64_t word;
+    uint32_t bits; /* those of the word that are left */
+} Ones;
+
+INLINE Ones ones_from(const Compact *bits, int64_t position) {
     int64_t word = position >> 5;
-    uint32_t those = bits->high[word] >> (position & 31);
-    if (those)
-        return position + __builtin_ctz(those);
-    while (!bits->high[++word])
-        ;
-    return word * WORD_BITS + __builtin_ctz(bits->high[word]);
+    return (Ones){word, bits->high[word] & -((uint32_t)1 << (position & 31))};
+}
+
+INLINE int64_t next_one(const Compact *bits, Ones *ones) {
+    while (!ones->bits)
+        ones->bits = bits->high[++ones->word];
+    int64_t position = ones->word * WORD_BITS + __builtin_ctz(ones->bits);
+    ones->bits &= ones->bits - 1;
+    return position;
 }
 
 #endif

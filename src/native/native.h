@@ -49,29 +49,29 @@ INLINE int64_t code_at(const void *codes, int size, int64_t node) {
     }
 }
 
-/* The code of a node, which comes after that of the node before. `position` starts from `codes_from`. */
-INLINE int64_t next_code(const Level *level, int size, int64_t node, int64_t *position) {
+/* The code of a node, after that of the node before. `ones` starts from `codes_from`. */
+INLINE int64_t next_code(const Level *level, int size, int64_t node, Ones *ones) {
     if (size != PACKED)
         return code_at(level->codes, size, node);
     int64_t low = packed_at(level->codes, level->compact.low_bits, node);
     if (!level->compact.high_bits)
         return low;
-    int64_t one = next_one(&level->compact, *position);
-    *position = one + 1;
-    return with_high_bits(&level->compact, low, node, one);
+    return with_high_bits(&level->compact, low, node, next_one(&level->compact, ones));
 }
 
 /* Where `next_code` starts for the first child of a state. */
-INLINE int64_t codes_from(const Level *level, int64_t state, int64_t start) {
-    return start + (state << level->compact.high_bits);
+INLINE Ones codes_from(const Level *level, int64_t state, int64_t start) {
+    if (!level->compact.high_bits)
+        return (Ones){0, 0};
+    return ones_from(&level->compact, start + (state << level->compact.high_bits));
 }
 
 /* The code of any node. */
 INLINE int64_t code_of(const Level *level, int64_t node) {
-    int64_t position = 0;
+    Ones ones = {0, 0};
     if (level->compact.high_bits)
-        position = position_of(&level->compact, node, 1);
-    return next_code(level, level->code_size, node, &position);
+        ones = ones_from(&level->compact, position_of(&level->compact, node, 1));
+    return next_code(level, level->code_size, node, &ones);
 }
 
 /* The first of the ascending codes from low to high - 1 that is at least `wanted`; high if there is none. */

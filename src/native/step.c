@@ -149,9 +149,9 @@ INLINE void measure_children(const Step *step, int64_t row, float *top, double *
     float best = -INFINITY;
     double total = 0.0;
     for (int summing = 0; summing < 2; summing++) {
-        int64_t position = codes_from(level, state, start);
+        Ones ones = codes_from(level, state, start);
         for (int64_t node = start; node < stop; node++) {
-            int64_t code = next_code(level, level->code_size, node, &position);
+            int64_t code = next_code(level, level->code_size, node, &ones);
             if (!in_set(step, words, state, node, code) || is_excluded(dead, level->words ? code : node - start))
                 continue;
             float logit = logit_at(step, row, code);
@@ -371,9 +371,9 @@ INLINE void offer_dense(const Step *step, const Row *row, Pool *pool) {
 }
 
 INLINE void offer_children(const Step *step, const Row *row, Pool *pool, int code_size) {
-    int64_t position = codes_from(&step->level, row->state, row->start);
+    Ones ones = codes_from(&step->level, row->state, row->start);
     for (int64_t node = row->start; node < row->stop; node++) {
-        int64_t code = next_code(&step->level, code_size, node, &position);
+        int64_t code = next_code(&step->level, code_size, node, &ones);
         float key = key_of(row, logit_at(step, row->row, code));
         if (!(key >= pool->threshold) || key == -INFINITY)
             continue;

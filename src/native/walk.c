@@ -34,9 +34,9 @@ void child_rows(const Level *level, const int32_t *code_of_token, int64_t num_to
         if (states[row] >= 0) {                                                                                        \
             int64_t start, stop;                                                                                       \
             children_of(level, states[row], &start, &stop);                                                            \
-            int64_t position = codes_from(level, states[row], start);                                                  \
+            Ones ones = codes_from(level, states[row], start);                                                         \
             for (int64_t node = start; node < stop; node++) {                                                          \
-                int64_t token = token_of_code[next_code(level, level->code_size, node, &position)];                    \
+                int64_t token = token_of_code[next_code(level, level->code_size, node, &ones)];                        \
                 write[token] = read[token];                                                                            \
                 if (highest == highest && !(highest >= read[token]))                                                   \
                     highest = read[token];                                                                             \
