@@ -31,12 +31,28 @@ INLINE int one_in_word(uint32_t word, int64_t number) {
     return __builtin_ctz(word);
 }
 
-/* The block with the zero of a number, or, of a one. */
+/* The zeros, or ones, before a block. */
+INLINE int64_t before_block(const Compact *bits, int64_t block, int is_one) {
+    int64_t zeros = bits->zeros_before[block];
+    return is_one ? block * BLOCK_BITS - zeros : zeros;
+}
+
+/* The block of the zero, or one, with a number. The search starts where it is if they are spread evenly. */
 INLINE int64_t block_with(const Compact *bits, int64_t number, int is_one) {
-    int64_t low = 0, high = bits->blocks;
+    int64_t last = bits->blocks - 1, total = before_block(bits, last, is_one), step = 8;
+    int64_t low = number < total ? number * last / total : last, high = low;
+    if (before_block(bits, low, is_one) <= number) {
+        for (high += step; high <= last && before_block(bits, high, is_one) <= number; high += step *= 2)
+            low = high;
+        high = high <= last ? high : last + 1;
+    } else {
+        for (low -= step; low > 0 && before_block(bits, low, is_one) > number; low -= step *= 2)
+            high = low;
+        low = low > 0 ? low : 0;
+    }
     while (high - low > 1) {
-        int64_t middle = (low + high) / 2, zeros = bits->zeros_before[middle];
-        if ((is_one ? middle * BLOCK_BITS - zeros : zeros) <= number)
+        int64_t middle = (low + high) / 2;
+        if (before_block(bits, middle, is_one) <= number)
             low = middle;
         else
             high = middle;
@@ -56,8 +72,8 @@ INLINE int64_t select_from(const Compact *bits, int64_t word, int64_t number, in
 }
 
 INLINE int64_t position_of(const Compact *bits, int64_t number, int is_one) {
-    int64_t block = block_with(bits, number, is_one), zeros = bits->zeros_before[block];
-    return select_from(bits, block * BLOCK_WORDS, number - (is_one ? block * BLOCK_BITS - zeros : zeros), is_one);
+    int64_t block = block_with(bits, number, is_one);
+    return select_from(bits, block * BLOCK_WORDS, number - before_block(bits, block, is_one), is_one);
 }
 
 /* The first child of a state, and the node after its last child. */

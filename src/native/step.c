@@ -421,7 +421,7 @@ FOR_EACH_CPU static void select_best(const Step *step, int64_t request) {
 }
 
 /* The codes of the new beams. */
-static void continue_codes(const Step *step, int64_t request) {
+FOR_EACH_CPU static void continue_codes(const Step *step, int64_t request) {
     int64_t depth = step->depth;
     for (int64_t place = request * step->beam_width; place < (request + 1) * step->beam_width; place++) {
         int32_t *codes = step->codes + place * (depth + 1);
