@@ -1,4 +1,5 @@
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,20 @@ def real_catalog(request: pytest.FixtureRequest):
     if not path.exists():
         pytest.skip(f"the data of the real catalog {folder} are not installed in ../shared/data")
     return hr.Catalog.from_parquet(path, sid=column, attributes=[])
+
+
+@pytest.fixture(params=("plain", "compact", "split"))
+def layout(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The layout of every index that a test builds. "split": compact, and the codes of every level are split."""
+    import hedgerow as hr
+    from hedgerow.index.compact import Coding, code_bits
+
+    def split_coding(parents: int, nodes: int, codebook_size: int) -> Coding:
+        width = code_bits(codebook_size)
+        return Coding("elias-fano", width // 2) if nodes else Coding("sparse" if parents else "unary", width)
+
+    if request.param != "plain":
+        monkeypatch.setattr(hr, "build_index", partial(hr.build_index, layout="compact"))
+    if request.param == "split":
+        monkeypatch.setattr("hedgerow.index.compact.coding_of", split_coding)
+    return request.param

@@ -8,13 +8,12 @@ from typing import Any
 
 from hedgerow._arguments import whole_number
 from hedgerow.decode.beams import Beams
-from hedgerow.decode.device import DeviceIndex
+from hedgerow.decode.device import DEVICE_ARRAYS, DeviceIndex
 from hedgerow.decode.kernels.array import Normalize
 from hedgerow.decode.ops import Array
 from hedgerow.decode.prepared import LevelConstraints, PreparedConstraints
 from hedgerow.decode.step import step
 from hedgerow.errors import ArgumentError
-from hedgerow.index.level import ARRAYS
 
 __all__ = ["plain_step", "step_arrays"]
 
@@ -72,7 +71,7 @@ def plain_step(
     ) -> tuple[Array, Array, Array, Array]:
         if codes.shape[-1] != level:
             raise ArgumentError(f"this is the step of level {level}; the beams have {codes.shape[-1]} codes.")
-        own = replace(index.levels[level], **{name: arrays[name] for name in ARRAYS if name in arrays})
+        own = replace(index.levels[level], **{name: arrays[name] for name in DEVICE_ARRAYS if name in arrays})
         beams = step(
             replace(index, levels=(*index.levels[:level], own, *index.levels[level + 1 :])),
             Beams(codes, scores, states, parents),
@@ -115,7 +114,7 @@ def step_arrays(index: DeviceIndex, level: int, constraints: PreparedConstraints
     """
     _check_level(index, level)
     of_level = index.levels[level]
-    arrays = {name: getattr(of_level, name) for name in ARRAYS}
+    arrays = {name: getattr(of_level, name) for name in DEVICE_ARRAYS}
     if constraints is not None:
         arrays |= {name: getattr(constraints.levels[level], name) for name in LIMITS}
     return {name: array for name, array in sorted(arrays.items()) if array is not None}

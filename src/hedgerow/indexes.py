@@ -14,6 +14,7 @@ from hedgerow.index import build, files
 from hedgerow.index import merge as merging
 from hedgerow.index.attributes import AttributeRule, MissingAttributes, NewAttributes
 from hedgerow.index.build import DenseLevels, Progress, ignore_progress
+from hedgerow.index.compact import Layout
 from hedgerow.index.concat import concat_tries
 from hedgerow.index.files import Verify
 from hedgerow.trie_index import TrieIndex
@@ -22,7 +23,11 @@ LOGGER = logging.getLogger(__name__)
 
 
 def build_index(
-    catalog: Catalog, *, dense_levels: DenseLevels = "auto", progress: Progress = ignore_progress
+    catalog: Catalog,
+    *,
+    dense_levels: DenseLevels = "auto",
+    layout: Layout = "plain",
+    progress: Progress = ignore_progress,
 ) -> TrieIndex:
     """Build the index of a catalog in O(N · L) time after one sort.
 
@@ -33,10 +38,13 @@ def build_index(
     Args:
         catalog: the items to index.
         dense_levels: the numbers of the dense levels. Default: "auto", the rule above.
+        layout: "plain", or "compact", which packs codes and row pointers into their bits. A compact index takes less
+            memory, and gives the same results. Indexes that are made from it are compact too.
         progress: called as ``progress(what, done, total)`` between the passes.
 
     Raises:
-        ArgumentError: `catalog` is not a Catalog, a dense level does not exist, or its bitmap takes more than 8 GiB.
+        ArgumentError: `catalog` is not a Catalog, `layout` is something else, a dense level does not exist, or its
+            bitmap takes more than 8 GiB.
 
     Examples:
         ```python
@@ -44,10 +52,12 @@ def build_index(
 
         index = hr.build_index(hr.Catalog([[3, 1, 4], [3, 1, 5], [0, 2, 2]], codebook_sizes=6))
         assert index.nodes_per_level == (2, 2, 3)
+        assert index.layout == "plain"
         ```
     """
     started = time.perf_counter()
-    index = TrieIndex._of(build.build_trie(catalog, dense_levels=dense_levels, progress=progress))
+    trie = build.build_trie(catalog, dense_levels=dense_levels, layout=layout, progress=progress)
+    index = TrieIndex._of(trie)
     LOGGER.info("built %r in %.2f s", index, time.perf_counter() - started)
     return index
 
@@ -146,7 +156,9 @@ def merge(
     return merged
 
 
-def concat(indexes: Iterable[TrieIndex], *, dense_levels: DenseLevels = "auto") -> TrieIndex:
+def concat(
+    indexes: Iterable[TrieIndex], *, dense_levels: DenseLevels = "auto", layout: Layout | None = None
+) -> TrieIndex:
     """Join indexes of disjoint ranges of SIDs, for example parts of a catalog that were built in parallel.
 
     The result equals `build_index` of all items, byte for byte, and so does a saved one. Nothing is sorted but the item
@@ -156,6 +168,7 @@ def concat(indexes: Iterable[TrieIndex], *, dense_levels: DenseLevels = "auto") 
         indexes: at least one index, in any order; they do not change. All have the same codebook sizes, and the same
             attributes in the same order and of the same types. Indexes without items may have any attributes.
         dense_levels: as for `build_index`.
+        layout: as for `build_index`. Default: that of the first index.
 
     Raises:
         CatalogError: the ranges of SIDs overlap, an item id is in two indexes, codebook sizes or attributes differ, or
@@ -173,6 +186,6 @@ def concat(indexes: Iterable[TrieIndex], *, dense_levels: DenseLevels = "auto") 
         ```
     """
     started = time.perf_counter()
-    joined = TrieIndex._of(concat_tries(indexes, dense_levels=dense_levels))
+    joined = TrieIndex._of(concat_tries(indexes, dense_levels=dense_levels, layout=layout))
     LOGGER.info("joined to %r in %.2f s", joined, time.perf_counter() - started)
     return joined

@@ -11,7 +11,7 @@ import numpy as np
 from hedgerow._arguments import is_whole
 from hedgerow.catalog.codes import KNOWN_DELIMITERS, KNOWN_PATTERNS, label_key
 from hedgerow.errors import ArgumentError
-from hedgerow.index.level import Level
+from hedgerow.index.compact import AnyLevel
 from hedgerow.index.trie import Trie
 
 NO_TOKEN = -1
@@ -224,7 +224,7 @@ def check_no_ends(index: Trie, tables: Sequence[np.ndarray]) -> None:
         )
 
 
-def with_end(level_number: int, level: Level, table: np.ndarray, token: int) -> np.ndarray:
+def with_end(level_number: int, level: AnyLevel, table: np.ndarray, token: int) -> np.ndarray:
     """A level's tokens with the end token inserted at its end code; the codes after it move up by one.
 
     Raises:

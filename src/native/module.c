@@ -68,7 +68,11 @@ static int expects(Py_ssize_t given, Py_ssize_t expected) {
     return 0;
 }
 
-/* The arguments kind, pointers and codes of a level. */
+/* The number of arguments that `level_of` takes. */
+#define OF_LEVEL 6
+
+/* The arguments kind, pointers and codes of a level; and low_bits, high_bits and high, of which low_bits is -1 and
+   high is None unless the level is compact. */
 static Level level_of(Buffers *buffers, PyObject *const *arguments) {
     Level level = {0};
     level.kind = (int)integer_of(buffers, arguments[0]);
@@ -79,6 +83,17 @@ static Level level_of(Buffers *buffers, PyObject *const *arguments) {
     if (!buffers->failed) {
         level.num_nodes = length_of(buffers);
         level.code_size = (int)buffers->views[buffers->count - 1].itemsize;
+    }
+    int64_t low_bits = integer_of(buffers, arguments[3]), high_bits = integer_of(buffers, arguments[4]);
+    if (buffers->failed || low_bits < 0)
+        return level;
+    level.code_size = PACKED;
+    level.num_nodes = low_bits ? (level.num_nodes - 1) / low_bits * 32 : 0;
+    level.compact = (Compact){.low_bits = (int)low_bits, .high_bits = (int)high_bits};
+    if (arguments[5] != Py_None) {
+        level.compact.zeros_before = level.pointers;
+        level.compact.blocks = level.num_pointers;
+        level.compact.high = read_from(buffers, arguments[5], 4, level.num_pointers * BLOCK_WORDS);
     }
     return level;
 }
@@ -109,7 +124,7 @@ static PyObject *finished(Buffers *buffers) {
 
 static PyObject *py_step(PyObject *module, PyObject *const *a, Py_ssize_t count) {
     (void)module;
-    if (!expects(count, 25))
+    if (!expects(count, 22 + OF_LEVEL))
         return NULL;
     Buffers buffers = {.count = 0};
     Step step = {0};
@@ -128,25 +143,26 @@ static PyObject *py_step(PyObject *module, PyObject *const *a, Py_ssize_t count)
     step.states = read_from(&buffers, a[9], 4, rows);
     step.history = read_from(&buffers, a[10], 4, rows * step.depth);
     step.level = level_of(&buffers, a + 11);
-    if (a[14] != Py_None) {
-        step.level.allowed = read_from(&buffers, a[14], 4, 0);
+    a += 11 + OF_LEVEL;
+    if (a[0] != Py_None) {
+        step.level.allowed = read_from(&buffers, a[0], 4, 0);
         step.level.words = (step.size + WORD_BITS - 1) / WORD_BITS;
     }
-    if (a[15] != Py_None) {
-        step.set_rows = read_from(&buffers, a[15], 4, step.batch);
-        step.set_free = read_from(&buffers, a[16], 4, step.batch);
-        step.alive = read_from(&buffers, a[17], 4, 0);
-        step.alive_words = integer_of(&buffers, a[18]);
+    if (a[1] != Py_None) {
+        step.set_rows = read_from(&buffers, a[1], 4, step.batch);
+        step.set_free = read_from(&buffers, a[2], 4, step.batch);
+        step.alive = read_from(&buffers, a[3], 4, 0);
+        step.alive_words = integer_of(&buffers, a[4]);
     }
-    if (a[19] != Py_None) {
-        step.dead_parents = read_from(&buffers, a[19], 4, 0);
+    if (a[5] != Py_None) {
+        step.dead_parents = read_from(&buffers, a[5], 4, 0);
         step.num_dead = step.batch ? length_of(&buffers) / step.batch : 0;
-        step.dead_slots = read_from(&buffers, a[20], 4, step.num_dead * step.batch);
+        step.dead_slots = read_from(&buffers, a[6], 4, step.num_dead * step.batch);
     }
-    step.codes = write_to(&buffers, a[21], 4, places * (step.depth + 1));
-    step.best = write_to(&buffers, a[22], 4, places);
-    step.nodes = write_to(&buffers, a[23], 4, places);
-    step.parents = write_to(&buffers, a[24], 4, places);
+    step.codes = write_to(&buffers, a[7], 4, places * (step.depth + 1));
+    step.best = write_to(&buffers, a[8], 4, places);
+    step.nodes = write_to(&buffers, a[9], 4, places);
+    step.parents = write_to(&buffers, a[10], 4, places);
     if (!buffers.failed) {
         int done;
         Py_BEGIN_ALLOW_THREADS
@@ -169,16 +185,17 @@ static PyObject *py_choose_rows(PyObject *module, PyObject *at_most) {
 
 static PyObject *py_child_rows(PyObject *module, PyObject *const *a, Py_ssize_t count) {
     (void)module;
-    if (!expects(count, 7))
+    if (!expects(count, 4 + OF_LEVEL))
         return NULL;
     Buffers buffers = {.count = 0};
     Level level = level_of(&buffers, a);
-    const int32_t *code_of_token = read_from(&buffers, a[3], 4, 1);
+    a += OF_LEVEL;
+    const int32_t *code_of_token = read_from(&buffers, a[0], 4, 1);
     int64_t num_tokens = length_of(&buffers);
-    const int64_t *tokens = read_from(&buffers, a[4], 8, 0);
+    const int64_t *tokens = read_from(&buffers, a[1], 8, 0);
     int64_t rows = length_of(&buffers);
-    const int32_t *states = read_from(&buffers, a[5], 4, rows);
-    int32_t *out = write_to(&buffers, a[6], 4, rows);
+    const int32_t *states = read_from(&buffers, a[2], 4, rows);
+    int32_t *out = write_to(&buffers, a[3], 4, rows);
     if (!buffers.failed) {
         Py_BEGIN_ALLOW_THREADS
         child_rows(&level, code_of_token, num_tokens, tokens, states, rows, out);
@@ -189,20 +206,56 @@ static PyObject *py_child_rows(PyObject *module, PyObject *const *a, Py_ssize_t 
 
 static PyObject *py_write_rows(PyObject *module, PyObject *const *a, Py_ssize_t count) {
     (void)module;
-    if (!expects(count, 9))
+    if (!expects(count, 6 + OF_LEVEL))
         return NULL;
     Buffers buffers = {.count = 0};
     Level level = level_of(&buffers, a);
-    const int64_t *token_of_code = read_from(&buffers, a[3], 8, 0);
-    const int32_t *states = read_from(&buffers, a[4], 4, 0);
-    int64_t rows = length_of(&buffers), size = integer_of(&buffers, a[8]);
-    const void *scores = read_from(&buffers, a[5], 0, rows * size);
+    a += OF_LEVEL;
+    const int64_t *token_of_code = read_from(&buffers, a[0], 8, 0);
+    const int32_t *states = read_from(&buffers, a[1], 4, 0);
+    int64_t rows = length_of(&buffers), size = integer_of(&buffers, a[5]);
+    const void *scores = read_from(&buffers, a[2], 0, rows * size);
     int is_double = !buffers.failed && buffers.views[buffers.count - 1].itemsize == 8, item_size = is_double ? 8 : 4;
-    void *out = write_to(&buffers, a[6], item_size, rows * size);
-    void *best = write_to(&buffers, a[7], item_size, rows);
+    void *out = write_to(&buffers, a[3], item_size, rows * size);
+    void *best = write_to(&buffers, a[4], item_size, rows);
     if (!buffers.failed) {
         Py_BEGIN_ALLOW_THREADS
         write_rows(&level, token_of_code, states, rows, size, is_double, scores, out, best);
+        Py_END_ALLOW_THREADS
+    }
+    return finished(&buffers);
+}
+
+static PyObject *py_pack(PyObject *module, PyObject *const *a, Py_ssize_t count) {
+    (void)module;
+    if (!expects(count, 3))
+        return NULL;
+    Buffers buffers = {.count = 0};
+    const void *values = read_from(&buffers, a[0], 0, 0);
+    int64_t length = length_of(&buffers);
+    int size = buffers.failed ? 0 : (int)buffers.views[buffers.count - 1].itemsize;
+    int bits = (int)integer_of(&buffers, a[1]);
+    uint32_t *words = write_to(&buffers, a[2], 4, (length + 31) / 32 * bits);
+    if (!buffers.failed) {
+        Py_BEGIN_ALLOW_THREADS
+        pack_codes(values, size, length, bits, words);
+        Py_END_ALLOW_THREADS
+    }
+    return finished(&buffers);
+}
+
+static PyObject *py_unpack(PyObject *module, PyObject *const *a, Py_ssize_t count) {
+    (void)module;
+    if (!expects(count, 3))
+        return NULL;
+    Buffers buffers = {.count = 0};
+    uint32_t *values = write_to(&buffers, a[2], 4, 0);
+    int64_t length = length_of(&buffers);
+    int bits = (int)integer_of(&buffers, a[1]);
+    const uint32_t *words = read_from(&buffers, a[0], 4, (length + 31) / 32 * bits + 1);
+    if (!buffers.failed) {
+        Py_BEGIN_ALLOW_THREADS
+        unpack_codes(words, bits, length, values);
         Py_END_ALLOW_THREADS
     }
     return finished(&buffers);
@@ -440,7 +493,8 @@ static PyMethodDef functions[] = {
     FUNCTION(step),         FUNCTION(child_rows),     FUNCTION(write_rows), FUNCTION(any_of_runs),
     FUNCTION(last_of_runs), FUNCTION(any_with_forks), FUNCTION(over_codes), FUNCTION(splice),
     FUNCTION(splice_start), FUNCTION(lower_bounds),   FUNCTION(passing_rows), FUNCTION(search_ids),
-    FUNCTION(sort_keys),    {"choose_rows", py_choose_rows, METH_O, NULL},
+    FUNCTION(sort_keys),    FUNCTION(pack),           FUNCTION(unpack),
+    {"choose_rows", py_choose_rows, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -22,10 +22,12 @@
 /* Run job(context, 0) to job(context, items - 1), on the calling thread and up to threads - 1 others. */
 void parallel_for(void (*job)(void *context, int64_t item), void *context, int64_t items, int threads);
 
-/* How the children of a state are found. */
-enum { UNARY, SPARSE, FORKED };
+#include "compact.h"
 
-/* A level: see hedgerow.decode.kernels.native.HostLevel. `codes` has code_size bytes per node. */
+/* How the children of a state are found. */
+enum { UNARY, SPARSE, FORKED, ELIAS_FANO };
+
+/* A level: see hedgerow.decode.kernels.native.HostLevel. `codes` has code_size bytes per node, or is PACKED. */
 typedef struct {
     int kind;
     const int32_t *pointers;
@@ -33,6 +35,7 @@ typedef struct {
     const void *codes;
     int code_size;
     int64_t num_nodes;
+    Compact compact;
     const uint32_t *allowed;
     int64_t words;
 } Level;
@@ -46,6 +49,36 @@ INLINE int64_t code_at(const void *codes, int size, int64_t node) {
     default:
         return ((const uint32_t *)codes)[node];
     }
+}
+
+/* The code of a node, after that of the node before. `ones` starts from `codes_from`. */
+INLINE int64_t next_code(const Level *level, int size, int64_t node, Ones *ones) {
+    if (size != PACKED)
+        return code_at(level->codes, size, node);
+    int64_t low = packed_at(level->codes, level->compact.low_bits, node);
+    if (!level->compact.high_bits)
+        return low;
+    return with_high_bits(&level->compact, low, node, next_one(&level->compact, ones));
+}
+
+/* The code of a node of a level whose codes have no high bits. */
+INLINE int64_t whole_code_at(const Level *level, int size, int64_t node) {
+    return size == PACKED ? packed_at(level->codes, level->compact.low_bits, node) : code_at(level->codes, size, node);
+}
+
+/* Where `next_code` starts for the first child of a state. */
+INLINE Ones codes_from(const Level *level, int64_t state, int64_t start) {
+    if (!level->compact.high_bits)
+        return (Ones){0, 0};
+    return ones_from(&level->compact, start + (state << level->compact.high_bits));
+}
+
+/* The code of any node. */
+INLINE int64_t code_of(const Level *level, int64_t node) {
+    Ones ones = {0, 0};
+    if (level->compact.high_bits)
+        ones = ones_from(&level->compact, position_of(&level->compact, node, 1));
+    return next_code(level, level->code_size, node, &ones);
 }
 
 /* The first of the ascending codes from low to high - 1 that is at least `wanted`; high if there is none. */
@@ -83,6 +116,9 @@ INLINE void children_of(const Level *level, int64_t state, int64_t *start, int64
     case FORKED:
         *start = state + rank_in(level->pointers, level->num_pointers, state);
         *stop = state + 1 + rank_in(level->pointers, level->num_pointers, state + 1);
+        return;
+    case ELIAS_FANO:
+        compact_children(&level->compact, state, start, stop);
         return;
     default:
         *start = state;
@@ -130,6 +166,10 @@ void child_rows(const Level *level, const int32_t *code_of_token, int64_t num_to
                 const int32_t *states, int64_t rows, int32_t *out);
 void write_rows(const Level *level, const int64_t *token_of_code, const int32_t *states, int64_t rows, int64_t size,
                 int is_double, const void *scores, void *out, void *best);
+
+/* compact.c */
+void pack_codes(const void *values, int size, int64_t count, int bits, uint32_t *words);
+void unpack_codes(const uint32_t *words, int bits, int64_t count, uint32_t *values);
 
 /* lookup.c */
 

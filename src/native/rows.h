@@ -131,10 +131,11 @@ INLINE Measured measure_children(const Step *step, int64_t row, float shift) {
     Floats top = all(-INFINITY);
     Doubles sums = {0};
     children_of(level, state, &start, &stop);
+    Ones ones = codes_from(level, state, start);
     for (int64_t node = start; node < stop;) {
         Floats logits = all(-INFINITY);
         for (int lane = 0; lane < LANES && node < stop; node++) {
-            int64_t code = code_at(level->codes, level->code_size, node);
+            int64_t code = next_code(level, level->code_size, node, &ones);
             if (in_set(step, words, state, node, code) && !is_excluded(dead, level->words ? code : node - start))
                 logits[lane++] = logit_at(step, row, code);
         }

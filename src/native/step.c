@@ -166,36 +166,60 @@ INLINE void offer_dense(const Step *step, int64_t request, const Row *row, Pool 
     }
 }
 
-/* Candidates among the children from `node` on whose code is below `end`; the first child whose code is not. */
-INLINE int64_t offer_children(const Step *step, int64_t request, const Row *row, Pool *pool, int code_size,
-                              int64_t start, int64_t node, int64_t stop, int64_t end) {
-    for (; node < stop; node++) {
-        int64_t code = code_at(step->level.codes, code_size, node);
-        if (code >= end)
-            break;
-        float key = key_of(row, logit_of(step, request, row, code));
-        if (!(key >= pool->threshold) || key == -INFINITY)
-            continue;
-        uint64_t rank = rank_of(key, node);
-        if (rank > pool->lowest && in_set(step, row->words, row->state, node, 0) &&
-            !is_excluded(row->dead, node - start))
-            offer(pool, rank, row->beam);
-    }
-    return node;
+/* What a child adds to the pool. */
+INLINE void offer_child(const Step *step, int64_t request, const Row *row, Pool *pool, int64_t start, int64_t node,
+                        int64_t code) {
+    float key = key_of(row, logit_of(step, request, row, code));
+    if (!(key >= pool->threshold) || key == -INFINITY)
+        return;
+    uint64_t rank = rank_of(key, node);
+    if (rank > pool->lowest && in_set(step, row->words, row->state, node, 0) && !is_excluded(row->dead, node - start))
+        offer(pool, rank, row->beam);
 }
 
-/* Candidates of a level that is not dense. If it has many children, those in words that cannot win are skipped. */
-INLINE void offer_row(const Step *step, int64_t request, const Row *row, Pool *pool, int code_size) {
+INLINE void offer_children(const Step *step, int64_t request, const Row *row, Pool *pool, int code_size) {
+    int64_t start, stop;
+    children_of(&step->level, row->state, &start, &stop);
+    Ones ones = codes_from(&step->level, row->state, start);
+    for (int64_t node = start; node < stop; node++)
+        offer_child(step, request, row, pool, start, node, next_code(&step->level, code_size, node, &ones));
+}
+
+/* The first of the nodes from low to high - 1 whose code is at least `wanted`; high if there is none. */
+INLINE int64_t first_node_from(const Level *level, int code_size, int64_t low, int64_t high, int64_t wanted) {
+    while (low < high) {
+        int64_t middle = (low + high) / 2;
+        if (whole_code_at(level, code_size, middle) < wanted)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* Candidates of a level with many children that is not dense. Those in words that cannot win are skipped. */
+INLINE void offer_words(const Step *step, int64_t request, const Row *row, Pool *pool, int code_size) {
     const float *tops = row->measures + MEASURES;
     int64_t start, stop;
     children_of(&step->level, row->state, &start, &stop);
-    if (step->num_tops == 0)
-        offer_children(step, request, row, pool, code_size, start, start, stop, INT64_MAX);
-    for (int64_t word = 0, node = start; word < step->num_tops; word++)
-        if (key_of(row, tops[word]) >= pool->threshold) {
-            node = first_code_from(step->level.codes, code_size, node, stop, word * WORD_BITS);
-            node = offer_children(step, request, row, pool, code_size, start, node, stop, (word + 1) * WORD_BITS);
+    for (int64_t word = 0, node = start; word < step->num_tops; word++) {
+        if (key_of(row, tops[word]) < pool->threshold)
+            continue;
+        node = first_node_from(&step->level, code_size, node, stop, word * WORD_BITS);
+        for (; node < stop; node++) {
+            int64_t code = whole_code_at(&step->level, code_size, node);
+            if (code >= (word + 1) * WORD_BITS)
+                break;
+            offer_child(step, request, row, pool, start, node, code);
         }
+    }
+}
+
+INLINE void offer_row(const Step *step, int64_t request, const Row *row, Pool *pool, int code_size) {
+    if (step->num_tops)
+        offer_words(step, request, row, pool, code_size);
+    else
+        offer_children(step, request, row, pool, code_size);
 }
 
 FOR_EACH_CPU static void select_best(const Step *step, int64_t request) {
@@ -210,6 +234,8 @@ FOR_EACH_CPU static void select_best(const Step *step, int64_t request) {
             continue;
         if (step->level.words)
             offer_dense(step, request, &row, &pool);
+        else if (step->level.code_size == PACKED)
+            offer_row(step, request, &row, &pool, PACKED);
         else if (step->level.code_size == 1)
             offer_row(step, request, &row, &pool, 1);
         else if (step->level.code_size == 2)
@@ -241,7 +267,7 @@ static void continue_codes(const Step *step, int64_t request) {
         }
         const int32_t *before = step->history + (request * step->width + step->parents[place]) * depth;
         memcpy(codes, before, (size_t)depth * sizeof(int32_t));
-        codes[depth] = (int32_t)code_at(step->level.codes, step->level.code_size, step->nodes[place]);
+        codes[depth] = (int32_t)code_of(&step->level, step->nodes[place]);
     }
 }
 

@@ -12,8 +12,15 @@ void child_rows(const Level *level, const int32_t *code_of_token, int64_t num_to
         if (states[row] < 0 || code < 0)
             continue;
         children_of(level, states[row], &low, &stop);
-        low = first_code_from(level->codes, level->code_size, low, stop, code);
-        if (low < stop && code_at(level->codes, level->code_size, low) == code)
+        int64_t high = stop;
+        while (low < high) {
+            int64_t middle = (low + high) / 2;
+            if (code_of(level, middle) < code)
+                low = middle + 1;
+            else
+                high = middle;
+        }
+        if (low < stop && code_of(level, low) == code)
             out[row] = (int32_t)low;
     }
 }
@@ -27,8 +34,9 @@ void child_rows(const Level *level, const int32_t *code_of_token, int64_t num_to
         if (states[row] >= 0) {                                                                                        \
             int64_t start, stop;                                                                                       \
             children_of(level, states[row], &start, &stop);                                                            \
+            Ones ones = codes_from(level, states[row], start);                                                         \
             for (int64_t node = start; node < stop; node++) {                                                          \
-                int64_t token = token_of_code[code_at(level->codes, level->code_size, node)];                          \
+                int64_t token = token_of_code[next_code(level, level->code_size, node, &ones)];                        \
                 write[token] = read[token];                                                                            \
                 if (highest == highest && !(highest >= read[token]))                                                   \
                     highest = read[token];                                                                             \

@@ -23,11 +23,12 @@ SHAPES = [
 ]
 
 
+@pytest.mark.parametrize("layout", ["plain", "compact"])
 @pytest.mark.parametrize(("items", "levels", "codebook_size"), SHAPES)
-def test_plan_agrees_with_a_built_index(items, levels, codebook_size):
+def test_plan_agrees_with_a_built_index(items, levels, codebook_size, layout):
     case = PAPER.of(items=items, levels=levels, codebook_size=codebook_size)
-    index = hr.build_index(hr.Catalog(sids_of(case), codebook_sizes=codebook_size))
-    planned = plan(items, levels, codebook_size)
+    index = hr.build_index(hr.Catalog(sids_of(case), codebook_sizes=codebook_size), layout=layout)
+    planned = plan(items, levels, codebook_size, layout=layout)
     assert planned.nbytes == pytest.approx(index.nbytes, rel=0.02)
     assert planned.bound_nbytes >= index.nbytes
     for level, nodes, branch in zip(planned.levels, index.nodes_per_level, index.max_branch_factors, strict=True):
@@ -53,6 +54,8 @@ def test_wide_and_deep_plans_stay_finite():
     planned = plan(2_000_000_000, 255, 2**31)
     assert planned.nbytes <= planned.bound_nbytes
     assert planned.paper_nbytes == 180_000_000_000
+    compact = plan(2_000_000_000, 255, 2**31, layout="compact")
+    assert compact.nbytes <= compact.bound_nbytes
 
 
 def test_rate_file(tmp_path):

@@ -40,6 +40,21 @@ def films(tmp_path):
     return path
 
 
+@pytest.mark.parametrize("memory", [[], ["--memory", "100MB"]])
+def test_build_compact(films, tmp_path, memory):
+    index = tmp_path / "films.hedgerow"
+    built = run("build", films, "-o", index, "--item-id", "name", "--compact", "--json", *memory)
+    assert json.loads(built.stdout)["layout"] == "compact"
+    assert hr.load_index(index).layout == "compact"
+    shown = run("inspect", index).stdout
+    assert 'layout="compact"' in shown
+    assert "elias-fano: bit vector" in shown
+    assert "format 3" in shown
+    assert json.loads(run("verify", index, "--json").stdout)["valid"]
+    run("filter", index, "year > 2", "-o", tmp_path / "new")
+    assert json.loads(run("inspect", tmp_path / "new", "--json").stdout)["layout"] == "compact"
+
+
 def test_build_inspect_verify(films, tmp_path):
     index = tmp_path / "films.hedgerow"
     built = run("build", films, "-o", index, "--item-id", "name", "--codebook-sizes", "4,3", "--json")

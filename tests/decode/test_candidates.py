@@ -9,6 +9,8 @@ from support import KERNELS, FakeModel, array_of, catalogs, require, search, ste
 import hedgerow as hr
 from hedgerow.decode.ops import to_numpy
 
+pytestmark = pytest.mark.usefixtures("layout")
+
 
 @pytest.fixture(params=KERNELS)
 def kernel(request):

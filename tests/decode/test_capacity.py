@@ -9,6 +9,8 @@ from support import KERNELS, FakeModel, array_of, catalogs, require, stepper
 import hedgerow as hr
 from hedgerow.decode.ops import to_numpy
 
+pytestmark = pytest.mark.usefixtures("layout")
+
 SIZES = (8, 40, 300, 9, 5)
 WIDTH = 20
 

@@ -10,6 +10,8 @@ from support import KERNELS, catalogs, dense_levels_of, require
 import hedgerow as hr
 from hedgerow.decode.ops import to_numpy
 
+pytestmark = pytest.mark.usefixtures("layout")
+
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_equals_the_oracle_on_random_catalogs(kernel):

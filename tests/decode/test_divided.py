@@ -17,6 +17,8 @@ import hedgerow as hr
 from hedgerow.decode.ops import ops_of, to_numpy
 from hedgerow.decode.oracle import oracle_search
 
+pytestmark = pytest.mark.usefixtures("layout")
+
 INF = float("inf")
 FIELDS = ("codes", "scores", "states", "parents")
 

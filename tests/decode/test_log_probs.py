@@ -12,6 +12,8 @@ import hedgerow as hr
 from hedgerow.decode.ops import to_numpy
 from hedgerow.decode.oracle import oracle_search
 
+pytestmark = pytest.mark.usefixtures("layout")
+
 INF = float("inf")
 
 

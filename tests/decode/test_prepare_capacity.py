@@ -12,6 +12,8 @@ from hedgerow.decode.alive import alive_on_device
 from hedgerow.decode.capacity import padded_alive, padded_leaves
 from hedgerow.decode.ops import to_numpy
 
+pytestmark = pytest.mark.usefixtures("layout")
+
 SIZES, WIDTH, BATCH = (8, 40, 300, 9, 5), 12, 3
 ITEMS = (800, 900, 1000)
 

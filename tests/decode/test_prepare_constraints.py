@@ -16,6 +16,8 @@ import hedgerow as hr
 from hedgerow.decode.alive import alive_on_device
 from hedgerow.decode.ops import to_numpy
 
+pytestmark = pytest.mark.usefixtures("layout")
+
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_alive_nodes_on_a_device_equal_those_on_the_host(backend):

@@ -14,6 +14,8 @@ import hedgerow as hr
 from hedgerow.decode.ops import to_numpy
 from hedgerow.decode.oracle import oracle_search, oracle_step
 
+pytestmark = pytest.mark.usefixtures("layout")
+
 NAMES = Ragged([(3,), (3, 1), (3, 1, 4), (0, 2), (0, 2), (2, 0, 0), (3, 1, 4, 1)], (4, 3, 5, 2))
 WIDTHS = NAMES.catalog.codebook_sizes
 

@@ -11,6 +11,8 @@ import hedgerow as hr
 from hedgerow.decode.ops import to_numpy
 from hedgerow.decode.oracle import oracle_search
 
+pytestmark = pytest.mark.usefixtures("layout")
+
 
 class CoarseModel(FakeModel):
     """Logits of 0 and 1, or of 0 alone: their sums are exact in float32, so many SIDs have exactly equal scores."""

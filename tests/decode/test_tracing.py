@@ -10,6 +10,8 @@ from support import FakeModel
 import hedgerow as hr
 from hedgerow.decode.ops import to_numpy
 
+pytestmark = pytest.mark.usefixtures("layout")
+
 SIZES = (8, 40, 300, 9)
 WIDTH = 20
 

@@ -38,13 +38,14 @@ def catalogs():
     yield "deep", deep
 
 
+@pytest.mark.parametrize("layout", ["plain", "compact"])
 @pytest.mark.parametrize(("name", "sids"), list(catalogs()), ids=[name for name, _ in catalogs()])
-def test_equals_the_build_in_memory(tmp_path, name, sids):  # noqa: ARG001
+def test_equals_the_build_in_memory(tmp_path, name, sids, layout):  # noqa: ARG001
     rng = np.random.default_rng(1)
     names = [uuid.UUID(bytes=rng.bytes(16)).hex for _ in sids]
     source = write(tmp_path / "items.parquet", sids, asin=names, price=rng.random(len(sids)))
-    build_to_disk(source, tmp_path / "disk", memory=150_000, item_id="asin")
-    expected = hr.build_index(hr.Catalog.from_parquet(source, item_id="asin"))
+    build_to_disk(source, tmp_path / "disk", memory=150_000, item_id="asin", layout=layout)
+    expected = hr.build_index(hr.Catalog.from_parquet(source, item_id="asin"), layout=layout)
     expected.save(tmp_path / "memory")
     index = verify_trie(tmp_path / "disk")
     assert same_trie(index, expected)

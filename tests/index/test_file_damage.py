@@ -145,10 +145,10 @@ def test_rejects_foreign_manifests(folder, text):
 
 
 def test_rejects_a_newer_format(folder):
-    manifest = json.loads((folder / "manifest.json").read_bytes()) | {"version": 3, "sha256": "?", "new": 1}
+    manifest = json.loads((folder / "manifest.json").read_bytes()) | {"version": 4, "sha256": "?", "new": 1}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     message = load_error(folder)
-    assert "version 3" in message
+    assert "version 4" in message
     assert "up to 2" in message
     assert "Upgrade" in message
 

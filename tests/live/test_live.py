@@ -40,6 +40,7 @@ def live(path):
     return hr.LiveIndex.create(path, hr.build_index(FIRST))
 
 
+@pytest.mark.usefixtures("layout")
 def test_add_update_and_remove(live, path):
     assert (live.version.number, items_of(live.version)) == (1, ITEMS)
     assert items_of(live.add(catalog(d=[3, 3]))) == ITEMS | {"d": [3, 3]}
@@ -301,6 +302,7 @@ def test_versions_are_copied_to_a_device_once(live):
     assert live.update().to("numpy") is not first.to("numpy")
 
 
+@pytest.mark.usefixtures("layout")
 def test_versions_with_headroom_share_a_capacity_until_they_do_not_fit(path):
     def part(items):
         sids = np.stack([items // 64, items % 64], axis=1)

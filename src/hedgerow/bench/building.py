@@ -22,6 +22,7 @@ from hedgerow.errors import HedgerowError
 
 LABELS = {
     "hedgerow": "hedgerow",
+    "compact": "hedgerow, compact",
     "published": "lexsort + STATIC as published",
     "authors": "lexsort + STATIC, authors' code",
 }

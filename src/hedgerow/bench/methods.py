@@ -8,7 +8,7 @@ from hedgerow.bench.baselines.grammars import LlGuidance, OutlinesCore, XGrammar
 from hedgerow.bench.baselines.hash_bitmap import HashBitmap
 from hedgerow.bench.baselines.hf_prefix import HuggingFacePrefix
 from hedgerow.bench.baselines.marisa import MarisaTrie
-from hedgerow.bench.baselines.ours import Hedgerow, HedgerowNative, HedgerowTriton
+from hedgerow.bench.baselines.ours import Hedgerow, HedgerowCompact, HedgerowNative, HedgerowTriton
 from hedgerow.bench.baselines.ppv import PpvApproximate, PpvCarried, PpvExact
 from hedgerow.bench.baselines.rectokens import RecTokens
 from hedgerow.bench.baselines.static_published import StaticPublished
@@ -17,7 +17,17 @@ from hedgerow.bench.baselines.unconstrained import Unconstrained
 Methods = tuple[type[Baseline], ...]
 
 OURS: Methods = (Hedgerow, HedgerowNative, HedgerowTriton)
-PAPER: Methods = (Unconstrained, *OURS, StaticPublished, PpvApproximate, HashBitmap, PpvCarried, PpvExact, CpuTrie)
+PAPER: Methods = (
+    Unconstrained,
+    *OURS,
+    HedgerowCompact,
+    StaticPublished,
+    PpvApproximate,
+    HashBitmap,
+    PpvCarried,
+    PpvExact,
+    CpuTrie,
+)
 PEERS: Methods = (
     Unconstrained,
     *OURS,

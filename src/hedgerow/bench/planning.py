@@ -21,12 +21,15 @@ from hedgerow.bench.building import LABELS, PAPER_BYTES_PER_ITEM
 from hedgerow.catalog.sids import MAX_CODEBOOK_SIZE, MAX_ITEMS
 from hedgerow.errors import ArgumentError
 from hedgerow.index.build import DENSE_FILL
-from hedgerow.index.describe import KINDS
+from hedgerow.index.compact import Layout, code_bits, coding_of, nbytes_of
+from hedgerow.index.describe import COMPACT_KINDS, KINDS
 from hedgerow.index.fanout import FORKED_SHARE
 from hedgerow.index.level import words_of
+from hedgerow.index.packed import packed_words
 from hedgerow.index.trie import bytes_as_text
 
 POINTER_BYTES = 4
+WORD_BYTES = 4
 # With more possible prefixes than this, no prefix occurs twice. The cap keeps products of codebook sizes in a float.
 MANY = 10**40
 # Nanoseconds per item and level.
@@ -60,6 +63,7 @@ class Plan:
         paper_nbytes: the paper's estimate, 90 bytes per item.
         build_seconds: build time at a measured rate.
         rate_source: the origin of that rate.
+        layout: "plain" or "compact".
     """
 
     items: int
@@ -69,13 +73,21 @@ class Plan:
     paper_nbytes: int
     build_seconds: float
     rate_source: str
+    layout: Layout = "plain"
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as values that JSON can represent."""
         return asdict(self) | {"bytes_per_item": self.nbytes / self.items}
 
 
-def plan(items: int, levels: int, codebook_sizes: int | Sequence[int], *, rate_file: Path | None = None) -> Plan:
+def plan(
+    items: int,
+    levels: int,
+    codebook_sizes: int | Sequence[int],
+    *,
+    rate_file: Path | None = None,
+    layout: Layout = "plain",
+) -> Plan:
     """Estimate the size of an index of uniformly random SIDs.
 
     Args:
@@ -83,6 +95,7 @@ def plan(items: int, levels: int, codebook_sizes: int | Sequence[int], *, rate_f
         levels: L.
         codebook_sizes: one size for all levels, or L sizes.
         rate_file: JSON file of `hedgerow bench build`, for the build time.
+        layout: that of the index.
 
     Raises:
         ArgumentError: no index has these sizes, or the rate file has no rate.
@@ -98,9 +111,13 @@ def plan(items: int, levels: int, codebook_sizes: int | Sequence[int], *, rate_f
     for level, size in enumerate(sizes):
         nodes = expected_nodes(items, prefixes * size)
         branch = expected_max_branch(items, prefixes, size)
-        representation, nbytes = _level_bytes(parents, nodes, branch, size)
+        level_bytes = _compact_bytes if layout == "compact" else _level_bytes
+        representation, nbytes = level_bytes(parents, nodes, branch, size)
         bound = min(min(prefixes * size, MANY), items)
-        bound_nbytes = 2 * (bound * _code_bytes(size) + POINTER_BYTES * (bound_parents + 1))
+        codes = bound * _code_bytes(size)
+        if layout == "compact":
+            codes = WORD_BYTES * packed_words(bound, code_bits(size))
+        bound_nbytes = 2 * (codes + POINTER_BYTES * (bound_parents + 1))
         planned.append(LevelPlan(level, size, nodes, bound, branch, representation, nbytes, bound_nbytes))
         parents, bound_parents, prefixes = nodes, bound, min(prefixes * size, MANY)
     rate, source = (RATE_NS, RATE_SOURCE) if rate_file is None else _measured_rate(rate_file)
@@ -112,6 +129,7 @@ def plan(items: int, levels: int, codebook_sizes: int | Sequence[int], *, rate_f
         paper_nbytes=PAPER_BYTES_PER_ITEM * items,
         build_seconds=items * levels * rate * 1e-9,
         rate_source=source,
+        layout=layout,
     )
 
 
@@ -145,9 +163,9 @@ def expected_max_branch(items: int, parents: int, size: int) -> int:
 
 def show(planned: Plan, console: Console) -> None:
     """Print the levels, then the totals."""
-    table = Table(
-        title=f"{planned.items:,} items, uniformly random SIDs, expected", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
-    )
+    layout = ", compact layout" * (planned.layout == "compact")
+    title = f"{planned.items:,} items, uniformly random SIDs{layout}, expected"
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.title_justify, table.title_style = "left", "bold"
     for heading in ("level", "codebook\nsize", "nodes", "at most", "max branch", "kind", "bytes", "at most"):
         table.add_column(heading, justify="left" if heading == "kind" else "right", overflow="fold")
@@ -156,7 +174,7 @@ def show(planned: Plan, console: Console) -> None:
         sizes = map(bytes_as_text, (level.nbytes, level.bound_nbytes))
         table.add_row(*(f"{number:,}" for number in numbers), level.representation, *sizes)
     console.print(table)
-    console.print(f"[dim]{KINDS}[/]", highlight=False)
+    console.print(f"[dim]{COMPACT_KINDS if planned.layout == 'compact' else KINDS}[/]", highlight=False)
     for what, nbytes in (
         ("expected", planned.nbytes),
         ("at most, for any SIDs", planned.bound_nbytes),
@@ -174,6 +192,16 @@ def _level_bytes(parents: float, nodes: float, branch: int, size: int) -> tuple[
     if branch * DENSE_FILL >= size and bitmap <= nbytes:
         return "dense", nbytes + bitmap
     return representation, nbytes
+
+
+def _compact_bytes(parents: float, nodes: float, branch: int, size: int) -> tuple[str, float]:
+    num_parents, num_nodes = round(parents), round(nodes)
+    coding = coding_of(num_parents, num_nodes, size)
+    nbytes = nbytes_of(num_parents, num_nodes, size, coding)
+    bitmap = num_parents * words_of(size) * WORD_BYTES
+    if branch * DENSE_FILL >= size and bitmap <= nbytes:
+        return "dense", nbytes + bitmap
+    return coding.fan, nbytes
 
 
 def _fan_out(parents: float, children: float) -> tuple[str, float]:

@@ -9,6 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,19 @@ from hedgerow.bench.baselines.original import imported
 from hedgerow.bench.baselines.static_published import build_tables
 from hedgerow.bench.cases import PAPER, Case, sids_of
 from hedgerow.bench.machine import memory_bytes, reset_peak
+from hedgerow.index.compact import Layout
 
 # The seconds of each part, and the bytes of the result.
 Built = tuple[dict[str, float], int]
 
 
-def hedgerow(case: Case, sids: np.ndarray) -> Callable[[], Built]:
+def hedgerow(case: Case, sids: np.ndarray, layout: Layout = "plain") -> Callable[[], Built]:
     """A function that builds hedgerow's index of the unsorted catalog; sorting is included."""
     catalog = hr.Catalog(sids, codebook_sizes=case.codebook_size)
 
     def run() -> Built:
         started = time.perf_counter()
-        index = hr.build_index(catalog)
+        index = hr.build_index(catalog, layout=layout)
         return {"build": time.perf_counter() - started}, index.nbytes
 
     return run
@@ -77,7 +79,8 @@ def main() -> None:
         if method == "authors":
             run = authors(case, sids, Path(folder) if folder else None)
         else:
-            run = {"hedgerow": hedgerow, "published": published}[method](case, sids)
+            builders = {"hedgerow": hedgerow, "compact": partial(hedgerow, layout="compact"), "published": published}
+            run = builders[method](case, sids)
     except Unavailable as reason:
         print(json.dumps({"unavailable": str(reason)}))
         return

@@ -301,12 +301,13 @@ def plan(
         Path | None,
         typer.Option(help="A JSON file of `hedgerow bench build`, to estimate the build time on this machine."),
     ] = None,
+    compact: Annotated[bool, typer.Option("--compact", help="Plan an index in the compact layout.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Estimate the bytes, branch factors and build time of an index of uniformly random SIDs."""
     from hedgerow.bench import planning
 
-    planned = planning.plan(items, levels, codebook_sizes, rate_file=rate)
+    planned = planning.plan(items, levels, codebook_sizes, rate_file=rate, layout="compact" if compact else "plain")
     if as_json:
         print_json(planned.to_dict())
     else:

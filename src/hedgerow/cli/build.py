@@ -62,6 +62,9 @@ def build(
     dense_levels: Annotated[
         str, typer.Option(metavar="LEVELS", help="The levels to store as bitmaps: auto, none, or 0,1.")
     ] = "auto",
+    compact: Annotated[
+        bool, typer.Option("--compact", help="Pack codes and row pointers into their bits: less memory, same results.")
+    ] = False,
     memory: Annotated[
         str | None,
         typer.Option(
@@ -98,6 +101,7 @@ def build(
         "codebook_sizes": parsed_sizes(codebook_sizes),
         "attributes": None if attributes is None else names_of(attributes),
     }
+    layout = "compact" if compact else "plain"
     csv_types = CsvTypes.of(types, as_text)
     stored = None if codebook_sizes is not None else stored_codebook_sizes(sources, options["sid"])
     if stored is not None:
@@ -107,10 +111,18 @@ def build(
     if on_ray or memory is not None:
         _check_parquet(sources, dense_levels, "--ray" if on_ray else "--memory", ragged=ragged)
         csv_types.check_kind("parquet")
-        builder = _builder(workers, on_ray=on_ray)
+        builder = partial(_builder(workers, on_ray=on_ray), layout=layout)
         index, seconds = _build_on_disk(builder, sources, output, _bytes(memory or RAY_MEMORY), options, quiet=as_json)
     else:
-        index, seconds = _build(sources, output, options, dense, csv_types, ragged=ragged, quiet=as_json)
+        index, seconds = _build(
+            sources,
+            output,
+            options,
+            {"dense_levels": dense, "layout": layout},
+            csv_types,
+            ragged=ragged,
+            quiet=as_json,
+        )
     if as_json:
         print_json(facts_of_index(index) | {"path": str(output), "seconds": seconds})
         return
@@ -154,7 +166,7 @@ def _build(
     sources: list[Path],
     output: Path,
     options: dict[str, Any],
-    dense: Any,
+    building: dict[str, Any],
     csv_types: CsvTypes,
     *,
     ragged: bool,
@@ -166,7 +178,7 @@ def _build(
         progress("read", 0, 1)
         catalog = read_catalog(sources, options, ragged=ragged, csv_types=csv_types)
         read = time.perf_counter()
-        index = hr.build_index(catalog, dense_levels=dense, progress=progress)
+        index = hr.build_index(catalog, progress=progress, **building)
         built = time.perf_counter()
         progress("save", 0, 1)
         index.save(output)

@@ -24,7 +24,7 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Show the levels, columns and size of an index, and how many items match SQL rules."""
-    from hedgerow.index.describe import KINDS, level_table
+    from hedgerow.index.describe import kinds_of, level_table
     from hedgerow.index.manifest import read_manifest
     from hedgerow.index.trie import bytes_as_text
 
@@ -40,7 +40,7 @@ def inspect(
     if served.note:
         out.print(served.note)
     out.print(level_table(index))
-    out.print(f"[dim]{KINDS}[/]", highlight=False)
+    out.print(f"[dim]{kinds_of(index)}[/]", highlight=False)
     print_collisions(index)
     named = ", ".join(f"{escape(name)} [dim]({escape(kind)})[/]" for name, kind in columns.items())
     out.print(f"columns: {named}", highlight=False)
@@ -86,6 +86,7 @@ def facts_of_index(index: hr.TrieIndex) -> dict[str, Any]:
         "items": index.num_items,
         "sids": index.num_sids,
         "nbytes": index.nbytes,
+        "layout": index.layout,
         "levels": level_facts(index),
     }
 

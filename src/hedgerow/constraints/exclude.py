@@ -51,7 +51,7 @@ def dead_nodes(rules: BatchRules, dense: Sequence[bool]) -> list[DeadNodes]:
     for number in range(index.num_levels - 1, -1, -1):
         level = index.levels[number]
         parents = level.parents(nodes).astype(np.int64)
-        slots = level.codes[nodes] if dense[number] else nodes - level.children(parents)[0]
+        slots = level.codes_of(nodes) if dense[number] else nodes - level.children(parents)[0]
         levels.append(DeadNodes(requests, parents, slots))
         requests, parents, num_dead = _counted(requests, parents, level.num_parents)
         lost = num_dead == _per_request(

@@ -21,9 +21,9 @@ def alive_on_device(index: DeviceIndex, leaves: Array) -> tuple[Array, ...]:
     """
     ops, words, levels = index._ops, leaves, []
     for level in reversed(index.levels):
-        num_nodes = level.codes.shape[0]
+        num_nodes = level.num_nodes
         levels.append(words if level.allowed is None else _over_codes(ops, level, words, num_nodes))
-        if level.child_start is not None or level.forks is not None:
+        if not level.is_unary:
             words = _any_child(ops, level, words, num_nodes)
     return tuple(reversed(levels))
 

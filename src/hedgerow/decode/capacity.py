@@ -16,9 +16,11 @@ from hedgerow._arguments import positive_number
 from hedgerow.constraints.alive import over_codes, over_nodes
 from hedgerow.errors import ArgumentError
 from hedgerow.index.build import bitmap
+from hedgerow.index.compact import FANS, AnyLevel, Coding, CompactLevel, bit_vector, code_bits, is_possible
 from hedgerow.index.fanout import as_forks, as_start
 from hedgerow.index.level import Level, words_of
-from hedgerow.index.trie import Trie
+from hedgerow.index.packed import pack
+from hedgerow.index.trie import Trie, plain_levels
 
 # Sizes are rounded up to a power of 2**(1/4), so that similar indexes have the same capacity.
 STEPS_PER_DOUBLING = 4
@@ -41,6 +43,7 @@ class LevelCapacity:
         dense: whether the level has a bitmap.
         max_branch: the largest K.
         end: the code that ends a ragged SID, or None; an index that fits has the same.
+        coding: of the compact layout, how the nodes are stored; None for the plain layout.
     """
 
     codebook_size: int
@@ -50,8 +53,9 @@ class LevelCapacity:
     dense: bool
     max_branch: int
     end: int | None
+    coding: Coding | None = None
 
-    def holds(self, level: Level) -> bool:
+    def holds(self, level: AnyLevel) -> bool:
         """Whether a level of an index fits."""
         num_parents, num_nodes = level.num_parents, level.num_nodes
         fits = num_parents <= self.parents and num_nodes <= self.nodes and level.max_branch <= self.max_branch
@@ -117,12 +121,16 @@ class Capacity:
             size, num_forks = level.codebook_size, None
             max_branch = min(size, _rounded_up(headroom * max(level.max_branch, 2)))
             num_nodes = min(_rounded_up(headroom * level.num_nodes), num_parents * size)
+            coding = _coding(level)
             # Not for level 0: the root of an empty index has no first child.
-            if levels and level.child_start is None:
+            if levels and (level.child_start is None if coding is None else coding.fan == "forked"):
                 num_forks = _rounded_up(max(headroom * (level.num_nodes - level.num_parents), MIN_FORKS))
                 num_nodes = num_parents + num_forks
             dense = level.allowed is not None
-            levels.append(LevelCapacity(size, num_parents, num_nodes, num_forks, dense, max_branch, level.end))
+            if coding is not None and (num_forks is None and not is_possible(num_parents, num_nodes, size, coding)):
+                coding = Coding("sparse", code_bits(size))
+            sizes = LevelCapacity(size, num_parents, num_nodes, num_forks, dense, max_branch, level.end, coding)
+            levels.append(sizes)
             num_parents = num_nodes
         return cls(tuple(levels))
 
@@ -143,8 +151,16 @@ class Capacity:
         )
 
 
-def padded_levels(capacity: Capacity, index: Trie) -> tuple[Level, ...]:
-    """The levels of an index, with arrays of the capacity's sizes.
+def _coding(level: AnyLevel) -> Coding | None:
+    """The coding of a capacity for a level: unary levels can have forks later."""
+    if not isinstance(level, CompactLevel):
+        return None
+    fan = next((fan for fan, name in FANS.items() if name in level.arrays), "forked")
+    return Coding(fan, level.low_bits)
+
+
+def padded_levels(capacity: Capacity, index: Trie) -> tuple[AnyLevel, ...]:
+    """The levels of an index, with arrays of the capacity's sizes, in the layout of the capacity.
 
     Raises:
         ArgumentError: the index does not fit.
@@ -153,12 +169,12 @@ def padded_levels(capacity: Capacity, index: Trie) -> tuple[Level, ...]:
         raise ArgumentError(
             f"{index!r} does not fit into this capacity. Make a larger one: hr.Capacity.of(index, headroom=...)."
         )
-    return tuple(_padded_level(sizes, level) for sizes, level in zip(capacity.levels, index.levels, strict=True))
+    return tuple(_padded_level(sizes, level) for sizes, level in zip(capacity.levels, plain_levels(index), strict=True))
 
 
 def padded_alive(capacity: Capacity, index: Trie, words: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
     """The words of L levels that `constraints.alive.alive_levels` computed, padded as the levels are."""
-    levels = zip(capacity.levels, index.levels, words, strict=True)
+    levels = zip(capacity.levels, plain_levels(index), words, strict=True)
     return tuple(_padded_alive_level(sizes, level, level_words) for sizes, level, level_words in levels)
 
 
@@ -167,18 +183,27 @@ def padded_leaves(capacity: Capacity, words: np.ndarray) -> np.ndarray:
     return _filled(words, words_of(capacity.levels[-1].nodes), 0)
 
 
-def _padded_level(sizes: LevelCapacity, level: Level) -> Level:
+def _padded_level(sizes: LevelCapacity, level: Level) -> AnyLevel:
     """A level with the arrays of the capacity. No parent has a child among the nodes that are added."""
+    coding = sizes.coding
+    has_vector = coding is not None and coding.fan == "elias-fano"
     codes = _filled(level.codes, sizes.nodes, 0)
     start, forks, allowed = None, None, None
-    if sizes.forks is None:
+    if has_vector:
+        pass
+    elif sizes.forks is None:
         start = as_start(level.child_start, level.forks, level.num_parents)
         start = _filled(start, sizes.parents + 1, level.num_nodes)
     else:
         forks = _filled(as_forks(level.child_start, level.forks), sizes.forks, NO_PARENT)
     if sizes.dense:
         allowed = _filled_rows(bitmap(level) if level.allowed is None else level.allowed, sizes)
-    return Level(codes, start, forks, allowed, sizes.codebook_size, sizes.max_branch, sizes.end)
+    limits = sizes.codebook_size, sizes.max_branch, sizes.end
+    if coding is None:
+        return Level(codes, start, forks, allowed, *limits)
+    vector = bit_vector(level, coding, sizes.parents, sizes.nodes) if has_vector else None
+    packed = pack(codes, coding.low_bits)
+    return CompactLevel(packed, coding.low_bits, vector, start, forks, allowed, sizes.nodes, sizes.parents, *limits)
 
 
 def _padded_alive_level(sizes: LevelCapacity, level: Level, words: np.ndarray) -> np.ndarray:

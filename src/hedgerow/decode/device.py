@@ -17,9 +17,13 @@ from hedgerow.decode.capacity import Capacity, padded_levels
 from hedgerow.decode.ops import Array, Ops, ops_of
 from hedgerow.decode.prepared import LevelConstraints, PreparedConstraints
 from hedgerow.errors import ArgumentError, BackendError
+from hedgerow.index.compact import VECTOR_ARRAYS, AnyLevel, CompactLevel, code_bits
 from hedgerow.index.fanout import count_parents
-from hedgerow.index.level import ARRAYS, Level
+from hedgerow.index.level import ARRAYS
 from hedgerow.index.trie import Trie
+
+# The arrays of a level on a device.
+DEVICE_ARRAYS = (*ARRAYS, *VECTOR_ARRAYS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,13 +31,20 @@ class DeviceLevel:
     """A `Level` of the trie as arrays of a backend.
 
     Attributes:
-        codes: [max(E, 1)] uint8, uint16 or uint32. PyTorch holds the bits of the last two as int16 and int32.
+        codes: [max(E, 1)] uint8, uint16 or uint32. PyTorch holds the bits of the last two as int16 and int32. In a
+            compact level, int32 words of packed bits: see `index.compact.CompactLevel`.
         child_start: [P + 1] int32, or None if the level has no row pointers.
         forks: [X] int32, or None if the level has no forks.
         allowed: [P, W] int32, or None if the level is not dense.
         codebook_size: C.
         max_branch: K.
         end: the code that ends a ragged SID, or None.
+        high: [blocks, 8] int32, the bit vector of a compact level, or None.
+        zeros_before: [blocks] int32, or None.
+        ones_before: [blocks] int32, or None.
+        low_bits: the number of packed bits of each code; None if the level is not compact.
+        compact_nodes: E, of a compact level.
+        compact_parents: P, of a compact level.
     """
 
     codes: Array
@@ -43,11 +54,34 @@ class DeviceLevel:
     codebook_size: int
     max_branch: int
     end: int | None = None
+    high: Array | None = None
+    zeros_before: Array | None = None
+    ones_before: Array | None = None
+    low_bits: int | None = None
+    compact_nodes: int = 0
+    compact_parents: int = 0
+
+    @property
+    def num_nodes(self) -> int:
+        """E, the number of nodes, at least 1; padded if the index has a capacity."""
+        return len(self.codes) if self.low_bits is None else max(self.compact_nodes, 1)
 
     @property
     def num_parents(self) -> int:
         """P, the number of parents; padded if the index has a capacity."""
+        if self.low_bits is not None:
+            return self.compact_parents
         return count_parents(self.child_start, self.forks, len(self.codes))
+
+    @property
+    def is_unary(self) -> bool:
+        """Whether each parent has one child, so that nothing is stored but the codes."""
+        return self.child_start is None and self.forks is None and self.high is None
+
+    @property
+    def high_bits(self) -> int:
+        """The number of bits of each code that are in the bit vector."""
+        return 0 if self.low_bits is None else code_bits(self.codebook_size) - self.low_bits
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +181,7 @@ class DeviceIndex:
         else:
             HOSTS[self] = host
         for level, of_other in zip(self.levels, other.levels, strict=True):
-            for name in ARRAYS:
+            for name in DEVICE_ARRAYS:
                 if (tensor := getattr(level, name)) is not None:
                     tensor.copy_(getattr(of_other, name))
 
@@ -179,7 +213,18 @@ def to_device(index: Trie, backend: str, device: Any = None, capacity: Capacity 
     def placed(array: np.ndarray | None, dtype: type) -> Array | None:
         return None if array is None else put(array.view(dtype))
 
-    def level_on_device(level: Level) -> DeviceLevel:
+    def level_on_device(level: AnyLevel) -> DeviceLevel:
+        if isinstance(level, CompactLevel):
+            arrays = {name: put(array.view(np.int32)) for name, array in level.arrays.items()}
+            return DeviceLevel(
+                **dict.fromkeys(DEVICE_ARRAYS) | arrays,
+                codebook_size=level.codebook_size,
+                max_branch=level.max_branch,
+                end=level.end,
+                low_bits=level.low_bits,
+                compact_nodes=level.num_nodes,
+                compact_parents=level.num_parents,
+            )
         codes = level.codes if level.num_nodes else np.zeros(1, level.codes.dtype)
         return DeviceLevel(
             placed(codes, _code_dtype(codes.dtype, ops)),
@@ -309,7 +354,8 @@ def _register_with_jax() -> None:
     register(LevelConstraints, ["rows", "free", "alive", "dead_parents", "dead_slots"], [])
     register(PreparedConstraints, ["levels"], [])
     register(Beams, ["codes", "scores", "states", "parents", "code_scores"], [])
-    register(DeviceLevel, [*ARRAYS], ["codebook_size", "max_branch", "end"])
+    sizes = ["low_bits", "compact_nodes", "compact_parents"]
+    register(DeviceLevel, [*DEVICE_ARRAYS], ["codebook_size", "max_branch", "end", *sizes])
     register(DeviceIndex, ["levels"], ["_ops", "device", "capacity"])
     # An exported step takes and returns these, and jax.export writes it to a file.
     for kind in (Beams, LevelConstraints, PreparedConstraints):

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from hedgerow._arguments import is_whole
+from hedgerow._arguments import check_choice, is_whole
 from hedgerow.catalog.catalog import ITEM_ID, Catalog
 from hedgerow.errors import ArgumentError
+from hedgerow.index.compact import LAYOUTS, AnyLevel, Layout, compact_level
 from hedgerow.index.fanout import fan_out
 from hedgerow.index.lazy import Lazy
 from hedgerow.index.level import WORD_BITS, Level, words_of
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 DenseLevels = Collection[int] | Literal["auto"]
+# (level number, level in its layout) -> whether it is made dense.
+DenseRule = Callable[[int, AnyLevel], bool]
 DENSE_FILL = 4
 BITMAP_LIMIT = 2**33
 CHUNK_BITS = 2**26
@@ -36,6 +39,7 @@ def build_trie(
     catalog: Catalog,
     *,
     dense_levels: DenseLevels = "auto",
+    layout: Layout = "plain",
     progress: Progress = ignore_progress,
 ) -> Trie:
     """Build the trie of a catalog. `hedgerow.build_index` documents the arguments and errors."""
@@ -43,6 +47,7 @@ def build_trie(
         raise ArgumentError(
             f"build_index takes a Catalog; got {type(catalog).__name__}. Make one with hr.Catalog(sids)."
         )
+    check_choice(layout, "layout", LAYOUTS)
     is_dense = dense_rule(dense_levels, catalog.num_levels)
     passes = catalog.num_levels + 2
     progress("sort", 0, passes)
@@ -55,7 +60,7 @@ def build_trie(
         progress(f"level {number}", number + 1, passes)
         is_first, codes = new_nodes(is_new, codes)
         level = level_of(codes, *fan_out(is_first, parents), size, end)
-        levels.append(with_bitmap(level, number) if is_dense(number, level) else level)
+        levels.append(finished(level, number, is_dense, layout))
         parents = level.num_nodes
     progress("items", passes - 1, passes)
     leaf_start, leaf_forks, _ = fan_out(is_new, parents)
@@ -96,7 +101,30 @@ def level_of(
     return Level(codes, child_start, forks, None, codebook_size, max_branch, end)
 
 
-def dense_rule(dense_levels: DenseLevels, num_levels: int) -> Callable[[int, Level], bool]:
+def finished(
+    level: Level,
+    number: int,
+    is_dense: DenseRule,
+    layout: Layout,
+    empty: Callable[..., np.ndarray] = np.empty,
+) -> AnyLevel:
+    """Level `number` in a layout, with a bitmap if it is dense.
+
+    Args:
+        level: the level, without a bitmap.
+        number: its number.
+        is_dense: the rule for dense levels: see `dense_rule`.
+        layout: the layout.
+        empty: allocates the large arrays of the compact layout, as `numpy.empty` does.
+
+    Raises:
+        ArgumentError: the bitmap would be larger than 8 GiB.
+    """
+    made = compact_level(level, empty=empty) if layout == "compact" else level
+    return replace(made, allowed=_checked_bitmap(level, number)) if is_dense(number, made) else made
+
+
+def dense_rule(dense_levels: DenseLevels, num_levels: int) -> DenseRule:
     """The predicate (level number, level) -> whether the level is made dense, for `dense_levels` of `build_index`."""
     if isinstance(dense_levels, str) and dense_levels == "auto":
         return lambda _, level: pays_dense(level)
@@ -104,28 +132,24 @@ def dense_rule(dense_levels: DenseLevels, num_levels: int) -> Callable[[int, Lev
     return lambda number, level: number in dense_numbers and level.num_nodes > 0
 
 
-def pays_dense(level: Level) -> bool:
+def pays_dense(level: AnyLevel) -> bool:
     """Whether the default rule of `build_index` makes a level dense."""
     return level.max_branch * DENSE_FILL >= level.codebook_size and _bitmap_nbytes(level) <= level.nbytes
 
 
-def _bitmap_nbytes(level: Level) -> int:
+def _bitmap_nbytes(level: AnyLevel) -> int:
     return level.num_parents * words_of(level.codebook_size) * 4
 
 
-def with_bitmap(level: Level, number: int) -> Level:
-    """Make level `number` dense.
-
-    Raises:
-        ArgumentError: the bitmap would be larger than 8 GiB.
-    """
+def _checked_bitmap(level: Level, number: int) -> np.ndarray:
+    """The bitmap of level `number`, whose size is checked before it is allocated."""
     if _bitmap_nbytes(level) > BITMAP_LIMIT:
         raise ArgumentError(
             f"dense_levels: level {number} has {level.num_parents:,} parents and {level.codebook_size:,} codes, which "
             f"takes a bitmap of {_bitmap_nbytes(level) / 2**30:,.0f} GiB; the limit is {BITMAP_LIMIT >> 30} GiB. "
             "Remove the level from dense_levels."
         )
-    return replace(level, allowed=bitmap(level))
+    return bitmap(level)
 
 
 def bitmap(level: Level) -> np.ndarray:

@@ -22,6 +22,7 @@ import pyarrow as pa
 from hedgerow.errors import IndexFileError
 from hedgerow.index.batched import BatchReader, Plan, Survey
 from hedgerow.index.build_on_disk import save_finished
+from hedgerow.index.compact import Layout
 from hedgerow.index.items import write_items
 from hedgerow.index.items_on_disk import join_items
 from hedgerow.index.joining import Joined, Nodes
@@ -39,6 +40,7 @@ class PartsBuild:
         plan: how rows are divided.
         id_bounds: how ids are divided: see `order_on_disk.id_bounds`.
         max_rows: the maximum number of rows of a part.
+        layout: as for `hedgerow.build_index`.
     """
 
     reader: BatchReader
@@ -46,9 +48,19 @@ class PartsBuild:
     plan: Plan
     id_bounds: pa.ChunkedArray
     max_rows: int
+    layout: Layout
 
     @classmethod
-    def of(cls, reader: BatchReader, folder: Path, surveys: Sequence[Survey], parts: int, max_rows: int) -> PartsBuild:
+    def of(
+        cls,
+        reader: BatchReader,
+        folder: Path,
+        surveys: Sequence[Survey],
+        parts: int,
+        max_rows: int,
+        *,
+        layout: Layout = "plain",
+    ) -> PartsBuild:
         """Make the plan.
 
         Args:
@@ -57,9 +69,10 @@ class PartsBuild:
             surveys: those of all files.
             parts: about the number of parts.
             max_rows: the maximum number of rows of a part.
+            layout: as for `hedgerow.build_index`.
         """
         survey = Survey.of(surveys)
-        return cls(reader, folder, survey.plan(parts), id_bounds(survey.ids, parts), max_rows)
+        return cls(reader, folder, survey.plan(parts), id_bounds(survey.ids, parts), max_rows, layout)
 
     def spill(self, number: int, files: slice) -> np.ndarray:
         """Divide the rows of files among the parts.
@@ -119,7 +132,7 @@ class PartsBuild:
             joined.add(Nodes.load(folder))
         items = self.folder / "items"
         sha256 = join_items([folder / "items" for folder in folders], items, self.folder)
-        save_finished(joined.finish(), output, items, sha256, self._order())
+        save_finished(joined.finish(layout=self.layout), output, items, sha256, self._order())
 
     def _order(self) -> np.ndarray:
         path = self.folder / "order"

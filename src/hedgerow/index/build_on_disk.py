@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hedgerow._arguments import check_choice
 from hedgerow.index.batched import BatchReader, Plan
 from hedgerow.index.build import Progress, ignore_progress
+from hedgerow.index.compact import LAYOUTS, Layout
 from hedgerow.index.files import ORDER, as_folder, check_folder, index_file_errors, save_trie
 from hedgerow.index.items import items_writer
 from hedgerow.index.joining import Finished, Joined, Nodes
@@ -39,6 +41,7 @@ def build_to_disk(
     item_id: str | None = None,
     codebook_sizes: int | Sequence[int] | None = None,
     attributes: Sequence[str] | None = None,
+    layout: Layout = "plain",
     progress: Progress = ignore_progress,
 ) -> None:
     """Build and save the index of Parquet files within a memory limit.
@@ -56,16 +59,18 @@ def build_to_disk(
         item_id: as for `Catalog.from_arrow`.
         codebook_sizes: as for `Catalog.from_arrow`.
         attributes: as for `Catalog.from_arrow`.
+        layout: as for `hedgerow.build_index`.
         progress: called as ``progress(what, done, total)``, in rows.
 
     Raises:
         CatalogError: as for `Catalog.from_parquet`, or the memory limit is too low for this catalog.
         IndexFileError: as for `TrieIndex.save`.
     """
+    check_choice(layout, "layout", LAYOUTS)
     reader = BatchReader(source, sid, item_id, codebook_sizes, attributes)
     output = as_folder(output)
     with scratch_beside(output) as scratch:
-        _build(reader, output, scratch, memory, progress)
+        _build(reader, output, scratch, memory, layout, progress)
 
 
 @contextmanager
@@ -83,13 +88,13 @@ def scratch_beside(output: Path) -> Iterator[Path]:
             yield scratch
 
 
-def _build(reader: BatchReader, output: Path, scratch: Path, memory: int, progress: Progress) -> None:
+def _build(reader: BatchReader, output: Path, scratch: Path, memory: int, layout: Layout, progress: Progress) -> None:
     rows, parts = reader.part_rows(memory), reader.num_parts(memory)
     plan = reader.survey(progress=progress).plan(parts)
     with Spill(scratch, plan.num_parts) as spill:
         reader.spill(plan, spill, progress=progress)
     items = scratch / "items"
-    finished, sha256 = _build_parts(spill, plan, items, 4 * rows, reader.rows, progress)
+    finished, sha256 = _build_parts(spill, plan, items, 4 * rows, reader.rows, layout, progress)
     save_finished(finished, output, items, sha256, order_on_disk(items, scratch, rows))
 
 
@@ -123,7 +128,7 @@ def _freed(name: str, array: np.ndarray) -> None:
 
 
 def _build_parts(
-    spill: Spill, plan: Plan, items: Path, max_rows: int, total: int, progress: Progress
+    spill: Spill, plan: Plan, items: Path, max_rows: int, total: int, layout: Layout, progress: Progress
 ) -> tuple[Finished, str]:
     """Build every part, write the items, and return the trie of the whole, as `join_on_disk` does."""
 
@@ -134,16 +139,19 @@ def _build_parts(
             yield plan.build(part, max_rows)
             done += len(part)
 
-    return join_on_disk(tries(), plan.codebook_sizes, items)
+    return join_on_disk(tries(), plan.codebook_sizes, items, layout)
 
 
-def join_on_disk(tries: Iterable[Trie], codebook_sizes: Sequence[int], items: Path) -> tuple[Finished, str]:
+def join_on_disk(
+    tries: Iterable[Trie], codebook_sizes: Sequence[int], items: Path, layout: Layout = "plain"
+) -> tuple[Finished, str]:
     """Join tries of ascending ranges of SIDs, with one in memory at a time, and write their items.
 
     Args:
         tries: at least one, each with items.
         codebook_sizes: those of each trie.
         items: the new file of the items. The arrays of the trie are written next to it.
+        layout: the layout of the levels.
 
     Returns:
         The trie of the whole, memory-mapped, and the SHA-256 of the file of the items.
@@ -157,4 +165,4 @@ def join_on_disk(tries: Iterable[Trie], codebook_sizes: Sequence[int], items: Pa
                 writer, file = stack.enter_context(items_writer(items, trie.items_table.schema))
             writer.write_table(trie.items_table.combine_chunks())
     assert file is not None
-    return joined.finish(), file.sha256
+    return joined.finish(layout=layout), file.sha256

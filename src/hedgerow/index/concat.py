@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hedgerow._arguments import check_choice
 from hedgerow.catalog.ragged import without_ends
 from hedgerow.catalog.sids import MAX_ITEMS
 from hedgerow.errors import ArgumentError, CatalogError
 from hedgerow.index.build import DenseLevels, dense_rule
+from hedgerow.index.compact import LAYOUTS, Layout
 from hedgerow.index.joining import Joined, Nodes
 from hedgerow.index.lazy import Lazy, made
 from hedgerow.index.order import repeated_id, sorted_order
-from hedgerow.index.trie import Trie, codes_of_leaves
+from hedgerow.index.trie import Trie, codes_of_leaves, in_layout
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,20 +27,22 @@ if TYPE_CHECKING:
 Numbered = tuple[int, Trie]
 
 
-def concat_tries(indexes: Iterable[Trie], *, dense_levels: DenseLevels = "auto") -> Trie:
+def concat_tries(indexes: Iterable[Trie], *, dense_levels: DenseLevels = "auto", layout: Layout | None = None) -> Trie:
     """Join tries. `hedgerow.concat` documents the arguments and errors."""
     tries = _checked(indexes)
     _check_fit(tries)
+    check_choice(layout, "layout", (*LAYOUTS, None))
     is_dense = dense_rule(dense_levels, tries[0].num_levels)
     parts = _ascending(tries)
     if not parts:
-        return tries[0]
+        return in_layout(tries[0], layout or tries[0].layout)
     order = _order(parts)
     joined = Joined(tries[0].codebook_sizes, tries[0].end_codes)
     for _, trie in parts:
         joined.add(Nodes.of(trie))
     items = Lazy(partial(_items, [trie._load_items for _, trie in parts]))
-    return Trie(*joined.finish(is_dense), items, _load_order=made(order))
+    finished = joined.finish(is_dense, layout=layout or tries[0].layout)
+    return Trie(*finished, items, _load_order=made(order))
 
 
 def _checked(indexes: Any) -> list[Trie]:

@@ -12,6 +12,12 @@ if TYPE_CHECKING:
 
 # The arrays stored in addition to the codes of a level, by representation.
 KINDS = "dense: bitmap; sparse: row pointers; forked: forks; unary: codes only"
+COMPACT_KINDS = f"{KINDS}; elias-fano: bit vector; all codes packed"
+
+
+def kinds_of(index: Trie) -> str:
+    """The legend of the representations of an index."""
+    return COMPACT_KINDS if index.layout == "compact" else KINDS
 
 
 def level_facts(index: Trie) -> list[dict[str, Any]]:
@@ -68,5 +74,5 @@ def describe(index: Trie) -> str:
 
     console = Console(width=80, color_system=None, force_terminal=False)
     with console.capture() as capture:
-        console.print(level_table(index), KINDS, sep="\n", soft_wrap=True)
+        console.print(level_table(index), kinds_of(index), sep="\n", soft_wrap=True)
     return capture.get()

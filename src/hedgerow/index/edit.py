@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hedgerow.index.compact import AnyLevel
 from hedgerow.index.fanout import child_spans, first_children, parents_of
-from hedgerow.index.level import Level
 from hedgerow.index.trie import Trie
 
 NONE = np.zeros(0, np.int64)
@@ -81,7 +81,7 @@ def place_nodes(old: Trie, added: Trie) -> list[Placement]:
     return placements
 
 
-def _place_level(old: Level, added: Level, parents: Placement) -> Placement:
+def _place_level(old: AnyLevel, added: AnyLevel, parents: Placement) -> Placement:
     parent = added.parents(np.arange(added.num_nodes))
     before = first_children(old.child_start, old.forks, parents.before[parent])
     match = np.full(len(parent), -1, np.int64)

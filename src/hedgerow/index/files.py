@@ -22,16 +22,29 @@ import numpy as np
 from hedgerow._arguments import check_choice
 from hedgerow._urls import local_path, url_of
 from hedgerow.errors import ArgumentError, IndexFileError
+from hedgerow.index.compact import FANS, VECTOR_ARRAYS, Coding, CompactLevel, is_possible, shapes_of
 from hedgerow.index.fanout import count_children, expected_arrays
 from hedgerow.index.items import ParquetItems, read_arrow, read_buffer, write_items
 from hedgerow.index.lazy import made
 from hedgerow.index.level import ARRAYS, Level, words_of
 from hedgerow.index.locks import LOCK, LOCK_TIMEOUT, locked
-from hedgerow.index.manifest import DATA, FORMAT, MANIFEST, REBUILD, VERSION, manifest_bytes, read_manifest
+from hedgerow.index.manifest import (
+    DATA,
+    FORMAT,
+    MANIFEST,
+    REBUILD,
+    VERSION_OF,
+    is_compact,
+    manifest_bytes,
+    read_manifest,
+)
+from hedgerow.index.select import BitVector
 from hedgerow.index.structure import structure_fault
 from hedgerow.index.tensors import Written, read_tensors, write_tensors
 from hedgerow.index.trie import Trie, leaf_arrays
 
+# The arrays of a level.
+NAMES = (*ARRAYS, *VECTOR_ARRAYS)
 OURS = re.compile(r"(trie|items)-([0-9a-f]{16}\.(safetensors|parquet|arrow)|new)|manifest-new|\.lock|manifest\.json")
 ORDER = "id_order"
 VERIFY = ("full", "structure", "none")
@@ -76,9 +89,10 @@ def _write(index: Trie, folder: Path, write: Callable[[Path], str], written: Wri
     trie, items, manifest = (folder / f"{part}-new" for part in ("trie", "items", "manifest"))
     for stale in (trie, items, manifest):
         stale.unlink(missing_ok=True)
+    names = DATA[VERSION_OF[index.layout]]
     try:
         sha256 = {"trie": write_tensors(_tensors(index), trie, written), "items": write(items)}
-        files = {part: _sealed(folder / f"{part}-new", name, sha256[part]) for part, name in DATA[VERSION].items()}
+        files = {part: _sealed(folder / f"{part}-new", name, sha256[part]) for part, name in names.items()}
         replace_file(manifest, folder / MANIFEST, manifest_bytes(index, files))
     finally:
         for new in (trie, items, manifest):
@@ -168,7 +182,11 @@ def _load(folder: Path, manifest: dict[str, Any], *, mmap: bool, verify: Verify)
     parents = 1
     for number, entry in enumerate(manifest["levels"]):
         end = entry["codebook_size"] - 1 if number and "ragged" in manifest else None
-        levels.append(_level(trie, tensors, number, entry, parents, end))
+        of_level = {name: tensors.pop(key) for name in NAMES if (key := f"{name}.{number}") in tensors}
+        read_level = _compact_level if is_compact(manifest) else _level
+        if (level := read_level(of_level, entry, parents, end)) is None:
+            raise IndexFileError(f"{trie}: the arrays of level {number} do not match the manifest. {REBUILD}")
+        levels.append(level)
         parents = entry["nodes"]
     leaf_start, leaf_forks, order = (tensors.pop(name, None) for name in ("leaf_start", "leaf_forks", ORDER))
     expected = (*expected_arrays(parents, manifest["items"]), _kind_of_order(manifest))
@@ -219,19 +237,42 @@ def _bytes_of(path: Path, *, mmap: bool) -> np.ndarray:
     return data
 
 
-def _level(
-    path: Path, tensors: dict[str, np.ndarray], number: int, entry: dict[str, Any], parents: int, end: int | None
-) -> Level:
-    codes, child_start, forks, allowed = (tensors.pop(f"{name}.{number}", None) for name in ARRAYS)
+def _level(arrays: dict[str, np.ndarray], entry: dict[str, Any], parents: int, end: int | None) -> Level | None:
+    """A level of its arrays by name, or None if they do not match its entry in the manifest."""
+    codes, child_start, forks, allowed = map(arrays.get, ARRAYS)
     size, nodes = entry["codebook_size"], entry["nodes"]
     expected = (
         (np.min_scalar_type(size - 1), (nodes,)),
         *expected_arrays(parents, nodes),
         (np.dtype(np.uint32), (parents, words_of(size))) if entry["dense"] else None,
     )
-    if tuple(map(_kind, (codes, child_start, forks, allowed))) != expected or codes is None:
-        raise IndexFileError(f"{path}: the arrays of level {number} do not match the manifest. {REBUILD}")
+    known = len(arrays) == sum(kind is not None for kind in expected)
+    if not known or tuple(map(_kind, (codes, child_start, forks, allowed))) != expected or codes is None:
+        return None
     return Level(codes, child_start, forks, allowed, size, entry["max_branch"], end)
+
+
+def _compact_level(
+    arrays: dict[str, np.ndarray], entry: dict[str, Any], parents: int, end: int | None
+) -> CompactLevel | None:
+    """The same as `_level`, for the compact layout."""
+    size, nodes, low_bits = entry["codebook_size"], entry["nodes"], entry["low_bits"]
+    fan = next((fan for fan, name in FANS.items() if name in arrays), "unary")
+    coding = Coding(fan, low_bits)
+    if not is_possible(parents, nodes, size, coding):
+        return None
+    expected = shapes_of(parents, nodes, size, coding)
+    if entry["dense"]:
+        expected["allowed"] = np.dtype(np.uint32), (parents, words_of(size))
+    if {name: _kind(array) for name, array in arrays.items()} != expected:
+        return None
+    vector = None
+    if fan == "elias-fano":
+        vector = BitVector(arrays["high"], arrays["zeros_before"], arrays.get("ones_before"))
+    start, forks, allowed = map(arrays.get, ("child_start", "forks", "allowed"))
+    return CompactLevel(
+        arrays["codes"], low_bits, vector, start, forks, allowed, nodes, parents, size, entry["max_branch"], end
+    )
 
 
 def _kind(array: np.ndarray | None) -> tuple[np.dtype, tuple[int, ...]] | None:

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from hedgerow.catalog.ragged import EndCodes
-from hedgerow.index.build import pays_dense, with_bitmap
+from hedgerow.index.build import DenseRule, finished, pays_dense
+from hedgerow.index.compact import AnyLevel, Layout
 from hedgerow.index.fanout import fan_out, first_flags
 from hedgerow.index.level import Level
 from hedgerow.index.trie import Trie, codes_of_leaves
 
 # The levels of a trie, and leaf_start and leaf_forks.
-Finished = tuple[tuple[Level, ...], np.ndarray | None, np.ndarray | None]
+Finished = tuple[tuple[AnyLevel, ...], np.ndarray | None, np.ndarray | None]
 
 
 @dataclass(frozen=True)
@@ -97,30 +99,42 @@ class Joined:
             self._first[number].add(is_first[skipped:])
         self._last = stop
 
-    def finish(self, is_dense: Callable[[int, Level], bool] = lambda _, level: pays_dense(level)) -> Finished:
+    def finish(self, is_dense: DenseRule = lambda _, level: pays_dense(level), *, layout: Layout = "plain") -> Finished:
         """The levels, and the fan-out from the leaves to the items, after the last trie.
 
         Args:
             is_dense: the rule for dense levels: see `build.dense_rule`.
+            layout: the layout of the levels.
         """
-        levels: list[Level] = []
+        levels: list[AnyLevel] = []
         parents = 1
         for number, (size, end) in enumerate(zip(self._sizes, self._ends, strict=True)):
             child_start, forks, max_branch = self._fan_out(number, parents)
             level = Level(self._codes[number].whole(), child_start, forks, None, size, max_branch, end)
-            levels.append(with_bitmap(level, number) if is_dense(number, level) else level)
+            levels.append(finished(level, number, is_dense, layout, self._allocator(f"packed-{number}")))
             parents = level.num_nodes
         leaf_start, leaf_forks, _ = self._fan_out(len(levels), parents)
         return tuple(levels), leaf_start, leaf_forks
 
     def _fan_out(self, number: int, parents: int) -> tuple[np.ndarray | None, np.ndarray | None, int]:
-        growing, path = self._first[number], self._path(f"fan-{number}")
-        if path is None:
-            return fan_out(growing.whole(), parents)
-        found = fan_out(growing.whole(), parents, lambda length, dtype: np.memmap(path, dtype, "w+", shape=(length,)))
+        growing = self._first[number]
+        found = fan_out(growing.whole(), parents, self._allocator(f"fan-{number}"))
         # One byte a node: a third of the space of all temporary files.
         growing.remove()
         return found
+
+    def _allocator(self, name: str) -> Callable[..., np.ndarray]:
+        """A function that allocates arrays as `numpy.empty` does: in memory, or in files of the folder."""
+        folder = self._folder
+        if folder is None:
+            return np.empty
+        numbers = count()
+
+        def in_file(shape: int | tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
+            shape = shape if isinstance(shape, tuple) else (shape,)
+            return np.memmap(folder / f"{name}-{next(numbers)}", dtype, "w+", shape=shape)
+
+        return in_file
 
     def _path(self, name: str) -> Path | None:
         return None if self._folder is None else self._folder / name
@@ -145,5 +159,6 @@ class _Growing:
         return np.concatenate(self.parts) if self.path is None else np.memmap(self.path, self.dtype, "r")
 
     def remove(self) -> None:
-        assert self.path is not None
-        self.path.unlink()
+        self.parts.clear()
+        if self.path is not None:
+            self.path.unlink()

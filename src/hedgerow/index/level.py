@@ -88,6 +88,10 @@ class Level:
         """The parent of each of `nodes` [R]."""
         return parents_of(self.child_start, self.forks, nodes)
 
+    def codes_of(self, nodes: np.ndarray) -> np.ndarray:
+        """The codes of `nodes` [R]."""
+        return self.codes[nodes]
+
     def find(self, parents: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """The child [R] int64 of each of `parents` [R] that has the code of `codes` [R], or -1.
 

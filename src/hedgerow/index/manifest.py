@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from hedgerow.errors import IndexFileError
+from hedgerow.index.compact import CompactLevel, code_bits
 from hedgerow.index.trie import Trie
 
 FORMAT = "hedgerow"
-VERSION = 2
+VERSION = 3
+# The format version of each layout.
+VERSION_OF = {"plain": 2, "compact": 3}
 MANIFEST = "manifest.json"
 # The manifest of a live index, which a folder may contain instead: see live/manifest.py.
 LIVE = "current.json"
@@ -21,6 +24,7 @@ LIVE = "current.json"
 DATA = {
     1: {"trie": "trie-{}.safetensors", "items": "items-{}.parquet"},
     2: {"trie": "trie-{}.safetensors", "items": "items-{}.arrow"},
+    3: {"trie": "trie-{}.safetensors", "items": "items-{}.arrow"},
 }
 REBUILD = "Build and save the index again."
 MAX_LEVELS = 255
@@ -112,7 +116,13 @@ def _is_complete(manifest: dict[str, Any]) -> bool:
         and 1 <= len(manifest["levels"]) <= MAX_LEVELS
         and all(1 <= level["codebook_size"] <= MAX_CODEBOOK_SIZE for level in manifest["levels"])
         and _has_valid_ragged(manifest)
+        and _has_valid_layout(manifest)
     )
+
+
+def is_compact(manifest: dict[str, Any]) -> bool:
+    """Whether a manifest describes an index in the compact layout."""
+    return manifest["version"] == VERSION_OF["compact"]
 
 
 def _is_name(name: str, pattern: str) -> bool:
@@ -128,11 +138,19 @@ def _has_valid_ragged(manifest: dict[str, Any]) -> bool:
     return bool(manifest["ragged"] is True and lower and all(level["codebook_size"] >= 2 for level in lower))
 
 
+def _has_valid_layout(manifest: dict[str, Any]) -> bool:
+    """Whether each level of a compact index has a possible number of packed bits. Raises if it has none."""
+    if not is_compact(manifest):
+        return True
+    limits = [(level["low_bits"], code_bits(level["codebook_size"])) for level in manifest["levels"]]
+    return manifest["layout"] == "compact" and all(type(bits) is int and 0 <= bits <= most for bits, most in limits)
+
+
 def manifest_bytes(index: Trie, files: dict[str, Any]) -> bytes:
     """The manifest of an index, with the entries of its two data files, as JSON with its checksum."""
     manifest = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": VERSION_OF[index.layout],
         "items": index.num_items,
         "levels": [
             {
@@ -141,10 +159,13 @@ def manifest_bytes(index: Trie, files: dict[str, Any]) -> bytes:
                 "max_branch": level.max_branch,
                 "nodes": level.num_nodes,
             }
+            | ({"low_bits": level.low_bits} if isinstance(level, CompactLevel) else {})
             for level in index.levels
         ],
         "files": files,
     }
+    if index.layout == "compact":
+        manifest["layout"] = "compact"
     if index.ragged:
         manifest["ragged"] = True
     return json.dumps(manifest | {"sha256": digest_of(manifest)}, indent=1, sort_keys=True).encode() + b"\n"

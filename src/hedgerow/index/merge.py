@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,8 @@ from hedgerow.catalog.catalog import ITEM_ID, Catalog
 from hedgerow.catalog.ragged import without_ends
 from hedgerow.errors import ArgumentError, CatalogError
 from hedgerow.index.attributes import STRICT, AttributeRule, conformed, fitted_attributes, joined_schema
-from hedgerow.index.build import DenseLevels, build_trie, dense_rule, with_bitmap
+from hedgerow.index.build import DenseLevels, build_trie, dense_rule, finished
+from hedgerow.index.compact import AnyLevel
 from hedgerow.index.edit import (
     NO_EDIT,
     NONE,
@@ -38,7 +39,7 @@ from hedgerow.index.lazy import Lazy
 from hedgerow.index.level import Level
 from hedgerow.index.lookup import as_ids, changed_rows, check_is_list, check_known
 from hedgerow.index.order import spliced_order
-from hedgerow.index.trie import Trie
+from hedgerow.index.trie import Trie, plain_levels
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -175,15 +176,16 @@ def splice_index(index: Trie, added: Catalog | None, removed_rows: np.ndarray, *
     """
     is_dense = dense_rule(dense_levels, index.num_levels)
     if index.num_items == 0:
-        return index if added is None else build_trie(added, dense_levels=dense_levels)
+        return index if added is None else build_trie(added, dense_levels=dense_levels, layout=index.layout)
     new = None if added is None else build_trie(added, dense_levels=())
-    placements = [] if new is None else place_nodes(index, new)
+    # Levels are changed in the plain layout.
+    plain = replace(index, levels=plain_levels(index))
+    placements = [] if new is None else place_nodes(plain, new)
     items = Edit(NONE if new is None else place_items(index, new, placements[-1]), removed_rows)
-    change = _Change(index, new, placements, edits_of(index, placements, items))
+    change = _Change(plain, new, placements, edits_of(plain, placements, items))
 
-    def splice_level(number: int) -> Level:
-        level = change.level(number)
-        return with_bitmap(level, number) if is_dense(number, level) else level
+    def splice_level(number: int) -> AnyLevel:
+        return finished(change.level(number), number, is_dense, index.layout)
 
     # Compiled passes release the GIL, so levels are spliced in parallel.
     with ThreadPoolExecutor(os.cpu_count()) as pool:

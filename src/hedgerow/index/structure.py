@@ -9,7 +9,7 @@ codes per level, this takes about 0.2 s.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
@@ -19,9 +19,11 @@ import numpy as np
 
 from hedgerow.index.arrow import as_bools
 from hedgerow.index.bits import count_bits
+from hedgerow.index.compact import CompactLevel, bits_of, parents_of_range
 from hedgerow.index.level import WORD_BITS, Level
 from hedgerow.index.order import values_at
-from hedgerow.index.trie import Trie
+from hedgerow.index.select import BitVector, directory_of
+from hedgerow.index.trie import Trie, plain_levels
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,8 +43,28 @@ def structure_fault(index: Trie) -> str | None:
     Returns:
         The first array that contradicts docs/reference/file-format.md, or None.
     """
+    for number, level in enumerate(index.levels):
+        if isinstance(level, CompactLevel) and level.bits is not None and (fault := _vector_fault(level, level.bits)):
+            return f"level {number}: {fault}"
+    # With correct bit vectors, levels can be decoded.
+    levels = plain_levels(index)
     # The checks of codes and bitmaps rely on correct row pointers and forks.
-    return _first_fault([*_fan_out_checks(index)]) or _first_fault([*_code_checks(index)]) or _ids_fault(index)
+    fault = _first_fault([*_fan_out_checks(index, levels)]) or _first_fault([*_code_checks(levels)])
+    return fault or _ids_fault(index)
+
+
+def _vector_fault(level: CompactLevel, bits: BitVector) -> str | None:
+    """The vector begins and ends with a zero, has a one for each node, and its directory is correct."""
+    length = bits_of(level.num_parents, level.num_nodes, level.high_bits)
+    words = bits.words.reshape(-1)
+    tail = np.unpackbits(words[(length - 1) // WORD_BITS :].view(np.uint8), bitorder="little")
+    if words[0] & 1 or tail[(length - 1) % WORD_BITS :].any() or count_bits(words) != level.num_nodes:
+        return "the bit vector does not have a one for each node"
+    before = directory_of(bits.words)
+    stored = bits.zeros_before, before[1] if bits.ones_before is None else bits.ones_before
+    if not all(np.array_equal(array, right) for array, right in zip(stored, before, strict=True)):
+        return "the directory of the bit vector is wrong"
+    return None
 
 
 def _first_fault(checks: list[Check]) -> str | None:
@@ -52,9 +74,9 @@ def _first_fault(checks: list[Check]) -> str | None:
         return next((fault for fault in pool.map(lambda check: check(), checks) if fault), None)
 
 
-def _fan_out_checks(index: Trie) -> Iterator[Check]:
+def _fan_out_checks(index: Trie, levels: Sequence[Level]) -> Iterator[Check]:
     parents = 1
-    for number, level in enumerate(index.levels):
+    for number, level in enumerate(levels):
         yield partial(_fan_out_fault, number, level, parents)
         parents = level.num_nodes
     yield partial(_leaf_fault, index)
@@ -103,11 +125,11 @@ def _largest_step(start: np.ndarray) -> int | None:
     return largest
 
 
-def _code_checks(index: Trie) -> Iterator[Check]:
-    for number, level in enumerate(index.levels):
+def _code_checks(levels: Sequence[Level]) -> Iterator[Check]:
+    for number, level in enumerate(levels):
         for check in _level_checks(level):
             yield partial(_of_level, number, check)
-    for number, (above, level) in enumerate(pairwise(index.levels), 1):
+    for number, (above, level) in enumerate(pairwise(levels), 1):
         if above.end is not None:
             for begin, stop in _blocks(above.num_nodes):
                 yield partial(_of_level, number, partial(_end_fault, above, level, begin, stop))
@@ -169,19 +191,9 @@ def _count_fault(allowed: np.ndarray, nodes: int) -> str | None:
 def _bitmap_fault(level: Level, allowed: np.ndarray, begin: int, stop: int) -> str | None:
     """Each node has its bit. As the codes of a parent are distinct, no other bit is set if the counts are equal."""
     codes = level.codes[begin:stop]
-    words = allowed.reshape(-1)[_parents(level, begin, stop) * allowed.shape[1] + codes // WORD_BITS]
+    words = allowed.reshape(-1)[parents_of_range(level, begin, stop) * allowed.shape[1] + codes // WORD_BITS]
     bits = (words >> (codes % WORD_BITS).astype(np.uint32)) & np.uint32(1)
     return None if bits.all() else BITMAP
-
-
-def _parents(level: Level, begin: int, stop: int) -> np.ndarray:
-    """The parents of the nodes `begin` to `stop` - 1, int64."""
-    start = level.child_start
-    if start is None:
-        return level.parents(np.arange(begin, stop))
-    first, last = level.parents(np.asarray([begin, stop - 1]))
-    counts = np.diff(np.clip(start[first : last + 2], begin, stop))
-    return np.repeat(np.arange(first, last + 1), counts)
 
 
 def _end_fault(above: Level, level: Level, begin: int, stop: int) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,6 +13,7 @@ from hedgerow.catalog.catalog import ITEM_ID
 from hedgerow.catalog.ragged import ENDED, EndCodes, padded, resized, with_ends, without_ends
 from hedgerow.catalog.sids import as_sids
 from hedgerow.errors import ArgumentError
+from hedgerow.index.compact import AnyLevel, CompactLevel, Layout, compact_level
 from hedgerow.index.fanout import child_spans, count_children
 from hedgerow.index.level import Level
 from hedgerow.index.order import id_samples, sorted_order
@@ -40,7 +41,7 @@ class Trie:
             there is no such item, or if leaf_start is stored.
     """
 
-    levels: tuple[Level, ...]
+    levels: tuple[AnyLevel, ...]
     leaf_start: np.ndarray | None
     leaf_forks: np.ndarray | None
     _load_items: Callable[[], pa.Table]
@@ -67,6 +68,11 @@ class Trie:
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """The index itself, because it never changes. Constraint sets of the original fit the copy."""
         return self
+
+    @property
+    def layout(self) -> Layout:
+        """How the levels are stored: "plain" or "compact", see `hedgerow.build_index`."""
+        return "compact" if isinstance(self.levels[0], CompactLevel) else "plain"
 
     @property
     def num_levels(self) -> int:
@@ -223,7 +229,7 @@ class Trie:
         if state < 0 or self.levels[depth].num_nodes == 0:
             return np.zeros(0, np.int64)
         start, stop = self.levels[depth].children(np.asarray([state]))
-        return self.levels[depth].codes[start[0] : stop[0]].astype(np.int64)
+        return self.levels[depth].codes_of(np.arange(start[0], stop[0])).astype(np.int64)
 
     def sids(self, leaves: Any = None) -> np.ndarray:
         """List the SIDs of leaves.
@@ -309,7 +315,7 @@ class Trie:
 
     def __repr__(self) -> str:
         shared = f", sids={self.num_sids:,}" if self.num_sids < self.num_items else ""
-        ragged = "ragged=True, " if self.ragged else ""
+        ragged = 'layout="compact", ' * (self.layout == "compact") + "ragged=True, " * self.ragged
         return (
             f"{type(self).__name__}(items={self.num_items:,}{shared}, levels={self.num_levels}, {ragged}"
             f"nodes={sum(self.nodes_per_level):,}, {bytes_as_text(self.nbytes)})"
@@ -325,6 +331,19 @@ def leaf_arrays(trie: Trie) -> dict[str, np.ndarray]:
     """The stored arrays that map leaves to items, by field name."""
     arrays = {"leaf_start": trie.leaf_start, "leaf_forks": trie.leaf_forks}
     return {name: array for name, array in arrays.items() if array is not None}
+
+
+def plain_levels(trie: Trie) -> tuple[Level, ...]:
+    """The levels of a trie in the plain layout."""
+    return tuple(level.plain() if isinstance(level, CompactLevel) else level for level in trie.levels)
+
+
+def in_layout(trie: Trie, layout: Layout) -> Trie:
+    """The same trie in a layout."""
+    if layout == trie.layout:
+        return trie
+    plain = plain_levels(trie)
+    return replace(trie, levels=plain if layout == "plain" else tuple(map(compact_level, plain)))
 
 
 def codes_of_leaves(trie: Trie, leaves: Any = None) -> np.ndarray:
@@ -343,7 +362,7 @@ def _codes_of_ascending(trie: Trie, nodes: np.ndarray) -> np.ndarray:
     matrix = np.empty((len(nodes), trie.num_levels), np.int64)
     for number in range(trie.num_levels - 1, -1, -1):
         level = trie.levels[number]
-        matrix[:, number] = level.codes[nodes]
+        matrix[:, number] = level.codes_of(nodes)
         nodes = level.parents(nodes)
     return matrix
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import ray
 
-from hedgerow._arguments import whole_number
+from hedgerow._arguments import check_choice, whole_number
 from hedgerow.errors import CatalogError
 from hedgerow.index.batched import MAX_PARTS, BatchReader, Survey
 from hedgerow.index.build import Progress, ignore_progress
 from hedgerow.index.build_in_parts import PartsBuild
 from hedgerow.index.build_on_disk import scratch_beside
+from hedgerow.index.compact import LAYOUTS, Layout
 from hedgerow.index.files import as_folder
 from hedgerow.indexes import load_index
 from hedgerow.ray.cluster import num_cpus, own_errors, run_tasks, start
@@ -40,6 +41,7 @@ def build(
     item_id: str | None = None,
     codebook_sizes: int | Sequence[int] | None = None,
     attributes: Sequence[str] | None = None,
+    layout: Layout = "plain",
     progress: Progress = ignore_progress,
 ) -> TrieIndex:
     """Build and save the index of Parquet files with the processes of a Ray cluster.
@@ -62,6 +64,7 @@ def build(
         item_id: as for `Catalog.from_arrow`.
         codebook_sizes: as for `Catalog.from_arrow`.
         attributes: as for `Catalog.from_arrow`.
+        layout: as for `hedgerow.build_index`.
         progress: called as ``progress(what, done, total)``.
 
     Returns:
@@ -87,6 +90,7 @@ def build(
         ```
     """
     whole_number(memory, "memory")
+    check_choice(layout, "layout", LAYOUTS)
     if workers is not None:
         whole_number(workers, "workers")
     reader = BatchReader(_absolute(files), sid, item_id, codebook_sizes, attributes)
@@ -95,7 +99,7 @@ def build(
         start()
         run = _Run(workers or num_cpus(), progress)
         parts = min(MAX_PARTS, max(parts, run.workers))
-        run.build(reader, scratch, parts, 4 * reader.part_rows(memory), output)
+        run.build(reader, scratch, parts, 4 * reader.part_rows(memory), output, layout)
     return load_index(output, mmap=True)
 
 
@@ -110,13 +114,15 @@ class _Run:
     def __init__(self, workers: int, progress: Progress) -> None:
         self.workers, self.progress = workers, progress
 
-    def build(self, reader: BatchReader, scratch: Path, parts: int, max_rows: int, output: Path) -> None:
+    def build(
+        self, reader: BatchReader, scratch: Path, parts: int, max_rows: int, output: Path, layout: Layout
+    ) -> None:
         """Build the index: the steps of `build_in_parts`."""
         groups = _groups(reader.files.rows_of_files, TASKS_PER_WORKER * self.workers)
         sizes = [sum(reader.files.rows_of_files[files]) for files in groups]
         read = ray.put(reader)
         surveys = self._tasks("read", _survey, [(read, files) for files in groups], sizes)
-        steps = PartsBuild.of(reader, scratch, surveys, parts, max_rows)
+        steps = PartsBuild.of(reader, scratch, surveys, parts, max_rows, layout=layout)
         plan = ray.put(steps)
         spills = [(plan, number, files) for number, files in enumerate(groups)]
         rows = np.sum(self._tasks("spill", _spill, spills, sizes), axis=0)

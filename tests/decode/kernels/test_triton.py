@@ -95,7 +95,8 @@ def mixed_index():
     sids = np.stack([rng.integers(0, size, 700) for size in SIZES], axis=1)
     sids[:150, :2] = sids[0, :2]
     index = hr.build_index(hr.Catalog(sids, codebook_sizes=SIZES))
-    assert [level.representation for level in index.levels] == ["dense", "dense", "sparse", "forked"]
+    if index.layout == "plain":
+        assert [level.representation for level in index.levels] == ["dense", "dense", "sparse", "forked"]
     return index
 
 
@@ -180,6 +181,7 @@ class TestInterpreted:
     __test__ = INTERPRETED
 
     @pytest.mark.parametrize("form", FORMS)
+    @pytest.mark.usefixtures("layout")
     def test_equals_the_oracle_on_random_catalogs(self, form):
         @settings(max_examples=10)
         @given(
@@ -199,6 +201,7 @@ class TestInterpreted:
 
     @pytest.mark.parametrize("form", FORMS)
     @pytest.mark.parametrize("normalize", ["codes", "allowed", None])
+    @pytest.mark.usefixtures("layout")
     def test_ragged_sids(self, form, normalize):
         with numbers(**FORMS[form]):
             test_ragged.assert_equals_oracle(test_ragged.NAMES, KERNEL, 2, 5, normalize, "auto")
@@ -215,6 +218,7 @@ class TestInterpreted:
         ("batch_size", "beam_width", "normalize"),
         [(1, 1, "codes"), (3, 3, "allowed"), (2, 9, None)],
     )
+    @pytest.mark.usefixtures("layout")
     def test_equals_the_array_kernel(self, form, batch_size, beam_width, normalize):
         with numbers(**FORMS[form]):
             assert_equals_array(mixed_index(), batch_size=batch_size, beam_width=beam_width, normalize=normalize)
@@ -233,6 +237,7 @@ class TestInterpreted:
                     assert assert_equals_array(index, batch_size=1, beam_width=width).num_valid.tolist() == [width]
 
     @pytest.mark.parametrize("form", FORMS)
+    @pytest.mark.usefixtures("layout")
     def test_edges(self, form):
         edges = test_contract.TestEdges()
         with numbers(**FORMS[form]):
@@ -249,6 +254,7 @@ class TestInterpreted:
                 catalog = hr.Catalog(np.random.default_rng(0).integers(0, 8, (100, 2)), codebook_sizes=8)
                 test_contract.assert_equals_oracle(catalog, KERNEL, batch_size=1, beam_width=130)
 
+    @pytest.mark.usefixtures("layout")
     def test_wide_codebooks(self):
         test_contract.TestEdges().test_codebook_of_exactly_16_bits(KERNEL)
         test_contract.TestEdges().test_wide_codebook_and_node_with_most_items(KERNEL)
@@ -258,6 +264,7 @@ class TestInterpreted:
         test_contract.assert_equals_oracle(catalog, KERNEL, batch_size=1, beam_width=4)
 
     @pytest.mark.parametrize("normalize", ["codes", "allowed", None])
+    @pytest.mark.usefixtures("layout")
     def test_bitmap_of_many_words(self, normalize):
         rng = np.random.default_rng(3)
         sids = np.stack([np.repeat(np.arange(3), 2000), rng.integers(0, 5000, 6000)], axis=1)

@@ -13,6 +13,8 @@ import hedgerow as hr
 from hedgerow.decode.kernels.walk import allowed_children, child_by_code
 from hedgerow.decode.ops import to_numpy
 
+pytestmark = pytest.mark.usefixtures("layout")
+
 
 def compiled(backend: str, function: Any) -> Any:
     """A function as users run it: jitted in JAX."""

@@ -10,6 +10,7 @@ import hedgerow as hr
 from hedgerow.bench.arrays import Array, Arrays
 from hedgerow.bench.baselines.base import Baseline, Problem, Promise, SearchResult, Unavailable
 from hedgerow.decode.kernels.dispatch import KernelName
+from hedgerow.index.trie import in_layout
 
 KERNELS = {"numpy": ("array", "native"), "torch": ("array", "native", "triton"), "jax": ("array",)}
 LABELS = {"array": "hedgerow, array", "native": "hedgerow, native", "triton": "hedgerow, Triton"}
@@ -25,9 +26,13 @@ class Hedgerow(Baseline):
         super().__init__(problem, arrays)
         if self.kernel not in KERNELS[arrays.name]:
             raise Unavailable(f"the {self.kernel} kernel does not support {arrays.name}")
-        self.tables = problem.index.to(arrays.name, device=arrays.device)
-        self._nbytes = problem.index.nbytes
+        index = self._index(problem)
+        self.tables = index.to(arrays.name, device=arrays.device)
+        self._nbytes = index.nbytes
         self._try_kernel()
+
+    def _index(self, problem: Problem) -> hr.TrieIndex:
+        return problem.index
 
     @property
     def nbytes(self) -> int:
@@ -61,6 +66,13 @@ class HedgerowNative(Hedgerow):
     kernel = "native"
 
 
+class HedgerowCompact(HedgerowNative):
+    """`hr.step` with the CPU kernel, on the same index in the compact layout."""
+
+    def _index(self, problem: Problem) -> hr.TrieIndex:
+        return hr.TrieIndex._of(in_layout(problem.index, "compact"))
+
+
 class HedgerowTriton(Hedgerow):
     """`hr.step` with the GPU kernel."""
 
@@ -69,3 +81,4 @@ class HedgerowTriton(Hedgerow):
 
 for _method in (Hedgerow, HedgerowNative, HedgerowTriton):
     _method.name = LABELS[_method.kernel]
+HedgerowCompact.name = f"{LABELS['native']}, compact"

@@ -25,7 +25,7 @@ from hedgerow.decode.prepared import LevelConstraints
 
 # As in src/native/native.h.
 NORMALIZERS = {"codes": 0, "allowed": 1, None: 2}
-UNARY, SPARSE, FORKED = 0, 1, 2
+UNARY, SPARSE, FORKED, ELIAS_FANO = 0, 1, 2, 3
 NOTHING = np.zeros(1, np.int32)
 
 
@@ -33,15 +33,22 @@ class HostLevel(NamedTuple):
     """The arrays of a level as read-only NumPy arrays, which share its memory.
 
     Attributes:
-        kind: UNARY, SPARSE or FORKED.
-        pointers: int32, the row pointers [P + 1] of a SPARSE level or the forks [X] of a FORKED one.
-        codes: [E] uint8, uint16 or uint32.
+        kind: UNARY, SPARSE, FORKED or ELIAS_FANO.
+        pointers: int32, the row pointers [P + 1] of a SPARSE level, the forks [X] of a FORKED one, or the directory of
+            the zeros [blocks] of an ELIAS_FANO one.
+        codes: [E] uint8, uint16 or uint32; of a compact level, the packed bits, uint32.
+        low_bits: the number of packed bits of each code; -1 if the level is not compact.
+        high_bits: the number of bits of each code in the bit vector.
+        high: [blocks, 8] int32, the bit vector, or None.
         allowed: [P, W] uint32; None if the level is not dense.
     """
 
     kind: int
     pointers: np.ndarray
     codes: np.ndarray
+    low_bits: int
+    high_bits: int
+    high: np.ndarray | None
     allowed: np.ndarray | None
 
 
@@ -54,13 +61,17 @@ def host_level(level: DeviceLevel) -> HostLevel:
     arrays = HOST_LEVELS.get(level)
     if arrays is None:
         kind, pointers = UNARY, NOTHING
-        if level.child_start is not None:
+        if level.high is not None:
+            kind, pointers = ELIAS_FANO, to_numpy(level.zeros_before)
+        elif level.child_start is not None:
             kind, pointers = SPARSE, to_numpy(level.child_start)
         elif level.forks is not None:
             kind, pointers = FORKED, to_numpy(level.forks)
         codes = to_numpy(level.codes).view(f"u{level.codes.itemsize}")
-        allowed = None if level.allowed is None else to_numpy(level.allowed)
-        arrays = HOST_LEVELS[level] = HostLevel(kind, pointers, codes, allowed)
+        high, allowed = (None if array is None else to_numpy(array) for array in (level.high, level.allowed))
+        low_bits = -1 if level.low_bits is None else level.low_bits
+        arrays = HostLevel(kind, pointers, codes, low_bits, level.high_bits, high, allowed)
+        HOST_LEVELS[level] = arrays
     return arrays
 
 

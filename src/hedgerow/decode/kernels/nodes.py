@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hedgerow.decode.beams import DEAD
 from hedgerow.decode.device import DeviceLevel
+from hedgerow.decode.kernels.packed import packed_children, packed_codes
 from hedgerow.decode.ops import Array, Ops
 from hedgerow.index.level import WORD_BITS
 
@@ -15,7 +16,9 @@ def children(ops: Ops, level: DeviceLevel, states: Array) -> tuple[Array, Array]
     parents = xp.where(live, states, 0)
     if level.max_branch == 0:
         return parents * 0, parents * 0
-    if level.child_start is not None:
+    if level.high is not None:
+        start, stop = packed_children(ops, level, parents)
+    elif level.child_start is not None:
         start = ops.take(level.child_start, parents)
         stop = ops.take(level.child_start, parents + 1)
     elif level.forks is not None:
@@ -29,7 +32,7 @@ def children(ops: Ops, level: DeviceLevel, states: Array) -> tuple[Array, Array]
 def lower_bound(ops: Ops, level: DeviceLevel, start: Array, stop: Array, codes: Array | int) -> Array:
     """First of the nodes `start` to `stop` - 1, which ascend by code, whose code is not below `codes`; or `stop`."""
     xp = ops.xp
-    low, high, last = start, stop, level.codes.shape[0] - 1
+    low, high, last = start, stop, level.num_nodes - 1
     for _ in range(level.max_branch.bit_length()):
         middle = (low + high) // 2
         right = (low < high) & (codes_of(ops, level, ops.clip(middle, 0, last)) < codes)
@@ -39,6 +42,8 @@ def lower_bound(ops: Ops, level: DeviceLevel, start: Array, stop: Array, codes: 
 
 def codes_of(ops: Ops, level: DeviceLevel, nodes: Array) -> Array:
     """Codes of nodes of a level, int32 in the shape of `nodes`."""
+    if level.low_bits is not None:
+        return packed_codes(ops, level, nodes)
     codes = ops.xp.astype(ops.take(level.codes, nodes), ops.xp.int32)
     # PyTorch holds 16-bit codes as signed integers.
     return codes & 0xFFFF if level.codebook_size <= 2**16 else codes

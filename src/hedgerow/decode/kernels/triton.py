@@ -24,6 +24,7 @@ from hedgerow.decode.kernels.triton_limits import DEAD_PIVOTS
 from hedgerow.decode.kernels.triton_place import place
 from hedgerow.decode.prepared import LevelConstraints
 from hedgerow.index.bits import power_of_two
+from hedgerow.index.compact import code_bits
 from hedgerow.index.level import WORD_BITS
 
 # Up to this many candidates per request are ranked without a shortlist.
@@ -96,6 +97,9 @@ def plan_step(
     normalize: Normalize,
     sets: bool = False,
     room: int = 0,
+    blocks: int = 0,
+    low_bits: int = -1,
+    high_bits: int = 0,
     early: bool = False,
 ) -> Plan:
     """Choose the kernels of a step, and the sizes of their blocks.
@@ -113,6 +117,9 @@ def plan_step(
         normalize: as for `step`.
         sets: whether the batch has constraint sets.
         room: X, the length of the lists of dead nodes; 0 if the batch has no exclusions.
+        blocks: the number of blocks of the bit vector of a compact level; 0 if it has none.
+        low_bits: the number of packed bits of each code; -1 if the level is not compact.
+        high_bits: the number of bits of each code in the bit vector.
         early: whether kernels start early: see `EARLY_START`.
     """
     words, few = -(-codebook_size // WORD_BITS), width * max_branch <= FEW
@@ -123,9 +130,11 @@ def plan_step(
     programs = -(-max(capacity, beam_width) // OWN)
     if not few:
         programs = min(programs, max(PROGRAMS // batch, -(-beam_width // OWN)))
-    trie = {"SIZE": codebook_size, "SCAN": scan, "WORDS": words}
+    packed = {"LOW_BITS": low_bits, "HIGH_BITS": high_bits}
+    trie = {"SIZE": codebook_size, "SCAN": scan, "WORDS": words} | packed
     width_block = {"WIDTH_BLOCK": min(power_of_two(width), WIDTH_BLOCK)}
-    children = {"NORMALIZE": normalize, "SPARSE": sparse, "FORK_STEPS": _search_steps(forks, PIVOTS), "PIVOTS": PIVOTS}
+    children = {"NORMALIZE": normalize, "SPARSE": sparse, "VECTOR": blocks > 0, "PIVOTS": PIVOTS}
+    children |= {"FORK_STEPS": _search_steps(max(forks, blocks), PIVOTS)}
     limits = {"SETS": sets, "BITMAP_WORDS": words if dense else 0, "DEAD_STEPS": _search_steps(room, DEAD_PIVOTS.value)}
     children |= limits
     row_block, child_block = min(power_of_two(codebook_size), ROW_BLOCK), power_of_two(max_branch)
@@ -134,7 +143,7 @@ def plan_step(
     rows_at_once = min(max(SIEVED_CHILDREN // sieved, 1), power_of_two(width))
     if few:
         sizes = {"SIZE": codebook_size, "ROW_BLOCK": row_block, "CHILD_BLOCK": child_block}
-        rows = children | sizes | width_block | _compile_options(max(row_block, child_block))
+        rows = children | packed | sizes | width_block | _compile_options(max(row_block, child_block))
     else:
         sizes = {"ROW_BLOCK": row_block, "BLOCK": block, "GROUPS": groups}
         rows = children | trie | sizes | width_block | _compile_options(max(row_block, block))
@@ -171,6 +180,10 @@ def triton_step(inputs: StepInput) -> Beams:
         inputs.beam_width,
         inputs.normalize,
         *(NO_LIMITS if inputs.constraints is None else inputs.constraints.arrays),
+        high=level.high,
+        zeros_before=level.zeros_before,
+        ones_before=level.ones_before,
+        low_bits=-1 if level.low_bits is None else level.low_bits,
     )
     return Beams(codes=codes, scores=scores, states=states, parents=parents)
 
@@ -204,6 +217,10 @@ def _compute(
     alive: Tensor | None = None,
     dead_parents: Tensor | None = None,
     dead_slots: Tensor | None = None,
+    high: Tensor | None = None,
+    zeros_before: Tensor | None = None,
+    ones_before: Tensor | None = None,
+    low_bits: int = -1,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Codes [B, M, l + 1], scores, states and parents [B, M] of the new beams."""
     batch, width, depth = history.shape
@@ -221,10 +238,14 @@ def _compute(
         normalize=normalize,  # pyright: ignore[reportArgumentType]
         sets=alive is not None,
         room=room,
+        blocks=0 if high is None else high.shape[0],
+        low_bits=low_bits,
+        high_bits=0 if low_bits < 0 else code_bits(codebook_size) - low_bits,
         early=_starts_early(logits.device),
     )
     logits = logits if logits.stride(-1) == 1 else logits.contiguous()
-    tensors = {"pointers": forks if child_start is None else child_start, "allowed": allowed}
+    pointers = next((tensor for tensor in (child_start, forks, zeros_before) if tensor is not None), None)
+    tensors = {"pointers": pointers, "allowed": allowed, "high": high, "ones_before": ones_before}
     tensors |= {"set_rows": set_rows, "free": free, "alive": alive}
     tensors |= {"dead_parents": dead_parents, "dead_slots": dead_slots}
     arguments = _arguments(tensors, codes) | {"codes": codes, "logits": logits}
@@ -232,6 +253,7 @@ def _compute(
     arguments |= {"batch_stride": logits.stride(0), "beam_stride": logits.stride(1)}
     arguments |= {"width": width, "beam_width": beam_width, "depth": depth, "max_branch": max_branch}
     arguments |= {"span": plan.span, "capacity": plan.capacity, "room": room}
+    arguments |= {"num_blocks": 0 if high is None else high.shape[0]}
     arguments |= {"set_words": 0 if alive is None else alive[0].numel()}
     new = _new_beams(logits, history, beam_width)
     arguments |= dict(zip(("new_codes", "new_scores", "new_states", "new_parents"), new, strict=True))
@@ -261,6 +283,10 @@ def _(
     alive: Tensor | None = None,  # noqa: ARG001
     dead_parents: Tensor | None = None,  # noqa: ARG001
     dead_slots: Tensor | None = None,  # noqa: ARG001
+    high: Tensor | None = None,  # noqa: ARG001
+    zeros_before: Tensor | None = None,  # noqa: ARG001
+    ones_before: Tensor | None = None,  # noqa: ARG001
+    low_bits: int = -1,  # noqa: ARG001
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return _new_beams(logits, history, beam_width)
 

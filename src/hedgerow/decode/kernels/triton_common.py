@@ -1,4 +1,4 @@
-"""Functions that the Triton kernels share: bounds of logits, keys of candidates, codes of nodes.
+"""Functions that the Triton kernels share: bounds of logits, keys of candidates, numbers of bits.
 
 A key is an int64. Its upper half is a candidate's score as an integer of the same order, its lower half the candidate's
 number, inverted. So keys are distinct, and the larger key is the better candidate.
@@ -68,9 +68,9 @@ def number_of(key):
 
 
 @triton.jit
-def codes_of(codes, nodes, mask, SIZE: tl.constexpr):
-    """Codes of nodes, int32. PyTorch holds 16-bit codes as signed integers."""
-    code = tl.load(codes + nodes.to(tl.int64), mask=mask, other=0).to(tl.int32)
-    if SIZE <= 65536:
-        code = code & 65535
-    return code
+def bits_set(words):
+    """Count bits in pairs, then in nibbles, then in bytes: Triton has no popcount."""
+    words = words - ((words >> 1) & 0x55555555)
+    words = (words & 0x33333333) + ((words >> 2) & 0x33333333)
+    words = (words + (words >> 4)) & 0x0F0F0F0F
+    return (words * 0x01010101) >> 24

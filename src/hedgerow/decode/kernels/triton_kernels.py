@@ -21,10 +21,10 @@ from hedgerow.decode.kernels.triton_common import (
     LARGEST_INT,
     after_previous_kernel,
     bounded,
-    codes_of,
     key_of,
     ordered,
 )
+from hedgerow.decode.kernels.triton_compact import codes_of, vector_children
 from hedgerow.decode.kernels.triton_limits import dead_children, ranks, set_of, unmasked
 
 
@@ -77,14 +77,18 @@ def _observe_row(logits, first_block, top, total, SIZE: tl.constexpr, BLOCK: tl.
 
 @triton.jit
 def _children(
-    pointers, num_pointers, state, max_branch, SPARSE: tl.constexpr, FORK_STEPS: tl.constexpr, PIVOTS: tl.constexpr
-):
+    pointers, num_pointers, high, state, max_branch,
+    SPARSE: tl.constexpr, VECTOR: tl.constexpr, HIGH_BITS: tl.constexpr, FORK_STEPS: tl.constexpr,
+    PIVOTS: tl.constexpr,
+):  # fmt: skip
     """First child and number of children of a state. A dead state has no children."""
     live = state >= 0
     parent = tl.maximum(state, 0).to(tl.int64)
     if SPARSE:
         first = tl.load(pointers + parent, mask=live, other=0)
         stop = tl.load(pointers + parent + 1, mask=live, other=0)
+    elif VECTOR:
+        first, stop = vector_children(high, pointers, num_pointers, parent, HIGH_BITS, FORK_STEPS, PIVOTS)
     elif FORK_STEPS > 0:
         before, through = ranks(pointers, num_pointers, parent, FORK_STEPS, PIVOTS)
         first = (parent + before).to(tl.int32)
@@ -97,8 +101,9 @@ def _children(
 
 @triton.jit
 def _candidates(
-    child, logits, codes, allowed, state, first, count, SCAN: tl.constexpr, SIZE: tl.constexpr, WORDS: tl.constexpr
-):
+    child, logits, codes, high, ones_before, num_blocks, allowed, state, first, count,
+    SCAN: tl.constexpr, SIZE: tl.constexpr, WORDS: tl.constexpr, LOW_BITS: tl.constexpr, HIGH_BITS: tl.constexpr,
+):  # fmt: skip
     """Logits and codes of the candidates `child` of a row, and which of them are children of its state.
 
     If SCAN, the candidates are all codes, under the bitmap; otherwise the children of the state. For several rows at
@@ -112,17 +117,19 @@ def _candidates(
         code = child
     else:
         valid = child < count
-        code = codes_of(codes, first + child, valid, SIZE)
+        node = tl.where(valid, first + child, 0)
+        code = codes_of(codes, high, ones_before, num_blocks, node, valid, SIZE, LOW_BITS, HIGH_BITS)
         row_logits = tl.load(logits + code, mask=valid, other=-INF)
     return bounded(row_logits), code, valid
 
 
-@triton.jit(do_not_specialize=["num_pointers", "width", "max_branch", "set_words", "room"])
+@triton.jit(do_not_specialize=["num_pointers", "num_blocks", "width", "max_branch", "set_words", "room"])
 def list_children(
     logits, batch_stride, beam_stride, states, scores, codes, pointers, num_pointers, firsts, keys, order, width,
-    max_branch, alive, set_rows, free, set_words, dead_parents, dead_slots, room,
+    max_branch, high, ones_before, num_blocks, alive, set_rows, free, set_words, dead_parents, dead_slots, room,
     SETS: tl.constexpr, BITMAP_WORDS: tl.constexpr, DEAD_STEPS: tl.constexpr,
     NORMALIZE: tl.constexpr, SPARSE: tl.constexpr, FORK_STEPS: tl.constexpr, PIVOTS: tl.constexpr,
+    VECTOR: tl.constexpr, LOW_BITS: tl.constexpr, HIGH_BITS: tl.constexpr,
     SIZE: tl.constexpr, ROW_BLOCK: tl.constexpr, CHILD_BLOCK: tl.constexpr, WIDTH_BLOCK: tl.constexpr,
     EARLY: tl.constexpr,
 ):  # fmt: skip
@@ -138,9 +145,14 @@ def list_children(
         first_block = _row_block(logits, 0, SIZE, ROW_BLOCK)
     state = tl.load(states + row)
     score = tl.load(scores + row)
-    first, count = _children(pointers, num_pointers, state, max_branch, SPARSE, FORK_STEPS, PIVOTS)
+    first, count = _children(
+        pointers, num_pointers, high, state, max_branch, SPARSE, VECTOR, HIGH_BITS, FORK_STEPS, PIVOTS
+    )
     child = tl.arange(0, CHILD_BLOCK)
-    child_logits, code, valid = _candidates(child, logits, codes, codes, state, first, count, False, SIZE, 0)
+    child_logits, code, valid = _candidates(
+        child, logits, codes, high, ones_before, num_blocks, codes, state, first, count,
+        False, SIZE, 0, LOW_BITS, HIGH_BITS,
+    )  # fmt: skip
     request = row // width
     alive, free_word = set_of(alive, set_rows, free, request, set_words, SETS)
     dead_start, dead_stop = dead_children(dead_parents, room, request, state, DEAD_STEPS)
@@ -163,13 +175,14 @@ def list_children(
     tl.store(firsts + row, first)
 
 
-@triton.jit(do_not_specialize=["num_pointers", "width", "span", "max_branch", "set_words", "room"])
+@triton.jit(do_not_specialize=["num_pointers", "num_blocks", "width", "span", "max_branch", "set_words", "room"])
 def measure_rows(
     logits, batch_stride, beam_stride, states, scores, codes, pointers, num_pointers, allowed,
-    firsts, counts, shifts, log_sums, peaks, numbers, sizes, order, places, width, span, max_branch,
-    alive, set_rows, free, set_words, dead_parents, dead_slots, room, dead_firsts, dead_ends,
+    firsts, counts, shifts, log_sums, peaks, numbers, sizes, order, places, width, span, max_branch, high, ones_before,
+    num_blocks, alive, set_rows, free, set_words, dead_parents, dead_slots, room, dead_firsts, dead_ends,
     SETS: tl.constexpr, BITMAP_WORDS: tl.constexpr, DEAD_STEPS: tl.constexpr,
     NORMALIZE: tl.constexpr, SPARSE: tl.constexpr, FORK_STEPS: tl.constexpr, PIVOTS: tl.constexpr,
+    VECTOR: tl.constexpr, LOW_BITS: tl.constexpr, HIGH_BITS: tl.constexpr,
     SCAN: tl.constexpr, SIZE: tl.constexpr, WORDS: tl.constexpr,
     ROW_BLOCK: tl.constexpr, BLOCK: tl.constexpr, GROUPS: tl.constexpr, WIDTH_BLOCK: tl.constexpr,
     EARLY: tl.constexpr,
@@ -187,7 +200,9 @@ def measure_rows(
         first_block = _row_block(logits, 0, SIZE, ROW_BLOCK)
     state = tl.load(states + row)
     score = tl.load(scores + row)
-    first, count = _children(pointers, num_pointers, state, max_branch, SPARSE, FORK_STEPS, PIVOTS)
+    first, count = _children(
+        pointers, num_pointers, high, state, max_branch, SPARSE, VECTOR, HIGH_BITS, FORK_STEPS, PIVOTS
+    )
     request = row // width
     alive, free_word = set_of(alive, set_rows, free, request, set_words, SETS)
     dead_start, dead_stop = dead_children(dead_parents, room, request, state, DEAD_STEPS)
@@ -200,7 +215,10 @@ def measure_rows(
     best = tl.full([BLOCK], -INF, tl.float32)
     for start in range(0, stop, BLOCK):
         child = start + tl.arange(0, BLOCK)
-        child_logits, code, valid = _candidates(child, logits, codes, allowed, state, first, count, SCAN, SIZE, WORDS)
+        child_logits, code, valid = _candidates(
+            child, logits, codes, high, ones_before, num_blocks, allowed, state, first, count,
+            SCAN, SIZE, WORDS, LOW_BITS, HIGH_BITS,
+        )  # fmt: skip
         valid = unmasked(
             valid, state, first, child, code, alive, free_word, dead_slots + request * room, dead_start, dead_stop,
             SETS, BITMAP_WORDS, DEAD_STEPS,
@@ -222,7 +240,10 @@ def measure_rows(
     # Different logits may give equal scores, so the first candidate is found by its score.
     for start in range(0, stop, BLOCK):
         child = start + tl.arange(0, BLOCK)
-        child_logits, code, valid = _candidates(child, logits, codes, allowed, state, first, count, SCAN, SIZE, WORDS)
+        child_logits, code, valid = _candidates(
+            child, logits, codes, high, ones_before, num_blocks, allowed, state, first, count,
+            SCAN, SIZE, WORDS, LOW_BITS, HIGH_BITS,
+        )  # fmt: skip
         valid = unmasked(
             valid, state, first, child, code, alive, free_word, dead_slots + request * room, dead_start, dead_stop,
             SETS, BITMAP_WORDS, DEAD_STEPS,
@@ -278,12 +299,13 @@ def _smallest(numbers, wanted):
     return low.to(tl.int32)
 
 
-@triton.jit(do_not_specialize=["width", "span", "beam_width", "capacity", "set_words", "room"])
+@triton.jit(do_not_specialize=["num_blocks", "width", "span", "beam_width", "capacity", "set_words", "room"])
 def shortlist(
     logits, batch_stride, beam_stride, states, scores, codes, allowed, firsts, counts, shifts, log_sums, peaks, numbers,
     sizes, places, keys, width, span, beam_width, capacity,
-    alive, set_rows, free, set_words, dead_slots, room, dead_firsts, dead_ends,
+    high, ones_before, num_blocks, alive, set_rows, free, set_words, dead_slots, room, dead_firsts, dead_ends,
     SETS: tl.constexpr, BITMAP_WORDS: tl.constexpr, DEAD_STEPS: tl.constexpr,
+    LOW_BITS: tl.constexpr, HIGH_BITS: tl.constexpr,
     SCAN: tl.constexpr, SIZE: tl.constexpr, WORDS: tl.constexpr,
     ROWS: tl.constexpr, BLOCK: tl.constexpr, GROUPS: tl.constexpr, PEAKS: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
@@ -332,8 +354,9 @@ def shortlist(
             for start in range(0, stop, BLOCK):
                 child = start + tl.arange(0, BLOCK)[None, :]
                 child_logits, code, valid = _candidates(
-                    child, own_logits, codes, allowed, state, first, count, SCAN, SIZE, WORDS
-                )
+                    child, own_logits, codes, high, ones_before, num_blocks, allowed, state, first, count,
+                    SCAN, SIZE, WORDS, LOW_BITS, HIGH_BITS,
+                )  # fmt: skip
                 valid = unmasked(
                     valid, state, first, child, code, alive, free_word, dead_slots + request * room,
                     dead_start, dead_stop, SETS, BITMAP_WORDS, DEAD_STEPS,

@@ -12,18 +12,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from hedgerow.decode.kernels.triton_common import INF, after_previous_kernel, codes_of, number_of, score_of
+from hedgerow.decode.kernels.triton_common import INF, after_previous_kernel, bits_set, number_of, score_of
+from hedgerow.decode.kernels.triton_compact import codes_of
 
 SMALLEST_KEY = tl.constexpr(-(2**63))
-
-
-@triton.jit
-def _bits_set(words):
-    """Count bits in pairs, then in nibbles, then in bytes: Triton has no popcount."""
-    words = words - ((words >> 1) & 0x55555555)
-    words = (words & 0x33333333) + ((words >> 2) & 0x33333333)
-    words = (words + (words >> 4)) & 0x0F0F0F0F
-    return (words * 0x01010101) >> 24
 
 
 @triton.jit
@@ -37,7 +29,7 @@ def _codes_below(allowed, state, code, mask, WORDS: tl.constexpr, BLOCK: tl.cons
         below = tl.minimum(tl.maximum(code[:, None] - word[None, :] * 32, 0), 32)
         # A shift by 32 is not defined, so 32 bits are handled separately.
         low = tl.where(below == 32, -1, (1 << (below & 31)) - 1)
-        rank += tl.sum(_bits_set(words & low), axis=1)
+        rank += tl.sum(bits_set(words & low), axis=1)
     return rank
 
 
@@ -58,12 +50,13 @@ def _rank(keys, size, own_keys, beam_width, TILE: tl.constexpr):
     return rank
 
 
-@triton.jit(do_not_specialize=["capacity", "width", "span", "beam_width", "depth"])
+@triton.jit(do_not_specialize=["capacity", "width", "span", "beam_width", "depth", "num_blocks"])
 def place(
     keys, sizes, capacity, firsts, states, codes, allowed, history, order,
-    new_codes, new_scores, new_states, new_parents, width, span, beam_width, depth,
+    new_codes, new_scores, new_states, new_parents, width, span, beam_width, depth, high, ones_before, num_blocks,
     COUNTED: tl.constexpr, SCAN: tl.constexpr, SIZE: tl.constexpr, WORDS: tl.constexpr, WORD_BLOCK: tl.constexpr,
-    DEPTH_BLOCK: tl.constexpr, OWN: tl.constexpr, TILE: tl.constexpr, EARLY: tl.constexpr,
+    LOW_BITS: tl.constexpr, HIGH_BITS: tl.constexpr, DEPTH_BLOCK: tl.constexpr,
+    OWN: tl.constexpr, TILE: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """Rank OWN candidates per program and pass among all of the request, and write those that are new beams."""
     after_previous_kernel(EARLY)
@@ -91,7 +84,7 @@ def place(
             node += _codes_below(allowed, state, code, live, WORDS, WORD_BLOCK)
         else:
             node += child
-            code = codes_of(codes, node, live, SIZE)
+            code = codes_of(codes, high, ones_before, num_blocks, node, live, SIZE, LOW_BITS, HIGH_BITS)
         if DEPTH_BLOCK > 0:
             level = tl.arange(0, DEPTH_BLOCK)[None, :]
             entry = history + parent_row[:, None] * depth + level

@@ -90,5 +90,5 @@ def _by_search(ops: Ops, level: DeviceLevel, states: Array, codes: Array) -> Arr
     xp = ops.xp
     start, count = children(ops, level, states)
     found = lower_bound(ops, level, start, start + count, codes)
-    is_child = codes_of(ops, level, ops.clip(found, 0, level.codes.shape[0] - 1)) == codes
+    is_child = codes_of(ops, level, ops.clip(found, 0, level.num_nodes - 1)) == codes
     return xp.where((found < start + count) & is_child, found, DEAD)

@@ -25,7 +25,7 @@ def child_by_token(level: DeviceLevel, code_of_token: np.ndarray, tokens: np.nda
     assert native is not None
     children = np.empty(len(states), np.int32)
     tokens, states = np.ascontiguousarray(tokens, np.int64), np.ascontiguousarray(states)
-    native.child_rows(*host_level(level)[:3], code_of_token, tokens, states, children)
+    native.child_rows(*host_level(level)[:6], code_of_token, tokens, states, children)
     return children
 
 
@@ -47,5 +47,5 @@ def write_allowed(
     assert native is not None
     best = np.empty(len(states), out.dtype)
     states, scores = map(np.ascontiguousarray, (states, scores))
-    native.write_rows(*host_level(level)[:3], token_of_code, states, scores, out, best, out.shape[1])
+    native.write_rows(*host_level(level)[:6], token_of_code, states, scores, out, best, out.shape[1])
     return best
