@@ -177,6 +177,7 @@ int search_ids(const Ids *ids, const int32_t *order, const Ids *samples, int64_t
 void any_of_spans(const uint32_t *words, const int32_t *start, int64_t num_parents, uint32_t *out, int threads);
 void any_with_forks(const uint32_t *words, int64_t num_words, const int32_t *forks, int64_t num_forks,
                     int64_t num_parents, uint32_t *out);
+void any_with_vector(const uint32_t *words, const uint32_t *high, int64_t num_words, int high_bits, uint32_t *out);
 void over_codes(const uint32_t *words, const uint32_t *allowed, int64_t num_words, uint32_t *out);
 
 /* splice.c */
