@@ -131,6 +131,16 @@ void any_with_forks(const uint32_t *words, int64_t num_words, const int32_t *for
         out[num_parents >> 5] &= low_bits(num_parents & 31);
 }
 
+/* Parents whose children a bit vector gives: see hedgerow/index/compact.py. `out` is zero. */
+void any_with_vector(const uint32_t *words, const uint32_t *high, int64_t num_words, int high_bits, uint32_t *out) {
+    int64_t node = 0;
+    for (int64_t word = 0; word < num_words; word++)
+        for (uint32_t bits = high[word]; bits; bits &= bits - 1, node++) {
+            int64_t bucket = word * WORD_BITS + __builtin_ctz(bits) - node - 1, parent = bucket >> high_bits;
+            out[parent >> 5] |= (words[node >> 5] >> (node & 31) & 1) << (parent & 31);
+        }
+}
+
 /* The bits of the nodes, in their order, at the positions of the bits that are set in `allowed`. */
 #define OVER_CODES(name, attributes, scatter)                                                                         \
     attributes static void name(const uint32_t *words, int64_t num_words, const uint32_t *allowed, int64_t length,     \

@@ -322,6 +322,24 @@ static PyObject *py_any_with_forks(PyObject *module, PyObject *const *a, Py_ssiz
     return finished(&buffers);
 }
 
+static PyObject *py_any_with_vector(PyObject *module, PyObject *const *a, Py_ssize_t count) {
+    (void)module;
+    if (!expects(count, 4))
+        return NULL;
+    Buffers buffers = {.count = 0};
+    const uint32_t *words = read_from(&buffers, a[0], 4, 0);
+    const uint32_t *high = read_from(&buffers, a[1], 4, 0);
+    int64_t num_words = length_of(&buffers);
+    int high_bits = (int)integer_of(&buffers, a[2]);
+    uint32_t *out = write_to(&buffers, a[3], 4, 0);
+    if (!buffers.failed) {
+        Py_BEGIN_ALLOW_THREADS
+        any_with_vector(words, high, num_words, high_bits, out);
+        Py_END_ALLOW_THREADS
+    }
+    return finished(&buffers);
+}
+
 static PyObject *py_over_codes(PyObject *module, PyObject *const *a, Py_ssize_t count) {
     (void)module;
     if (!expects(count, 4))
@@ -490,11 +508,18 @@ static PyObject *py_search_ids(PyObject *module, PyObject *const *a, Py_ssize_t 
 #define FUNCTION(name) {#name, (PyCFunction)(void (*)(void))py_##name, METH_FASTCALL, NULL}
 
 static PyMethodDef functions[] = {
+<<<<<<< HEAD
     FUNCTION(step),         FUNCTION(child_rows),     FUNCTION(write_rows), FUNCTION(any_of_runs),
     FUNCTION(last_of_runs), FUNCTION(any_with_forks), FUNCTION(over_codes), FUNCTION(splice),
     FUNCTION(splice_start), FUNCTION(lower_bounds),   FUNCTION(passing_rows), FUNCTION(search_ids),
     FUNCTION(sort_keys),    FUNCTION(pack),           FUNCTION(unpack),
     {"choose_rows", py_choose_rows, METH_O, NULL},
+=======
+    FUNCTION(step),         FUNCTION(child_rows),   FUNCTION(write_rows),   FUNCTION(any_of_spans),
+    FUNCTION(any_with_forks), FUNCTION(over_codes), FUNCTION(splice),       FUNCTION(splice_start),
+    FUNCTION(lower_bounds), FUNCTION(passing_rows), FUNCTION(search_ids), FUNCTION(pack),         FUNCTION(unpack),
+    FUNCTION(any_with_vector),
+>>>>>>> s20-compact
     {NULL, NULL, 0, NULL},
 };
 

@@ -137,8 +137,8 @@ def test_build(tmp_path):
 
 
 def test_first_call(tmp_path, monkeypatch):
-    numpy = {"step, NumPy": first_call.METHODS["step, NumPy"], "step, X": (("no_such_package",), "demo")}
-    monkeypatch.setattr(first_call, "METHODS", numpy)
+    methods = {"numpy": first_call.METHODS["numpy"], "other": ("step, other", ("no_such_package",), "demo")}
+    monkeypatch.setattr(first_call, "METHODS", methods)
     result = run("bench", "first-call", "--quick", "--items", "2e3", "--out", str(tmp_path))
     assert "no_such_package is not installed" in " ".join(result.output.split())
     with (tmp_path / "first-call-quick.csv").open(newline="") as file:

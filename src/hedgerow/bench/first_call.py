@@ -23,23 +23,27 @@ from hedgerow.bench.tables import show_footer, show_rows
 from hedgerow.errors import HedgerowError, install_command
 from hedgerow.trie_index import TrieIndex
 
-# What answers, the packages that it needs, and the extra that installs them.
+# What answers: its label, the packages that it needs, and the extra that installs them.
 METHODS = {
-    "step, NumPy": (("array_api_compat",), "numpy"),
-    "step, PyTorch": (("torch",), "torch"),
-    "step, JAX": (("jax",), "jax"),
-    "Retriever, films": (("torch", "transformers"), "demo"),
+    "numpy": ("step, NumPy", ("numpy",), "numpy"),
+    "torch": ("step, PyTorch", ("torch",), "torch"),
+    "jax": ("step, JAX", ("jax",), "jax"),
+    "retriever": ("Retriever, films", ("torch", "transformers"), "demo"),
 }
 PARTS = ("import", "load", "first", "second")
 # The names that libraries have for the folders of their caches, beside those below HOME.
 CACHES = ("HOME", "XDG_CACHE_HOME", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "NUMBA_CACHE_DIR", "HF_HOME")
 
 
-def first_call(index: TrieIndex, *, repeats: int, on_status: OnStatus = lambda _: None) -> Report:
+def first_call(
+    index: TrieIndex, films: TrieIndex, model: Path, *, repeats: int, on_status: OnStatus = lambda _: None
+) -> Report:
     """Time the first answer of new processes: imports, loading an index, the first search and the second.
 
     Args:
         index: it is saved, and each process of a step loads it.
+        films: the index of the process with a model.
+        model: the folder of the model.
         repeats: number of processes per method.
         on_status: called with a message before each process.
 
@@ -50,16 +54,19 @@ def first_call(index: TrieIndex, *, repeats: int, on_status: OnStatus = lambda _
     skipped = []
     with tempfile.TemporaryDirectory() as folder:
         index.save(Path(folder) / "index")
-        for method, (packages, extra) in METHODS.items():
+        films.save(Path(folder) / "films")
+        for method, (label, packages, extra) in METHODS.items():
             missing = [name for name in packages if find_spec(name) is None]
             if missing:
                 why = f"{missing[0]} is not installed: {install_command(extra)}"
-                skipped.append((f"{len(index):,} items", method, why))
+                skipped.append((f"{len(index):,} items", label, why))
                 continue
+            paths = [f"{folder}/films", str(model)] if method == "retriever" else [f"{folder}/index"]
             for run in range(repeats):
-                on_status(f"run {run + 1} of {repeats}: {method}")
-                results.setdefault(method, []).append(_run(method, Path(folder)))
-    rows = [_row(method, len(index), runs) for method, runs in results.items()]
+                on_status(f"run {run + 1} of {repeats}: {label}")
+                results.setdefault(method, []).append(_run(method, paths, folder))
+    items = {method: len(films if method == "retriever" else index) for method in results}
+    rows = [_row(METHODS[method][0], items[method], runs) for method, runs in results.items()]
     return Report("first-call", conditions() | {"quick": repeats == 1}, rows, skipped)
 
 
@@ -78,15 +85,15 @@ def show(report: Report, console: Console) -> None:
     show_footer(report, console)
 
 
-def _run(method: str, folder: Path) -> dict[str, float]:
+def _run(method: str, paths: Sequence[str], folder: str) -> dict[str, float]:
     """Run one process. Its caches are empty folders."""
     with tempfile.TemporaryDirectory(dir=folder) as empty:
         environment = os.environ | {name: str(Path(empty) / name) for name in CACHES}
-        command = [sys.executable, "-m", "hedgerow.bench.first_worker", method, str(folder / "index"), str(time.time())]
+        command = [sys.executable, "-m", "hedgerow.bench.first_worker", method, str(time.time()), *paths]
         process = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if process.returncode:
         last_line = process.stderr.strip().splitlines()[-1:] or [f"signal {-process.returncode}"]
-        raise HedgerowError(f"the first call of {method} failed: {last_line[0]}")
+        raise HedgerowError(f"the first call of {METHODS[method][0]} failed: {last_line[0]}")
     return json.loads(process.stdout)
 
 

@@ -1,4 +1,4 @@
-"""One process of `hedgerow bench first-call`: `python -m hedgerow.bench.first_worker METHOD INDEX STARTED`.
+"""One process of `hedgerow bench first-call`: `python -m hedgerow.bench.first_worker METHOD STARTED INDEX [MODEL]`.
 
 Prints JSON. The first part starts when the process does: STARTED is the time of the clock before it.
 """
@@ -9,6 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 BEAM_WIDTH = 50
@@ -49,21 +50,20 @@ def step_of(backend: str, path: str, lap: Callable[[str], None]) -> Callable[[],
     return lambda: index.results(search())[0].item_ids
 
 
-def retriever(lap: Callable[[str], None]) -> Callable[[], Any]:
-    """A search of the films with their model."""
+def retriever(path: str, model: str, lap: Callable[[str], None]) -> Callable[[], Any]:
+    """A search with a model."""
     import hedgerow as hr
-    import hedgerow.hf  # with torch and transformers
-    from hedgerow.demo.films import load_catalog, load_retriever
+    from hedgerow.hf.loading import load_retriever
 
     lap("import")
-    films = load_retriever(hr.build_index(load_catalog()))
+    loaded = load_retriever(Path(model), hr.load_index(path))
     lap("load")
-    return lambda: films.retrieve(["a film about the sea"], beam_width=BEAM_WIDTH, k=10)[0].item_ids
+    return lambda: loaded.retrieve(["a film about the sea"], beam_width=BEAM_WIDTH, k=10)[0].item_ids
 
 
 def main() -> None:
     """Run the method of the arguments, and print the seconds of its parts."""
-    method, path, started = sys.argv[1:]
+    method, started, path, *model = sys.argv[1:]
     seconds: dict[str, float] = {}
     last = float(started)
 
@@ -72,8 +72,7 @@ def main() -> None:
         now = time.time()
         seconds[part], last = now - last, now
 
-    backends = {"step, NumPy": "numpy", "step, PyTorch": "torch", "step, JAX": "jax"}
-    search = step_of(backends[method], path, lap) if method in backends else retriever(lap)
+    search = retriever(path, *model, lap) if model else step_of(method, path, lap)
     found = search()
     lap("first")
     seconds["total"], seconds["cpu"] = last - float(started), time.process_time()

@@ -187,10 +187,13 @@ def first_call_(
     """The first answer of a new process with empty caches: imports, loading, the first search and the second."""
     from hedgerow.bench import cases, first_call, tables
     from hedgerow.bench.compare import problem_of
+    from hedgerow.demo import films
 
-    with _measuring("building the index ...") as on_status:
+    with _measuring("building the indexes ...") as on_status:
         index = problem_of(cases.PAPER.of(items=items or (100_000 if quick else 1_000_000))).index
-        report = first_call.first_call(index, repeats=repeats or (1 if quick else 5), on_status=on_status)
+        of_films = build_index(films.load_catalog())
+        repeats = repeats or (1 if quick else 5)
+        report = first_call.first_call(index, of_films, films.DATA, repeats=repeats, on_status=on_status)
     first_call.show(report, tables.console_for_tables())
     _save(report, out_folder)
 

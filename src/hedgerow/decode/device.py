@@ -20,6 +20,7 @@ from hedgerow.errors import ArgumentError, BackendError
 from hedgerow.index.compact import VECTOR_ARRAYS, AnyLevel, CompactLevel, code_bits
 from hedgerow.index.fanout import count_parents
 from hedgerow.index.level import ARRAYS
+from hedgerow.index.packed import packed_words
 from hedgerow.index.trie import Trie
 
 # The arrays of a level on a device.
@@ -215,9 +216,12 @@ def to_device(index: Trie, backend: str, device: Any = None, capacity: Capacity 
 
     def level_on_device(level: AnyLevel) -> DeviceLevel:
         if isinstance(level, CompactLevel):
-            arrays = {name: put(array.view(np.int32)) for name, array in level.arrays.items()}
+            arrays = dict(level.arrays)
+            if not level.num_nodes:
+                arrays["codes"] = np.zeros(packed_words(1, level.low_bits), np.uint32)
+            placed_arrays = {name: put(array.view(np.int32)) for name, array in arrays.items()}
             return DeviceLevel(
-                **dict.fromkeys(DEVICE_ARRAYS) | arrays,
+                **dict.fromkeys(DEVICE_ARRAYS) | placed_arrays,
                 codebook_size=level.codebook_size,
                 max_branch=level.max_branch,
                 end=level.end,

@@ -153,7 +153,7 @@ def as_prepared(
     if not (index.backend == "torch" and _is_compiling()):
         _check_owner(index, constraints)
     for level, limits in zip(index.levels, constraints.levels, strict=True):
-        words = (words_of(len(level.codes)),) if level.allowed is None else tuple(level.allowed.shape)
+        words = (words_of(level.num_nodes),) if level.allowed is None else tuple(level.allowed.shape)
         if limits.alive is not None and tuple(limits.alive.shape[1:]) != words:
             raise ConstraintError(OTHER_INDEX)
     return constraints
