@@ -508,18 +508,12 @@ static PyObject *py_search_ids(PyObject *module, PyObject *const *a, Py_ssize_t 
 #define FUNCTION(name) {#name, (PyCFunction)(void (*)(void))py_##name, METH_FASTCALL, NULL}
 
 static PyMethodDef functions[] = {
-<<<<<<< HEAD
     FUNCTION(step),         FUNCTION(child_rows),     FUNCTION(write_rows), FUNCTION(any_of_runs),
     FUNCTION(last_of_runs), FUNCTION(any_with_forks), FUNCTION(over_codes), FUNCTION(splice),
     FUNCTION(splice_start), FUNCTION(lower_bounds),   FUNCTION(passing_rows), FUNCTION(search_ids),
     FUNCTION(sort_keys),    FUNCTION(pack),           FUNCTION(unpack),
-    {"choose_rows", py_choose_rows, METH_O, NULL},
-=======
-    FUNCTION(step),         FUNCTION(child_rows),   FUNCTION(write_rows),   FUNCTION(any_of_spans),
-    FUNCTION(any_with_forks), FUNCTION(over_codes), FUNCTION(splice),       FUNCTION(splice_start),
-    FUNCTION(lower_bounds), FUNCTION(passing_rows), FUNCTION(search_ids), FUNCTION(pack),         FUNCTION(unpack),
     FUNCTION(any_with_vector),
->>>>>>> s20-compact
+    {"choose_rows", py_choose_rows, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 

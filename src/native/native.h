@@ -191,16 +191,12 @@ void any_of_runs(const uint32_t *words, int64_t num_words, const uint32_t *last,
 int last_of_runs(const int32_t *start, int64_t num_parents, uint32_t *out, int64_t num_words);
 void any_with_forks(const uint32_t *words, int64_t num_words, const int32_t *forks, int64_t num_forks,
                     int64_t num_parents, uint32_t *out);
-<<<<<<< HEAD
+void any_with_vector(const uint32_t *words, const uint32_t *high, int64_t num_words, int high_bits, uint32_t *out);
 void over_codes(const uint32_t *words, int64_t num_words, const uint32_t *allowed, int64_t length, uint32_t *out,
                 int fast);
 
 /* sort.c */
 int sort_keys(uint64_t *keys, uint64_t *scratch, int64_t length, int low_bit, int stop_bit, int threads);
-=======
-void any_with_vector(const uint32_t *words, const uint32_t *high, int64_t num_words, int high_bits, uint32_t *out);
-void over_codes(const uint32_t *words, const uint32_t *allowed, int64_t num_words, uint32_t *out);
->>>>>>> s20-compact
 
 /* splice.c */
 void splice_array(const char *old, int64_t length, int item_size, const int64_t *inserted, int64_t num_inserted,

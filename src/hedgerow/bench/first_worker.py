@@ -72,7 +72,7 @@ def main() -> None:
         now = time.time()
         seconds[part], last = now - last, now
 
-    search = retriever(path, *model, lap) if model else step_of(method, path, lap)
+    search = retriever(path, model[0], lap) if model else step_of(method, path, lap)
     found = search()
     lap("first")
     seconds["total"], seconds["cpu"] = last - float(started), time.process_time()

@@ -15,12 +15,8 @@ import numpy as np
 
 from hedgerow._compiled import native
 from hedgerow.index.bits import bits_before, packed, rank_of, unpacked
-<<<<<<< HEAD
-from hedgerow.index.level import WORD_BITS, Level, words_of
-=======
 from hedgerow.index.compact import AnyLevel, CompactLevel
 from hedgerow.index.level import WORD_BITS, words_of
->>>>>>> s20-compact
 from hedgerow.index.trie import Trie
 
 # A bit per child: an eighth of a byte, where the row pointers of few children take as long to read as 32 bits each.
@@ -91,11 +87,7 @@ def alive_levels(index: Trie, leaves: np.ndarray) -> tuple[np.ndarray, ...]:
     words, levels = leaves, []
     for level in reversed(index.levels):
         levels.append(words if level.allowed is None else over_codes(level.allowed, words, level.num_nodes))
-<<<<<<< HEAD
-        words = _any_child(level, level.child_start, level.forks, words, level.num_nodes, level.num_parents)
-=======
         words = _parents_of(level, words)
->>>>>>> s20-compact
     for array in levels:
         array.setflags(write=False)
     return tuple(reversed(levels))
@@ -107,11 +99,11 @@ def _parents_of(level: AnyLevel, words: np.ndarray) -> np.ndarray:
         out = np.zeros(max(1, words_of(level.num_parents)), np.uint32)
         native.any_with_vector(words, level.bits.words, level.high_bits, out)
         return out
-    return _any_child(level.child_start, level.forks, words, level.num_nodes, level.num_parents)
+    return _any_child(level, level.child_start, level.forks, words, level.num_nodes, level.num_parents)
 
 
 def _any_child(
-    owner: Trie | Level,
+    owner: Trie | AnyLevel,
     start: np.ndarray | None,
     forks: np.ndarray | None,
     words: np.ndarray,
@@ -149,7 +141,7 @@ def _any_child(
     return packed(any_child)
 
 
-def _last_children(owner: Trie | Level, start: np.ndarray, num_children: int) -> np.ndarray:
+def _last_children(owner: Trie | AnyLevel, start: np.ndarray, num_children: int) -> np.ndarray:
     """Words of the children, with the bits of the last child of each parent. They are made on first use."""
     words = LAST_CHILDREN.get(owner)
     if words is None:
