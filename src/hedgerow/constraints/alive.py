@@ -20,7 +20,7 @@ from hedgerow.index.level import WORD_BITS, words_of
 from hedgerow.index.trie import Trie
 
 # A bit per child: an eighth of a byte, where the row pointers of few children take as long to read as 32 bits each.
-LAST_CHILDREN: WeakKeyDictionary[Trie | Level, np.ndarray] = WeakKeyDictionary()
+LAST_CHILDREN: WeakKeyDictionary[Trie | AnyLevel, np.ndarray] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)
