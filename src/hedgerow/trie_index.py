@@ -132,7 +132,8 @@ class TrieIndex(Trie):
         Args:
             mask: a function that maps `index.attributes` (an Arrow table of N rows) to bool [N]. Or a mask with the ids
                 of all items, in any order: a pandas Series whose index has the ids, or a pandas, Polars or Arrow frame
-                with two columns, the ids and the mask. Or, with `order="index"`, bool [N] without ids.
+                with two columns, the ids and the mask. Or, with `order="index"`, bool [N] without ids. One of PyTorch
+                or JAX on a GPU or a TPU stays there, for searches on the same device.
             ids: item ids in any order, instead of a mask.
             order: "index" says that a mask without ids is in the order of `index.item_ids` and `index.attributes`,
                 which is the order of SIDs, **not of the catalog's rows**. Without it, such a mask is an error. A pandas

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hedgerow.catalog.codes import codes_of_rows, num_codes
+from hedgerow.catalog.distinct import are_distinct
 from hedgerow.catalog.exact import exact_array, exact_cast
 from hedgerow.catalog.ragged import ENDED, as_int64
 from hedgerow.catalog.sids import RAGGED_HINT
@@ -26,8 +27,6 @@ from hedgerow.errors import CatalogError
 CODEBOOK_SIZES = b"hedgerow.codebook_sizes"
 # Dates look like SIDs of three numbers.
 ISO_DATE = r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$"
-# Integers whose range is at most so many times their number are distinct if as many flags are set.
-FLAGS_PER_ID = 8
 # The row labels of a pandas frame that was cut, sorted or given other labels.
 ROW_LABELS = re.compile(r"__index_level_\d+__")
 
@@ -292,7 +291,7 @@ def ranks(ids: pa.Array) -> np.ndarray:
 def repeated_rows(ids: pa.Array) -> tuple[int, int] | None:
     """Two rows with the same id, in ascending order; None if all ids are distinct."""
     if pa.types.is_integer(ids.type):
-        distinct = _are_distinct(ids.to_numpy(zero_copy_only=False))
+        distinct = are_distinct(ids.to_numpy(zero_copy_only=False))
     else:
         distinct = pc.count_distinct(sortable(ids)).as_py() == len(ids)
     if distinct:
@@ -302,22 +301,6 @@ def repeated_rows(ids: pa.Array) -> tuple[int, int] | None:
     position = pc.index(pc.equal(ordered[1:], ordered[:-1]), True).as_py()
     first, second = sorted((order[position].as_py(), order[position + 1].as_py()))
     return first, second
-
-
-def _are_distinct(values: np.ndarray) -> bool:
-    """Whether integers are distinct."""
-    if not len(values):
-        return True
-    lowest = int(values.min())
-    span = int(values.max()) - lowest + 1
-    if span <= FLAGS_PER_ID * len(values):
-        seen = np.zeros(span, bool)
-        # The subtraction wraps around, and so gives the distance for every type.
-        seen[values.astype(np.uint64) - np.uint64(lowest % 2**64)] = True
-        return int(np.count_nonzero(seen)) == len(values)
-    # Sorting integers takes a tenth of the time and memory of a hash table of distinct values.
-    values = np.sort(values)
-    return not (values[1:] == values[:-1]).any()
 
 
 def as_type(column: pa.Array | pa.ChunkedArray, field: pa.Field) -> pa.Array:
