@@ -305,6 +305,7 @@ LIVE_ITEMS = [
     "--allow",
     "--as-text",
     "--attributes",
+    "--dates",
     "--item-id",
     "--missing-attributes",
     "--new-attributes",
@@ -320,6 +321,7 @@ COMMANDS = {
         "--as-text",
         "--attributes",
         "--codebook-sizes",
+        "--dates",
         "--dense-levels",
         "--item-id",
         "--json",
@@ -342,7 +344,17 @@ COMMANDS = {
     "hedgerow live init": ["INDEX", "PATH"],
     "hedgerow live add": LIVE_ITEMS,
     "hedgerow live update": LIVE_ITEMS,
-    "hedgerow live update-attributes": ["--attributes", "--drop", "--item-id", "--new-attributes", "PATH", "ROWS"],
+    "hedgerow live update-attributes": [
+        "--attributes",
+        "--dates",
+        "--drop",
+        "--item-id",
+        "--json",
+        "--new-attributes",
+        "--unknown",
+        "PATH",
+        "ROWS",
+    ],
     "hedgerow live verify": ["--json", "PATH"],
     "hedgerow live publish": ["--allow", "INDEX", "PATH"],
     "hedgerow live remove": [
@@ -357,6 +369,7 @@ COMMANDS = {
     "hedgerow live status": ["--json", "PATH"],
     "hedgerow retrieve": [*MODEL, "--fill", "--columns", "--input", "--output", "--ray", "--workers", "-o"],
     "hedgerow evaluate": [
+        "--dates",
         "--among",
         "--beam-width",
         "--blend",
@@ -386,6 +399,7 @@ COMMANDS = {
     ],
     "hedgerow explain": [*MODEL, "--item", "--plot"],
     "hedgerow train": [
+        "--dates",
         "--base",
         "--batch-size",
         "--beam-width",
@@ -424,6 +438,7 @@ COMMANDS = {
         "INDEX",
     ],
     "hedgerow semantic-ids": [
+        "--dates",
         "--category",
         "--codebook-sizes",
         "--deduplicate",

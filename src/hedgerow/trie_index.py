@@ -27,7 +27,8 @@ from hedgerow.index.build import DenseLevels
 from hedgerow.index.locks import LOCK_TIMEOUT
 from hedgerow.index.lookup import Missing, known_rows, leaves_of, rows_of_ids
 from hedgerow.index.trie import Trie
-from hedgerow.results import OrderBy, Picking, Results, batch_results, check_finished
+from hedgerow.picking import OrderBy, Picking
+from hedgerow.results import Results, batch_results, check_finished
 
 
 class TrieIndex(Trie):

@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 
 import hedgerow as hr
-from hedgerow.cli.catalogs import FILES, AsText, ColumnTypes, CsvTypes, read_catalog, stored_codebook_sizes
+from hedgerow.cli.catalogs import FILES, AsText, ColumnTypes, CsvTypes, Dates, read_catalog, stored_codebook_sizes
 from hedgerow.cli.common import (
     AsJson,
     IndexOutput,
@@ -82,6 +82,7 @@ def build(
     ] = None,
     types: ColumnTypes = None,
     as_text: AsText = None,
+    dates: Dates = None,
     ragged: Annotated[
         bool, typer.Option("--ragged", help="SIDs may have different lengths; -1 or null marks the end of a SID.")
     ] = False,
@@ -98,7 +99,7 @@ def build(
         "codebook_sizes": parsed_sizes(codebook_sizes),
         "attributes": None if attributes is None else names_of(attributes),
     }
-    csv_types = CsvTypes.of(types, as_text)
+    csv_types = CsvTypes.of(types, as_text, dates)
     stored = None if codebook_sizes is not None else stored_codebook_sizes(sources, options["sid"])
     if stored is not None:
         options["codebook_sizes"] = stored

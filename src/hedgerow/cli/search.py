@@ -13,8 +13,8 @@ import typer
 import hedgerow as hr
 from hedgerow.cli.common import AsJson, err, let_threads_sleep, names_of
 from hedgerow.errors import ArgumentError, ConstraintError
+from hedgerow.picking import DIRECTIONS
 from hedgerow.request_documents import RequestOptions, request_of
-from hedgerow.results import DIRECTIONS
 
 if TYPE_CHECKING:
     from hedgerow.hf import Retriever

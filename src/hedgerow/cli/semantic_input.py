@@ -17,6 +17,7 @@ from hedgerow.errors import ArgumentError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from hedgerow.catalog.sources import DateOrder
 
 # Names of columns that hold ids, and the largest share of ids that appear twice by mistake.
 IDS = r"^(id|sku|asin|isbn|ean|gtin|.*_id|item|product)$"
@@ -55,13 +56,14 @@ class Given:
         item_id: str | None,
         sid: str,
         drop: list[str] | None,
+        dates: DateOrder | None,
     ) -> Given:
         """Read INPUT, --taken and --with-quantizer, and check that the columns exist.
 
         Raises:
             HedgerowError: a file cannot be read, a column does not exist, or the files do not fit each other.
         """
-        table = read_table(source, text)
+        table = read_table(source, text, dates)
         output_table = _output_table(table, drop, sid)
         categories = None if category is None else column_named(table, category)
         if item_id is not None:

@@ -26,7 +26,8 @@ from hedgerow.hf.search import ModelSearch
 from hedgerow.index.bits import bits_at, packed
 from hedgerow.index.lookup import checked_row_of_id, leaves_of
 from hedgerow.index.trie import Trie, codes_of_leaves
-from hedgerow.results import Picking, Results, batch_results, cap_reasons
+from hedgerow.picking import Picking, cap_reasons
+from hedgerow.results import Results, batch_results
 
 # Why an item cannot be returned, whatever its scores are.
 FORBIDDEN = {

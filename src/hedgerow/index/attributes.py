@@ -51,6 +51,10 @@ NULL_HINT = (
     "To give the added items null for missing attributes, pass missing_attributes='null' (--missing-attributes null)."
 )
 
+UNKNOWN_HINT = (
+    "Items are added with add(...) or update(...). hedgerow live update-attributes --unknown skip leaves such rows out."
+)
+
 
 def fitted_attributes(old: pa.Table, added: pa.Table, rule: AttributeRule) -> dict[str, pa.Array]:
     """The attributes of added items in the order and the types of the result: those of the index, then new ones.
@@ -168,7 +172,7 @@ def _rows_of(index: Trie, ids: pa.Array) -> np.ndarray:
     wanted = as_ids(index, ids, "item ids", error=CatalogError)
     rows = changed_rows(index, wanted)
     unknown = np.flatnonzero(rows < 0)
-    hint = f" It is in row {unknown[0]}. Items are added with add(...) or update(...)." if len(unknown) else ""
+    hint = "" if not len(unknown) else f" It is in row {unknown[0]}. {UNKNOWN_HINT}"
     check_known(rows, wanted, "item ids", CatalogError, hint)
     return rows
 

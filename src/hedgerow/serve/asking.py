@@ -14,7 +14,8 @@ from hedgerow.errors import (
     PromptLengthError,
     VersionError,
 )
-from hedgerow.results import OrderBy, Results
+from hedgerow.picking import OrderBy
+from hedgerow.results import Results
 
 
 class RefusedError(Exception):
