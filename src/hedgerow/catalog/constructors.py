@@ -282,5 +282,5 @@ def _warn_of_text_dates(parts: Sequence[Part], attributes: Sequence[str] | None,
     from hedgerow.catalog.parts import concatenated
 
     rows = concatenated(parts)
-    kept = [name for name in rows.column_names if (attributes is None or name in attributes) and name not in known]
-    warn_of_text_dates(rows.select(kept))
+    names = rows.column_names if attributes is None else attributes
+    warn_of_text_dates(rows, {*known, *(name for name in rows.column_names if name not in names)})

@@ -22,6 +22,8 @@ def concatenated(parts: Sequence[Part]) -> pa.Table:
     Raises:
         CatalogError: a column has types that do not fit each other.
     """
+    if len(parts) == 1:
+        return parts[0][1]
     try:
         return pa.concat_tables([table for _, table in parts], promote_options="permissive")
     except pa.ArrowException as error:
