@@ -54,6 +54,11 @@ class ConstraintSet:
     def __post_init__(self) -> None:
         self._words.setflags(write=False)
 
+    @property
+    def _parts(self) -> tuple[ConstraintSet, ...]:
+        """The sets of which this one is the intersection: an explanation names those that an item is not in."""
+        return self.__dict__.get("_intersected", (self,))
+
     @cached_property
     def _key(self) -> bytes:
         """Digest of the items: equal for equal sets."""
@@ -104,7 +109,10 @@ class ConstraintSet:
         return ConstraintSet(self.index, self._words, name)
 
     def __and__(self, other: ConstraintSet) -> ConstraintSet:
-        return self._combined(other, "&", np.bitwise_and)
+        both = self._combined(other, "&", np.bitwise_and)
+        if both is not NotImplemented:
+            both.__dict__["_intersected"] = (*self._parts, *other._parts)
+        return both
 
     def __or__(self, other: ConstraintSet) -> ConstraintSet:
         return self._combined(other, "|", np.bitwise_or)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,9 +40,20 @@ def misread_date(expression: str, items: pa.Table) -> str | None:
     return None
 
 
+def columns_in(expression: str, names: Iterable[str]) -> list[str]:
+    """The columns that an expression refers to, of `names`."""
+    bare = QUOTED.sub("''", expression)
+    return [name for name in names if re.search(_column(name), bare, re.IGNORECASE)]
+
+
+def _column(name: str) -> str:
+    """The pattern of a column."""
+    return rf'(?:(?<![\w"]){re.escape(name)}(?![\w"])|"{re.escape(name)}")'
+
+
 def _is_ordered(expression: str, name: str) -> bool:
     """Whether an expression depends on the order of a column: <, >, BETWEEN, ORDER BY, min or max."""
-    column = rf'(?:(?<![\w"]){re.escape(name)}(?![\w"])|"{re.escape(name)}")'
+    column = _column(name)
     after = r"\s*(?:<(?!>)|>|(?:not\s+)?between\b)"
     before = r"(?:(?:(?<!<)>|<)=?\s*|\border\s+by\s+|\b(?:min|max)\s*\(\s*)"
     # Not of a cast, a function or a type of that name.

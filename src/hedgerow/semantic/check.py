@@ -52,9 +52,9 @@ def check_settings(sizes: Sequence[int], codes: np.ndarray) -> None:
     sids = len(np.unique(codes[:SAMPLE], axis=0))
     if items > 1 and (sids == 1 or items / sids > MAX_ITEMS_PER_SID):
         warnings.warn(
-            f"{items:,} items have only {sids:,} {'sequence' if sids == 1 else 'sequences'} of codes, so a model cannot "
-            "tell most of them apart. Use larger codebooks or more levels; if that changes nothing, the embeddings "
-            "are equal: embed other texts.",
+            f"{items:,} items have only {sids:,} {'sequence' if sids == 1 else 'sequences'} of codes, so a model "
+            "cannot tell most of them apart. Use larger codebooks or more levels; if that changes nothing, the "
+            "embeddings are equal: embed other texts.",
             UserWarning,
             stacklevel=3,
         )

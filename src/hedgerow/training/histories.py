@@ -16,7 +16,7 @@ from hedgerow._arguments import check_choice
 from hedgerow.catalog.catalog import ITEM_ID
 from hedgerow.errors import ArgumentError
 from hedgerow.hf.searched import Searched, trie_of
-from hedgerow.index.lookup import rows_of_ids
+from hedgerow.index.lookup import hint_on_row_numbers, rows_of_ids
 from hedgerow.trie_index import TrieIndex
 
 if TYPE_CHECKING:
@@ -322,7 +322,7 @@ def _known(
         raise ArgumentError(
             f"{count:,} of {len(items):,} rows have items that are not in the index, {distinct:,} items; the first is "
             f"{columns.item_ids[row].as_py()!r} in row {row}. Add these items to the index, or skip the rows with "
-            "unknown='skip', or --unknown skip."
+            f"unknown='skip', or --unknown skip.{hint_on_row_numbers(index)}"
         )
     rows = np.flatnonzero(~missing)
     times = columns.times if columns.times is None or not count else columns.times.take(rows)
