@@ -370,6 +370,7 @@ COMMANDS = {
     "hedgerow retrieve": [*MODEL, "--fill", "--columns", "--input", "--output", "--ray", "--workers", "-o"],
     "hedgerow evaluate": [
         "--dates",
+        "--later",
         "--among",
         "--beam-width",
         "--blend",
