@@ -11,6 +11,7 @@ import numpy as np
 
 from hedgerow import token_files
 from hedgerow._arguments import is_whole
+from hedgerow._read_only import ReadOnlyArrays
 from hedgerow.catalog.codes import KNOWN_PATTERNS
 from hedgerow.errors import ArgumentError
 from hedgerow.index.trie import Trie
@@ -39,7 +40,7 @@ MAX_COUNTED_CODES = 2**22
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TokenMap:
+class TokenMap(ReadOnlyArrays):
     """Maps each (level, code) pair of Semantic IDs to a token id of a language model.
 
     Token maps are equal if their tables and delimiters are equal.

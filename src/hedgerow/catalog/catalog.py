@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hedgerow._read_only import ReadOnlyArrays
 from hedgerow.catalog.constructors import ITEM_ID, FromSources
 from hedgerow.catalog.ragged import ENDED, EndCodes, as_ragged_sids, end_codes_of, with_ends
 from hedgerow.catalog.rows import as_rows
@@ -22,7 +23,7 @@ RESERVED = (ITEM_ID, "score", "sid")
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
-class Catalog(FromSources):
+class Catalog(ReadOnlyArrays, FromSources):
     """N items, each with a Semantic ID of L codes, an item id and optional attributes.
 
     Rows may be in any order. Several items may share one SID (a collision); a search that reaches the SID returns all

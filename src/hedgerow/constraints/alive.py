@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from hedgerow._compiled import native, thread_count
+from hedgerow._read_only import ReadOnlyArrays
 from hedgerow.index.bits import bits_before, packed, rank_of, unpacked
 from hedgerow.index.level import WORD_BITS
 from hedgerow.index.trie import Trie
 
 
 @dataclass(frozen=True, eq=False)
-class Alive:
+class Alive(ReadOnlyArrays):
     """The alive nodes of a constraint set. All sets of the same items share one object.
 
     Attributes:

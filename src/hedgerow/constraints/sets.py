@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from hedgerow._arguments import check_choice
+from hedgerow._read_only import ReadOnlyArrays
 from hedgerow.constraints.alive import Alive, find_alive
 from hedgerow.constraints.cache import cache_of
 from hedgerow.constraints.masks import Order, mask_of
@@ -22,7 +23,7 @@ from hedgerow.index.trie import Trie
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ConstraintSet:
+class ConstraintSet(ReadOnlyArrays):
     """A subset of an index's items: the items that a search may return.
 
     `TrieIndex.constraint`, `TrieIndex.where` and `TrieIndex.newest` make one. Sets of one index combine item by item:
