@@ -160,8 +160,25 @@ class TestRules:
             index.where(expression)
 
     @pytest.mark.parametrize(
+        ("expression", "meant"),
+        [
+            ("iso > 2020-01-05", "2020-01-05"),
+            ("iso > 2020-1-5", "2020-12-31"),
+            ("2020/01/05 < iso", "2020-12-31"),
+            ("iso = 05/01/2020", "2020-12-31"),
+            ("iso > DATE '2020-01-01' AND iso < 2021-01-01", "2021-01-01"),
+        ],
+    )
+    def test_dates_without_quotes_are_refused(self, index, expression, meant):
+        pytest.importorskip("duckdb")
+        with pytest.raises(hr.ConstraintError, match=rf"without quotes is arithmetic, not a date\. .* DATE '{meant}'"):
+            index.where(expression)
+
+    @pytest.mark.parametrize(
         ("expression", "ids"),
         [
+            ("length(title) > 2020 - 01 - 01", []),
+            ("title || '2020-01-01' = 'x2020-01-01' -- 2020-01-01", ["a"]),
             ("released = '31/12/2020'", ["a"]),
             ("released <> '31/12/2020'", ["b"]),
             ("'31/12/2020' <> released", ["b"]),

@@ -186,7 +186,7 @@ def test_update_attributes_says_what_changed(folder):
     assert "the first is 77. It is in row 3." in refused(*words)
     assert "--unknown skip" in refused(*words)
     printed = run(*words, "--unknown", "skip")
-    assert "items: 2 changed, 1 unchanged, 1 unknown ids skipped; values changed: price 1, tags 1" in printed
+    assert "items: 2 changed, 1 unchanged, 1 unknown id skipped; values changed: price 1, tags 1" in printed
     assert attributes_of(path) == {"item_id": [7, 8, 9], "price": [3.0, None, 2.5], "tags": [None, None, "y"]}
     run("live", "remove", path, 8)
     facts = json.loads(run(*words, "--unknown", "skip", "--attributes", "price", "--json"))

@@ -29,6 +29,7 @@ from hedgerow.cli.common import (
     sid_columns,
     whole_numbers,
 )
+from hedgerow.cli.id_columns import id_columns
 from hedgerow.cli.inspect import facts_of_index, print_collisions
 
 # The smallest --memory, in bytes: less is a size without its unit.
@@ -173,7 +174,9 @@ def _build(
         index.save(output)
     seconds = {"read": read - started, "build": built - read, "save": time.perf_counter() - built}
     if not (catalog.has_item_ids or quiet):
-        out.print("item ids: row numbers; name a column with --item-id", soft_wrap=True)
+        likely = next(id_columns(catalog.attributes, set()), None)
+        named = "" if likely is None else f", for example --item-id {escape(likely)}"
+        out.print(f"item ids: row numbers; name a column with --item-id{named}", soft_wrap=True)
     return index, seconds
 
 

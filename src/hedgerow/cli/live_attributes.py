@@ -119,7 +119,7 @@ class _Changes:
 
     def __str__(self) -> str:
         values = ", ".join(f"{name} {count:,}" for name, count in self.values.items())
-        skipped = f", {self.unknown:,} unknown ids skipped" * bool(self.unknown)
+        skipped = f", {self.unknown:,} unknown id{'s' * (self.unknown != 1)} skipped" * bool(self.unknown)
         return f"items: {self.changed:,} changed, {self.unchanged:,} unchanged{skipped}; values changed: {values}"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import hedgerow as hr
 from hedgerow.catalog.catalog import ITEM_ID
 from hedgerow.cli.common import is_live
 from hedgerow.cli.embeddings import column_named, read_table
+from hedgerow.cli.id_columns import id_columns
 from hedgerow.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _check_new(table: pa.Table | None, existing: hr.TrieIndex | pa.Table, others
     """
     import pyarrow.compute as pc
 
-    for name in _id_columns(table, others):
+    for name in id_columns(table, others):
         if isinstance(existing, hr.TrieIndex):
             ids = existing.item_ids
         else:
@@ -196,19 +196,5 @@ def _repeated(column: pa.ChunkedArray) -> tuple[int, Any, list[int]] | None:
 
 
 def _likely_ids(table: pa.Table | None, others: set[str]) -> str | None:
-    """The first column of `_id_columns`, which `hedgerow build` needs as --item-id."""
-    return next(_id_columns(table, others), None)
-
-
-def _id_columns(table: pa.Table | None, others: set[str]) -> Iterator[str]:
-    """The columns of distinct texts or integers."""
-    import pyarrow as pa
-
-    from hedgerow.catalog.types import is_text
-
-    for name in table.column_names if table is not None else ():
-        column = table.column(name) if table is not None and table.column_names.count(name) == 1 else None
-        if column is None or name in others or column.null_count:
-            continue
-        if (is_text(column.type) or pa.types.is_integer(column.type)) and len(column.unique()) == len(column):
-            yield name
+    """The first column of `id_columns`, which `hedgerow build` needs as --item-id."""
+    return next(id_columns(table, others), None)

@@ -28,7 +28,8 @@ def misread_date(expression: str, items: pa.Table) -> str | None:
 
     bare = QUOTED.sub("''", expression)
     if match := BARE_DATE.search(bare):
-        return f"{match.group()} without quotes is arithmetic, not a date. Write dates as DATE '2020-12-31'"
+        meant = match.group() if re.fullmatch(r"\d{4}-\d\d-\d\d", match.group()) else "2020-12-31"
+        return f"{match.group()} without quotes is arithmetic, not a date. Write dates as DATE '{meant}'"
     for name in items.column_names:
         if not _is_ordered(bare, name) or (date := sampled_text_date(items.column(name))) is None:
             continue
