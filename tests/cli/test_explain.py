@@ -118,7 +118,7 @@ class TestExplain:
         expected = (
             "Item 't121' is not in the constraint set \"price < 1 AND maker <> 'year'\", so this search cannot return "
         )
-        assert stdout.replace("\n", " ").startswith(expected + "it: its maker is null, its price is 15.125.")
+        assert stdout.replace("\n", " ").startswith(expected + "it. Its values: maker null, price 15.125.")
         found = json.loads(call(*words, "--json")[1])
         assert (found["rules"], found["attributes"]) == ([words[-1]], {"maker": None, "price": 15.125})
 

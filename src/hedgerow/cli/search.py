@@ -286,6 +286,6 @@ def ids_of(index: hr.TrieIndex, texts: list[str], what: str) -> list[Any]:
         return exact_cast(pa.array(texts, pa.string()), index.item_ids.type).to_pylist()
     except pa.ArrowException as error:
         raise ConstraintError(
-            f"{what} must be item ids of this index, of type {index.item_ids.type}; got {','.join(texts)!r}: {error}"
+            f"{what} must be item ids of this index, of type {index.item_ids.type}; got {','.join(texts)!r}: {error}."
             f"{hint_on_row_numbers(index)}"
         ) from None

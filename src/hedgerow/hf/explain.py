@@ -134,12 +134,9 @@ class Explanation:
 
     def _text_of_rules(self, named: str) -> str:
         sets = ("set " if len(self.rules) == 1 else "sets ") + " and ".join(map(repr, self.rules))
-        values = ", ".join(
-            f"its {name} is {'null' if value is None else value}" for name, value in self.attributes.items()
-        )
-        return f"Item {named} is not in the constraint {sets}, so this search cannot return it" + (
-            f": {values}." if values else "."
-        )
+        values = ", ".join(f"{name} {'null' if value is None else value}" for name, value in self.attributes.items())
+        found = f" Its values: {values}." if values else ""
+        return f"Item {named} is not in the constraint {sets}, so this search cannot return it.{found}"
 
     def __str__(self) -> str:
         named = repr(self.item_id) if self.name is None else f"{self.name!r}, id {self.item_id!r},"

@@ -143,6 +143,7 @@ def _converted(
     except (CatalogError, pa.ArrowException, TypeError, ValueError, OverflowError) as cause:
         given = f"{ids!r:.100}" if column is None else f"a column of type {column.type}"
         hint = hint_on_row_numbers(index)
+        hint = f".{hint}" if hint else ""
         raise error(f"{what} must be item ids of this index, of type {type_}; got {given}: {cause}{hint}") from None
     if converted.null_count:
         raise error(f"{what}: null is not an item id. Remove it.")
