@@ -8,7 +8,7 @@ from support import BACKENDS, FakeModel, array_of, search
 
 import hedgerow as hr
 from hedgerow.decode.ops import to_numpy
-from hedgerow.results import Picking
+from hedgerow.picking import Picking
 
 
 @pytest.fixture

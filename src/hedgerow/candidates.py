@@ -15,7 +15,8 @@ from hedgerow.decode.device import DeviceIndex, to_device
 from hedgerow.errors import ArgumentError
 from hedgerow.index.bits import bits_at
 from hedgerow.index.forest import Forest, grow_forest
-from hedgerow.results import OrderBy, Picking, Results, batch_results, check_finished
+from hedgerow.picking import OrderBy, Picking
+from hedgerow.results import Results, batch_results, check_finished
 
 
 @dataclass(frozen=True, eq=False, repr=False)

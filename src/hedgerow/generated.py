@@ -13,7 +13,8 @@ from hedgerow.decode.beams import DEAD, Beams
 from hedgerow.decode.ops import to_numpy
 from hedgerow.errors import ArgumentError
 from hedgerow.index.trie import Trie, codes_of_leaves
-from hedgerow.results import OrderBy, Picking, Results, batch_results
+from hedgerow.picking import OrderBy, Picking
+from hedgerow.results import Results, batch_results
 from hedgerow.tokens import TokenMap
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
 from decimal import Decimal
-from numbers import Number, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from hedgerow._arguments import is_whole, whole_number
 from hedgerow.errors import ArgumentError
+from hedgerow.metric_inputs import array_of, checked_ranks, kind_of, numbers_of, plain_ids
 from hedgerow.results import Results
 
 __all__ = [
@@ -90,7 +90,7 @@ def ranks(results: Sequence[Results], targets: Any) -> np.ndarray:
         assert hr.metrics.ranks(index.results(beams), ["a"]).tolist() == [np.inf]
         ```
     """
-    wanted = _plain_ids(targets)
+    wanted = plain_ids(targets)
     if isinstance(results, Results):
         raise ArgumentError("results must be a list of Results, one per request; got one Results. Pass [results].")
     if not isinstance(results, Sequence) or not all(isinstance(result, Results) for result in results):
@@ -100,8 +100,8 @@ def ranks(results: Sequence[Results], targets: Any) -> np.ndarray:
         )
     if len(results) != len(wanted):
         raise ArgumentError(f"expected one target per request, {len(results)} targets; got {len(wanted)}.")
-    id_kinds = {_kind(result.item_ids[0]) for result in results if len(result.item_ids)}
-    target_kinds = {_kind(target) for target in wanted if target is not None}
+    id_kinds = {kind_of(result.item_ids[0]) for result in results if len(result.item_ids)}
+    target_kinds = {kind_of(target) for target in wanted if target is not None}
     if id_kinds and target_kinds and not id_kinds & target_kinds:
         raise ArgumentError(
             f"targets must have the type of the item ids, {', '.join(sorted(id_kinds))}; got "
@@ -112,43 +112,6 @@ def ranks(results: Sequence[Results], targets: Any) -> np.ndarray:
         if target in result.item_ids:
             found[request] = 1 + result.item_ids.index(target)
     return found
-
-
-def _plain_ids(targets: Any) -> list[Any]:
-    """Targets as Python values: a scalar of Arrow equals no id."""
-    if isinstance(targets, (str, bytes, Mapping, Set)) or not hasattr(targets, "__iter__"):
-        raise ArgumentError(
-            f"targets must be a list, an array or an Arrow column, one id per request; got {type(targets).__name__}."
-        )
-    shape = tuple(getattr(targets, "shape", (0,)))
-    if len(shape) != 1:
-        raise ArgumentError(
-            f"targets must be one id per request; got a {type(targets).__name__} of shape {shape}. Pass one column."
-        )
-    if isinstance(targets, np.ndarray):
-        if targets.dtype.kind not in "mM":
-            return targets.tolist()
-        from hedgerow.catalog.columns import as_column
-
-        # NumPy's tolist converts dates in nanoseconds to integers.
-        return as_column(targets, "targets").to_pylist()
-    if hasattr(targets, "to_pylist"):
-        return targets.to_pylist()
-    return [_plain(target) for target in targets]
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "as_py"):
-        return value.as_py()
-    return value.item() if isinstance(value, np.generic) and value.dtype.kind not in "mM" else value
-
-
-def _kind(value: Any) -> str:
-    """The kind of a value. Values of different kinds are never equal."""
-    if isinstance(value, datetime):
-        return "datetimes without a time zone" if value.tzinfo is None else "datetimes with a time zone"
-    kinds = {"text": str, "numbers": Number, "dates": date, "bytes": bytes}
-    return next((name for name, type_ in kinds.items() if isinstance(value, type_)), type(value).__name__)
 
 
 def ranks_of_scores(scores: Any, targets: Any) -> np.ndarray:
@@ -174,9 +137,9 @@ def ranks_of_scores(scores: Any, targets: Any) -> np.ndarray:
         assert ranks_of_scores([[0.1, 0.9, 0.5], [2.0, 2.0, 1.0]], [2, 0]).tolist() == [2, 1.5]
         ```
     """
-    matrix, columns = _as_array(scores), _as_array(targets)
+    matrix, columns = array_of(scores), array_of(targets)
     # Integers are not converted: in float64, large ones would compare equal.
-    matrix = matrix if matrix.dtype.kind in "iu" else _numbers(matrix)
+    matrix = matrix if matrix.dtype.kind in "iu" else numbers_of(matrix)
     columns = columns if columns.size else columns.astype(np.int64)
     if matrix.ndim != 2 or columns.shape != matrix.shape[:1] or columns.dtype.kind not in "iu":
         raise ArgumentError(
@@ -215,7 +178,7 @@ def recall(ranks: Any, k: int) -> np.ndarray:
         assert recall([1, 3, float("inf")], k=2).tolist() == [1, 0, 0]
         ```
     """
-    return (_checked(ranks) <= _cutoff(k)).astype(np.float64)
+    return (checked_ranks(ranks) <= _cutoff(k)).astype(np.float64)
 
 
 def ndcg(ranks: Any, k: int) -> np.ndarray:
@@ -238,7 +201,7 @@ def ndcg(ranks: Any, k: int) -> np.ndarray:
         assert ndcg([1, 3, 11], k=10).tolist() == [1, 0.5, 0]
         ```
     """
-    checked = _checked(ranks)
+    checked = checked_ranks(ranks)
     return np.where(checked <= _cutoff(k), 1 / np.log2(1 + checked), 0.0)
 
 
@@ -261,7 +224,7 @@ def reciprocal_rank(ranks: Any) -> np.ndarray:
         assert reciprocal_rank([1, 4, float("inf")]).tolist() == [1, 0.25, 0]
         ```
     """
-    return 1 / _checked(ranks)
+    return 1 / checked_ranks(ranks)
 
 
 def novelty(items: Any, counts: Any, users: int) -> np.ndarray:
@@ -288,7 +251,7 @@ def novelty(items: Any, counts: Any, users: int) -> np.ndarray:
         assert novelty([[0, 1], [1, -1]], counts=[7, 0], users=7).tolist() == [1.5, 3.0]
         ```
     """
-    rows, known = _as_array(items), _numbers(counts)
+    rows, known = array_of(items), numbers_of(counts)
     whole_number(users, "users")
     if rows.ndim != 2 or rows.dtype.kind not in "iu" or known.ndim != 1 or not len(known):
         raise ArgumentError(
@@ -328,7 +291,7 @@ def summary(ranks: Any, ks: int | Sequence[int] = KS, *, ndcg_at: int = 10, seed
         assert estimates["Recall@5"].mean == 0.75
         ```
     """
-    checked = _checked(ranks)
+    checked = checked_ranks(ranks)
     if checked.ndim not in (1, 2) or (checked.ndim == 2 and not len(checked)):
         raise ArgumentError(f"ranks must be [B], or [runs, B] with at least one run; got shape {checked.shape}.")
     metrics = _metrics(np.atleast_2d(checked), ks, ndcg_at)
@@ -358,7 +321,7 @@ def bootstrap_ci(values: Any, *, level: float = 0.95, resamples: int = RESAMPLES
         assert estimate.low <= estimate.mean == 0.625 <= estimate.high
         ```
     """
-    vector = _numbers(values)
+    vector = numbers_of(values)
     if vector.ndim != 1 or not np.isfinite(vector).all():
         raise ArgumentError(f"values must be a vector of finite numbers, one per request; got shape {vector.shape}.")
     if not isinstance(level, Real | Decimal) or not 0 < float(level) < 1 or not is_whole(resamples):
@@ -408,31 +371,6 @@ def _metrics(ranks: np.ndarray, ks: int | Sequence[int], ndcg_at: int) -> dict[s
     cutoffs: Any = ks if isinstance(ks, Iterable) and not isinstance(ks, str) else [ks]
     recalls = {f"Recall@{k}": recall(ranks, k) for k in cutoffs}
     return recalls | {f"NDCG@{ndcg_at}": ndcg(ranks, ndcg_at), "MRR": reciprocal_rank(ranks)}
-
-
-def _checked(ranks: Any) -> np.ndarray:
-    checked = _numbers(ranks)
-    if np.isnan(checked).any() or (checked < 1).any():
-        raise ArgumentError("ranks must be at least 1, or inf for items that were not returned; got NaN or less.")
-    return checked
-
-
-def _numbers(values: Any) -> np.ndarray:
-    array = _as_array(values)
-    if array.dtype.kind not in "fiubO":
-        raise ArgumentError(f"expected numbers; got {values!r:.60}.")
-    try:
-        return array.astype(np.float64)
-    except (TypeError, ValueError, OverflowError):
-        raise ArgumentError(f"expected numbers; got {values!r:.60}.") from None
-
-
-def _as_array(values: Any) -> np.ndarray:
-    try:
-        # A PyTorch tensor can require a gradient, or be on a GPU.
-        return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
-    except (TypeError, ValueError):
-        raise ArgumentError(f"expected numbers, in rows of equal length; got {values!r:.60}.") from None
 
 
 def _cutoff(k: int) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 from hedgerow._arguments import whole_number
 from hedgerow.constraints.sets import ConstraintSet
 from hedgerow.errors import ArgumentError
-from hedgerow.results import OrderBy, Picking
+from hedgerow.picking import OrderBy, Picking
 
 
 @dataclass(frozen=True, eq=False)

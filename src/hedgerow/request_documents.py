@@ -16,8 +16,9 @@ from hedgerow._arguments import advice_on_name, json_text
 from hedgerow.constraints.sets import ConstraintSet
 from hedgerow.errors import ArgumentError, ConstraintError, HedgerowError
 from hedgerow.index.lookup import as_ids
+from hedgerow.picking import OrderBy, Picking
 from hedgerow.request import Request
-from hedgerow.results import OrderBy, Picking, Results
+from hedgerow.results import Results
 from hedgerow.trie_index import TrieIndex
 
 # The keys of a request. "id" and "extra" are not used, but printed with the items.

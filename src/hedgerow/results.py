@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import operator
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from hedgerow._arguments import check_choice, is_whole, whole_number
-from hedgerow.catalog.catalog import ITEM_ID
+from hedgerow._arguments import check_choice, whole_number
+from hedgerow.catalog.constructors import ITEM_ID
 from hedgerow.catalog.ragged import trimmed, without_ends
 from hedgerow.constraints.requests import BatchRules
 from hedgerow.decode.beams import Beams
 from hedgerow.decode.ops import to_numpy
 from hedgerow.errors import ArgumentError
-from hedgerow.index.arrow import take_rows, take_values
+from hedgerow.index.arrow import take_rows
 from hedgerow.index.bits import bits_at
-from hedgerow.index.lookup import attribute_column
 from hedgerow.index.trie import Trie, codes_of_leaves
+from hedgerow.picking import DIRECTIONS, Picking, check_order, picked, sorted_positions
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-OrderBy = str | tuple[str, str] | None
 Reason = Literal["beams", "caps", "set", "catalog", "model"]
-DIRECTIONS = ("ascending", "descending")
 # The number of items in the repr of Results.
 SHOWN_ITEMS = 3
 
@@ -167,8 +163,11 @@ class Results:
         if attribute not in self.attributes.column_names:
             names = ", ".join(self.attributes.column_names) or "none"
             raise ArgumentError(f"sort_by: there is no attribute {attribute!r}; the attributes are {names}.")
+        check_order(self.attributes.column(attribute), attribute, "sort_by")
         no_beams = np.zeros(len(self), np.int64)
-        return self._take(_sorted(no_beams, self.attributes.column(attribute), attribute, direction, "sort_by"))
+        return self._take(
+            sorted_positions(no_beams, self.attributes.column(attribute), attribute, direction, "sort_by")
+        )
 
     def to_pylist(self) -> list[dict[str, Any]]:
         """Convert to a list with one dict per item: its attributes, and item_id, score and sid.
@@ -189,50 +188,6 @@ class Results:
         attributes = self.attributes.to_pylist() if self.attributes.num_columns else [{}] * len(self)
         items = zip(self.item_ids, self.scores.tolist(), self.sids.tolist(), attributes, strict=True)
         return [row | {"item_id": item, "score": score, "sid": trimmed(sid)} for item, score, sid, row in items]
-
-
-@dataclass(frozen=True)
-class Picking:
-    """The order of items that share a SID, and how many items are kept: the last arguments of `TrieIndex.results`."""
-
-    k: int | None
-    order_by: OrderBy
-    caps: Mapping[str, int] | None
-
-    def __post_init__(self) -> None:
-        if self.k is not None and not is_whole(self.k):
-            raise ArgumentError(f"k must be a positive integer, or None; got {self.k!r}.")
-        if not _is_order(self.order_by):
-            raise ArgumentError(
-                "order_by must be an attribute name (largest values first), or an attribute name and a direction, "
-                f"('price', 'ascending') or ('price', 'descending'); got {self.order_by!r}."
-            )
-        if not isinstance(self.caps or {}, Mapping):
-            raise ArgumentError(f"caps must map attribute names to counts, as {{'director': 3}}; got {self.caps!r}.")
-        for name, cap in (self.caps or {}).items():
-            if not is_whole(cap):
-                raise ArgumentError(f"caps[{name!r}] must be a positive integer, the maximum count; got {cap!r}.")
-
-    def check_attributes(self, index: Trie) -> None:
-        """Check the attributes of an index, so that a search that cannot be answered does not begin.
-
-        Raises:
-            ConstraintError: an attribute of `order_by` or `caps` does not exist.
-            ArgumentError: the values of the attribute of `order_by` have no order, for example lists.
-        """
-        for name in self.caps or ():
-            attribute_column(index, name, "caps")
-        if self.order_by is not None:
-            name = self.order_by if isinstance(self.order_by, str) else self.order_by[0]
-            # Arrow refuses types without an order if there is a value to sort.
-            values = attribute_column(index, name, "order_by")[:2]
-            _sorted(np.zeros(len(values), np.int64), values, name, "ascending", "order_by")
-
-
-def _is_order(order_by: Any) -> bool:
-    if order_by is None or isinstance(order_by, str):
-        return True
-    return isinstance(order_by, tuple | list) and len(order_by) == 2 and order_by[1] in DIRECTIONS
 
 
 def batch_results(
@@ -323,7 +278,7 @@ def _request(index: Trie, host: Beams, rules: BatchRules, request: int, picking:
     kept &= ~np.isin(rows, excluded)
     rows, beams = rows[kept], beams[kept]
     num_found = len(rows)
-    positions = _picked(index, rows, beams, picking)
+    positions = picked(index, rows, beams, picking)
     rows, beams = rows[positions], beams[positions]
     # Ids and attributes are taken from one table: Arrow loses the number of rows of a table without columns.
     items = take_rows(index.items_table, rows)
@@ -340,65 +295,3 @@ def _rows_of_leaves(index: Trie, leaves: np.ndarray, beams: np.ndarray) -> tuple
     preceding = np.repeat(np.cumsum(counts) - counts, counts)
     rows = np.repeat(start, counts).astype(np.int64) + np.arange(len(preceding)) - preceding
     return rows, np.repeat(beams, counts)
-
-
-def _picked(index: Trie, rows: np.ndarray, beams: np.ndarray, picking: Picking) -> np.ndarray:
-    """The positions in `rows` of the items to return, in their order."""
-    positions = np.arange(len(rows))
-    if picking.order_by is not None:
-        positions = _ordered(index, rows, beams, picking.order_by)
-    if picking.caps:
-        positions = _capped(index, rows, positions, picking)
-    return positions if picking.k is None else positions[: picking.k]
-
-
-def _ordered(index: Trie, rows: np.ndarray, beams: np.ndarray, order_by: Any) -> np.ndarray:
-    """The positions of rows sorted by beam, then by an attribute, nulls last; stable."""
-    name, direction = (order_by, "descending") if isinstance(order_by, str) else order_by
-    values = take_values(attribute_column(index, name, "order_by"), rows)
-    return _sorted(beams, values, name, direction, "order_by")
-
-
-def _sorted(beams: np.ndarray, values: Any, name: str, direction: str, what: str) -> np.ndarray:
-    """The positions of values sorted by beam, then by value, nulls last; stable."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    table = pa.table({"beam": beams, "value": values, "position": np.arange(len(beams))})
-    keys = [("beam", "ascending"), ("value", direction), ("position", "ascending")]
-    try:
-        return pc.sort_indices(table, sort_keys=keys).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
-    except pa.ArrowException as error:
-        raise ArgumentError(f"{what}: attribute {name!r} ({values.type}) has no order: {error}") from None
-
-
-def _capped(index: Trie, rows: np.ndarray, positions: np.ndarray, picking: Picking) -> np.ndarray:
-    """The positions of the rows that do not exceed a cap, in rank order; at most k."""
-    reasons = cap_reasons(index, rows[positions], picking.caps or {})
-    kept = (position for position, reason in zip(positions.tolist(), reasons, strict=True) if reason is None)
-    return np.asarray(list(islice(kept, picking.k)), np.int64)
-
-
-def cap_reasons(index: Trie, rows: np.ndarray, caps: Mapping[str, int]) -> Iterator[tuple[str, Any] | None]:
-    """For each of `rows`, in rank order, the attribute and the value whose cap removes it; None if none does.
-
-    Raises:
-        ConstraintError: there is no such attribute.
-    """
-    columns = {name: take_values(attribute_column(index, name, "caps"), rows).to_pylist() for name in caps}
-    counts: dict[str, Counter[Any]] = {name: Counter() for name in caps}
-    for rank in range(len(rows)):
-        values = {name: _values(column[rank]) for name, column in columns.items()}
-        pairs = ((name, value) for name, entries in values.items() for value in entries)
-        reason = next(((name, value) for name, value in pairs if counts[name][value] >= caps[name]), None)
-        if reason is None:
-            for name, entries in values.items():
-                counts[name].update(entries.keys())
-        yield reason
-
-
-def _values(cell: Any) -> dict[Any, None]:
-    """The values that a cell counts for, without repetitions: each entry of a list; none for null."""
-    entries = cell if isinstance(cell, list) else [cell]
-    shown = (repr(entry) if isinstance(entry, list | dict) else entry for entry in entries if entry is not None)
-    return dict.fromkeys(shown)

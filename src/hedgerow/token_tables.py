@@ -22,6 +22,11 @@ MAX_CODES = 2**24
 # The number of tokens that an error lists.
 LISTED_TOKENS = 5
 
+# The number of codes that an error lists.
+LISTED_CODES = 5
+# The codes of a larger codebook are sorted: one counter for each would take too much memory.
+MAX_COUNTED_CODES = 2**22
+
 # Label of a level -> code -> token id.
 Tokens = dict[str, dict[int, int]]
 
@@ -292,3 +297,66 @@ def decoder(table: np.ndarray) -> Translator:
         return np.where((sorted_ids[nearest] == ids) & (ids >= 0), order[nearest], -1)
 
     return decode
+
+
+def translated(values: np.ndarray, translators: list[Translator]) -> np.ndarray:
+    """Translate integers [..., L], one translator per level.
+
+    Raises:
+        ArgumentError: they are no integers, or the last axis is not L long.
+    """
+    levels = len(translators)
+    if values.ndim < 2 or values.shape[-1] != levels or values.dtype.kind not in "iu":
+        raise ArgumentError(
+            f"expected integers [R, {levels}], one column per level; got {values.dtype} {list(values.shape)}."
+        )
+    return np.stack([translate(values[..., level]) for level, translate in enumerate(translators)], axis=-1)
+
+
+def check_used_codes(index: Trie, tables: Sequence[np.ndarray]) -> None:
+    """Check that every code that an index uses has a token.
+
+    Raises:
+        ArgumentError: codes of a level have none; the message names them.
+    """
+    for level_number, (level, table) in enumerate(zip(index.levels, tables, strict=True)):
+        is_small = level.codebook_size <= MAX_COUNTED_CODES
+        used = np.flatnonzero(np.bincount(level.codes)) if is_small else np.unique(level.codes)
+        missing = [code for code in used.tolist() if code >= len(table) or table[code] == NO_TOKEN]
+        if missing:
+            listed = ", ".join(map(str, missing[:LISTED_CODES])) + " ..." * (len(missing) > LISTED_CODES)
+            raise ArgumentError(
+                f"{len(missing):,} codes that the catalog uses at level {level_number} have no token: {listed}. "
+                "Use the tokenizer and the catalog of one model, or add the tokens to the tokenizer first."
+            )
+
+
+def logits_of_codes(logits: Any, tables: Sequence[np.ndarray], sizes: Sequence[int]) -> list[Any]:
+    """The logits of codes from those of a vocabulary: see `TokenMap.code_logits`.
+
+    Args:
+        logits: [..., L, V], of any backend.
+        tables: L tables of token ids.
+        sizes: C of each level.
+
+    Raises:
+        ArgumentError: the last axes are not L and V, or V is too small for the tokens.
+    """
+    from array_api_compat import array_namespace, device
+
+    xp = array_namespace(logits)
+    if logits.ndim < 2 or logits.shape[-2] != len(tables):
+        raise ArgumentError(
+            f"logits must be [..., {len(tables)}, V], with one position per level; got {list(logits.shape)}."
+        )
+    highest = max(int(table.max()) for table in tables if len(table))
+    if highest >= logits.shape[-1]:
+        raise ArgumentError(f"the token map names token {highest}, but the logits have {logits.shape[-1]} tokens.")
+    found = []
+    for level, (table, size) in enumerate(zip(tables, sizes, strict=True)):
+        padded = np.full(size, NO_TOKEN)
+        padded[: len(table)] = table[:size]
+        columns = xp.asarray(padded, device=device(logits))
+        taken = xp.take(logits[..., level, :], xp.where(columns >= 0, columns, 0), axis=-1)
+        found.append(xp.where(columns >= 0, taken, -float("inf")))
+    return found

@@ -11,35 +11,33 @@ import numpy as np
 
 from hedgerow import token_files
 from hedgerow._arguments import is_whole
+from hedgerow._read_only import ReadOnlyArrays
 from hedgerow.catalog.codes import KNOWN_PATTERNS
 from hedgerow.errors import ArgumentError
 from hedgerow.index.trie import Trie
 from hedgerow.token_files import HistoryForm
 from hedgerow.token_tables import (
     NO_TOKEN,
-    Translator,
     as_tuple,
     check_no_ends,
+    check_used_codes,
     checked_delimiter,
     checked_table,
     decoder,
     delimiter_ids,
     detect_layout,
     encoder,
+    logits_of_codes,
     size_per_level,
     tables_of_pattern,
+    translated,
     vocabulary_of,
     with_end,
 )
 
-# The number of codes that an error lists.
-LISTED_CODES = 5
-# The codes of a larger codebook are sorted: one counter for each would take too much memory.
-MAX_COUNTED_CODES = 2**22
-
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TokenMap:
+class TokenMap(ReadOnlyArrays):
     """Maps each (level, code) pair of Semantic IDs to a token id of a language model.
 
     Token maps are equal if their tables and delimiters are equal.
@@ -282,7 +280,7 @@ class TokenMap:
             assert tokens.encode([[0, 3], [1, 1]]).tolist() == [[10, 23], [11, 21]]
             ```
         """
-        return self._translated(np.asarray(sids), [encoder(table) for table in self.token_ids])
+        return translated(np.asarray(sids), [encoder(table) for table in self.token_ids])
 
     def decode(self, token_ids: Any) -> np.ndarray:
         """Convert token ids to codes, per level; -1 if a token is not a code of its level.
@@ -304,7 +302,7 @@ class TokenMap:
             assert tokens.decode([[10, 23], [11, 99]]).tolist() == [[0, 3], [1, -1]]
             ```
         """
-        return self._translated(np.asarray(token_ids), [decoder(table) for table in self.token_ids])
+        return translated(np.asarray(token_ids), [decoder(table) for table in self.token_ids])
 
     def code_logits(self, logits: Any, index: Trie) -> list[Any]:
         """Take the logits of codes from logits over a vocabulary, as `hedgerow.log_probs` takes them.
@@ -332,25 +330,7 @@ class TokenMap:
             assert first.shape == (5, 3) and (second == logits[:, 1, 20:22]).all()
             ```
         """
-        from array_api_compat import array_namespace, device
-
-        xp = array_namespace(logits)
-        tables = self.of_index(index).token_ids
-        if logits.ndim < 2 or logits.shape[-2] != self.num_levels:
-            raise ArgumentError(
-                f"logits must be [..., {self.num_levels}, V], with one position per level; got {list(logits.shape)}."
-            )
-        highest = max(int(table.max()) for table in tables if len(table))
-        if highest >= logits.shape[-1]:
-            raise ArgumentError(f"the token map names token {highest}, but the logits have {logits.shape[-1]} tokens.")
-        found = []
-        for level, (table, size) in enumerate(zip(tables, index.codebook_sizes, strict=True)):
-            padded = np.full(size, NO_TOKEN)
-            padded[: len(table)] = table[:size]
-            columns = xp.asarray(padded, device=device(logits))
-            taken = xp.take(logits[..., level, :], xp.where(columns >= 0, columns, 0), axis=-1)
-            found.append(xp.where(columns >= 0, taken, -float("inf")))
-        return found
+        return logits_of_codes(logits, self.of_index(index).token_ids, index.codebook_sizes)
 
     def check(self, index: Trie) -> None:
         """Check that every code that an index uses has a token.
@@ -396,16 +376,7 @@ class TokenMap:
                 "Pass the token map of the model that generates these SIDs."
             )
         tokens = self._with_ends(index) if index.ragged else self
-        for level_number, (level, table) in enumerate(zip(index.levels, tokens.token_ids, strict=True)):
-            is_small = level.codebook_size <= MAX_COUNTED_CODES
-            used = np.flatnonzero(np.bincount(level.codes)) if is_small else np.unique(level.codes)
-            missing = [code for code in used.tolist() if code >= len(table) or table[code] == NO_TOKEN]
-            if missing:
-                listed = ", ".join(map(str, missing[:LISTED_CODES])) + " ..." * (len(missing) > LISTED_CODES)
-                raise ArgumentError(
-                    f"{len(missing):,} codes that the catalog uses at level {level_number} have no token: {listed}. "
-                    "Use the tokenizer and the catalog of one model, or add the tokens to the tokenizer first."
-                )
+        check_used_codes(index, tokens.token_ids)
         return tokens
 
     def _with_ends(self, index: Trie) -> TokenMap:
@@ -419,15 +390,6 @@ class TokenMap:
         levels = enumerate(zip(index.levels, self.token_ids, strict=True))
         tables = tuple(with_end(level_number, level, table, self.end[0]) for level_number, (level, table) in levels)
         return replace(self, token_ids=tables)
-
-    def _translated(self, values: np.ndarray, translators: list[Translator]) -> np.ndarray:
-        if values.ndim < 2 or values.shape[-1] != self.num_levels or values.dtype.kind not in "iu":
-            raise ArgumentError(
-                f"expected integers [R, {self.num_levels}], one column per level; got {values.dtype} "
-                f"{list(values.shape)}."
-            )
-        columns = [translate(values[..., level]) for level, translate in enumerate(translators)]
-        return np.stack(columns, axis=-1)
 
     def __repr__(self) -> str:
         missing = sum(map(len, self.missing))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hedgerow.candidates import CandidateIndex, candidate_index
-from hedgerow.catalog.catalog import ITEM_ID
+from hedgerow.catalog.constructors import ITEM_ID
 from hedgerow.constraints import create, rules, sql
 from hedgerow.constraints.masks import Order, mask_of
 from hedgerow.constraints.requests import Exclusions, Sets, batch_rules
@@ -27,7 +27,8 @@ from hedgerow.index.build import DenseLevels
 from hedgerow.index.locks import LOCK_TIMEOUT
 from hedgerow.index.lookup import Missing, known_rows, leaves_of, rows_of_ids
 from hedgerow.index.trie import Trie
-from hedgerow.results import OrderBy, Picking, Results, batch_results, check_finished
+from hedgerow.picking import OrderBy, Picking
+from hedgerow.results import Results, batch_results, check_finished
 
 
 class TrieIndex(Trie):

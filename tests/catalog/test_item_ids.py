@@ -95,3 +95,34 @@ def test_ids_with_nul_characters_are_not_cut():
 def test_rejects_sets_and_mappings_as_ids(ids):
     with pytest.raises(hr.CatalogError, match="has no order of rows"):
         hr.Catalog([[1], [2]], item_ids=ids)
+
+
+class TestRowNumbers:
+    """Ids that are row numbers, because no column was named, are named in messages about other ids."""
+
+    INDEX = hr.build_index(hr.Catalog([[0], [1], [2]], attributes={"sku": ["a", "b", "c"]}))
+    HINT = r"The ids of this index are 0 to 2, the row numbers of a file without a column item_id.*--item-id"
+
+    @pytest.mark.parametrize("ids", [["a"], [7], [0, 3]])
+    def test_lookups(self, ids):
+        with pytest.raises(hr.ArgumentError, match=self.HINT):
+            self.INDEX.rows(ids)
+        with pytest.raises(hr.CatalogError, match=self.HINT):
+            hr.merge(self.INDEX, removed=ids)
+        with pytest.raises(hr.CatalogError, match=self.HINT):
+            self.INDEX.with_attributes({"item_id": ids, "sku": ids}, new_attributes="add")
+
+    def test_histories(self):
+        pytest.importorskip("torch")
+        from hedgerow.training import Histories
+
+        for item in ("a", 7):
+            table = pa.table({"user": [1], "item_id": [item], "timestamp": [1]})
+            with pytest.raises(hr.ArgumentError, match=self.HINT):
+                Histories.from_arrow(table, self.INDEX)
+
+    @pytest.mark.parametrize("ids", [[0, 1, 3], [1, 2, 3], ["0", "1", "2"]])
+    def test_other_ids_have_no_hint(self, ids):
+        with pytest.raises(hr.ArgumentError) as raised:
+            hr.build_index(hr.Catalog([[0], [1], [2]], item_ids=ids)).rows([99] if ids[0] != "0" else ["99"])
+        assert "row numbers" not in str(raised.value)

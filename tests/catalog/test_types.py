@@ -25,6 +25,21 @@ RUN_ENDS = pa.RunEndEncodedArray.from_arrays(pa.array([1, 3], pa.int32()), pa.ar
 HELD: dict[str, tuple[Any, list[Any], pa.DataType]] = {
     "run-end encoded": (RUN_ENDS[1:3], ["y", "y"], pa.string()),
     "half floats": (np.array([1, 2.5], np.float16), [1.0, 2.5], pa.float32()),
+    "32-bit decimals": (
+        pa.array([decimal.Decimal("1.25"), None], pa.decimal32(5, 2)),
+        [decimal.Decimal("1.25"), None],
+        pa.decimal128(5, 2),
+    ),
+    "64-bit decimals": (
+        pa.array([decimal.Decimal("1.25"), None], pa.decimal64(15, 2)),
+        [decimal.Decimal("1.25"), None],
+        pa.decimal128(15, 2),
+    ),
+    "decimals of hundreds": (
+        pa.array([decimal.Decimal(300), None], pa.decimal128(5, -2)),
+        [decimal.Decimal(300), None],
+        pa.decimal128(7, 0),
+    ),
     "256-bit decimals": (
         pa.array([decimal.Decimal("1.25"), None], pa.decimal256(60, 2)),
         [decimal.Decimal("1.25"), None],
@@ -72,6 +87,13 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "structs without fields": (pa.array([{}, {}], pa.struct([])), "distinct names"),
     "structs with one name twice": (pa.StructArray.from_arrays([pa.array([1, 2])] * 2, ["a", "a"]), "distinct names"),
     "lists of size 0": (pa.array([[], []], pa.list_(pa.int64(), 0)), "fixed-size lists"),
+    "an unknown time zone": (pa.array([0, 1], pa.timestamp("us", "Mars/Base")), "no time zone 'Mars/Base' here"),
+    "an impossible offset": (pa.array([0, 1], pa.timestamp("us", "+25:99")), "no time zone '+25:99' here"),
+    "zones inside lists": (pa.array([[0], [1]], pa.list_(pa.timestamp("us", "X/Y"))), "no time zone 'X/Y' here"),
+    "too many digits of hundreds": (
+        pa.array([1, 2]).cast(pa.decimal128(38, 0)).view(pa.decimal128(38, -2)),
+        "38 digits",
+    ),
     "too many digits": (pa.array([decimal.Decimal(10**40)] * 2, pa.decimal256(60, 0)), "precision 38"),
     "text in another encoding": (NOT_UTF8, "not UTF-8"),
     "lists of such text": (pa.ListArray.from_arrays([0, 1, 2], NOT_UTF8), "not UTF-8"),

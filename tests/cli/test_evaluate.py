@@ -57,6 +57,20 @@ def test_json_of_baselines_by_time(call, shop, clicks):
     assert {row["metric"] for row in found["rows"]} == {"Recall@3", "NDCG@10", "MRR@3", "coverage@10", "novelty@10"}
 
 
+def test_later_interactions(call, shop, clicks, tmp_path):
+    index, later = shop[0] / "things.hedgerow", tmp_path / "later.csv"
+    later.write_text("user,item_id,timestamp\n3,t141,9\n5,t142,9\n99,t1,9\n")
+    words = ("evaluate", "none", index, clicks, "--later", later)
+    code, out, err = call(*words, "--json", on_shop=False)
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert {row["questions"] for row in found["rows"]} == {2}
+    assert found["settings"]["later"] == "given"
+    code, _, err = call(*words, "--split", "2,3", on_shop=False)
+    assert code == 2
+    assert "--later has the questions" in err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

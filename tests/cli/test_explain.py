@@ -110,6 +110,18 @@ class TestExplain:
     def test_an_attribute_of_no_item_or_several(self, call, item, expected):
         assert_refused(call("explain", "-p", "w5", "--item", item), expected)
 
+    def test_names_the_rule_that_excludes_an_item_and_its_values(self, call):
+        pytest.importorskip("duckdb")
+        words = ("explain", "-p", "w5", "--item", "t121", "--where", "price < 1 AND maker <> 'year'")
+        code, stdout, _ = call(*words)
+        assert code == 0
+        expected = (
+            "Item 't121' is not in the constraint set \"price < 1 AND maker <> 'year'\", so this search cannot return "
+        )
+        assert stdout.replace("\n", " ").startswith(expected + "it. Its values: maker null, price 15.125.")
+        found = json.loads(call(*words, "--json")[1])
+        assert (found["rules"], found["attributes"]) == ([words[-1]], {"maker": None, "price": 15.125})
+
     def test_plot(self, call, tmp_path):
         pytest.importorskip("matplotlib")
         path = tmp_path / "beams.png"

@@ -176,6 +176,37 @@ def test_attributes_come_change_and_go(folder):
     )
 
 
+def test_update_attributes_says_what_changed(folder):
+    path, prices = folder / "items.live", folder / "prices.csv"
+    run("live", "init", path, folder / "items.hedgerow")
+    prices.write_text("item_id,price,tags\n9,2.5,x\n7,,\n")
+    words = ("live", "update-attributes", path, prices)
+    assert "items: 1 changed, 1 unchanged; values changed: price 1, tags 1" in run(*words, "--new-attributes", "add")
+    prices.write_text("item_id,price,tags\n9,2.5,y\n7,3.0,\n8,,\n77,1,z\n")
+    assert "the first is 77. It is in row 3." in refused(*words)
+    assert "--unknown skip" in refused(*words)
+    printed = run(*words, "--unknown", "skip")
+    assert "items: 2 changed, 1 unchanged, 1 unknown id skipped; values changed: price 1, tags 1" in printed
+    assert attributes_of(path) == {"item_id": [7, 8, 9], "price": [3.0, None, 2.5], "tags": [None, None, "y"]}
+    run("live", "remove", path, 8)
+    facts = json.loads(run(*words, "--unknown", "skip", "--attributes", "price", "--json"))
+    assert facts == {
+        "version": 5,
+        "items": 2,
+        "changed": 0,
+        "unchanged": 2,
+        "unknown": 2,
+        "values": {"price": 0},
+        "dropped": [],
+    }
+    facts = json.loads(run("live", "update-attributes", path, "--drop", "tags", "--json"))
+    assert (facts["changed"], facts["dropped"], facts["values"]) == (0, ["tags"], {})
+    prices.write_text("item_id,price\n77,1\n")
+    assert "no item has one of the 1 ids of the column 'item_id', the first is 77" in refused(
+        *words, "--unknown", "skip"
+    )
+
+
 def test_times_are_not_cut_in_a_narrow_terminal(folder):
     run("live", "init", folder / "items.live", folder / "items.hedgerow")
     created = hr.LiveIndex.open(folder / "items.live").version.info.created

@@ -83,6 +83,13 @@ class TestRetrieve:
         assert call("retrieve", "-p", "w5", "--tokens", "<s_{level}_{code}>", "--dtype", "bfloat16")[0] == 0
 
 
+def test_says_that_the_films_demo_answers(call):
+    for words in (("retrieve", "-k", "1"), ("explain", "--item", "title=Alien")):
+        code, _, stderr = call(*words, "-p", "A western", on_shop=False)
+        assert (code, stderr) == (0, "The model and the index of the films demo answer. For your own: MODEL INDEX.\n")
+    assert "demo" not in call("retrieve", "-k", "1", "-p", "w5")[2]
+
+
 class TestRules:
     """--where, --exclude and --end, and the rules of single requests."""
 

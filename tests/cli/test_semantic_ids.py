@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import hedgerow as hr
-from hedgerow.catalog import readers
+from hedgerow.catalog import csv_files
 from hedgerow.cli import common
 from hedgerow.cli.main import app
 
@@ -296,7 +296,7 @@ def test_csv_columns_become_numbers_if_no_digit_is_lost(tmp_path, monkeypatch):
 
 def test_csv_with_newlines_within_quotes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(readers, "CSV_BLOCK", 1 << 10)
+    monkeypatch.setattr(csv_files, "CSV_BLOCK", 1 << 10)
     seen = texts_seen(monkeypatch)
     titles = [f"film\n{row}\n\nagain" for row in range(500)]
     (tmp_path / "a.csv").write_text("id,title\n" + "".join(f'{row},"{title}"\n' for row, title in enumerate(titles)))

@@ -74,6 +74,12 @@ def test_explanations(retriever, recent, normalize):
     explained = one.explain(PROMPTS[0], old, constraints=recent)
     assert explained.outcome == "not in the set"
     assert "not in the constraint set" in str(explained)
+    named = one.index.constraint(ids=free.item_ids, name="shelf")
+    explained = one.explain(PROMPTS[0], old, constraints=named & recent)
+    assert explained.rules == (recent.name,)
+    explained = one.explain(PROMPTS[0], old, constraints=(~named).named("rest") & recent)
+    assert explained.rules == ("rest", recent.name)
+    assert f"is not in the constraint sets 'rest' and {recent.name!r}, so this search" in str(explained)
     explained = one.explain(PROMPTS[0], free.item_ids[0], exclude=[free.item_ids[:1]])
     assert (explained.outcome, explained.rank) == ("excluded", None)
     assert "is excluded" in str(explained)

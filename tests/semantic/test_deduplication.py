@@ -88,6 +88,7 @@ def test_assigning_one_at_a_time_equals_all_at_once():
     assert taken[100:].tolist() == together.sids.tolist()
 
 
+@pytest.mark.filterwarnings("ignore:a codebook of 256 codes for 10 items")
 def test_rejects_more_items_than_codes():
     with pytest.raises(hr.ArgumentError, match="row 9: 10 items have the codes 0, 0, and only 9 deduplication codes"):
         hr.semantic_ids(np.ones((10, 2)), levels=2, deduplication_codes=9)

@@ -72,6 +72,7 @@ def test_codes_are_used_evenly_in_many_dimensions():
     assert min(level.perplexity for level in found.report().levels) > 50
 
 
+@pytest.mark.filterwarnings("ignore:a codebook of 256 codes for")
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("rows", [1, 3, 5])
 def test_fewer_items_than_codes(method, rows):
@@ -82,6 +83,7 @@ def test_fewer_items_than_codes(method, rows):
     assert found.report().sids == rows
 
 
+@pytest.mark.filterwarnings("ignore:50 items have only 1 sequence of codes")
 def test_constant_embeddings_collide():
     found = hr.semantic_ids(np.ones((50, 4)), codebook_sizes=8)
     assert found.sids.tolist() == [[0, 0, 0, 0]] * 50
@@ -92,6 +94,7 @@ def test_constant_embeddings_collide():
     )
 
 
+@pytest.mark.filterwarnings("ignore:300 items have only 1 sequence of codes")
 @pytest.mark.parametrize("method", METHODS)
 def test_one_level_of_one_code(method):
     found = hr.semantic_ids(EMBEDDINGS, levels=1, codebook_sizes=1, method=method)
@@ -219,3 +222,27 @@ def test_very_small_embeddings(method):
     small = hr.semantic_ids(np.ldexp(embeddings, -80), **options)
     assert len(np.unique(small.sids, axis=0)) > 20
     assert small.report().error == pytest.approx(found.report().error, rel=1e-3)
+
+
+class TestWarnings:
+    """Settings that cannot give useful SIDs."""
+
+    @pytest.mark.parametrize(
+        ("items", "sizes", "advice"), [(100, 256, 16), (300, [16, 256], 32), (12, [8], 4), (400, 201, 32)]
+    )
+    def test_more_codes_than_half_of_the_items(self, items, sizes, advice):
+        embeddings = RNG.normal(size=(items, 4))
+        with pytest.warns(UserWarning, match=rf"codes for {items} items: .*codebook_sizes={advice}, "):
+            hr.semantic_ids(embeddings, codebook_sizes=sizes, deduplicate=True)
+        hr.semantic_ids(embeddings, levels=2, codebook_sizes=advice, deduplicate=True)
+
+    def test_few_sequences_of_codes(self):
+        same = np.repeat(RNG.normal(size=(2, 4)), 300, axis=0)
+        with pytest.warns(UserWarning, match="600 items have only 2 sequences of codes.*embed other texts"):
+            hr.semantic_ids(same, levels=2, codebook_sizes=8)
+        with pytest.warns(UserWarning, match="50 items have only 1 sequence of codes"):
+            hr.semantic_ids(np.ones((50, 4)), levels=2, codebook_sizes=8)
+
+    def test_the_last_level_of_nearest_may_be_large(self):
+        found = hr.semantic_ids(EMBEDDINGS, codebook_sizes=[8, 256], on_collision="nearest")
+        assert len(np.unique(found.sids, axis=0)) == len(EMBEDDINGS)

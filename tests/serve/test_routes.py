@@ -174,7 +174,8 @@ class TestExplain:
         assert self.explain(client, item_id=first[0])["outcome"] == "returned"
         assert self.explain(client, item_id=first[2], k=2)["outcome"] == "beyond k"
         assert self.explain(client, item_id=first[0], exclude=[first[0]])["outcome"] == "excluded"
-        assert self.explain(client, item_id=first[0], sets=["impossible"])["outcome"] == "not in the set"
+        forbidden = self.explain(client, item_id=first[0], sets=["impossible"])
+        assert (forbidden["outcome"], forbidden["rules"]) == ("not in the set", ["impossible"])
         assert self.explain(client, item_id=first[0], beam_width=1, k=1)["rank"] == 1
         missing = self.explain(client, item_id="nothing")
         assert (missing["outcome"], missing["sid"], missing["rank"]) == ("not in the index", [], None)

@@ -1,32 +1,27 @@
-"""Readers of catalog files: Parquet, CSV, JSON and JSON lines. Every road into a catalog uses them."""
+"""Readers of catalog files: Parquet, JSON and JSON lines; `csv_files` reads CSV."""
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow import csv
 
 from hedgerow._arguments import distinct_keys
-from hedgerow._urls import RemotePath
 from hedgerow.catalog.columns import as_column, codebook_sizes_of
+from hedgerow.catalog.dates import as_dates
+from hedgerow.catalog.parts import Part, concatenated, content_of, divided, located, place, readable
 from hedgerow.catalog.row_groups import read_row_groups
-from hedgerow.catalog.sources import COMPRESSED, File, Types, arrow_buffer, files_of
-from hedgerow.catalog.text_columns import INTEGER, inferred, typed
+from hedgerow.catalog.sources import DateOrder, File, files_of
+from hedgerow.catalog.text_columns import INTEGER
+from hedgerow.catalog.types import is_text
 from hedgerow.errors import CatalogError
 
-# No row of a CSV file may be longer: 64 MB.
-CSV_BLOCK = 1 << 26
-Part = tuple[str, pa.Table]
 T = TypeVar("T")
 
 
@@ -44,7 +39,7 @@ class ParquetFiles:
     def _metadata(self) -> list[tuple[pa.Schema, pq.FileMetaData]]:
         found = []
         for file in self.files:
-            with _readable(file, "Parquet"), file.opened() as opened:
+            with readable(file, "Parquet"), file.opened() as opened:
                 parquet = pq.ParquetFile(opened)
                 found.append((parquet.schema_arrow, parquet.metadata))
         return found
@@ -90,7 +85,7 @@ class ParquetFiles:
     def tables(self, lists: str | None = None) -> Iterator[Part]:
         """Each file's name and its rows. Of a single file, the column `lists` is narrowed: see `read_row_groups`."""
         for file in self.files:
-            with _readable(file, "Parquet"):
+            with readable(file, "Parquet"):
                 table = read_row_groups(file, lists if len(self.files) == 1 else None)
                 yield file.name, self._fitted(table, file, self.schema)
 
@@ -104,7 +99,7 @@ class ParquetFiles:
         """
         schema = pa.schema([field for field in self.schema if columns is None or field.name in columns])
         for file in self.files[files]:
-            with _readable(file, "Parquet"), file.opened() as opened:
+            with readable(file, "Parquet"), file.opened() as opened:
                 parquet = pq.ParquetFile(opened)
                 present = [name for name in schema.names if name in parquet.schema_arrow.names]
                 for batch in parquet.iter_batches(size, columns=present, use_threads=not file.is_remote):
@@ -133,106 +128,14 @@ def read_parquet(source: Any, lists: str | None = None) -> list[Part]:
     return list(parquet_files(source).tables(lists))
 
 
-def read_csv(
-    source: Any,
-    text: Collection[str] = (),
-    types: Types | None = None,
-    exact: Collection[str] = (),
-) -> list[Part]:
-    """The CSV files of a source, each with its name.
-
-    Fields are separated by commas; by tabs in .tsv files; or by the semicolons or tabs of a header without commas.
-    Empty fields are null. A column becomes integers, floats, booleans, dates or timestamps if all its values are
-    written so and no digit is lost; otherwise it stays text, as "007" does.
-
-    Args:
-        source: see `files_of`.
-        text: the columns that stay text; they must exist.
-        types: the types of columns by name; a column may get a wider type of the same kind.
-        exact: the columns of `types` that must not get another type.
-
-    Raises:
-        CatalogError: a file cannot be read, or a value does not have the type of its column. The message names the
-            file and the row.
-    """
-    parts = []
-    for file in files_of(source, "csv"):
-        with _readable(file, "CSV"):
-            table = _csv_table(_content(file), file.suffix)
-        for name, value in file.partitions.items():
-            table = table.append_column(name, pa.repeat(pa.scalar(value, pa.string()), len(table)))
-        parts.append((file.name, table))
-    rows = concatenated(parts)
-    fields = _fields(types)
-    if absent := [name for name in text if name not in rows.column_names]:
-        raise CatalogError(f"there is no column {absent[0]!r} to keep as text; the columns are {rows.column_names}.")
-
-    def typed_column(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
-        if name in text:
-            return column
-        return typed(column, fields[name], widens=name not in exact) if name in fields else inferred(column)
-
-    try:
-        columns = [typed_column(*named) for named in zip(rows.column_names, rows.columns, strict=True)]
-    except CatalogError as error:
-        raise CatalogError(f"{_place(parts, str(error))}: {error}") from None
-    rows, start = pa.Table.from_arrays(columns, rows.column_names), 0
-    for position, (name, table) in enumerate(parts):
-        parts[position] = name, rows.slice(start, table.num_rows)
-        start += table.num_rows
-    return parts
-
-
-def _fields(types: Types | None) -> dict[str, pa.Field]:
-    try:
-        return {} if types is None else {field.name: field for field in pa.schema(types)}
-    except (TypeError, ValueError, pa.ArrowException) as error:
-        raise CatalogError(
-            f"types must map names of columns to Arrow types, or be an Arrow schema; got {types!r:.60}: {error}"
-        ) from None
-
-
-def _csv_table(content: bytes, suffix: str) -> pa.Table:
-    """The rows of a CSV file, all as text.
-
-    Raises:
-        ValueError: it is not UTF-8.
-        ArrowException: it cannot be read.
-    """
-    try:
-        return _csv_rows(content, "\t" if suffix == ".tsv" else _delimiter(content))
-    except pa.ArrowException:
-        try:
-            content.decode()
-        except UnicodeDecodeError as error:
-            line = content.count(b"\n", 0, error.start) + 1
-            raise ValueError(
-                f"it is not UTF-8: line {line} has the byte {content[error.start]:#x}. Convert it, for example with "
-                "iconv -f latin1 -t utf-8."
-            ) from None
-        raise
-
-
-def _delimiter(content: bytes) -> str:
-    """A comma; or the semicolon or tab of a header that has no comma, as spreadsheets of many countries write."""
-    header = content[: max(0, content.find(b"\n"))] or content[:CSV_BLOCK]
-    return next((mark for mark in ";\t" if mark.encode() in header and b"," not in header), ",")
-
-
-def _csv_rows(content: bytes, delimiter: str) -> pa.Table:
-    read = csv.ReadOptions(block_size=min(CSV_BLOCK, max(1, len(content))), use_threads=False)
-    parse = csv.ParseOptions(newlines_in_values=True, delimiter=delimiter)
-    names = csv.open_csv(io.BytesIO(content), read, parse).schema.names
-    convert = csv.ConvertOptions(
-        column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
-    )
-    return csv.read_csv(io.BytesIO(content), read, parse, convert)
-
-
-def read_json(source: Any) -> Mapping[str, Any] | list[Part]:
+def read_json(source: Any, dates: DateOrder | None = None) -> Mapping[str, Any] | list[Part]:
     """The JSON files of a source: one mapping, or the rows of each file with its name.
 
     A file contains one object (a mapping), a list of objects (rows), or one object per line (rows).
+
+    Args:
+        source: see `files_of`.
+        dates: the order of day, month and year in columns of text that become dates. None: they stay text.
 
     Raises:
         CatalogError: a file cannot be read, or contains something else. The message names the file and the line.
@@ -251,12 +154,21 @@ def read_json(source: Any) -> Mapping[str, Any] | list[Part]:
                 parts.append((file.name, _table_of_records(content)))
     if parts and mapping:
         raise CatalogError("expected files of one layout; some contain one mapping, others rows.")
-    return parts or mapping
+    return _with_dates(parts, dates) if parts and dates is not None else parts or mapping
+
+
+def _with_dates(parts: Sequence[Part], dates: DateOrder) -> list[Part]:
+    """The rows with the columns of text that are dates as such."""
+    rows = concatenated(parts)
+    for position, (name, column) in enumerate(zip(rows.column_names, rows.columns, strict=True)):
+        if is_text(column.type) and (found := as_dates(column, dates)) is not None:
+            rows = rows.set_column(position, name, found)
+    return divided(rows, parts)
 
 
 def _json_of(file: File) -> Mapping[str, Any] | list[Any]:
-    with _readable(file, "JSON"):
-        text = _content(file).decode("utf-8-sig")
+    with readable(file, "JSON"):
+        text = content_of(file).decode("utf-8-sig")
         if file.suffix in (".jsonl", ".ndjson"):
             return _lines(file, text)
         try:
@@ -318,34 +230,7 @@ def catalog_of(make: Callable[..., T], parts: Sequence[Part], options: Mapping[s
         for file, table in parts:
             with located(file):
                 make(table, **options)
-        raise CatalogError(f"{_place(parts, str(error))}: {error}") from None
-
-
-def _place(parts: Sequence[Part], message: str) -> str:
-    """The file of the row that a message names, which is counted over all files."""
-    if len(parts) == 1:
-        return parts[0][0]
-    match = re.search(r"\brows? (?:[0-9]+ and )?([0-9]+)", message)
-    row = int(match[1]) if match else sum(len(table) for _, table in parts)
-    start = 0
-    for name, table in parts:
-        if row < start + len(table):
-            return f"{len(parts)} files, with rows counted over all; row {row} is row {row - start} of {name}"
-        start += len(table)
-    return f"{len(parts)} files, {parts[0][0]} to {parts[-1][0]}"
-
-
-def concatenated(parts: Sequence[Part]) -> pa.Table:
-    """The rows of all parts.
-
-    Raises:
-        CatalogError: a column has types that do not fit each other.
-    """
-    try:
-        return pa.concat_tables([table for _, table in parts], promote_options="permissive")
-    except pa.ArrowException as error:
-        names = ", ".join(name for name, _ in parts[:3])
-        raise CatalogError(f"the columns of {names} do not fit each other: {error}") from None
+        raise CatalogError(f"{place(parts, str(error))}: {error}") from None
 
 
 def _decoded(field: pa.Field) -> pa.Field:
@@ -370,37 +255,3 @@ def name_of(source: Any) -> str:
 
 def _names(files: Sequence[File]) -> str:
     return ", ".join(file.name for file in files[:3]) + ", ..." * (len(files) > 3)
-
-
-@contextmanager
-def located(name: str) -> Iterator[None]:
-    """Add the name of a file to the errors about its content."""
-    try:
-        yield
-    except CatalogError as error:
-        raise CatalogError(f"{name}: {error}") from None
-
-
-@contextmanager
-def _readable(file: File, kind: str) -> Iterator[None]:
-    try:
-        yield
-    except CatalogError:
-        raise
-    except (OSError, ValueError, RecursionError, pa.ArrowException) as error:
-        raise CatalogError(f"{file.name} cannot be read as {kind}: {error}") from None
-
-
-def _content(file: File) -> bytes:
-    """The bytes of a file, decompressed by its suffix."""
-    if isinstance(file.content, Path):
-        with pa.input_stream(str(file.content), compression="detect") as stream:
-            return stream.read()
-    if isinstance(file.content, RemotePath):
-        content = file.content.read()
-        if Path(file.name).suffix.lower() not in COMPRESSED:
-            return content
-        with pa.input_stream(arrow_buffer(content), compression=pa.Codec.detect(file.name).name) as stream:
-            return stream.read()
-    content = file.content.read()
-    return content.encode() if isinstance(content, str) else content

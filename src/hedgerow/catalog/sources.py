@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias, get_args
 from urllib.parse import unquote
 
 import numpy as np
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Source: TypeAlias = str | Path | BinaryIO | Sequence[str | Path]
+# The order of day, month and year in a date.
+DateOrder: TypeAlias = Literal["dmy", "mdy", "ymd"]
+DATE_ORDERS: tuple[DateOrder, ...] = get_args(DateOrder)
 Types: TypeAlias = "Mapping[str, pa.DataType] | pa.Schema"
 
 SUFFIXES = {

@@ -11,7 +11,9 @@ from decimal import Decimal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hedgerow.catalog.dates import as_dates, iso_dates, text_date
 from hedgerow.catalog.exact import same_values
+from hedgerow.catalog.sources import DateOrder
 from hedgerow.catalog.types import is_text
 from hedgerow.errors import CatalogError
 
@@ -34,30 +36,42 @@ PATTERNS = {
 INFERRED = (pa.int64(), pa.float64(), pa.bool_(), pa.date32(), pa.timestamp("us"), pa.timestamp("us", "UTC"))
 
 
-def inferred(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Convert a column of text to the type that all its values have; it stays text if there is none."""
+def inferred(column: pa.ChunkedArray, dates: DateOrder | None = None) -> pa.ChunkedArray:
+    """Convert a column of text to the type that all its values have; it stays text if there is none.
+
+    Args:
+        column: the column.
+        dates: the order of day, month and year in dates that are not written as 2020-12-31.
+    """
     if column.null_count == len(column):
         return column
     converted = (_converted(column, type_) for type_ in INFERRED)
-    return next((found for found in converted if found is not None), column)
+    found = next((found for found in converted if found is not None), None)
+    if found is None and dates is not None:
+        found = as_dates(column, dates)
+    return column if found is None else found
 
 
-def typed(column: pa.ChunkedArray, field: pa.Field, *, widens: bool) -> pa.ChunkedArray:
+def typed(column: pa.ChunkedArray, field: pa.Field, *, widens: bool, dates: DateOrder | None = None) -> pa.ChunkedArray:
     """Convert a column of text to the type of a field. It stays text if that type is text or has no text form.
 
     Args:
         column: the column.
         field: the name and the type.
         widens: whether the result may have another type of the same kind, which holds all values.
+        dates: as for `inferred`.
 
     Raises:
         CatalogError: a value has no such type, or would lose digits. The message names the row.
     """
     type_ = field.type
     if pa.types.is_null(type_):
-        return inferred(column)
+        return inferred(column, dates)
     if column.null_count == len(column) or _pattern(type_) is None:
         return column
+    given = column
+    if dates is not None and _pattern(type_) == DATE:
+        column = iso_dates(column, dates)
     if (converted := _converted(column, type_)) is not None:
         return converted
     # A float is not the decimal that the text was.
@@ -67,9 +81,10 @@ def typed(column: pa.ChunkedArray, field: pa.Field, *, widens: bool) -> pa.Chunk
             return wider
     stops = range(len(column) + 1)
     row = bisect.bisect_left(stops, True, key=lambda stop: _converted(column[:stop], type_) is None) - 1
+    hint = "" if dates is not None or text_date(given) is None else "For dates like that, pass dates= (--dates). "
     raise CatalogError(
-        f"row {row} of column {field.name!r}: {column[row].as_py()!r} cannot be converted to {type_}, the expected "
-        "type of this column, without a change. Change the value, or leave out the row."
+        f"row {row} of column {field.name!r}: {given[row].as_py()!r} cannot be converted to {type_}, the expected "
+        f"type of this column, without a change. {hint}Change the value, or leave out the row."
     )
 
 

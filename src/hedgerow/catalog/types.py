@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -100,8 +102,10 @@ def plain_type(type_: pa.DataType) -> pa.DataType:
         return pa.large_binary()
     if pa.types.is_float16(type_):
         return pa.float32()
-    if pa.types.is_decimal256(type_):
+    if pa.types.is_decimal(type_):
         return _decimal128(type_)
+    if pa.types.is_timestamp(type_) and type_.tz is not None:
+        _check_zone(type_.tz)
     if pa.types.is_run_end_encoded(type_):
         raise UnsupportedTypeError("it holds nested run-end encoded values; decode them")
     if pa.types.is_nested(type_):
@@ -112,9 +116,23 @@ def plain_type(type_: pa.DataType) -> pa.DataType:
 
 
 def _decimal128(type_: pa.DataType) -> pa.DataType:
-    if type_.scale > MAX_DECIMAL_DIGITS:
+    """Decimals of 128 bits. Arrow does not compare those of 32 and 64 bits, and those with a negative scale."""
+    scale, is_longer = max(0, type_.scale), pa.types.is_decimal256(type_)
+    digits = MAX_DECIMAL_DIGITS if is_longer else type_.precision + scale - type_.scale
+    if max(digits, scale) > MAX_DECIMAL_DIGITS:
         raise UnsupportedTypeError(f"decimals have at most {MAX_DECIMAL_DIGITS} digits")
-    return pa.decimal128(MAX_DECIMAL_DIGITS, type_.scale)
+    return pa.decimal128(digits, scale)
+
+
+@cache
+def _check_zone(zone: str) -> None:
+    """Check that there is a time zone: without it, the values of a column cannot be read."""
+    try:
+        pa.scalar(0, pa.timestamp("s", zone)).as_py()
+    except (pa.ArrowException, ValueError, KeyError):
+        raise UnsupportedTypeError(
+            f"there is no time zone {zone!r} here. Zones are names such as Europe/Berlin, or offsets such as +02:00"
+        ) from None
 
 
 def _plain_nested(type_: pa.DataType) -> pa.DataType:

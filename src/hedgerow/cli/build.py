@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 
 import hedgerow as hr
-from hedgerow.cli.catalogs import FILES, AsText, ColumnTypes, CsvTypes, read_catalog, stored_codebook_sizes
+from hedgerow.cli.catalogs import FILES, AsText, ColumnTypes, CsvTypes, Dates, read_catalog, stored_codebook_sizes
 from hedgerow.cli.common import (
     AsJson,
     IndexOutput,
@@ -29,6 +29,7 @@ from hedgerow.cli.common import (
     sid_columns,
     whole_numbers,
 )
+from hedgerow.cli.id_columns import id_columns
 from hedgerow.cli.inspect import facts_of_index, print_collisions
 
 # The smallest --memory, in bytes: less is a size without its unit.
@@ -85,6 +86,7 @@ def build(
     ] = None,
     types: ColumnTypes = None,
     as_text: AsText = None,
+    dates: Dates = None,
     ragged: Annotated[
         bool, typer.Option("--ragged", help="SIDs may have different lengths; -1 or null marks the end of a SID.")
     ] = False,
@@ -102,7 +104,7 @@ def build(
         "attributes": None if attributes is None else names_of(attributes),
     }
     layout = "compact" if compact else "plain"
-    csv_types = CsvTypes.of(types, as_text)
+    csv_types = CsvTypes.of(types, as_text, dates)
     stored = None if codebook_sizes is not None else stored_codebook_sizes(sources, options["sid"])
     if stored is not None:
         options["codebook_sizes"] = stored
@@ -184,7 +186,9 @@ def _build(
         index.save(output)
     seconds = {"read": read - started, "build": built - read, "save": time.perf_counter() - built}
     if not (catalog.has_item_ids or quiet):
-        out.print("item ids: row numbers; name a column with --item-id", soft_wrap=True)
+        likely = next(id_columns(catalog.attributes, set()), None)
+        named = "" if likely is None else f", for example --item-id {escape(likely)}"
+        out.print(f"item ids: row numbers; name a column with --item-id{named}", soft_wrap=True)
     return index, seconds
 
 

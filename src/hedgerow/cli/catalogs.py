@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import hedgerow as hr
-from hedgerow.catalog.catalog import ITEM_ID
-from hedgerow.cli.common import names_of, read_npy
+from hedgerow.catalog.constructors import ITEM_ID
+from hedgerow.catalog.sources import DateOrder
+from hedgerow.cli.common import names_of, printed_warnings, read_npy
 from hedgerow.errors import CatalogError
 
 if TYPE_CHECKING:
@@ -38,11 +39,18 @@ ColumnTypes = Annotated[
 AsText = Annotated[
     str | None, typer.Option("--as-text", metavar="COLUMNS", help="Columns of a CSV file that stay text: zip,code.")
 ]
+Dates = Annotated[
+    DateOrder | None,
+    typer.Option(
+        "--dates",
+        help="The order of dates such as 31/12/2020 in CSV and JSON files: day, month, year (dmy), mdy or ymd.",
+    ),
+]
 
 
 @dataclass(frozen=True)
 class CsvTypes:
-    """The types of columns of CSV files.
+    """The types of columns of CSV files, and the dates of CSV and JSON files.
 
     Attributes:
         types: as for `Catalog.from_csv`.
@@ -53,14 +61,22 @@ class CsvTypes:
     types: Types | None = None
     named: Mapping[str, pa.DataType] = field(default_factory=dict)
     text: tuple[str, ...] = ()
+    dates: DateOrder | None = None
 
     @classmethod
-    def of(cls, types: str | None, as_text: str | None, known: Mapping[str, pa.DataType] | None = None) -> CsvTypes:
+    def of(
+        cls,
+        types: str | None,
+        as_text: str | None,
+        dates: DateOrder | None = None,
+        known: Mapping[str, pa.DataType] | None = None,
+    ) -> CsvTypes:
         """Parse --types and --as-text.
 
         Args:
             types: --types.
             as_text: --as-text.
+            dates: --dates.
             known: the types of other columns.
 
         Raises:
@@ -68,14 +84,14 @@ class CsvTypes:
         """
         text = names_of(as_text or "")
         if types is None:
-            return cls(None if known is None else {**known}, {}, tuple(text))
+            return cls(None if known is None else {**known}, {}, tuple(text), dates)
         named = dict(_type_named(part) for part in names_of(types))
         if both := [name for name in text if name in named]:
             raise typer.BadParameter(f"{both[0]!r} is in --types, too", param_hint="--as-text")
-        return cls({**(known or {}), **named}, named, tuple(text))
+        return cls({**(known or {}), **named}, named, tuple(text), dates)
 
     def check_kind(self, kind: str) -> None:
-        """Check that --types and --as-text are used for CSV files only.
+        """Check that --types and --as-text are used for CSV files only, and --dates for CSV and JSON files.
 
         Raises:
             BadParameter: they are not.
@@ -83,6 +99,9 @@ class CsvTypes:
         if kind != "csv" and (self.named or self.text):
             message = f"for CSV files, whose columns are text; a {kind} file has types of its own"
             raise typer.BadParameter(message, param_hint="--types, --as-text")
+        if kind not in ("csv", "json") and self.dates is not None:
+            message = f"for CSV and JSON files; a {kind} file has dates as such, or text that SQL can convert"
+            raise typer.BadParameter(message, param_hint="--dates")
 
     def check(self, catalog: hr.Catalog, item_id: str) -> None:
         """Check that the columns of --types have these types.
@@ -142,7 +161,9 @@ def read_catalog(paths: Sequence[Path], options: Mapping[str, Any], *, ragged: b
     if kind == "parquet":
         return hr.Catalog.from_parquet(files, **options, ragged=ragged)
     if kind == "csv":
-        catalog = hr.Catalog.from_csv(files, **options, ragged=ragged, types=csv_types.types, text=csv_types.text)
+        typed = {"types": csv_types.types, "text": csv_types.text, "dates": csv_types.dates}
+        with printed_warnings():
+            catalog = hr.Catalog.from_csv(files, **options, ragged=ragged, **typed)
         csv_types.check(catalog, options["item_id"] or ITEM_ID)
         return catalog
     shared = {"codebook_sizes": options["codebook_sizes"], "ragged": ragged}
@@ -150,7 +171,8 @@ def read_catalog(paths: Sequence[Path], options: Mapping[str, Any], *, ragged: b
     if kind == "json":
         # A mapping has no columns, so options that equal the default are not passed.
         named = columns if options["sid"] == "sid" else columns | {"sid": options["sid"]}
-        return hr.Catalog.from_json(files, **named, **shared)
+        with printed_warnings():
+            return hr.Catalog.from_json(files, **named, **shared, dates=csv_types.dates)
     if columns or len(paths) > 1:
         raise typer.BadParameter("a .npy file is one array without columns", param_hint="--item-id, --attributes")
     sids = read_npy(paths[0])
@@ -173,7 +195,9 @@ def columns_of(paths: Sequence[Path]) -> list[str]:
     return [] if rows is None else rows.column_names
 
 
-def read_rows(paths: Sequence[Path], item_id: str, columns: Sequence[str] | None, types: Types) -> Any:
+def read_rows(
+    paths: Sequence[Path], item_id: str, columns: Sequence[str] | None, types: Types, dates: DateOrder | None
+) -> Any:
     """Read the rows of files.
 
     Args:
@@ -181,6 +205,7 @@ def read_rows(paths: Sequence[Path], item_id: str, columns: Sequence[str] | None
         item_id: the column of item ids.
         columns: the other columns to read. None: all.
         types: as for `Catalog.from_csv`. Other files have types of their own.
+        dates: as for `Catalog.from_csv` and `Catalog.from_json`.
 
     Returns:
         A table, or a mapping of names to columns.
@@ -189,10 +214,13 @@ def read_rows(paths: Sequence[Path], item_id: str, columns: Sequence[str] | None
         CatalogError: the files cannot be read, or do not have these columns.
     """
     from hedgerow.catalog.columns import column_of
+    from hedgerow.catalog.dates import warn_of_text_dates
 
-    rows = _rows_of(paths, types=types, exact=[item_id])
+    rows = _rows_of(paths, dates, types=types, exact=[item_id])
     if rows is None:
         raise CatalogError(f"{', '.join(map(str, paths))}: expected rows with named columns.")
+    with printed_warnings():
+        warn_of_text_dates(rows if columns is None else rows.select(set(columns) & {*rows.column_names}), known=types)
     return rows if columns is None else {name: column_of(rows, name, "attribute") for name in (item_id, *columns)}
 
 
@@ -211,17 +239,19 @@ def types_of(index: hr.TrieIndex, item_id: str, attributes: Sequence[str]) -> di
     return types if index.num_items else {name: type_ for name, type_ in types.items() if is_text(type_)}
 
 
-def _rows_of(paths: Sequence[Path], **csv_options: Any) -> pa.Table | None:
+def _rows_of(paths: Sequence[Path], dates: DateOrder | None = None, **csv_options: Any) -> pa.Table | None:
     """The rows of files; None if they have no columns."""
-    from hedgerow.catalog import readers
+    from hedgerow.catalog import csv_files, readers
+    from hedgerow.catalog.parts import concatenated
     from hedgerow.catalog.sources import kind_of
 
     kind, files = kind_of(paths), [str(path) for path in paths]
     if kind == "csv":
-        return readers.concatenated(readers.read_csv(files, **csv_options))
-    read = {"parquet": readers.read_parquet, "json": readers.read_json}.get(kind)
-    parts = read(files) if read else {}
-    return None if isinstance(parts, Mapping) else readers.concatenated(parts)
+        return concatenated(csv_files.read_csv(files, dates=dates, **csv_options))
+    parts = readers.read_json(files, dates) if kind == "json" else {}
+    if kind == "parquet":
+        parts = readers.read_parquet(files)
+    return None if isinstance(parts, Mapping) else concatenated(parts)
 
 
 def stored_codebook_sizes(paths: Sequence[Path], sid: str | Sequence[str]) -> list[int] | None:

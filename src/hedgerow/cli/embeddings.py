@@ -14,35 +14,47 @@ from hedgerow.index.build import Progress
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from hedgerow.catalog.sources import DateOrder
+
 EMBEDDING = "embedding"
 
 
-def read_table(source: Path, text_columns: list[str] | None = None) -> pa.Table | None:
+def read_table(source: Path, text_columns: list[str] | None = None, dates: DateOrder | None = None) -> pa.Table | None:
     """Read the rows of files.
 
     Args:
         source: Parquet, CSV or JSON files with rows, a folder or a pattern; or one .npy file.
         text_columns: columns of a CSV file to keep as text.
+        dates: as for `Catalog.from_csv` and `Catalog.from_json`.
 
     Returns:
         The table; None for .npy, which has no columns.
 
     Raises:
         CatalogError: a file does not exist, cannot be read, or has another extension.
+
+    Warns:
+        UserWarning: a column looks like dates, but stays text.
     """
-    from hedgerow.catalog import readers
+    from hedgerow.catalog import csv_files, readers
+    from hedgerow.catalog.dates import warn_of_text_dates
+    from hedgerow.catalog.parts import concatenated
     from hedgerow.catalog.sources import kind_of
 
     kind = kind_of(source)
     if kind == "npy":
         return None
     if kind == "json":
-        parts = readers.read_json(source)
+        parts = readers.read_json(source, dates)
         if isinstance(parts, Mapping):
             raise CatalogError(f"{source} contains one mapping; expected a list of objects, or one object per line.")
+    elif kind == "csv":
+        parts = csv_files.read_csv(source, text_columns or (), dates=dates)
     else:
-        parts = readers.read_csv(source, text_columns or ()) if kind == "csv" else readers.read_parquet(source)
-    return parts[0][1] if len(parts) == 1 else readers.concatenated(parts)
+        return concatenated(readers.read_parquet(source))
+    rows = concatenated(parts)
+    warn_of_text_dates(rows, known=text_columns or ())
+    return rows
 
 
 def column_named(table: pa.Table | None, name: str) -> pa.Array:

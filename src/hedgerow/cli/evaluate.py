@@ -70,6 +70,14 @@ def evaluate(
         typer.Option(metavar="NAME", help="A method that drafts items, which the model orders. Repeatable."),
     ] = None,
     part: Annotated[str, typer.Option(metavar="PART", help="test; or validation, to make choices.")] = "test",
+    later: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Interactions after those of HISTORIES, in a file of the same columns: the questions are the first "
+            "later item of each user.",
+        ),
+    ] = None,
     among: Annotated[str, typer.Option(metavar="ITEMS", help="The candidates: all items, or cold ones only.")] = "all",
     users: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Number of questions, at random. Default: all.")
@@ -91,7 +99,8 @@ def evaluate(
     """Evaluate a model on the next items of users, beside baselines: popularity, item-kNN and content-kNN.
 
     Every method answers the same questions among all items that are not in the history of the user. The split is that
-    of the model; without one, the last item of each user is the question. A target is cold if no interaction with it is
+    of the model; without one, the last item of each user is the question. With --later, the questions are in a file of
+    their own. A target is cold if no interaction with it is
     in the training part. Intervals are 95 % intervals by bootstrap over users.
     """
     let_threads_sleep()
@@ -100,6 +109,8 @@ def evaluate(
     folders = None if models == NO_MODEL else names_of(models)
     for folder in folders or ():
         check_model(folder, "MODEL")
+    if later is not None and history_options.split is not None:
+        raise typer.BadParameter("--later has the questions; a split of HISTORIES has others", param_hint="--split")
     _check_outputs(csv, plot)
     from hedgerow import training
     from hedgerow.live.opened import open_searched
@@ -115,6 +126,7 @@ def evaluate(
             embeddings=None if embeddings is None else str(embeddings),
             quantizer=quantizer,
             blends=blends,
+            later=None if later is None else history_options.read(later, opened),
             part=part,  # pyright: ignore[reportArgumentType]
             among=among,
             users=users,

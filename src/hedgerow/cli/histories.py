@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hedgerow.cli.catalogs import Dates
 from hedgerow.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class HistoryOptions:
     duplicates: Annotated[
         str, typer.Option(metavar="NAME", help="Rows that repeat user, item and time: error, or skip and count them.")
     ] = "error"
+    dates: Dates = None
     split: Annotated[
         str | None,
         typer.Option(
@@ -59,7 +61,7 @@ class HistoryOptions:
         if self.in_order and self.timestamp != "timestamp":
             message = f"says that there is no column of times; --timestamp names {self.timestamp!r}. Pass one of them"
             raise typer.BadParameter(message, param_hint="--in-order")
-        choices: dict[str, Any] = {"unknown": self.unknown, "duplicates": self.duplicates}
+        choices: dict[str, Any] = {"unknown": self.unknown, "duplicates": self.duplicates, "dates": self.dates}
         timestamp = None if self.in_order else self.timestamp
         return read_histories(path, index, user=self.user, item=self.item, timestamp=timestamp, **choices)
 

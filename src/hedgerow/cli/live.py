@@ -11,7 +11,16 @@ import typer
 from rich.markup import escape
 
 import hedgerow as hr
-from hedgerow.cli.catalogs import AsText, ColumnTypes, CsvTypes, Items, id_column, read_catalog, read_rows, types_of
+from hedgerow.cli.catalogs import (
+    AsText,
+    ColumnTypes,
+    CsvTypes,
+    Dates,
+    Items,
+    id_column,
+    read_catalog,
+    types_of,
+)
 from hedgerow.cli.common import (
     AsJson,
     IndexPath,
@@ -25,51 +34,21 @@ from hedgerow.cli.common import (
     progress_bar,
     sid_columns,
 )
+from hedgerow.cli.live_attributes import update_attributes
+from hedgerow.cli.live_options import Allow, Attributes, IdColumn, LivePath, Missing, New, print_current
 from hedgerow.cli.search import ids_of
 from hedgerow.cli.served import Served
 from hedgerow.errors import ArgumentError, HedgerowError
-from hedgerow.index.attributes import MissingAttributes, NewAttributes
 from hedgerow.index.files import as_folder
 from hedgerow.request_lines import read_file
 
 if TYPE_CHECKING:
+    from hedgerow.catalog.sources import DateOrder
     from hedgerow.live.manifest import VersionInfo
 
 live = typer.Typer(
     no_args_is_help=True, help="Manage a live index: a folder of versions, one of which is the current one."
 )
-
-LivePath = Annotated[Path, typer.Argument(metavar="LIVE", help="A live index: a folder.", show_default=False)]
-IdColumn = Annotated[
-    str | None,
-    typer.Option(
-        metavar="COLUMN",
-        help="The column of item ids. Default: item_id, or the one column that is neither the SID nor an attribute.",
-    ),
-]
-Attributes = Annotated[
-    str | None, typer.Option(metavar="COLUMNS", help="The attributes to keep, a,b,c or ''. Default: all other columns.")
-]
-Allow = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="KIND",
-        help="Accept an unusual version: empty, shrunk or codebooks (other codebook sizes); repeat for several.",
-    ),
-]
-New = Annotated[
-    NewAttributes,
-    typer.Option(
-        "--new-attributes",
-        help="Attributes that the live index does not have: refuse, add (null for other items) or drop them.",
-    ),
-]
-Missing = Annotated[
-    MissingAttributes,
-    typer.Option(
-        "--missing-attributes", help="Attributes that the files do not have: refuse, or null for their items."
-    ),
-]
 
 
 def diff(
@@ -111,7 +90,7 @@ def _change(pair: tuple[dict[str, Any] | None, dict[str, Any] | None], name: str
 @live.command(epilog="Example: hedgerow live init items.live items.hedgerow")
 def init(path: LivePath, index: IndexPath) -> None:
     """Create a live index, with a saved index as version 1."""
-    _print_current(hr.LiveIndex.create(path, hr.load_index(index, mmap=True)))
+    print_current(hr.LiveIndex.create(path, hr.load_index(index, mmap=True)))
 
 
 @live.command(epilog="Example: hedgerow live pull s3://shop/items.live items.live --follow")
@@ -160,7 +139,7 @@ def publish(path: LivePath, index: IndexPath, allow: Allow = None) -> None:
     """Make an index that was built separately the current version."""
     live_index = hr.LiveIndex.open(path)
     live_index.publish(hr.load_index(index, mmap=True), allow=allow or ())
-    _print_current(live_index)
+    print_current(live_index)
 
 
 @live.command(epilog="Example: hedgerow live add items.live new.parquet")
@@ -174,17 +153,18 @@ def add(
     missing_attributes: Missing = "error",
     types: ColumnTypes = None,
     as_text: AsText = None,
+    dates: Dates = None,
     allow: Allow = None,
 ) -> None:
     """Add items with new ids, as a new version."""
     live_index = hr.LiveIndex.open(path)
     live_index.add(
-        _catalog(live_index, items, sid, item_id, attributes, (types, as_text)),
+        _catalog(live_index, items, sid, item_id, attributes, (types, as_text, dates)),
         new_attributes=new_attributes,
         missing_attributes=missing_attributes,
         allow=allow or (),
     )
-    _print_current(live_index)
+    print_current(live_index)
 
 
 @live.command(epilog="Example: hedgerow live update items.live changed.parquet")
@@ -198,54 +178,22 @@ def update(
     missing_attributes: Missing = "error",
     types: ColumnTypes = None,
     as_text: AsText = None,
+    dates: Dates = None,
     allow: Allow = None,
 ) -> None:
     """Add items, and replace items whose ids exist, as a new version."""
     live_index = hr.LiveIndex.open(path)
     live_index.update(
-        _catalog(live_index, items, sid, item_id, attributes, (types, as_text)),
+        _catalog(live_index, items, sid, item_id, attributes, (types, as_text, dates)),
         new_attributes=new_attributes,
         missing_attributes=missing_attributes,
         allow=allow or (),
     )
-    _print_current(live_index)
+    print_current(live_index)
 
 
-@live.command(epilog="Example: hedgerow live update-attributes items.live prices.csv")
-def update_attributes(
-    path: LivePath,
-    rows: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="ROWS",
-            help="Files with item ids and attributes: Parquet, CSV, JSON or JSON lines; a folder, or a quoted pattern.",
-            show_default=False,
-        ),
-    ] = None,
-    item_id: Annotated[
-        str | None,
-        typer.Option(metavar="COLUMN", help="The column of item ids. Default: item_id, or the one unknown column."),
-    ] = None,
-    attributes: Annotated[
-        str | None, typer.Option(metavar="COLUMNS", help="The attributes to change, a,b,c. Default: all other columns.")
-    ] = None,
-    new_attributes: New = "error",
-    drop: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN", help="First remove this attribute from all items; repeat for several."),
-    ] = None,
-) -> None:
-    """Change attributes of items, as a new version. SIDs and other attributes stay."""
-    live_index = hr.LiveIndex.open(path)
-    table = None
-    if rows:
-        names, index = None if attributes is None else names_of(attributes), live_index.version.index
-        item_id = item_id or id_column(index, rows, names or ()) or "item_id"
-        kept = index.attributes.column_names if names is None else names
-        types = types_of(index, item_id, [name for name in kept if name not in (drop or ())])
-        table = read_rows(rows, item_id, names, types)
-    live_index.update_attributes(table, item_id=item_id or "item_id", new_attributes=new_attributes, drop=drop or ())
-    _print_current(live_index)
+EXAMPLE = "Example: hedgerow live update-attributes items.live prices.csv"
+live.command("update-attributes", epilog=EXAMPLE)(update_attributes)
 
 
 @live.command(epilog="Example: hedgerow live remove items.live B0001 B0002")
@@ -266,7 +214,7 @@ def remove(
     listed = list(ids or ()) if ids_file is None else _ids_in(ids_file)
     live_index = hr.LiveIndex.open(path)
     live_index.remove(ids_of(live_index.version.index, listed, "ID"), allow=allow or ())
-    _print_current(live_index)
+    print_current(live_index)
 
 
 @live.command(epilog="Example: hedgerow live rollback items.live --to 3")
@@ -285,7 +233,7 @@ def rollback(
         to = to or live_index.version.number
     if to != live_index.version.number:
         live_index.rollback(to)
-    _print_current(live_index)
+    print_current(live_index)
 
 
 @live.command(epilog="Example: hedgerow live prune items.live --keep 3")
@@ -363,9 +311,9 @@ def _catalog(
     sid: str,
     item_id: str | None,
     attributes: str | None,
-    csv_options: tuple[str | None, str | None],
+    csv_options: tuple[str | None, str | None, DateOrder | None],
 ) -> hr.Catalog:
-    """Read items; ragged SIDs if the live index has them. `csv_options` are --types and --as-text."""
+    """Read items; ragged SIDs if the live index has them. `csv_options` are --types, --as-text and --dates."""
     index, columns = live_index.version.index, sid_columns(sid)
     sids = [columns] if isinstance(columns, str) else columns
     options = {
@@ -377,7 +325,3 @@ def _catalog(
     kept = index.attributes.column_names if attributes is None else options["attributes"]
     known = types_of(index, options["item_id"] or "item_id", [name for name in kept if name not in sids])
     return read_catalog(paths, options, ragged=index.ragged, csv_types=CsvTypes.of(*csv_options, known))
-
-
-def _print_current(live_index: hr.LiveIndex) -> None:
-    out.print(f"[bold]{escape(str(live_index.path))}[/] serves {escape(repr(live_index.version))}", soft_wrap=True)

@@ -13,8 +13,9 @@ import typer
 import hedgerow as hr
 from hedgerow.cli.common import AsJson, err, let_threads_sleep, names_of
 from hedgerow.errors import ArgumentError, ConstraintError
+from hedgerow.index.lookup import hint_on_row_numbers
+from hedgerow.picking import DIRECTIONS
 from hedgerow.request_documents import RequestOptions, request_of
-from hedgerow.results import DIRECTIONS
 
 if TYPE_CHECKING:
     from hedgerow.hf import Retriever
@@ -149,7 +150,12 @@ class SearchOptions:
             from hedgerow.demo.films import DATA
             from hedgerow.hf.loading import load_retriever
 
-            return load_retriever(self.model or DATA, index, **self.loading)
+            retriever = load_retriever(self.model or DATA, index, **self.loading)
+        if self.model is None:
+            # Ids of a history can exist in another index, too.
+            message = "[dim]The model and the index of the films demo answer. For your own: MODEL INDEX.[/]"
+            err.print(message, soft_wrap=True, highlight=False)
+        return retriever
 
     @property
     def loading(self) -> dict[str, Any]:
@@ -280,5 +286,6 @@ def ids_of(index: hr.TrieIndex, texts: list[str], what: str) -> list[Any]:
         return exact_cast(pa.array(texts, pa.string()), index.item_ids.type).to_pylist()
     except pa.ArrowException as error:
         raise ConstraintError(
-            f"{what} must be item ids of this index, of type {index.item_ids.type}; got {','.join(texts)!r}: {error}"
+            f"{what} must be item ids of this index, of type {index.item_ids.type}; got {','.join(texts)!r}: {error}."
+            f"{hint_on_row_numbers(index)}"
         ) from None

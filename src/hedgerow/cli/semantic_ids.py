@@ -15,6 +15,7 @@ import typer
 from rich.markup import escape
 
 import hedgerow as hr
+from hedgerow.cli.catalogs import Dates
 from hedgerow.cli.common import (
     AsJson,
     Overwrite,
@@ -123,6 +124,7 @@ def semantic_ids(
     category: Category = None,
     sid: SidName = "sid",
     drop: Drop = None,
+    dates: Dates = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -140,7 +142,7 @@ def semantic_ids(
             _check_outputs(output, quantizer, overwrite=overwrite)
             check_not_input(output, [source, *filter(None, (taken,))])
             progress("read", 0, 1)
-            columns = {"text": text, "category": category, "item_id": item_id, "sid": sid, "drop": drop}
+            columns = {"text": text, "category": category, "item_id": item_id, "sid": sid, "drop": drop, "dates": dates}
             given = Given.read(source, taken, with_quantizer, **columns)
         vectors = embeddings_of(source, given.table, embeddings, text, model, progress)
         policy = {"on_collision": on_collision, "items_per_sid": items_per_sid}

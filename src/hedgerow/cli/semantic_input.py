@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hedgerow as hr
-from hedgerow.catalog.catalog import ITEM_ID
+from hedgerow.catalog.constructors import ITEM_ID
 from hedgerow.cli.common import is_live
 from hedgerow.cli.embeddings import column_named, read_table
+from hedgerow.cli.id_columns import id_columns
 from hedgerow.errors import ArgumentError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from hedgerow.catalog.sources import DateOrder
 
 # Names of columns that hold ids, and the largest share of ids that appear twice by mistake.
 IDS = r"^(id|sku|asin|isbn|ean|gtin|.*_id|item|product)$"
@@ -55,13 +56,14 @@ class Given:
         item_id: str | None,
         sid: str,
         drop: list[str] | None,
+        dates: DateOrder | None,
     ) -> Given:
         """Read INPUT, --taken and --with-quantizer, and check that the columns exist.
 
         Raises:
             HedgerowError: a file cannot be read, a column does not exist, or the files do not fit each other.
         """
-        table = read_table(source, text)
+        table = read_table(source, text, dates)
         output_table = _output_table(table, drop, sid)
         categories = None if category is None else column_named(table, category)
         if item_id is not None:
@@ -93,7 +95,7 @@ def _check_new(table: pa.Table | None, existing: hr.TrieIndex | pa.Table, others
     """
     import pyarrow.compute as pc
 
-    for name in _id_columns(table, others):
+    for name in id_columns(table, others):
         if isinstance(existing, hr.TrieIndex):
             ids = existing.item_ids
         else:
@@ -194,19 +196,5 @@ def _repeated(column: pa.ChunkedArray) -> tuple[int, Any, list[int]] | None:
 
 
 def _likely_ids(table: pa.Table | None, others: set[str]) -> str | None:
-    """The first column of `_id_columns`, which `hedgerow build` needs as --item-id."""
-    return next(_id_columns(table, others), None)
-
-
-def _id_columns(table: pa.Table | None, others: set[str]) -> Iterator[str]:
-    """The columns of distinct texts or integers."""
-    import pyarrow as pa
-
-    from hedgerow.catalog.types import is_text
-
-    for name in table.column_names if table is not None else ():
-        column = table.column(name) if table is not None and table.column_names.count(name) == 1 else None
-        if column is None or name in others or column.null_count:
-            continue
-        if (is_text(column.type) or pa.types.is_integer(column.type)) and len(column.unique()) == len(column):
-            yield name
+    """The first column of `id_columns`, which `hedgerow build` needs as --item-id."""
+    return next(id_columns(table, others), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import fields
 from pathlib import Path
@@ -109,10 +110,12 @@ def train(
         opened = open_searched(index)
         read = history_options.read(histories, opened)
         split = history_options.split_of(read)
-    if not as_json:
+    # Of several processes, the first reports.
+    is_first = os.environ.get("RANK", "0") == "0"
+    if is_first and not as_json:
         err.print(describe(read, split), soft_wrap=True)
     content: dict[str, Any] = {"quantizer": quantizer, "embeddings": embeddings}
-    with progress_bar(enabled=not as_json) as progress:
+    with progress_bar(enabled=is_first and not as_json) as progress:
         try:
             report = trained(
                 opened, split, output, options, **content, resume=resume, overwrite=overwrite, progress=progress
@@ -120,7 +123,8 @@ def train(
         except KeyboardInterrupt:
             print_warning("interrupted. The same command with --resume continues from the last checkpoint, if any.")
             raise
-    _print(report, as_json=as_json)
+    if is_first:
+        _print(report, as_json=as_json)
 
 
 def _settings() -> set[str]:

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from hedgerow._compiled import native
+from hedgerow._read_only import ReadOnlyArrays
 from hedgerow.index.bits import bits_before, packed, rank_of, unpacked
 from hedgerow.index.compact import AnyLevel, CompactLevel
 from hedgerow.index.level import WORD_BITS, words_of
@@ -24,7 +25,7 @@ LAST_CHILDREN: WeakKeyDictionary[Trie | AnyLevel, np.ndarray] = WeakKeyDictionar
 
 
 @dataclass(frozen=True, eq=False)
-class Alive:
+class Alive(ReadOnlyArrays):
     """The alive nodes of a constraint set. All sets of the same items share one object.
 
     Attributes:

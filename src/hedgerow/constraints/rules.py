@@ -99,8 +99,20 @@ def _comparable(column: pa.ChunkedArray, attribute: str) -> tuple[np.ndarray, np
         values = column.fill_null(0).to_numpy()
         return values.astype(np.float64) if values.dtype.kind == "f" else values, is_null
     raise ConstraintError(
-        f"newest: attribute {attribute!r} holds {kind}, but must hold dates, timestamps or numbers. For other types "
-        "use index.where(...)."
+        f"newest: attribute {attribute!r} holds {kind}, but must hold dates, timestamps or numbers."
+        f"{_hint_on_text(column)}"
+    )
+
+
+def _hint_on_text(column: pa.ChunkedArray) -> str:
+    """How text that holds dates becomes dates."""
+    from hedgerow.catalog.dates import sampled_dates
+
+    if (date := sampled_dates(column)) is None:
+        return " For other types use index.where(...)."
+    return (
+        f" It has dates as text, for example {date!r}: read the file again with the order of day, month and year, "
+        "dates='dmy', 'mdy' or 'ymd' (--dates), or convert the column to dates."
     )
 
 

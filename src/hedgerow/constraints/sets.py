@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from hedgerow._read_only import ReadOnlyArrays
 from hedgerow.constraints.alive import Alive, find_alive
 from hedgerow.constraints.cache import cache_of
 from hedgerow.errors import ConstraintError
@@ -44,7 +45,7 @@ class Combined:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ConstraintSet:
+class ConstraintSet(ReadOnlyArrays):
     """A subset of an index's items: the items that a search may return.
 
     `TrieIndex.constraint`, `TrieIndex.where` and `TrieIndex.newest` make one. Sets of one index combine item by item:
@@ -76,6 +77,11 @@ class ConstraintSet:
     def __post_init__(self) -> None:
         self._words.setflags(write=False)
 
+    @property
+    def _parts(self) -> tuple[ConstraintSet, ...]:
+        """The sets of which this one is the intersection: an explanation names those that an item is not in."""
+        return self.__dict__.get("_intersected", (self,))
+
     @cached_property
     def _key(self) -> bytes:
         """Digest of the items: equal for equal sets."""
@@ -98,7 +104,8 @@ class ConstraintSet:
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle without what can be computed again."""
-        return {name: self.__dict__[name] for name in ("index", "_words", "name")}
+        kept = ("index", "_words", "name", "_intersected")
+        return {name: self.__dict__[name] for name in kept if name in self.__dict__}
 
     @cached_property
     def _alive(self) -> Alive:
@@ -148,7 +155,10 @@ class ConstraintSet:
         return made
 
     def __and__(self, other: ConstraintSet) -> ConstraintSet:
-        return self._with(other, "&", np.bitwise_and)
+        both = self._with(other, "&", np.bitwise_and)
+        if both is not NotImplemented:
+            both.__dict__["_intersected"] = (*self._parts, *other._parts)
+        return both
 
     def __or__(self, other: ConstraintSet) -> ConstraintSet:
         return self._with(other, "|", np.bitwise_or)

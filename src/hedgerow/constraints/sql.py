@@ -15,6 +15,7 @@ import numpy as np
 
 from hedgerow.constraints.cache import cache_of
 from hedgerow.constraints.sets import ConstraintSet, key_of
+from hedgerow.constraints.sql_checks import misread_date
 from hedgerow.constraints.sql_functions import GUARDED_FUNCTIONS, GUARDS, TIME_FUNCTIONS
 from hedgerow.errors import ConstraintError, MissingDependencyError
 from hedgerow.index.bits import packed
@@ -138,6 +139,8 @@ class _Query:
 
         if match := GUARDED_FUNCTIONS.search(self.expression):
             raise self._error(f"{match.group()}...) names a schema; call the function without it")
+        if (problem := misread_date(self.expression, self.index.items_table)) is not None:
+            raise self._error(problem)
         table = self._run()
         if table.num_columns != 2 or not pa.types.is_boolean(table.column(0).type):
             kind = table.column(0).type if table.num_columns == 2 else f"{table.num_columns - 1} columns"

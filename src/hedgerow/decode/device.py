@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from hedgerow._read_only import ReadOnlyArrays
 from hedgerow.decode.beams import Beams
 from hedgerow.decode.capacity import Capacity, padded_levels
 from hedgerow.decode.ops import Array, Ops, ops_of
@@ -28,7 +29,7 @@ DEVICE_ARRAYS = (*ARRAYS, *VECTOR_ARRAYS)
 
 
 @dataclass(frozen=True, eq=False)
-class DeviceLevel:
+class DeviceLevel(ReadOnlyArrays):
     """A `Level` of the trie as arrays of a backend.
 
     Attributes:

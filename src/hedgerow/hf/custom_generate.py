@@ -17,7 +17,7 @@ from hedgerow.hf.prompts import Ids
 from hedgerow.hf.retriever import Retriever
 from hedgerow.hf.searcher import Searcher
 from hedgerow.hf.tasks import Task, batches_of
-from hedgerow.results import Picking
+from hedgerow.picking import Picking
 
 # What generate() prepares for the model itself.
 PREPARED = {"attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep", "encoder_outputs"}

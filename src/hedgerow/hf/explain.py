@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from hedgerow._arguments import whole_number
 from hedgerow.catalog.ragged import trimmed
 from hedgerow.constraints.requests import BatchRules
 from hedgerow.constraints.sets import ConstraintSet
+from hedgerow.constraints.sql_checks import columns_in
 from hedgerow.decode.beams import Beams
 from hedgerow.decode.kernels.walk import allowed_children
 from hedgerow.decode.ops import to_numpy
@@ -26,7 +27,8 @@ from hedgerow.hf.search import ModelSearch
 from hedgerow.index.bits import bits_at, packed
 from hedgerow.index.lookup import checked_row_of_id, leaves_of
 from hedgerow.index.trie import Trie, codes_of_leaves
-from hedgerow.results import Picking, Results, batch_results, cap_reasons
+from hedgerow.picking import Picking, cap_reasons
+from hedgerow.results import Results, batch_results
 
 # Why an item cannot be returned, whatever its scores are.
 FORBIDDEN = {
@@ -83,6 +85,8 @@ class Explanation:
         capped: the attribute, the value and the maximum number of the cap that removed the item; None if it was not
             capped.
         name: what the sentence calls the item, for example its title; None for its id alone.
+        rules: the names of the constraint sets that do not contain the item, for "not in the set".
+        attributes: the item's values of the attributes that these names mention, as "price" in "price < 20".
 
     Examples:
         ```python
@@ -112,6 +116,8 @@ class Explanation:
     score: float | None = None
     capped: tuple[str, Any, int] | None = None
     name: str | None = None
+    rules: tuple[str, ...] = ()
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain values for JSON: the attributes, and the sentence as "text".
@@ -126,8 +132,16 @@ class Explanation:
         """
         return asdict(self) | {"text": str(self)}
 
+    def _text_of_rules(self, named: str) -> str:
+        sets = ("set " if len(self.rules) == 1 else "sets ") + " and ".join(map(repr, self.rules))
+        values = ", ".join(f"{name} {'null' if value is None else value}" for name, value in self.attributes.items())
+        found = f" Its values: {values}." if values else ""
+        return f"Item {named} is not in the constraint {sets}, so this search cannot return it.{found}"
+
     def __str__(self) -> str:
         named = repr(self.item_id) if self.name is None else f"{self.name!r}, id {self.item_id!r},"
+        if self.outcome == "not in the set" and self.rules:
+            return self._text_of_rules(named)
         if self.outcome in FORBIDDEN:
             return f"Item {named} {FORBIDDEN[self.outcome]}"
         item = f"Item {named.rstrip(',')}, SID {'-'.join(map(str, self.sid))},"
@@ -191,7 +205,8 @@ def explained(
     sid = tuple(trimmed(index.sids(leaf)[0].tolist()))
     outcome = "removed" if removed is not None and removed[row] else _forbidden_by(rules, row)
     if outcome is not None:
-        return Explanation(item_id, outcome, sid, None, None, (), beam_width, k)
+        found = Explanation(item_id, outcome, sid, None, None, (), beam_width, k)
+        return _with_rules(found, rules, row) if outcome == "not in the set" else found
     rules = without_candidates(rules)
     constraints = prepared(search.device_index, rules)
     codes = codes_of_leaves(index, leaf)[0].tolist()
@@ -233,6 +248,16 @@ def _forbidden_by(rules: BatchRules, row: int) -> str | None:
     if candidates is not None and row not in candidates:
         return "not a candidate"
     return "excluded" if row in rules.excluded_by(0) else None
+
+
+def _with_rules(explanation: Explanation, rules: BatchRules, row: int) -> Explanation:
+    """The explanation of an item that is not in the constraint set, with the rules that exclude it."""
+    items, attributes = rules.set_of(0), rules.index.attributes
+    parts = () if items is None else items._parts
+    names = tuple(part.name for part in parts if not bits_at(part._words, np.asarray([row]))[0])
+    mentioned = dict.fromkeys(column for name in names for column in columns_in(name, attributes.column_names))
+    values = {name: attributes.column(name)[row].as_py() for name in mentioned}
+    return replace(explanation, rules=names, attributes=values)
 
 
 def without_candidates(rules: BatchRules) -> BatchRules:

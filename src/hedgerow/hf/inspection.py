@@ -14,7 +14,7 @@ from hedgerow.decode.beams import Beams
 from hedgerow.hf.explain import Explanation, explained, without_candidates
 from hedgerow.hf.logits_fn import LogitsFn, logits_after
 from hedgerow.hf.searcher import Searcher
-from hedgerow.results import OrderBy, Picking
+from hedgerow.picking import OrderBy, Picking
 
 
 class Inspection:

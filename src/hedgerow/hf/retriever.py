@@ -32,8 +32,9 @@ from hedgerow.hf.warming import warm_up
 from hedgerow.index.lookup import Missing
 from hedgerow.live.live import LiveIndex
 from hedgerow.live.version import Version
+from hedgerow.picking import OrderBy, Picking
 from hedgerow.request import check_fill
-from hedgerow.results import OrderBy, Picking, Results
+from hedgerow.results import Results
 from hedgerow.tokens import TokenMap
 from hedgerow.trie_index import TrieIndex
 

@@ -39,8 +39,9 @@ from hedgerow.hf.search import ModelSearch
 from hedgerow.hf.tasks import Task
 from hedgerow.index.lookup import check_is_list
 from hedgerow.live.version import Version
+from hedgerow.picking import Picking
 from hedgerow.request import Request
-from hedgerow.results import Picking, Results, batch_results
+from hedgerow.results import Results, batch_results
 from hedgerow.tokens import TokenMap
 from hedgerow.trie_index import TrieIndex
 

@@ -11,7 +11,8 @@ from hedgerow.errors import DeadlineError, HedgerowError
 from hedgerow.hf.prompts import Ids
 from hedgerow.hf.search import ModelSearch
 from hedgerow.index.bits import power_of_two
-from hedgerow.results import Picking, Results
+from hedgerow.picking import Picking
+from hedgerow.results import Results
 
 Answer = Results | HedgerowError
 # Answers the tasks of a batch; the numbers of the tasks are for errors.

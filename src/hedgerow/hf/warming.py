@@ -14,7 +14,8 @@ from hedgerow.hf.prompts import Ids
 from hedgerow.hf.searcher import Searcher
 from hedgerow.hf.shapes import Shapes
 from hedgerow.hf.tasks import Task
-from hedgerow.results import Picking, batch_results
+from hedgerow.picking import Picking
+from hedgerow.results import batch_results
 
 # Whether a search has a set, exclusions, candidates, and requests of different widths.
 Kind = tuple[bool, bool, bool, bool]

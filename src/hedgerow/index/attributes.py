@@ -12,7 +12,7 @@ from hedgerow._arguments import check_choice
 from hedgerow.catalog.catalog import RESERVED
 from hedgerow.errors import ArgumentError, CatalogError
 from hedgerow.index.lazy import made
-from hedgerow.index.lookup import as_ids, changed_rows, check_known
+from hedgerow.index.lookup import as_ids, changed_rows, check_known, hint_on_row_numbers
 from hedgerow.index.trie import Trie
 
 if TYPE_CHECKING:
@@ -49,6 +49,10 @@ ADD_HINT = (
 )
 NULL_HINT = (
     "To give the added items null for missing attributes, pass missing_attributes='null' (--missing-attributes null)."
+)
+
+UNKNOWN_HINT = (
+    "Items are added with add(...) or update(...). hedgerow live update-attributes --unknown skip leaves such rows out."
 )
 
 
@@ -168,7 +172,7 @@ def _rows_of(index: Trie, ids: pa.Array) -> np.ndarray:
     wanted = as_ids(index, ids, "item ids", error=CatalogError)
     rows = changed_rows(index, wanted)
     unknown = np.flatnonzero(rows < 0)
-    hint = f" It is in row {unknown[0]}. Items are added with add(...) or update(...)." if len(unknown) else ""
+    hint = "" if not len(unknown) else f" It is in row {unknown[0]}. {UNKNOWN_HINT}{hint_on_row_numbers(index)}"
     check_known(rows, wanted, "item ids", CatalogError, hint)
     return rows
 

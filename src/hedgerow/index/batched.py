@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hedgerow.catalog.catalog import ITEM_ID, Catalog
+from hedgerow.catalog.catalog import Catalog
+from hedgerow.catalog.constructors import ITEM_ID
 from hedgerow.catalog.sids import MAX_ITEMS
 from hedgerow.errors import CatalogError
 from hedgerow.index.build import Progress, build_trie, ignore_progress

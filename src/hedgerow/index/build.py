@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from hedgerow._arguments import check_choice, is_whole
-from hedgerow.catalog.catalog import ITEM_ID, Catalog
+from hedgerow.catalog.catalog import Catalog
+from hedgerow.catalog.constructors import ITEM_ID
 from hedgerow.errors import ArgumentError
 from hedgerow.index.compact import LAYOUTS, AnyLevel, Layout, compact_level
 from hedgerow.index.fanout import fan_out

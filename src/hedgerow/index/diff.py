@@ -185,11 +185,11 @@ def _changed(old: Trie, new: Trie, old_rows: np.ndarray, new_rows: np.ndarray) -
     for name in old.items_table.column_names[1:]:
         if name in new.items_table.column_names:
             old_values = old.items_table.column(name).take(old_rows)
-            changed |= _differ(old_values, new.items_table.column(name).take(new_rows))
+            changed |= differ(old_values, new.items_table.column(name).take(new_rows))
     return changed
 
 
-def _differ(old: pa.ChunkedArray, new: pa.ChunkedArray) -> np.ndarray:
+def differ(old: pa.ChunkedArray, new: pa.ChunkedArray) -> np.ndarray:
     """Whether two values differ: bool [R]. A null equals a null, and a NaN equals a NaN."""
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hedgerow.catalog.catalog import ITEM_ID
+from hedgerow.catalog.constructors import ITEM_ID
 from hedgerow.catalog.sources import arrow_buffer
 from hedgerow.errors import IndexFileError
 from hedgerow.index.hashed import HashedFile

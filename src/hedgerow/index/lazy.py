@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from hedgerow._read_only import set_read_only
+
 T = TypeVar("T")
 
 
@@ -25,7 +27,7 @@ class Lazy(Generic[T]):
         return value
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return made, (self(),)
+        return _unpickled, (self(),)
 
 
 class _Made(Generic[T]):
@@ -36,6 +38,11 @@ class _Made(Generic[T]):
 
     def __call__(self) -> T:
         return self._value
+
+
+def _unpickled(value: T) -> Lazy[T]:
+    set_read_only(value)
+    return made(value)
 
 
 def made(value: T) -> Lazy[T]:

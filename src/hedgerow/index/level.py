@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hedgerow._read_only import ReadOnlyArrays
 from hedgerow.index.fanout import child_spans, count_parents, parents_of
 
 WORD_BITS = 32
@@ -18,7 +19,7 @@ def words_of(codebook_size: int) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class Level:
+class Level(ReadOnlyArrays):
     """One level of the trie: E nodes, children of the P nodes of the level before (P = 1, the root, for level 0).
 
     Nodes are numbered from 0 in the lexicographic order of their prefixes. The children of a node are therefore

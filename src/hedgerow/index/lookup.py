@@ -74,6 +74,23 @@ def _scanned_rows(index: Trie, wanted: pa.Array) -> np.ndarray:
     return rows
 
 
+def hint_on_row_numbers(index: Trie) -> str:
+    """A sentence for messages about ids that no item has, if the ids of the index are row numbers; otherwise empty."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    ids = index.item_ids
+    if not len(ids) or ids.type != pa.int64():
+        return ""
+    # Distinct integers from 0 to N - 1.
+    if pc.min_max(ids).as_py() != {"min": 0, "max": len(ids) - 1}:  # pyright: ignore[reportAttributeAccessIssue]
+        return ""
+    return (
+        f" The ids of this index are 0 to {len(ids) - 1:,}, the row numbers of a file without a column item_id: if its "
+        "ids are in another column, build the index with item_id=, or --item-id."
+    )
+
+
 def as_ids(
     index: Trie, ids: Any, what: str, *, error: type[HedgerowError] = ConstraintError, skip_too_large: bool = False
 ) -> pa.Array:
@@ -125,7 +142,9 @@ def _converted(
             converted = sortable(exact_array(values, type_))
     except (CatalogError, pa.ArrowException, TypeError, ValueError, OverflowError) as cause:
         given = f"{ids!r:.100}" if column is None else f"a column of type {column.type}"
-        raise error(f"{what} must be item ids of this index, of type {type_}; got {given}: {cause}") from None
+        hint = hint_on_row_numbers(index)
+        hint = f".{hint}" if hint else ""
+        raise error(f"{what} must be item ids of this index, of type {type_}; got {given}: {cause}{hint}") from None
     if converted.null_count:
         raise error(f"{what}: null is not an item id. Remove it.")
     return converted, fits
@@ -206,6 +225,8 @@ def known_rows(
     """
     wanted = as_ids(index, ids, what, error=error)
     rows = find_rows(index, wanted)
+    if (rows < 0).any():
+        hint += hint_on_row_numbers(index)
     check_known(rows, wanted, what, error, hint)
     return rows
 
@@ -277,7 +298,8 @@ def checked_row_of_id(index: Trie, item_id: Any, what: str) -> int | None:
         is_valid, cause = is_integer and pa.types.is_integer(type_), str(error)
     if not is_valid:
         given = f"{item_id!r:.100} ({type(item_id).__name__})"
-        raise ArgumentError(f"{what} must be an item id of this index, of type {type_}; got {given}: {cause}.")
+        hint = hint_on_row_numbers(index)
+        raise ArgumentError(f"{what} must be an item id of this index, of type {type_}; got {given}: {cause}.{hint}")
     return row_of_id(index, item_id)
 
 

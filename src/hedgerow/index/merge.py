@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hedgerow.catalog.catalog import ITEM_ID, Catalog
+from hedgerow.catalog.catalog import Catalog
+from hedgerow.catalog.constructors import ITEM_ID
 from hedgerow.catalog.ragged import without_ends
 from hedgerow.errors import ArgumentError, CatalogError
 from hedgerow.index.attributes import STRICT, AttributeRule, conformed, fitted_attributes, joined_schema
@@ -37,7 +38,7 @@ from hedgerow.index.edit import (
 from hedgerow.index.fanout import as_forks, as_start, is_forked, parents_of
 from hedgerow.index.lazy import Lazy
 from hedgerow.index.level import Level
-from hedgerow.index.lookup import as_ids, changed_rows, check_is_list, check_known
+from hedgerow.index.lookup import as_ids, changed_rows, check_is_list, check_known, hint_on_row_numbers
 from hedgerow.index.order import spliced_order
 from hedgerow.index.trie import Trie, plain_levels
 
@@ -80,7 +81,8 @@ def rows_to_remove(index: Trie, ids: Any) -> np.ndarray:
     check_is_list(ids, "item ids to remove", ArgumentError)
     wanted = as_ids(index, ids, "item ids to remove", error=CatalogError).unique()
     rows = changed_rows(index, wanted)
-    check_known(rows, wanted, "item ids to remove", CatalogError)
+    hint = hint_on_row_numbers(index) if (rows < 0).any() else ""
+    check_known(rows, wanted, "item ids to remove", CatalogError, hint)
     return rows
 
 

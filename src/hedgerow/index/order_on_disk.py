@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from hedgerow.catalog.catalog import ITEM_ID
 from hedgerow.catalog.columns import sortable
+from hedgerow.catalog.constructors import ITEM_ID
 from hedgerow.catalog.types import one_array
 from hedgerow.index.order import distinct_order, lower_bounds, sorted_order
 from hedgerow.index.spill import Spill, sample_evenly

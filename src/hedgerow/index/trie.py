@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from hedgerow.catalog.catalog import ITEM_ID
+from hedgerow._read_only import ReadOnlyArrays
+from hedgerow.catalog.constructors import ITEM_ID
 from hedgerow.catalog.ragged import ENDED, EndCodes, padded, resized, with_ends, without_ends
 from hedgerow.catalog.sids import as_sids
 from hedgerow.errors import ArgumentError
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Trie:
+class Trie(ReadOnlyArrays):
     """A catalog's SIDs as a flat trie, and the items of its leaves (STATIC, section 4).
 
     This class holds the arrays and looks up SIDs, prefixes and leaves. The public class `hedgerow.TrieIndex` adds

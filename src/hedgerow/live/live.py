@@ -9,7 +9,8 @@ from functools import cached_property
 from typing import Any
 
 from hedgerow._arguments import whole_number
-from hedgerow.catalog.catalog import ITEM_ID, Catalog
+from hedgerow.catalog.catalog import Catalog
+from hedgerow.catalog.constructors import ITEM_ID
 from hedgerow.errors import ArgumentError
 from hedgerow.index.attributes import AttributeRule, MissingAttributes, NewAttributes
 from hedgerow.live.copied import check_own

@@ -20,7 +20,8 @@ from hedgerow.decode.capacity import Capacity
 from hedgerow.decode.device import DeviceIndex
 from hedgerow.index.locks import share_lock
 from hedgerow.live.manifest import VersionInfo
-from hedgerow.results import OrderBy, Results
+from hedgerow.picking import OrderBy
+from hedgerow.results import Results
 from hedgerow.trie_index import TrieIndex
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hedgerow._arguments import whole_number
-from hedgerow.errors import ArgumentError, MissingDependencyError
+from hedgerow.errors import MissingDependencyError
 from hedgerow.live.live import LiveIndex
 from hedgerow.ray.opening import Opening
 from hedgerow.serve.rules import Rule
-from hedgerow.serve.settings import Limits, Settings
+from hedgerow.serve.settings import Settings
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -89,21 +88,18 @@ def application(
         ``serve.get_app_handle("films").retrieve.remote({"prompt": "Recommend me a western", "sets": ["new"]})``.
     """
     whole_number(max_replicas, "max_replicas", least=whole_number(min_replicas, "min_replicas"))
-    if not beam_widths:
-        raise ArgumentError("beam_widths must name at least one beam width; got none.")
     opening = Opening.of(model, index, options=loading)
     # An index that cannot be served is refused here, and not by every replica.
     is_live = isinstance(opening.open(), LiveIndex)
-    settings = Settings(
-        beam_widths=tuple(sorted(set(beam_widths))),
-        default_beam_width=beam_widths[0],
+    settings = Settings.of(
+        beam_widths,
         max_batch=max_batch,
         max_wait_ms=max_wait_ms,
         queue=queue,
         deadline_ms=deadline_ms,
         allow_where=allow_where,
         follow_seconds=follow_seconds if is_live else None,
-        limits=replace(Limits(), prompt_tokens=prompt_tokens),
+        prompt_tokens=prompt_tokens,
     )
     rules = {name: Rule(text, where=text) for name, text in sets.items()}
     try:

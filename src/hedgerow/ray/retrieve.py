@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hedgerow._arguments import advice_on_name
-from hedgerow.catalog.catalog import ITEM_ID
+from hedgerow.catalog.constructors import ITEM_ID
 from hedgerow.errors import ArgumentError, HedgerowError
 from hedgerow.index.arrow import take_rows
 from hedgerow.ray.opening import Opening

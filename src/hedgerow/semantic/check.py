@@ -1,8 +1,10 @@
-"""Check of new embeddings against those that a quantizer was trained on."""
+"""Checks: of the settings of a quantizer, and of new embeddings against those that it was trained on."""
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -19,6 +21,43 @@ FEW_ITEMS = 8
 ROUNDING = 0.005
 # The share of new items with other lengths that are too many.
 MAX_SHARE = 0.25
+
+# More items than this with the same codes, on average, are too many for a model to tell apart.
+MAX_ITEMS_PER_SID = 200
+
+
+def check_settings(sizes: Sequence[int], codes: np.ndarray) -> None:
+    """Warn if codebooks of these sizes cannot group the items, or cannot tell them apart.
+
+    Args:
+        sizes: the codebook sizes that group items.
+        codes: [N, L] the codes of the items that the codebooks were trained on.
+
+    Warns:
+        UserWarning: a codebook has more than one code for two items; or the items have few sequences of codes.
+    """
+    items = len(codes)
+    fitting = 1 << max(1, round(math.log2(2 * items) / 2))
+    if items > 1 and max(sizes, default=0) > items / 2:
+        warnings.warn(
+            f"a codebook of {max(sizes):,} codes for {items:,} items: most items get a code of their own, so similar "
+            "items share none, and a model cannot learn from one item about another. Use codebooks that are small "
+            f"beside the number of items: levels=2, codebook_sizes={fitting}, deduplicate=True (--levels 2 "
+            f"--codebook-sizes {fitting} --deduplicate).",
+            UserWarning,
+            stacklevel=3,
+        )
+        return
+    items = min(items, SAMPLE)
+    sids = len(np.unique(codes[:SAMPLE], axis=0))
+    if items > 1 and (sids == 1 or items / sids > MAX_ITEMS_PER_SID):
+        warnings.warn(
+            f"{items:,} items have only {sids:,} {'sequence' if sids == 1 else 'sequences'} of codes, so a model "
+            "cannot tell most of them apart. Use larger codebooks or more levels; if that changes nothing, the "
+            "embeddings are equal: embed other texts.",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def statistics_of(quantizer: Codebooks, vectors: np.ndarray) -> TrainingStatistics:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from hedgerow._arguments import check_choice, whole_number
+from hedgerow._read_only import ReadOnlyArrays
 from hedgerow.catalog.sids import MAX_CODEBOOK_SIZE, MAX_LEVELS
 from hedgerow.errors import ArgumentError
 from hedgerow.semantic.nearest import nearest
@@ -23,7 +24,7 @@ ROTATION_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Codebooks:
+class Codebooks(ReadOnlyArrays):
     """The codebooks of a `Quantizer`, which documents the attributes and the errors."""
 
     method: str

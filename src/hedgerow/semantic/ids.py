@@ -13,7 +13,7 @@ from hedgerow.catalog.sids import MAX_CODEBOOK_SIZE, MAX_LEVELS
 from hedgerow.errors import ArgumentError
 from hedgerow.index.build import Progress, ignore_progress
 from hedgerow.semantic.assignment import ON_COLLISION, check_items_per_sid, checked_policy, sids_of_codes
-from hedgerow.semantic.check import statistics_of
+from hedgerow.semantic.check import check_settings, statistics_of
 from hedgerow.semantic.codebooks import METHODS
 from hedgerow.semantic.collisions import default_size, free_last_codes
 from hedgerow.semantic.quantizer import Quantizer, SemanticIds, assigned
@@ -60,6 +60,9 @@ def semantic_ids(
             range or does not fit.
         MissingDependencyError: faiss is not installed.
 
+    Warns:
+        UserWarning: the codebooks are too large or too small for the number of items.
+
     Examples:
         ```python
         import numpy as np
@@ -96,6 +99,8 @@ def semantic_ids(
     quantizer = Quantizer._of(replace(codebooks, training=statistics_of(codebooks, vectors)))
     progress("encode", len(sizes), len(sizes))
     codes = quantizer.encode(vectors)
+    # With "nearest", the last level needs a code for each item of a group.
+    check_settings(sizes[:-1] if on_collision == "nearest" else sizes, codes)
     if deduplicate:
         quantizer = quantizer.deduplicating(deduplication_codes or default_size(free_last_codes(codes)))
     policy = checked_policy(quantizer, on_collision, items_per_sid)

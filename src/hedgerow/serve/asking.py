@@ -14,7 +14,8 @@ from hedgerow.errors import (
     PromptLengthError,
     VersionError,
 )
-from hedgerow.results import OrderBy, Results
+from hedgerow.picking import OrderBy
+from hedgerow.results import Results
 
 
 class RefusedError(Exception):
@@ -117,5 +118,5 @@ def refusal_of(error: HedgerowError, param: str | None = None) -> RefusedError:
         return RefusedError(404, "unknown_version", str(error), param="version")
     # The library counts prompts and requests; here there is one.
     message = re.sub(r"\b(prompt|request) 0\b", r"the \1", str(error))
-    named = re.match(r"(?:the )?(prompt|history|exclude|candidates|caps|order_by|item_ids)\b", message)
+    named = re.match(r"(?:the )?(prompt|history|exclude|candidates|caps|order_by|item_ids|item_id)\b", message)
     return RefusedError(400, "invalid_request", message, param=param or (named and named[1]))

@@ -27,6 +27,7 @@ TYPES = {
     405: "invalid_request_error",
     409: "invalid_request_error",
     413: "too_large",
+    415: "unsupported_media_type",
     429: "rate_limited",
     503: "unavailable",
     504: "timeout",

@@ -110,6 +110,8 @@ class Explanation(TypedDict):
     score: float | None
     capped: tuple[str, Any, int] | None
     name: str | None
+    rules: list[str]
+    attributes: dict[str, Any]
     text: str
 
 

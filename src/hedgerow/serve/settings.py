@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hedgerow._arguments import whole_number
+from hedgerow.errors import ArgumentError
 
 # Versions of a live index may grow by this factor before anything is compiled again.
 HEADROOM = 1.5
@@ -76,3 +81,21 @@ class Settings:
     follow_seconds: float | None = None
     probe_every: int = 100
     limits: Limits = field(default_factory=Limits)
+
+    @classmethod
+    def of(cls, beam_widths: Sequence[int], *, prompt_tokens: int, **others: Any) -> Settings:
+        """The settings of the options of `hedgerow serve` and `hedgerow.ray.application`.
+
+        Args:
+            beam_widths: the default beam width, and others in any order.
+            prompt_tokens: the largest number of tokens of a prompt.
+            **others: fields of `Settings`.
+
+        Raises:
+            ArgumentError: there is no beam width, or one is not a positive integer.
+        """
+        widths = [whole_number(width, "beam_widths") for width in beam_widths]
+        if not widths:
+            raise ArgumentError("beam_widths must name at least one beam width; got none.")
+        limits = replace(Limits(), prompt_tokens=prompt_tokens)
+        return cls(tuple(sorted(set(widths))), widths[0], limits=limits, **others)

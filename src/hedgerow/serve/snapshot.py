@@ -11,9 +11,10 @@ from operator import and_
 from typing import Any
 
 from hedgerow.constraints.sets import ConstraintSet
+from hedgerow.errors import ArgumentError
 from hedgerow.hf import Retriever, Shapes
 from hedgerow.hf.warming import warm_up_index
-from hedgerow.index.lookup import row_of_value
+from hedgerow.index.lookup import as_ids, row_of_value
 from hedgerow.live.version import Version
 from hedgerow.request import Request
 from hedgerow.serve.asking import Ask, RefusedError
@@ -141,7 +142,11 @@ class Snapshot:
         Raises:
             ArgumentError: no item of the history is in the index.
         """
-        return ask.prompt if ask.history is None else self.retriever.history_prompt(ask.history, missing="ignore")
+        if ask.history is None:
+            return ask.prompt
+        # Here, because the library calls them ids.
+        as_ids(self.index, ask.history, "history", error=ArgumentError, skip_too_large=True)
+        return self.retriever.history_prompt(ask.history, missing="ignore")
 
     def excluded(self, ask: Ask) -> list[Any] | None:
         """The ids that are not returned for an ask; None if there are none."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-import orjson
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ValidationError
 
@@ -18,12 +17,16 @@ from hedgerow.constraints.sets import ConstraintSet
 from hedgerow.errors import DeadlineError, HedgerowError
 from hedgerow.serve import responses
 from hedgerow.serve.asking import Answered, Ask, RefusedError, refusal_of
+from hedgerow.serve.bodies import check_headers, content_of, document_of
 from hedgerow.serve.documents import RetrieveRequest, ask_of, plain_prompt
 from hedgerow.serve.log import log
 from hedgerow.serve.service import Service
 
 # SQL expressions that are evaluated, and wait, at the same time: of all requests, and of one body.
 MAX_EXPRESSIONS, MAX_IN_BODY = 32, 8
+
+# How messages of Pydantic about a wrong type begin.
+VALID = "Input should be a valid "
 
 Model = TypeVar("Model", bound=BaseModel)
 Handler = Callable[[Request], Awaitable[Response]]
@@ -54,23 +57,17 @@ class Web:
         """The JSON object of a request.
 
         Raises:
-            RefusedError: it is too large, or not a JSON object.
+            RefusedError: it is too large, compressed, or not a JSON object.
         """
         limits = self.service.settings.limits
+        check_headers(request.headers)
         try:
             async with asyncio.timeout(limits.body_seconds):
-                content = await _content(request, limits.body_bytes)
+                content = await content_of(request, limits.body_bytes)
         except TimeoutError:
             message = f"the body did not arrive within {limits.body_seconds:g} seconds."
             raise RefusedError(408, "body_timeout", message) from None
-        try:
-            document = orjson.loads(content)
-        except orjson.JSONDecodeError as error:
-            raise RefusedError(400, "invalid_json", f"the body is not JSON: {error}") from None
-        if not isinstance(document, dict):
-            raise RefusedError(400, "invalid_json", f"the body must be a JSON object; got {type(document).__name__}.")
-        check_depth(document, limits.depth)
-        return document
+        return document_of(content, request.headers, limits.depth)
 
     def note(self, request: Request, prompt: Any) -> None:
         """Remember a prompt for the log, if prompts are logged."""
@@ -211,44 +208,6 @@ def _in_time(ask: Ask, evaluate: Callable[..., ConstraintSet], *given: Any) -> C
     return evaluate(*given)
 
 
-async def _content(request: Request, limit: int) -> bytes:
-    """The bytes of a body.
-
-    Raises:
-        RefusedError: there are more than `limit`.
-    """
-    length, chunks, size = request.headers.get("content-length", ""), [], 0
-    too_large = length.isdecimal() and (len(length) > 18 or int(length) > limit)
-    if not too_large:
-        async for chunk in request.stream():
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > limit:
-                break
-    if too_large or size > limit:
-        raise RefusedError(413, "body_too_large", f"the body has more than {limit:,} bytes.")
-    return b"".join(chunks)
-
-
-def check_depth(document: Any, limit: int) -> None:
-    """Check how deep lists and objects are inside each other, which recursive code would not survive.
-
-    Raises:
-        RefusedError: deeper than `limit`.
-    """
-    level = [document]
-    for _ in range(limit):
-        level = [inner for outer in level for inner in _parts(outer)]
-        if not level:
-            return
-    raise RefusedError(400, "limit", f"a body has at most {limit} lists and objects inside each other.")
-
-
-def _parts(value: Any) -> Iterable[Any]:
-    parts = value.values() if isinstance(value, dict) else value
-    return [part for part in parts if isinstance(part, dict | list)]
-
-
 def answered(outcome: Answered | RefusedError) -> Answered:
     """The answer of an outcome.
 
@@ -285,7 +244,7 @@ def parsed(model: type[Model], document: Any) -> Model:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        errors = error.errors(include_url=False, include_context=False, include_input=False)
+        errors = error.errors(include_url=False, include_context=False)
         paths = [_path(each, document) for each in errors]
         # Of a field with several types, the error of the type that fits best: it is deepest in the document.
         of_first = [number for number, path in enumerate(paths) if path[: len(paths[0])] == paths[0]]
@@ -293,6 +252,12 @@ def parsed(model: type[Model], document: Any) -> Model:
         found, where = errors[deepest], ".".join(map(str, paths[deepest]))
         # A misspelt field is told apart from a wrong value.
         message = "unknown field" if found["type"] == "extra_forbidden" else found["msg"]
+        kinds = [each["msg"] for each, path in zip(errors, paths, strict=True) if path == paths[deepest]]
+        if len(kinds) > 1 and all(kind.startswith(VALID) for kind in kinds):
+            # Of a value with several types.
+            *others, last = dict.fromkeys(kind.removeprefix(VALID) for kind in kinds)
+            message = f"{VALID}{', '.join(others)} or {last}" if others else f"{VALID}{last}"
+        message += "; got null" * (found.get("input", "") is None)
         raise RefusedError(400, "invalid_request", f"{where or 'the body'}: {message}.", param=where or None) from None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hedgerow.catalog.catalog import ITEM_ID
+from hedgerow.catalog.constructors import ITEM_ID
 from hedgerow.errors import ArgumentError
 from hedgerow.hf.history import codes_of_items
 from hedgerow.semantic.quantizer import Quantizer
@@ -84,10 +84,11 @@ def read_embeddings(index: TrieIndex, embeddings: Any) -> np.ndarray:
     """
     import pyarrow as pa
 
-    from hedgerow.catalog import readers
+    from hedgerow.catalog.parts import concatenated
+    from hedgerow.catalog.readers import read_parquet
 
     if isinstance(embeddings, (str, Path)):
-        embeddings = readers.concatenated(readers.read_parquet(embeddings))
+        embeddings = concatenated(read_parquet(embeddings))
     if not isinstance(embeddings, pa.Table):
         vectors = as_embeddings(embeddings)
         if len(vectors) != index.num_items:

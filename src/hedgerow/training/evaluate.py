@@ -32,7 +32,7 @@ from hedgerow.training.evaluation import KS, Evaluation, Progress, candidates_am
 from hedgerow.training.histories import Histories, read_histories
 from hedgerow.training.model_ranker import ModelRanker
 from hedgerow.training.rankers import Done, Ranked, Ranker, ignore_done
-from hedgerow.training.splits import PARTS, Part, Questions, Split, leave_one_out
+from hedgerow.training.splits import NO_QUESTION, PARTS, Part, Questions, Split, later_questions, leave_one_out
 from hedgerow.training.train import opened_index
 from hedgerow.training.trained import options_of_model, split_of_model
 from hedgerow.trie_index import TrieIndex
@@ -95,6 +95,7 @@ def evaluate(
     blends: Sequence[BlendSpec] = (),
     rankers: Mapping[str, Ranker] | None = None,
     part: Part = "test",
+    later: Any = None,
     among: str = "all",
     users: int | None = None,
     ks: Sequence[int] = KS,
@@ -121,6 +122,9 @@ def evaluate(
         blends: the blends to evaluate, too.
         rankers: your own methods by name.
         part: "test", or "validation" to make choices.
+        later: `Histories`, or the path of a file, with what the users did after `histories`, for questions in place of
+            those of the split: the first later item of each user, after the whole history. Without a model that
+            `hedgerow train` wrote, all of `histories` trains.
         among: the candidates: "all" items, or only the "cold" items, which have no interaction in the training part;
             then only questions with cold targets are asked.
         users: the number of questions, drawn at random. Default: all.
@@ -151,14 +155,17 @@ def evaluate(
         ```
     """
     check_choice(part, "part", PARTS)
+    if later is not None and part != "test":
+        raise ArgumentError(f"later interactions are a test; got part={part!r}. Omit one of them.")
     if beam_width < max((whole_number(k, "k") for k in ks), default=0):
         raise ArgumentError(f"the cutoffs must be at most beam_width, {beam_width}; got {max(ks)}.")
     trie, version = opened_index(index)
     shown = None if version is None or not len(version.removed_rows) else ~version.removed
     folders = _as_list(models)
-    split = _split(histories, trie, folders)
+    split = _split(histories, trie, folders, is_asked_later=later is not None)
     candidates = candidates_among(among, item_counts(split.training, trie.num_items), shown)
-    questions = _questions(split, part, candidates)
+    asked = split.questions(part) if later is None else later_questions(split.histories, _read(later, trie))
+    questions = _among(asked, "later interactions" if later is not None else part, candidates)
     questions = questions if users is None else questions.sample(users, seed)
     known = _rankers(trie, split, text, embeddings, quantizer)
     if folders:
@@ -171,6 +178,7 @@ def evaluate(
         "models": [_described(model) for model in folders],
         "split": dict(split.method),
         "part": part,
+        "later": later if isinstance(later, str | None) else str(later) if isinstance(later, Path) else "given",
         "users": users,
         "beam_width": beam_width,
         "options": {name: value for name, value in options.items() if value is not None},
@@ -240,13 +248,20 @@ def _same(some: np.ndarray | None, other: np.ndarray | None) -> bool:
     return some is other or (some is not None and other is not None and np.array_equal(some, other))
 
 
-def _split(histories: Any, index: TrieIndex, models: Sequence[Any]) -> Split:
-    """The split that is given, that of the model, or leave-one-out. All models must have been trained on it."""
+def _read(histories: Any, index: TrieIndex) -> Histories:
+    return histories if isinstance(histories, Histories) else read_histories(histories, index)
+
+
+def _split(histories: Any, index: TrieIndex, models: Sequence[Any], *, is_asked_later: bool) -> Split:
+    """The split that is given, that of the model, or leave-one-out. All models must have been trained on it.
+
+    With `is_asked_later`, the questions are others: without a split, everything trains.
+    """
     split: Split | None = None
     if isinstance(histories, Split):
         split, found = histories, histories.histories
     else:
-        found = histories if isinstance(histories, Histories) else read_histories(histories, index)
+        found = _read(histories, index)
     for folder in models:
         trained = None if isinstance(folder, Retriever) else split_of_model(folder, found, index)
         if trained is None:
@@ -257,6 +272,9 @@ def _split(histories: Any, index: TrieIndex, models: Sequence[Any]) -> Split:
                 f"{folder} was trained on another split, {dict(trained.method)}, so it may know the answers. Evaluate "
                 "it on its own split: pass Histories instead of a Split, and models of one split."
             )
+    if split is None and is_asked_later:
+        none = np.full(len(found), NO_QUESTION)
+        return Split(found, found.lengths, none, none, {"method": "all interactions train"})
     return split or leave_one_out(found)
 
 
@@ -313,7 +331,7 @@ def _blend(
         return Blend(rankers, dict(zip(spec.names, weights, strict=True)), spec.drafts)
     return Blend.tuned(
         rankers,
-        _questions(split, "validation", candidates).sample(TUNING, seed),
+        _among(_tuning_questions(split), "validation", candidates).sample(TUNING, seed),
         names=spec.names,
         drafts=spec.drafts,
         among=candidates,
@@ -321,13 +339,27 @@ def _blend(
     )
 
 
-def _questions(split: Split, part: Part, candidates: np.ndarray | None) -> Questions:
+def _tuning_questions(split: Split) -> Questions:
+    """The validation questions.
+
+    Raises:
+        ArgumentError: there are none.
+    """
+    questions = split.questions("validation")
+    if not len(questions):
+        raise ArgumentError(
+            "the weights of a blend are tuned on validation questions, and there are none. Give the weights: "
+            "model=0.6,item-knn=0.4."
+        )
+    return questions
+
+
+def _among(questions: Questions, part: str, candidates: np.ndarray | None) -> Questions:
     """The questions of a part whose targets are candidates.
 
     Raises:
         ArgumentError: there are none.
     """
-    questions = split.questions(part)
     if candidates is None:
         return questions
     rows = np.flatnonzero(candidates[questions.targets])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from hedgerow.trie_index import TrieIndex
 RUN, MODEL = "run.json", "model"
 # The Trainer writes this file of a checkpoint last.
 STATE = "trainer_state.json"
+# With fewer free bytes, a file was probably cut off by the end of the disk.
+LEAST_FREE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,23 @@ class Folders:
         if self.output.is_dir() and any(self.output.iterdir()) and not (self.output / "tokens.json").is_file():
             raise ArgumentError(f"{self.output} is a folder without a trained model. Choose another path.")
 
+    @contextmanager
+    def disk_errors(self) -> Iterator[None]:
+        """Say what to do if the disk is full. PyTorch and safetensors have errors of their own for that.
+
+        Raises:
+            ArgumentError: it is.
+        """
+        try:
+            yield
+        except (OSError, RuntimeError, SafetensorError) as error:
+            if not _is_full(self.output.parent, error):
+                raise
+            raise ArgumentError(
+                f"the disk of {self.hidden} is full, so that the training cannot be written there. Free some space, "
+                "and continue from the last complete checkpoint with resume=True, or --resume."
+            ) from error
+
     def finish(self) -> None:
         """Rename the model in the hidden folder to the output, and remove the hidden folder."""
         old = self.hidden / "old"
@@ -117,6 +137,15 @@ class Folders:
             os.replace(self.output, old)
         os.replace(self.hidden / MODEL, self.output)
         shutil.rmtree(self.hidden)
+
+
+def _is_full(folder: Path, error: Exception) -> bool:
+    """Whether an error says that a disk is full, or the disk of a folder is."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    with suppress(OSError):
+        return shutil.disk_usage(folder).free < LEAST_FREE
+    return False
 
 
 def is_complete(checkpoint: Path) -> bool:

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from hedgerow._arguments import check_choice
-from hedgerow.catalog.catalog import ITEM_ID
+from hedgerow.catalog.constructors import ITEM_ID
 from hedgerow.errors import ArgumentError
 from hedgerow.hf.searched import Searched, trie_of
-from hedgerow.index.lookup import rows_of_ids
+from hedgerow.index.lookup import hint_on_row_numbers, rows_of_ids
 from hedgerow.trie_index import TrieIndex
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from hedgerow.catalog.sources import Source
+    from hedgerow.catalog.sources import DateOrder, Source
 
 CHOICES = ("error", "skip")
 OnProblem = Literal["error", "skip"]
@@ -151,6 +151,7 @@ def read_histories(
     timestamp: str | None = "timestamp",
     unknown: OnProblem = "error",
     duplicates: OnProblem = "error",
+    dates: DateOrder | None = None,
 ) -> Histories:
     """Read histories from Parquet, CSV or JSON-lines files, with one interaction per row.
 
@@ -162,6 +163,7 @@ def read_histories(
         timestamp: the column of times, or None.
         unknown: "error" or "skip".
         duplicates: "error" or "skip".
+        dates: the order of day, month and year in dates such as 31/12/2020: "dmy", "mdy" or "ymd".
 
     Raises:
         CatalogError: the file cannot be read.
@@ -182,7 +184,9 @@ def read_histories(
     """
     trie, _ = trie_of(index)
     columns = {"user": user, "item": item, "timestamp": timestamp}
-    table = _read(source, item, trie.item_ids.type)
+    if dates is not None:
+        check_choice(dates, "dates", ("dmy", "mdy", "ymd"))
+    table = _read(source, item, trie.item_ids.type, dates)
     try:
         return Histories.from_arrow(table, trie, **columns, unknown=unknown, duplicates=duplicates)
     except ArgumentError as error:
@@ -212,10 +216,11 @@ class _Interactions(NamedTuple):
         return _Interactions(self.users[places], self.items[places], times, self.ranks[places], self.rows[places])
 
 
-def _read(source: Source, item: str, id_type: pa.DataType) -> pa.Table:
+def _read(source: Source, item: str, id_type: pa.DataType, dates: DateOrder | None) -> pa.Table:
     from collections.abc import Mapping
 
-    from hedgerow.catalog import readers
+    from hedgerow.catalog import csv_files, readers
+    from hedgerow.catalog.parts import concatenated
     from hedgerow.catalog.sources import kind_of
     from hedgerow.catalog.text_columns import has_text_form
     from hedgerow.catalog.types import is_text
@@ -224,14 +229,14 @@ def _read(source: Source, item: str, id_type: pa.DataType) -> pa.Table:
     if kind == "csv":
         # Without this, the text id "12" would become a number.
         types = {item: id_type} if has_text_form(id_type) and not is_text(id_type) else {}
-        parts = readers.read_csv(source, types={item: id_type}, exact=types)
+        parts = csv_files.read_csv(source, types={item: id_type}, exact=types, dates=dates)
     elif kind == "npy":
         raise ArgumentError(f"{source}: a .npy file has no columns. Pass a Parquet, CSV or JSON-lines file.")
     else:
-        parts = readers.read_parquet(source) if kind == "parquet" else readers.read_json(source)
+        parts = readers.read_parquet(source) if kind == "parquet" else readers.read_json(source, dates)
     if isinstance(parts, Mapping):
         raise ArgumentError(f"{source}: expected rows, one JSON object per line; got one object.")
-    return readers.concatenated(parts)
+    return concatenated(parts)
 
 
 def _columns(table: pa.Table, user: str, item: str, timestamp: str | None) -> _Columns:
@@ -250,8 +255,9 @@ def _columns(table: pa.Table, user: str, item: str, timestamp: str | None) -> _C
     if times is not None and not (pa.types.is_temporal(times.type) or pa.types.is_primitive(times.type)):
         raise ArgumentError(
             f"column {timestamp!r} must hold times: numbers, dates or timestamps; it holds {times.type}, the first is "
-            f"{times[0].as_py()!r}. Write times as 2024-05-31 or 2024-05-31T12:00:00, or as numbers; or pass "
-            "timestamp=None (--in-order) if the rows of each user are in order."
+            f"{times[0].as_py()!r}. Write times as 2024-05-31 or 2024-05-31T12:00:00, or as numbers; pass "
+            "dates= (--dates) for times as 31/05/2024 or 05/31/2024; or timestamp=None (--in-order) if the rows of "
+            "each user are in order."
         )
     users = found["user"]
     try:
@@ -316,7 +322,7 @@ def _known(
         raise ArgumentError(
             f"{count:,} of {len(items):,} rows have items that are not in the index, {distinct:,} items; the first is "
             f"{columns.item_ids[row].as_py()!r} in row {row}. Add these items to the index, or skip the rows with "
-            "unknown='skip', or --unknown skip."
+            f"unknown='skip', or --unknown skip.{hint_on_row_numbers(index)}"
         )
     rows = np.flatnonzero(~missing)
     times = columns.times if columns.times is None or not count else columns.times.take(rows)

@@ -33,7 +33,7 @@ from hedgerow.training.options import TrainingOptions
 from hedgerow.training.outcome import Progress, TrainingReport
 from hedgerow.training.output import write_model
 from hedgerow.training.splits import Questions, Split
-from hedgerow.training.trainer import HistoryTrainer, make_trainer
+from hedgerow.training.trainer import HistoryTrainer, make_trainer, on_cpu
 from hedgerow.training.validation import K, Validation
 from hedgerow.training.vocabulary import item_tokens
 from hedgerow.trie_index import TrieIndex
@@ -56,9 +56,10 @@ def run(
     parts = windows(split.training, options.max_items + 1)
     facts = {"options": asdict(options), "data": fingerprint(index, split) | {"content": _digest(codes)}}
     folders, questions = Folders(output), split.questions("validation").sample(options.validation_users, options.seed)
-    state = PartialState()
+    # The first call decides: several processes on CPUs are only found with cpu=True.
+    state = PartialState(cpu=on_cpu(options))
     opened = folders.opened(facts, resume=resume, overwrite=overwrite) if state.is_main_process else nullcontext()
-    with opened as checkpoint, _quiet():
+    with folders.disk_errors(), opened as checkpoint, _quiet():
         state.wait_for_everyone()
         checkpoint = folders.last_checkpoint() if resume else checkpoint
         set_seed(options.seed)

@@ -218,6 +218,68 @@ def split_by_time(histories: Histories, *, validation: Any, test: Any) -> Split:
     )
 
 
+def later_questions(histories: Histories, later: Histories) -> Questions:
+    """The questions of later interactions: the first one of each user, after all of the user's history.
+
+    Users of `later` without a history have no question.
+
+    Args:
+        histories: the histories.
+        later: what the users did afterwards, with the items of the same index.
+
+    Raises:
+        ArgumentError: the users or the times of both have other types, an interaction of `later` is earlier than the
+            last one of its user in `histories`, or no user has a history.
+    """
+    import pyarrow.compute as pc
+
+    if histories.users.type != later.users.type:
+        raise ArgumentError(
+            f"the users of the later interactions are {later.users.type}, and those of the histories "
+            f"{histories.users.type}: no user would be found. Write both in the same way."
+        )
+    found = pc.index_in(later.users, histories.users).to_numpy(zero_copy_only=False)  # pyright: ignore[reportAttributeAccessIssue]
+    asked = np.flatnonzero(~np.isnan(found.astype(float)))
+    if not len(asked):
+        raise ArgumentError(
+            f"none of the {len(later):,} users of the later interactions has a history, the first is "
+            f"{later.users[0].as_py()!r}. Pass a later file of the same users."
+        )
+    users, first = found[asked].astype(np.int64), later.starts[asked]
+    _check_later(histories, later, users, first)
+    # Users are in ascending order in both.
+    return Questions([histories[user] for user in users.tolist()], later.items[first], users)
+
+
+def _check_later(histories: Histories, later: Histories, users: np.ndarray, first: np.ndarray) -> None:
+    """Check that the first later interaction of each user is not before the last one of the history.
+
+    Raises:
+        ArgumentError: one is, or the times cannot be compared.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if histories.times is None or later.times is None:
+        return
+    last = histories.times.take(pa.array(histories.starts[users + 1] - 1))
+    times = later.times.take(pa.array(first))
+    try:
+        early = pc.less(times, last).to_numpy(zero_copy_only=False)  # pyright: ignore[reportAttributeAccessIssue]
+    except pa.ArrowException:
+        raise ArgumentError(
+            f"the times of the later interactions are {times.type}, and those of the histories {last.type}, which "
+            "cannot be compared. Write both in the same way."
+        ) from None
+    if early.any():
+        at = int(np.argmax(early))
+        raise ArgumentError(
+            f"{int(early.sum()):,} users have later interactions that are earlier than the last one of their history: "
+            f"{histories.users[int(users[at])].as_py()!r} at {times[at].as_py()}, and the history ends at "
+            f"{last[at].as_py()}. Split one file by time with --split, or pass histories that end before."
+        )
+
+
 def _check_some(histories: Histories, asked: np.ndarray) -> None:
     if not asked.any():
         raise ArgumentError(

@@ -52,7 +52,7 @@ def train(
 
     Raises:
         ArgumentError: an argument is invalid or does not fit the index, the folder exists, or there is no training to
-            resume, or it had other data or settings.
+            resume, or it had other data or settings; or the disk is full.
         MissingDependencyError: a package of the extra `train` is not installed.
 
     Examples:

@@ -90,7 +90,7 @@ def training_arguments(
         num_sequences: the number of training sequences.
         validated: whether there are validation questions.
     """
-    on_cpu = options.device == "cpu" or not torch.cuda.is_available()
+    is_on_cpu = on_cpu(options)
     arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=options.epochs,
@@ -101,15 +101,15 @@ def training_arguments(
         adam_beta2=0.98,
         optim="adamw_torch_fused",
         max_grad_norm=1.0,
-        bf16=_computes_bfloat16(options, on_cpu=on_cpu),
-        use_cpu=on_cpu,
+        bf16=_computes_bfloat16(options, is_on_cpu=is_on_cpu),
+        use_cpu=is_on_cpu,
         seed=options.seed,
         data_seed=options.seed,
         report_to="tensorboard" if options.tensorboard else "none",
         logging_steps=50,
         disable_tqdm=True,
         remove_unused_columns=False,
-        dataloader_pin_memory=not on_cpu,
+        dataloader_pin_memory=not is_on_cpu,
         eval_strategy="steps" if validated else "no",
         save_strategy="steps",
         save_total_limit=2,
@@ -152,9 +152,14 @@ def make_trainer(
     )
 
 
-def _computes_bfloat16(options: TrainingOptions, *, on_cpu: bool) -> bool:
+def on_cpu(options: TrainingOptions) -> bool:
+    """Whether a training runs on CPUs."""
+    return options.device == "cpu" or not torch.cuda.is_available()
+
+
+def _computes_bfloat16(options: TrainingOptions, *, is_on_cpu: bool) -> bool:
     if options.precision != "auto":
         return options.precision == "bfloat16"
-    if on_cpu:
+    if is_on_cpu:
         return torch.cpu._is_amx_tile_supported()
     return torch.cuda.is_bf16_supported()

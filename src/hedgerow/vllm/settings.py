@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hedgerow.errors import ArgumentError
-from hedgerow.serve.settings import Limits, Settings
+from hedgerow.serve.settings import Settings
 
 INDEX, SETS_FOLDER = "HEDGEROW_INDEX", "HEDGEROW_SETS_FOLDER"
 
@@ -102,15 +102,14 @@ class PluginSettings:
         Args:
             prompt_tokens: the largest number of tokens of a prompt.
         """
-        return Settings(
-            beam_widths=tuple(sorted(set(self.beam_widths))),
-            default_beam_width=self.beam_widths[0],
+        return Settings.of(
+            self.beam_widths,
             queue=self.queue,
             deadline_ms=self.deadline_ms,
             allow_where=self.allow_where,
             follow_seconds=self.follow_seconds,
             probe_every=0,
-            limits=Limits(prompt_tokens=prompt_tokens),
+            prompt_tokens=prompt_tokens,
         )
 
 
