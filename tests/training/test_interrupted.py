@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from training.shop import OPTIONS, histories, shop
@@ -125,7 +126,8 @@ def test_logs_for_tensorboard(index, tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    report = train(index, histories(index), tmp_path / "model", tensorboard=True, **(OPTIONS | {"epochs": 1}))
+    options: dict[str, Any] = OPTIONS | {"epochs": 1, "tensorboard": True}
+    report = train(index, histories(index), tmp_path / "model", **options)
     (events,) = (report.folder / "logs").rglob("events.out.tfevents.*")
     read = EventAccumulator(str(events.parent)).Reload()
     recall = read.Scalars("eval/recall@10")
