@@ -35,6 +35,7 @@ class Ops:
         array_type: the class of the backend's arrays.
         is_float: dtype -> whether it is a floating-point type.
         is_dense: array -> whether its values lie in memory by their strides: not sparse and not nested.
+        rank: (ascending [n], values) -> the number of entries below each value, int32.
         rank_rows: (ascending [B, n], values [B, X]) -> [B, X], the number of entries of the row below each value.
         strike: (flags [B, n], positions [B, X]) -> a copy of the flags with False at the positions.
         clip: (x, lowest, highest) -> x clipped. PyTorch cannot trace that of array-api-compat with dynamic shapes.
@@ -50,11 +51,14 @@ class Ops:
     array_type: type
     is_float: Callable[[Any], bool]
     is_dense: Callable[[Array], bool]
+    rank: Callable[[Array, Array], Array]
     rank_rows: Callable[[Array, Array], Array]
     strike: Callable[[Array, Array], Array]
     clip: Callable[[Array, float, float], Array]
     gather: Callable[[Array, Array, int], Array]
     take: Callable[[Array, Array], Array]
+    once: Callable[..., tuple[Array, ...]] = lambda *arrays: arrays
+    log_sum: Callable[..., tuple[Array, Array]] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the name of the backend, because modules cannot be pickled."""
@@ -81,10 +85,6 @@ class Ops:
         batch, n, width = x.shape
         offset = self.xp.expand_dims(self.arange(batch, x), axis=-1) * n
         return self.take(self.xp.reshape(x, (batch * n, width)), rows + offset)
-
-    def rank(self, ascending: Array, values: Array) -> Array:
-        """Number of entries of `ascending` [n] below each of `values`, int32."""
-        return self.xp.astype(self.xp.searchsorted(ascending, values), self.xp.int32)
 
     def top_k(self, x: Array, first: Array, k: int) -> tuple[Array, Array]:
         """Find the k largest values of each matrix, in descending order.
@@ -152,6 +152,9 @@ def _numpy_ops() -> Ops:
     def popcount(words: Array) -> Array:
         return np.bitwise_count(words.view(np.uint32))
 
+    def rank(ascending: Array, values: Array) -> Array:
+        return np.searchsorted(ascending, values).astype(np.int32)
+
     def rank_rows(ascending: Array, values: Array) -> Array:
         return np.stack([np.searchsorted(row, wanted) for row, wanted in zip(ascending, values, strict=True)])
 
@@ -169,6 +172,7 @@ def _numpy_ops() -> Ops:
         array_type=np.ndarray,
         is_float=_is_float,
         is_dense=_is_always_dense,
+        rank=rank,
         rank_rows=rank_rows,
         strike=strike,
         clip=np.clip,
@@ -207,6 +211,9 @@ def _torch_ops() -> Ops:
         positions = torch.topk(keys.flatten(1), k).indices
         return x.flatten(1).gather(1, positions), positions
 
+    def rank(ascending: Array, values: Array) -> Array:
+        return torch.searchsorted(ascending, values).to(torch.int32)
+
     def is_float(dtype: Any) -> bool:
         return dtype.is_floating_point
 
@@ -229,6 +236,7 @@ def _torch_ops() -> Ops:
         array_type=torch.Tensor,
         is_float=is_float,
         is_dense=is_dense,
+        rank=rank,
         rank_rows=torch.searchsorted,
         strike=strike,
         clip=torch.clamp,
@@ -243,35 +251,23 @@ def _jax_ops() -> Ops:
     import jax
     import jax.numpy as xp
 
-    def best_of(x: Array, places: Array, k: int) -> tuple[Array, Array]:
-        # lax.top_k is stable, so it gets the rows in the order of their places. It puts 0.0 before -0.0.
-        batch, rows, n = x.shape
-        x = xp.where(x == 0, 0.0, x)
-        if rows == 1:
-            values, positions = jax.lax.top_k(xp.reshape(x, (batch, n)), k)
-            return values, positions
-        order = xp.argsort(places[..., 0], axis=-1)
-        ordered = xp.take_along_axis(x, order[..., None], axis=1)
-        values, positions = jax.lax.top_k(xp.reshape(ordered, (batch, rows * n)), k)
-        return values, xp.take_along_axis(order, positions // n, axis=-1) * n + positions % n
+    from hedgerow.decode import jax_ops
 
-    def strike(flags: Array, positions: Array) -> Array:
-        rows = xp.arange(flags.shape[0])[:, None]
-        return flags.at[rows, positions].set(False)
-
-    rank_rows = jax.vmap(xp.searchsorted)
     return Ops(
         name="jax",
         xp=xp,
         index_dtype=xp.int32,
-        best_of=best_of,
+        best_of=jax_ops.best_of,
         popcount=jax.lax.population_count,
         array_type=jax.Array,
         is_float=_is_float,
         is_dense=_is_always_dense,
-        rank_rows=rank_rows,
-        strike=strike,
+        rank=jax_ops.rank,
+        rank_rows=jax_ops.rank_rows,
+        strike=jax_ops.strike,
         clip=xp.clip,
-        gather=xp.take_along_axis,
-        take=partial(xp.take, axis=0),
+        gather=jax_ops.take_along,
+        take=jax_ops.take,
+        once=jax_ops.once,
+        log_sum=jax_ops.log_sum,
     )

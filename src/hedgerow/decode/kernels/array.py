@@ -50,7 +50,8 @@ class StepInput(NamedTuple):
 
 def array_step(inputs: StepInput) -> Beams:
     """Compute a step: gather the children of the beams, or on a dense level scan the bitmap."""
-    inputs = inputs._replace(logits=bounded(inputs.ops, inputs.logits))
+    if inputs.ops.log_sum is None:
+        inputs = inputs._replace(logits=bounded(inputs.ops, inputs.logits))
     return _gather_step(inputs) if inputs.level.allowed is None else _scan_step(inputs)
 
 
@@ -59,6 +60,7 @@ def _gather_step(inputs: StepInput) -> Beams:
     ops, level, beams, logits = inputs.ops, inputs.level, inputs.beams, inputs.logits
     xp = ops.xp
     start, count, branch, skipped = own_children(ops, level, beams.states, inputs.columns)
+    start, count = ops.once(start, count)
     child = ops.arange(branch, logits, ndim=3)
     valid = child < xp.expand_dims(count, axis=-1)
     nodes = xp.expand_dims(start, axis=-1) + xp.where(valid, child, 0)
@@ -112,7 +114,12 @@ def _scores(inputs: StepInput, candidates: Array, valid: Array) -> Array:
     """Scores of all candidates, [B, m, K] or [B, m, C] as their logits; -inf for candidates that are not valid."""
     ops, xp = inputs.ops, inputs.ops.xp
     gather = None if inputs.columns is None else inputs.columns.gather
-    if inputs.normalize == "codes":
+    if ops.log_sum is not None:
+        candidates = bounded(ops, candidates)
+    if inputs.normalize == "codes" and ops.log_sum is not None:
+        shift, total = ops.log_sum(inputs.logits, lambda x: bounded(ops, x))
+        candidates = candidates - shift - total
+    elif inputs.normalize == "codes":
         candidates = minus_normalizer(ops, candidates, inputs.logits, gather)
     elif inputs.normalize == "allowed":
         candidates = minus_normalizer(ops, candidates, xp.where(valid, candidates, -INF), gather)
