@@ -15,9 +15,10 @@ from hedgerow.errors import BackendError, MissingDependencyError
 
 Array = Any
 BACKENDS = ("numpy", "torch", "jax")
-# For shorter rows one flat top-k is faster; measured with NumPy, PyTorch and XLA on a CPU.
-TWO_STAGE_FROM = 2**16
 CHUNK = 64
+# From how many values a top-k in blocks is faster than a flat one, and the sizes of the blocks; measured on a CPU.
+BLOCKS = ((2**16, CHUNK),)
+JAX_BLOCKS = ((2**17, CHUNK), (2**14, 16))
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ class Ops:
     clip: Callable[[Array, float, float], Array]
     gather: Callable[[Array, Array, int], Array]
     take: Callable[[Array, Array], Array]
-    once: Callable[..., tuple[Array, ...]] = lambda *arrays: arrays
+    blocks: tuple[tuple[int, int], ...] = BLOCKS
+    align: int = 1
     log_sum: Callable[..., tuple[Array, Array]] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -89,8 +91,8 @@ class Ops:
     def top_k(self, x: Array, first: Array, k: int) -> tuple[Array, Array]:
         """Find the k largest values of each matrix, in descending order.
 
-        The result is exact. Many values are divided into blocks of CHUNK neighbors: the k first values lie in the k
-        blocks that are first by their maxima. So a maximum reads each value once, and only k blocks are sorted.
+        The result is exact. Many values are divided into blocks of neighbors: the k first values lie in the k blocks
+        that are first by their maxima. So a maximum reads each value once, and only k blocks are sorted.
 
         Args:
             x: [B, m, n].
@@ -103,16 +105,21 @@ class Ops:
         """
         batch, rows, n = x.shape
         first = self.xp.expand_dims(first, axis=-1)
-        if rows * n < TWO_STAGE_FROM or n % CHUNK or rows * n < 2 * k * CHUNK:
+        chunk = self._chunk(rows, n, k)
+        if chunk == 1:
             return self.best_of(x, first + self.arange(n, x, ndim=3), k)
-        xp, blocks = self.xp, n // CHUNK
-        grid = xp.reshape(x, (batch, rows * blocks, CHUNK))
-        places = first + self.arange(blocks, x, ndim=3) * CHUNK
+        xp, blocks = self.xp, n // chunk
+        grid = xp.reshape(x, (batch, rows * blocks, chunk))
+        places = first + self.arange(blocks, x, ndim=3) * chunk
         _, best = self.best_of(xp.reshape(xp.max(grid, axis=2), places.shape), places, k)
         first = self.take_along(xp.reshape(places, (batch, rows * blocks)), best)
-        places = xp.expand_dims(first, axis=-1) + self.arange(CHUNK, x, ndim=3)
+        places = xp.expand_dims(first, axis=-1) + self.arange(chunk, x, ndim=3)
         values, positions = self.best_of(self.take_rows(grid, best), places, k)
-        return values, self.take_along(best, positions // CHUNK) * CHUNK + positions % CHUNK
+        return values, self.take_along(best, positions // chunk) * chunk + positions % chunk
+
+    def _chunk(self, rows: int, n: int, k: int) -> int:
+        """The number of values in a block; 1 if the values are too few for blocks."""
+        return next((c for least, c in self.blocks if rows * n >= max(least, 2 * k * c) and n % c == 0), 1)
 
 
 def ops_of(backend: str) -> Ops:
@@ -268,6 +275,7 @@ def _jax_ops() -> Ops:
         clip=xp.clip,
         gather=jax_ops.take_along,
         take=jax_ops.take,
-        once=jax_ops.once,
+        blocks=JAX_BLOCKS,
+        align=JAX_BLOCKS[-1][1],
         log_sum=jax_ops.log_sum,
     )

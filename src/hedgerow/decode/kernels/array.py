@@ -60,7 +60,8 @@ def _gather_step(inputs: StepInput) -> Beams:
     ops, level, beams, logits = inputs.ops, inputs.level, inputs.beams, inputs.logits
     xp = ops.xp
     start, count, branch, skipped = own_children(ops, level, beams.states, inputs.columns)
-    start, count = ops.once(start, count)
+    if branch >= 16 * ops.align:
+        branch = -(-branch // ops.align) * ops.align
     child = ops.arange(branch, logits, ndim=3)
     valid = child < xp.expand_dims(count, axis=-1)
     nodes = xp.expand_dims(start, axis=-1) + xp.where(valid, child, 0)
