@@ -60,7 +60,7 @@ class Ops:
     take: Callable[[Array, Array], Array]
     blocks: tuple[tuple[int, int], ...] = BLOCKS
     align: int = 1
-    log_sum: Callable[..., tuple[Array, Array]] | None = None
+    shortcut: Callable[..., Any] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the name of the backend, because modules cannot be pickled."""
@@ -277,5 +277,5 @@ def _jax_ops() -> Ops:
         take=jax_ops.take,
         blocks=JAX_BLOCKS,
         align=JAX_BLOCKS[-1][1],
-        log_sum=jax_ops.log_sum,
+        shortcut=jax_ops.shortcut,
     )

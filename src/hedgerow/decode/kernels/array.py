@@ -19,6 +19,10 @@ from hedgerow.decode.prepared import LevelConstraints
 from hedgerow.index.level import WORD_BITS
 
 Normalize = Literal["codes", "allowed"] | None
+# Where a sum of exponentials is between these, no float32 in it was too large or too small to be exact.
+LEAST_SUM, LARGEST_SUM = 1e-20, 1e30
+# How many logits of a row give a number near its largest one.
+SAMPLE = 32
 # Finite logits are clipped to +-LARGEST: the sum of 255 of them, the most levels there are, does not overflow float32.
 LARGEST = 1e30
 INF = float("inf")
@@ -36,6 +40,7 @@ class StepInput(NamedTuple):
         normalize: as for `step`.
         constraints: the sets and exclusions of the batch at this level, or None.
         columns: None: all of them. Only the array step takes others.
+        log_sums: for each row the log of its sum of exponentials, as `_log_sums` returns it. Only the array step has it.
     """
 
     ops: Ops
@@ -46,12 +51,13 @@ class StepInput(NamedTuple):
     normalize: Normalize
     constraints: LevelConstraints | None
     columns: Columns | None = None
+    log_sums: tuple[Array, Array] | None = None
 
 
 def array_step(inputs: StepInput) -> Beams:
     """Compute a step: gather the children of the beams, or on a dense level scan the bitmap."""
-    if inputs.ops.log_sum is None:
-        inputs = inputs._replace(logits=bounded(inputs.ops, inputs.logits))
+    logits = bounded(inputs.ops, inputs.logits)
+    inputs = inputs._replace(logits=logits, log_sums=_log_sums(inputs, logits))
     return _gather_step(inputs) if inputs.level.allowed is None else _scan_step(inputs)
 
 
@@ -60,7 +66,7 @@ def _gather_step(inputs: StepInput) -> Beams:
     ops, level, beams, logits = inputs.ops, inputs.level, inputs.beams, inputs.logits
     xp = ops.xp
     start, count, branch, skipped = own_children(ops, level, beams.states, inputs.columns)
-    if branch >= 16 * ops.align:
+    if branch >= ops.align * ops.align:
         branch = -(-branch // ops.align) * ops.align
     child = ops.arange(branch, logits, ndim=3)
     valid = child < xp.expand_dims(count, axis=-1)
@@ -115,11 +121,9 @@ def _scores(inputs: StepInput, candidates: Array, valid: Array) -> Array:
     """Scores of all candidates, [B, m, K] or [B, m, C] as their logits; -inf for candidates that are not valid."""
     ops, xp = inputs.ops, inputs.ops.xp
     gather = None if inputs.columns is None else inputs.columns.gather
-    if ops.log_sum is not None:
-        candidates = bounded(ops, candidates)
-    if inputs.normalize == "codes" and ops.log_sum is not None:
-        shift, total = ops.log_sum(inputs.logits, lambda x: bounded(ops, x))
-        candidates = candidates - shift - total
+    if inputs.log_sums is not None:
+        shift, log_sum = inputs.log_sums
+        candidates = candidates - shift - log_sum
     elif inputs.normalize == "codes":
         candidates = minus_normalizer(ops, candidates, inputs.logits, gather)
     elif inputs.normalize == "allowed":
@@ -146,6 +150,12 @@ def log_softmax(ops: Ops, logits: Array) -> Array:
 
 def minus_normalizer(ops: Ops, logits: Array, over: Array, gather: Gather | None = None) -> Array:
     """Subtract the log of the sum of exponentials of `over` along the last axis, and over all ranks."""
+    top, log_sum = _log_sum(ops, over, gather)
+    return logits - top - log_sum
+
+
+def _log_sum(ops: Ops, over: Array, gather: Gather | None = None) -> tuple[Array, Array]:
+    """The largest of `over` along the last axis, and the log of the sum of exponentials after subtracting it."""
     xp = ops.xp
     highest = xp.max(over, axis=-1, keepdims=True)
     top = xp.where(highest > -INF, highest, 0.0)
@@ -156,7 +166,36 @@ def minus_normalizer(ops: Ops, logits: Array, over: Array, gather: Gather | None
         top = xp.max(highest, axis=0)
         top = xp.where(top > -INF, top, 0.0)
         total = xp.sum(total * xp.exp(highest - top), axis=0)
-    return logits - top - xp.log(xp.where(total > 0, total, 1.0))
+    return top, xp.log(xp.where(total > 0, total, 1.0))
+
+
+def _log_sums(inputs: StepInput, logits: Array) -> tuple[Array, Array] | None:
+    """The normalizers of the rows of a step, or None where `_scores` computes them.
+
+    A compiler bounds the logits for each of three passes, or writes them down. The quick way is one pass over the
+    logits as they are.
+    """
+    ops, divided = inputs.ops, inputs.columns is not None
+    if ops.shortcut is None or inputs.normalize != "codes" or divided:
+        return None
+
+    def exact(given: Array) -> tuple[Array, Array]:
+        return _log_sum(ops, bounded(ops, given))
+
+    return ops.shortcut(lambda given: _quick_log_sum(ops, given), exact, inputs.logits)
+
+
+def _quick_log_sum(ops: Ops, logits: Array) -> tuple[tuple[Array, Array], Array]:
+    """The same as `_log_sum` of the bounded logits, from a number near the largest one; and whether it is right.
+
+    A row with a logit that bounds would change has a sum that is NaN, infinite or 0.
+    """
+    xp = ops.xp
+    wide = xp.astype(logits, xp.float32, copy=False)
+    highest = xp.max(wide[..., :SAMPLE], axis=-1, keepdims=True)
+    shift = xp.where(xp.abs(highest) < LARGEST_SUM, highest, 0.0)
+    total = xp.sum(xp.exp(wide - shift), axis=-1, keepdims=True)
+    return (shift, xp.log(total)), (total > LEAST_SUM) & (total < LARGEST_SUM)
 
 
 def best(ops: Ops, scores: Array, first: Array, beam_width: int) -> tuple[Array, Array, Array]:
