@@ -7,6 +7,7 @@ so it can be traced by torch.compile, torch.export, CUDA graphs and jax.jit.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from hedgerow.decode.beams import DEAD, Beams
@@ -58,11 +59,19 @@ def array_step(inputs: StepInput) -> Beams:
     """Compute a step: gather the children of the beams, or on a dense level scan the bitmap."""
     logits = bounded(inputs.ops, inputs.logits)
     inputs = inputs._replace(logits=logits, log_sums=_log_sums(inputs, logits))
-    return _gather_step(inputs) if inputs.level.allowed is None else _scan_step(inputs)
+    if inputs.level.allowed is None:
+        return gather_step(inputs, _gathered_scores)
+    return scan_step(inputs, _best_scanned)
 
 
-def _gather_step(inputs: StepInput) -> Beams:
-    """Gather the children of every beam and their logits: K candidates per beam."""
+def gather_step(inputs: StepInput, scores_of: Callable[[StepInput, Array, Array], Array]) -> Beams:
+    """Gather the children of every beam and their logits: K candidates per beam.
+
+    Args:
+        inputs: the step, at a level that is not dense.
+        scores_of: (inputs, columns [B, m, K], valid [B, m, K]) -> the scores of the candidates by these columns of the
+            logits; -inf for candidates that are not valid.
+    """
     ops, level, beams, logits = inputs.ops, inputs.level, inputs.beams, inputs.logits
     xp = ops.xp
     start, count, branch, skipped = own_children(ops, level, beams.states, inputs.columns)
@@ -75,15 +84,23 @@ def _gather_step(inputs: StepInput) -> Beams:
     valid = not_excluded(ops, inputs.constraints, beams.states, alive, skipped)
     codes = codes_of(ops, level, nodes)
     columns, valid = own_columns(ops, inputs.columns, codes, valid)
-    scores = _scores(inputs, ops.take_along(logits, columns), valid)
-    top, positions, live = best(ops, scores, start, inputs.beam_width)
+    top, positions, live = best(ops, scores_of(inputs, columns, valid), start, inputs.beam_width)
     states, codes = ops.take_along(_flat(ops, nodes), positions), ops.take_along(_flat(ops, codes), positions)
     return continued(ops, beams, top, live, positions // branch, states, codes)
 
 
-def _scan_step(inputs: StepInput) -> Beams:
-    """Scan all C codes of every beam under the bitmap. The time does not depend on the branch factor."""
-    ops, level, beams, logits = inputs.ops, inputs.level, inputs.beams, inputs.logits
+def _gathered_scores(inputs: StepInput, columns: Array, valid: Array) -> Array:
+    return _scores(inputs, inputs.ops.take_along(inputs.logits, columns), valid)
+
+
+def scan_step(inputs: StepInput, best_scanned: Callable[[StepInput, Array, Array], tuple[Array, Array, Array]]) -> Beams:
+    """Scan all C codes of every beam under the bitmap. The time does not depend on the branch factor.
+
+    Args:
+        inputs: the step, at a dense level.
+        best_scanned: (inputs, valid [B, m, C], first [B, m]) -> what `best` returns of the scores of all codes.
+    """
+    ops, level, beams = inputs.ops, inputs.level, inputs.beams
     xp = ops.xp
     size, skipped = level.codebook_size, None
     if inputs.columns is not None:
@@ -94,12 +111,16 @@ def _scan_step(inputs: StepInput) -> Beams:
     place = beams.states * 0
     if beams.states.shape[1] > 1:
         place = xp.argsort(xp.argsort(beams.states, axis=-1), axis=-1) * size
-    top, positions, live = best(ops, _scores(inputs, logits, valid), place, inputs.beam_width)
+    top, positions, live = best_scanned(inputs, valid, place)
     parents, codes = positions // size, xp.astype(positions % size, xp.int32)
     if inputs.columns is not None:
         codes = codes + inputs.columns.first
     states = ranked_children(ops, level, ops.take_along(beams.states, parents), codes)
     return continued(ops, beams, top, live, parents, states, codes)
+
+
+def _best_scanned(inputs: StepInput, valid: Array, first: Array) -> tuple[Array, Array, Array]:
+    return best(inputs.ops, _scores(inputs, inputs.logits, valid), first, inputs.beam_width)
 
 
 def _scanned(inputs: StepInput) -> Array:
@@ -209,10 +230,14 @@ def best(ops: Ops, scores: Array, first: Array, beam_width: int) -> tuple[Array,
         first: [B, m], the place of each beam's first candidate in the order of SIDs; the others follow it.
         beam_width: M.
     """
-    xp = ops.xp
     _, width, span = scores.shape
-    top, positions = ops.top_k(scores, first, min(beam_width, width * span))
-    missing = beam_width - width * span
+    return completed(ops, *ops.top_k(scores, first, min(beam_width, width * span)), beam_width)
+
+
+def completed(ops: Ops, top: Array, positions: Array, beam_width: int) -> tuple[Array, Array, Array]:
+    """The same as `best`, of at most M candidates in order: their scores and positions."""
+    xp = ops.xp
+    missing = beam_width - top.shape[1]
     if missing > 0:
         top, positions = (_filled(ops, x, missing, value) for x, value in ((top, -INF), (positions, 0)))
     live = top > -INF
