@@ -41,8 +41,11 @@ def test_top_k_is_exact(backend, n, k, kind):
     first = np.zeros((2, 1), np.int32)
     values, positions = ops_of(backend).top_k(array_of(backend, x[:, None]), array_of(backend, first), k)
     expected = np.argsort(-x, axis=1, kind="stable")[:, :k]
-    np.testing.assert_array_equal(to_numpy(positions), expected)
-    np.testing.assert_array_equal(to_numpy(values), np.take_along_axis(x, expected, axis=1))
+    best = np.take_along_axis(x, expected, axis=1)
+    # Dead candidates have no order.
+    live = best > -np.inf
+    np.testing.assert_array_equal(to_numpy(positions)[live], expected[live])
+    np.testing.assert_array_equal(to_numpy(values), best)
 
 
 @pytest.mark.parametrize(("rows", "n", "k"), [(3, 5, 7), (70, CHUNK, 70), (70, 2048, 70), (70, 1000, 70), (70, 512, 70), (2, 7, 14)])

@@ -20,6 +20,7 @@ from jax import Array, lax
 from jax.experimental import pallas as pl
 
 from hedgerow.decode.beams import Beams
+from hedgerow.decode.device import DeviceLevel
 from hedgerow.decode.kernels.array import (
     INF,
     LARGEST,
@@ -63,13 +64,13 @@ def pallas_or_array_step(inputs: StepInput) -> Beams:
     return lax.platform_dependent(*arrays, tpu=with_step(pallas_step), default=with_step(array_step))
 
 
-def obstacle_of(inputs_level: Any, logits: Array) -> str | None:
+def obstacle_of(level: DeviceLevel, logits: Array) -> str | None:
     """Why the kernels cannot take these logits, or None."""
-    size, branch = logits.shape[-1], inputs_level.max_branch
+    size, branch = logits.shape[-1], level.max_branch
     if size > MAX_CODES:
         return f"the level has {size} codes, and these kernels take at most {MAX_CODES}"
     gathers = pl.cdiv(size, LANES) * pl.cdiv(branch, LANES)
-    if inputs_level.allowed is None and gathers > MAX_GATHERS:
+    if level.allowed is None and gathers > MAX_GATHERS:
         return f"nodes of the level have up to {branch} children of {size} codes; these kernels take fewer"
     return None
 

@@ -15,6 +15,8 @@ from jax.experimental import pallas as pl
 
 LANES = 128
 WORD_BITS = 32
+# Mosaic divides by a shift without asking which TPU it compiles for.
+LANE_SHIFT, WORD_SHIFT = 7, 5
 INF = float("inf")
 Ref = Any
 Chunk = Callable[[Any], Array]
@@ -39,7 +41,7 @@ def gather_kernel(
         def from_chunk(chunk: Any, found: Array) -> Array:
             values = logits[:, _at(chunk)].astype(jnp.float32)
             own = jnp.take_along_axis(values, wanted & (LANES - 1), axis=1, mode="promise_in_bounds")
-            return jnp.where(wanted // LANES == chunk, own, found)
+            return jnp.where(wanted >> LANE_SHIFT == chunk, own, found)
 
         nothing = jnp.full((rows, LANES), -INF, jnp.float32)
         found = lax.fori_loop(0, size // LANES, from_chunk, nothing)
@@ -79,7 +81,7 @@ def scan_kernel(
         return _bounded(logits[:, _at(chunk)], largest)
 
     def allowed(chunk: Any) -> Array:
-        bits = words[:, _at(chunk // WORD_BITS)] >> (chunk % WORD_BITS)
+        bits = words[:, _at(chunk >> WORD_SHIFT)] >> (chunk & (WORD_BITS - 1))
         return jnp.where((bits & 1) != 0, value(chunk), -INF)
 
     shift, log_sum = jnp.zeros((rows, 1), jnp.float32), jnp.zeros((rows, 1), jnp.float32)
