@@ -93,7 +93,9 @@ def _gathered_scores(inputs: StepInput, columns: Array, valid: Array) -> Array:
     return _scores(inputs, inputs.ops.take_along(inputs.logits, columns), valid)
 
 
-def scan_step(inputs: StepInput, best_scanned: Callable[[StepInput, Array, Array], tuple[Array, Array, Array]]) -> Beams:
+def scan_step(
+    inputs: StepInput, best_scanned: Callable[[StepInput, Array, Array], tuple[Array, Array, Array]]
+) -> Beams:
     """Scan all C codes of every beam under the bitmap. The time does not depend on the branch factor.
 
     Args:
