@@ -48,7 +48,7 @@ def test_top_k_is_exact(backend, n, k, kind):
     np.testing.assert_array_equal(to_numpy(values), best)
 
 
-@pytest.mark.parametrize(("rows", "n", "k"), [(3, 5, 7), (70, CHUNK, 70), (70, 2048, 70), (70, 1000, 70), (70, 512, 70), (2, 7, 14)])
+@pytest.mark.parametrize(("rows", "n", "k"), [(3, 5, 7), (70, CHUNK, 70), (70, 2048, 70), (70, 512, 70), (2, 7, 14)])
 def test_equal_values_come_in_the_order_of_their_places(backend, rows, n, k):
     rng = np.random.default_rng(n)
     x = np.round(rng.normal(size=(2, rows, n))).astype(np.float32)

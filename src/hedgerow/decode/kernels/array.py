@@ -41,7 +41,7 @@ class StepInput(NamedTuple):
         normalize: as for `step`.
         constraints: the sets and exclusions of the batch at this level, or None.
         columns: None: all of them. Only the array step takes others.
-        log_sums: for each row the log of its sum of exponentials, as `_log_sums` returns it. Only the array step has it.
+        log_sums: the normalizers of the rows, as `_log_sums` returns them. Only the array step has them.
     """
 
     ops: Ops
@@ -58,7 +58,7 @@ class StepInput(NamedTuple):
 def array_step(inputs: StepInput) -> Beams:
     """Compute a step: gather the children of the beams, or on a dense level scan the bitmap."""
     logits = bounded(inputs.ops, inputs.logits)
-    inputs = inputs._replace(logits=logits, log_sums=_log_sums(inputs, logits))
+    inputs = inputs._replace(logits=logits, log_sums=_log_sums(inputs))
     if inputs.level.allowed is None:
         return gather_step(inputs, _gathered_scores)
     return scan_step(inputs, _best_scanned)
@@ -192,7 +192,7 @@ def _log_sum(ops: Ops, over: Array, gather: Gather | None = None) -> tuple[Array
     return top, xp.log(xp.where(total > 0, total, 1.0))
 
 
-def _log_sums(inputs: StepInput, logits: Array) -> tuple[Array, Array] | None:
+def _log_sums(inputs: StepInput) -> tuple[Array, Array] | None:
     """The normalizers of the rows of a step, or None where `_scores` computes them.
 
     A compiler bounds the logits for each of three passes, or writes them down. The quick way is one pass over the

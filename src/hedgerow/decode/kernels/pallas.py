@@ -11,19 +11,25 @@ reads them twice for the normalizer and, on a dense level, a third time, and wri
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.custom_batching import sequential_vmap
 from jax.experimental import pallas as pl
+from jax.extend.core import Primitive
+from jax.interpreters import mlir
 
 from hedgerow.decode.beams import Beams
 from hedgerow.decode.device import DeviceLevel
+from hedgerow.decode.jax_ops import with_gradients_of
 from hedgerow.decode.kernels.array import (
     INF,
     LARGEST,
+    Normalize,
     StepInput,
     array_step,
     bounded,
@@ -44,24 +50,39 @@ MAX_CODES = BLOCK // MIN_ROWS
 MAX_GATHERS = 2**12
 
 
-def pallas_step(inputs: StepInput) -> Beams:
-    """Compute a step on JAX arrays on a TPU."""
+class Blocks(NamedTuple):
+    """How a kernel runs: over blocks of `rows` rows of each request; its results are float32 [B, m, width]."""
+
+    kernel: Any
+    normalize: Normalize
+    rows: int
+    widths: tuple[int, ...]
+
+
+Call = Callable[..., Any]
+
+
+def pallas_step(inputs: StepInput, call: Call | None = None) -> Beams:
+    """Compute a step on JAX arrays on a TPU. `call` runs a kernel; `_call` by default."""
+    call = _call if call is None else call
     if inputs.level.allowed is None:
-        return gather_step(inputs, _gathered_scores)
-    return scan_step(inputs, _best_scanned)
+        return gather_step(inputs, partial(_gathered_scores, call=call))
+    return scan_step(inputs, partial(_best_scanned, call=call))
 
 
 def pallas_or_array_step(inputs: StepInput) -> Beams:
-    """`pallas_step` where XLA compiles for a TPU, and otherwise `array_step`."""
-    arrays = inputs.level, inputs.beams, inputs.logits, inputs.constraints
+    """`pallas_step` where XLA compiles for a TPU, and otherwise `array_step`, whose gradients it has."""
 
-    def with_step(step: Any) -> Any:
+    def with_step(step: Call) -> Call:
         def compute(level: Any, beams: Any, logits: Any, constraints: Any) -> Beams:
             return step(inputs._replace(level=level, beams=beams, logits=logits, constraints=constraints))
 
         return compute
 
-    return lax.platform_dependent(*arrays, tpu=with_step(pallas_step), default=with_step(array_step))
+    array = with_step(array_step)
+    on_tpu = with_step(partial(pallas_step, call=_portable_call))
+    either = with_gradients_of(array, lambda *arrays: lax.platform_dependent(*arrays, tpu=on_tpu, default=array))
+    return either(inputs.level, inputs.beams, inputs.logits, inputs.constraints)
 
 
 def obstacle_of(level: DeviceLevel, logits: Array) -> str | None:
@@ -75,23 +96,22 @@ def obstacle_of(level: DeviceLevel, logits: Array) -> str | None:
     return None
 
 
-def _gathered_scores(inputs: StepInput, columns: Array, valid: Array) -> Array:
+def _gathered_scores(inputs: StepInput, columns: Array, valid: Array, call: Call) -> Array:
     """Scores [B, m, K] of the candidates by these codes; -inf for those that are not valid."""
     width, span = columns.shape[1:]
     codes = _padded(jnp.where(valid, columns, -1), -1)
-    kernel = partial(gather_kernel, normalize=inputs.normalize, largest=LARGEST)
-    (scores,) = _run(kernel, inputs, codes, [codes.shape[-1]])
+    (scores,) = _run(call, gather_kernel, inputs, codes, (codes.shape[-1],))
     return scores[:, :width, :span]
 
 
-def _best_scanned(inputs: StepInput, valid: Array, first: Array) -> tuple[Array, Array, Array]:
-    """What `best` returns of the scores of all codes: from the best groups of LANES codes, which hold the best codes."""
+def _best_scanned(inputs: StepInput, valid: Array, first: Array, call: Call) -> tuple[Array, Array, Array]:
+    """What `best` returns of the scores of all codes: the best codes lie in the best groups of LANES codes."""
     ops, beams = inputs.ops, inputs.beams
     _, width, size = valid.shape
     groups = pl.cdiv(size, LANES)
     words = _packed(valid)
-    kernel = partial(scan_kernel, normalize=inputs.normalize, largest=LARGEST)
-    maxima, shifts, log_sums = _run(kernel, inputs, words, [pl.cdiv(groups, LANES) * LANES, 1, 1])
+    widths = pl.cdiv(groups, LANES) * LANES, 1, 1
+    maxima, shifts, log_sums = _run(call, scan_kernel, inputs, words, widths)
     places = first[..., None] + ops.arange(groups, maxima, ndim=3) * LANES
     count = min(inputs.beam_width, width * size)
     _, best = ops.best_of(maxima[:, :width, :groups], places, min(count, width * groups))
@@ -111,31 +131,54 @@ def _best_scanned(inputs: StepInput, valid: Array, first: Array) -> tuple[Array,
     return completed(ops, top, ops.take_along(rows, chosen) * size + codes, inputs.beam_width)
 
 
-def _run(kernel: Any, inputs: StepInput, candidates: Array, widths: list[int]) -> list[Array]:
-    """Run a kernel over blocks of rows. Its results are float32 [B, m or more, width] for each of `widths`."""
+def _run(call: Call, kernel: Any, inputs: StepInput, candidates: Array, widths: tuple[int, ...]) -> Any:
+    """Run a kernel. Its results are float32 [B, m or more, width] for each of `widths`."""
     logits = inputs.logits
     if logits.dtype not in (jnp.float32, jnp.bfloat16):
         logits = bounded(inputs.ops, logits)
     arrays = [_padded(logits, -INF), candidates, inputs.beams.scores[..., None]]
-    batch, width, size = arrays[0].shape
+    _, width, size = arrays[0].shape
     # A register has at least 8 rows.
     missing = max(MIN_ROWS - width, 0)
     arrays = [jnp.pad(array, ((0, 0), (0, missing), (0, 0))) for array in arrays]
     rows = min(MAX_ROWS, BLOCK // size // MIN_ROWS * MIN_ROWS, width + missing)
+    return call(*arrays, blocks=Blocks(kernel, inputs.normalize, rows, widths))
+
+
+def _call(*arrays: Array, blocks: Blocks, interpret: bool | None = None) -> Any:
+    """Run a kernel on arrays [B, m, n]."""
+    batch, width, _ = arrays[0].shape
 
     def block(columns: int) -> pl.BlockSpec:
-        return pl.BlockSpec((None, rows, columns), lambda request, row: (request, row, 0))
+        return pl.BlockSpec((None, blocks.rows, columns), lambda request, row: (request, row, 0))
 
-    shapes = [jax.ShapeDtypeStruct((batch, width + missing, columns), jnp.float32) for columns in widths]
     run = pl.pallas_call(
-        kernel,
-        out_shape=shapes,
-        grid=(batch, pl.cdiv(width + missing, rows)),
+        partial(blocks.kernel, normalize=blocks.normalize, largest=LARGEST),
+        out_shape=[jax.ShapeDtypeStruct((batch, width, columns), jnp.float32) for columns in blocks.widths],
+        grid=(batch, pl.cdiv(width, blocks.rows)),
         in_specs=[block(array.shape[-1]) for array in arrays],
-        out_specs=[block(columns) for columns in widths],
-        interpret=INTERPRET,
+        out_specs=[block(columns) for columns in blocks.widths],
+        interpret=INTERPRET if interpret is None else interpret,
     )
     return run(*arrays)
+
+
+# A program for several platforms contains each branch of `platform_dependent` for all of them, and Pallas refuses to
+# compile for a CPU. So this is the kernel on a TPU, and elsewhere its interpreter, which then never runs.
+_portable = Primitive("hedgerow_pallas")
+_portable.multiple_results = True
+mlir.register_lowering(_portable, mlir.lower_fun(partial(_call, interpret=True), multiple_results=True))
+mlir.register_lowering(_portable, mlir.lower_fun(partial(_call, interpret=False), multiple_results=True), "tpu")
+
+
+@_portable.def_abstract_eval
+def _(logits: Any, *_: Any, blocks: Blocks) -> list[Any]:
+    return [jax.core.ShapedArray((*logits.shape[:2], columns), jnp.float32) for columns in blocks.widths]
+
+
+@partial(jax.jit, static_argnames="blocks")
+def _portable_call(*arrays: Array, blocks: Blocks) -> Any:
+    return sequential_vmap(partial(_portable.bind, blocks=blocks))(*arrays)
 
 
 def _padded(x: Array, value: float) -> Array:
