@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax
+from jax.core import Tracer
 from jax.sharding import AxisType, get_abstract_mesh
 
 from hedgerow.decode.beams import Beams
@@ -29,7 +30,7 @@ def obstacle_of(level: DeviceLevel, logits: Array) -> str | None:
     from hedgerow.decode.kernels import pallas
 
     is_here = jax.default_backend() == "tpu" or pallas.INTERPRET
-    if not is_here and not isinstance(logits, jax.core.Tracer):
+    if not is_here and not isinstance(logits, Tracer):
         return f"the arrays are on {jax.default_backend()!r}, and these kernels need a TPU"
     return pallas.obstacle_of(level, logits)
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.core import ShapedArray
 from jax.custom_batching import sequential_vmap
 from jax.experimental import pallas as pl
 from jax.extend.core import Primitive
@@ -173,7 +174,7 @@ mlir.register_lowering(_portable, mlir.lower_fun(partial(_call, interpret=False)
 
 @_portable.def_abstract_eval
 def _(logits: Any, *_: Any, blocks: Blocks) -> list[Any]:
-    return [jax.core.ShapedArray((*logits.shape[:2], columns), jnp.float32) for columns in blocks.widths]
+    return [ShapedArray((*logits.shape[:2], columns), jnp.float32) for columns in blocks.widths]
 
 
 @partial(jax.jit, static_argnames="blocks")

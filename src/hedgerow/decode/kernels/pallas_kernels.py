@@ -32,6 +32,7 @@ def gather_kernel(
     """
     rows, size = logits.shape
     groups = codes.shape[1] // LANES
+    shift, log_sum = jnp.zeros((rows, 1), jnp.float32), jnp.zeros((rows, 1), jnp.float32)
     if normalize == "codes":
         shift, log_sum = _log_sum(lambda chunk: _bounded(logits[:, _at(chunk)], largest), rows, size // LANES)
 
@@ -50,8 +51,6 @@ def gather_kernel(
     lax.fori_loop(0, groups, gather, None)
     if normalize == "allowed":
         shift, log_sum = _log_sum(lambda group: scores[:, _at(group)], rows, groups)
-    elif normalize is None:
-        shift, log_sum = jnp.zeros((rows, 1), jnp.float32), jnp.zeros((rows, 1), jnp.float32)
 
     def add(group: Any, _: None) -> None:
         scores[:, _at(group)] = beam_scores[...] + (scores[:, _at(group)] - shift - log_sum)
