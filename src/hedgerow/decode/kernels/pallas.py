@@ -68,6 +68,10 @@ def pallas_step(inputs: StepInput, call: Call | None = None) -> Beams:
     call = _call if call is None else call
     if inputs.level.allowed is None:
         return gather_step(inputs, partial(_gathered_scores, call=call))
+    _, width, size = inputs.logits.shape
+    if width * pl.cdiv(size, LANES) < inputs.beam_width:
+        # All groups of codes would be among the best, as at the root.
+        return array_step(inputs)
     return scan_step(inputs, partial(_best_scanned, call=call))
 
 
