@@ -54,8 +54,9 @@ def _best_if_distinct(x: Array, _: Array, k: int) -> tuple[tuple[Array, Array], 
     """The same without regard to places, and for each request whether no two of the first k + 1 values are equal."""
     batch, rows, n = x.shape
     found = lax.top_k(jnp.reshape(x, (batch, rows * n)), min(k + 1, rows * n))
-    # If XLA could merge these slices with that of its top-k, it would sort all values.
-    values, positions = lax.optimization_barrier(found)
+    # If XLA could merge these slices with that of its top-k, it would sort all values. A barrier for both crashes XLA
+    # if it divides the requests among devices.
+    values, positions = map(lax.optimization_barrier, found)
     distinct = (values[:, :-1] > values[:, 1:]) | (values[:, 1:] == -INF)
     return (values[:, :k], positions[:, :k]), jnp.all(distinct, axis=1, keepdims=True)
 
