@@ -42,6 +42,10 @@ class Ops:
         clip: (x, lowest, highest) -> x clipped. PyTorch cannot trace that of array-api-compat with dynamic shapes.
         gather: (x, positions, axis) -> take_along_axis, for arrays whose shapes differ at most along the axis.
         take: (x [n] or [n, W], positions of any shape) -> x[positions].
+        blocks: (least, size) of the blocks of `top_k`, largest first: from `least` values on, blocks of `size`.
+        align: the branch factor of a large level is rounded up to a multiple of this, so that its rows have blocks.
+        shortcut: (quick, exact, *arrays) -> exact(*arrays). Where that is faster, from `quick(*arrays)`: the same, and
+            flags that broadcast against it: what it found there is right. None: there is no faster way.
     """
 
     name: str
