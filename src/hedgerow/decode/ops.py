@@ -15,9 +15,10 @@ from hedgerow.errors import BackendError, MissingDependencyError
 
 Array = Any
 BACKENDS = ("numpy", "torch", "jax")
-# For shorter rows one flat top-k is faster; measured with NumPy, PyTorch and XLA on a CPU.
-TWO_STAGE_FROM = 2**16
 CHUNK = 64
+# From how many values a top-k in blocks is faster than a flat one, and the sizes of the blocks; measured on a CPU.
+BLOCKS = ((2**16, CHUNK),)
+JAX_BLOCKS = ((2**17, CHUNK), (2**14, 16))
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,16 @@ class Ops:
         array_type: the class of the backend's arrays.
         is_float: dtype -> whether it is a floating-point type.
         is_dense: array -> whether its values lie in memory by their strides: not sparse and not nested.
+        rank: (ascending [n], values) -> the number of entries below each value, int32.
         rank_rows: (ascending [B, n], values [B, X]) -> [B, X], the number of entries of the row below each value.
         strike: (flags [B, n], positions [B, X]) -> a copy of the flags with False at the positions.
         clip: (x, lowest, highest) -> x clipped. PyTorch cannot trace that of array-api-compat with dynamic shapes.
         gather: (x, positions, axis) -> take_along_axis, for arrays whose shapes differ at most along the axis.
         take: (x [n] or [n, W], positions of any shape) -> x[positions].
+        blocks: (least, size) of the blocks of `top_k`, largest first: from `least` values on, blocks of `size`.
+        align: the branch factor of a large level is rounded up to a multiple of this, so that its rows have blocks.
+        shortcut: (quick, exact, *arrays) -> exact(*arrays). Where that is faster, from `quick(*arrays)`: the same, and
+            flags that broadcast against it: what it found there is right. None: there is no faster way.
     """
 
     name: str
@@ -50,11 +56,15 @@ class Ops:
     array_type: type
     is_float: Callable[[Any], bool]
     is_dense: Callable[[Array], bool]
+    rank: Callable[[Array, Array], Array]
     rank_rows: Callable[[Array, Array], Array]
     strike: Callable[[Array, Array], Array]
     clip: Callable[[Array, float, float], Array]
     gather: Callable[[Array, Array, int], Array]
     take: Callable[[Array, Array], Array]
+    blocks: tuple[tuple[int, int], ...] = BLOCKS
+    align: int = 1
+    shortcut: Callable[..., Any] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the name of the backend, because modules cannot be pickled."""
@@ -82,15 +92,11 @@ class Ops:
         offset = self.xp.expand_dims(self.arange(batch, x), axis=-1) * n
         return self.take(self.xp.reshape(x, (batch * n, width)), rows + offset)
 
-    def rank(self, ascending: Array, values: Array) -> Array:
-        """Number of entries of `ascending` [n] below each of `values`, int32."""
-        return self.xp.astype(self.xp.searchsorted(ascending, values), self.xp.int32)
-
     def top_k(self, x: Array, first: Array, k: int) -> tuple[Array, Array]:
         """Find the k largest values of each matrix, in descending order.
 
-        The result is exact. Many values are divided into blocks of CHUNK neighbors: the k first values lie in the k
-        blocks that are first by their maxima. So a maximum reads each value once, and only k blocks are sorted.
+        The result is exact. Many values are divided into blocks of neighbors: the k first values lie in the k blocks
+        that are first by their maxima. So a maximum reads each value once, and only k blocks are sorted.
 
         Args:
             x: [B, m, n].
@@ -103,16 +109,21 @@ class Ops:
         """
         batch, rows, n = x.shape
         first = self.xp.expand_dims(first, axis=-1)
-        if rows * n < TWO_STAGE_FROM or n % CHUNK or rows * n < 2 * k * CHUNK:
+        chunk = self._chunk(rows, n, k)
+        if chunk == 1:
             return self.best_of(x, first + self.arange(n, x, ndim=3), k)
-        xp, blocks = self.xp, n // CHUNK
-        grid = xp.reshape(x, (batch, rows * blocks, CHUNK))
-        places = first + self.arange(blocks, x, ndim=3) * CHUNK
+        xp, blocks = self.xp, n // chunk
+        grid = xp.reshape(x, (batch, rows * blocks, chunk))
+        places = first + self.arange(blocks, x, ndim=3) * chunk
         _, best = self.best_of(xp.reshape(xp.max(grid, axis=2), places.shape), places, k)
         first = self.take_along(xp.reshape(places, (batch, rows * blocks)), best)
-        places = xp.expand_dims(first, axis=-1) + self.arange(CHUNK, x, ndim=3)
+        places = xp.expand_dims(first, axis=-1) + self.arange(chunk, x, ndim=3)
         values, positions = self.best_of(self.take_rows(grid, best), places, k)
-        return values, self.take_along(best, positions // CHUNK) * CHUNK + positions % CHUNK
+        return values, self.take_along(best, positions // chunk) * chunk + positions % chunk
+
+    def _chunk(self, rows: int, n: int, k: int) -> int:
+        """The number of values in a block; 1 if the values are too few for blocks."""
+        return next((c for least, c in self.blocks if rows * n >= max(least, 2 * k * c) and n % c == 0), 1)
 
 
 def ops_of(backend: str) -> Ops:
@@ -152,6 +163,9 @@ def _numpy_ops() -> Ops:
     def popcount(words: Array) -> Array:
         return np.bitwise_count(words.view(np.uint32))
 
+    def rank(ascending: Array, values: Array) -> Array:
+        return np.searchsorted(ascending, values).astype(np.int32)
+
     def rank_rows(ascending: Array, values: Array) -> Array:
         return np.stack([np.searchsorted(row, wanted) for row, wanted in zip(ascending, values, strict=True)])
 
@@ -169,6 +183,7 @@ def _numpy_ops() -> Ops:
         array_type=np.ndarray,
         is_float=_is_float,
         is_dense=_is_always_dense,
+        rank=rank,
         rank_rows=rank_rows,
         strike=strike,
         clip=np.clip,
@@ -207,6 +222,9 @@ def _torch_ops() -> Ops:
         positions = torch.topk(keys.flatten(1), k).indices
         return x.flatten(1).gather(1, positions), positions
 
+    def rank(ascending: Array, values: Array) -> Array:
+        return torch.searchsorted(ascending, values).to(torch.int32)
+
     def is_float(dtype: Any) -> bool:
         return dtype.is_floating_point
 
@@ -229,6 +247,7 @@ def _torch_ops() -> Ops:
         array_type=torch.Tensor,
         is_float=is_float,
         is_dense=is_dense,
+        rank=rank,
         rank_rows=torch.searchsorted,
         strike=strike,
         clip=torch.clamp,
@@ -243,35 +262,24 @@ def _jax_ops() -> Ops:
     import jax
     import jax.numpy as xp
 
-    def best_of(x: Array, places: Array, k: int) -> tuple[Array, Array]:
-        # lax.top_k is stable, so it gets the rows in the order of their places. It puts 0.0 before -0.0.
-        batch, rows, n = x.shape
-        x = xp.where(x == 0, 0.0, x)
-        if rows == 1:
-            values, positions = jax.lax.top_k(xp.reshape(x, (batch, n)), k)
-            return values, positions
-        order = xp.argsort(places[..., 0], axis=-1)
-        ordered = xp.take_along_axis(x, order[..., None], axis=1)
-        values, positions = jax.lax.top_k(xp.reshape(ordered, (batch, rows * n)), k)
-        return values, xp.take_along_axis(order, positions // n, axis=-1) * n + positions % n
+    from hedgerow.decode import jax_ops
 
-    def strike(flags: Array, positions: Array) -> Array:
-        rows = xp.arange(flags.shape[0])[:, None]
-        return flags.at[rows, positions].set(False)
-
-    rank_rows = jax.vmap(xp.searchsorted)
     return Ops(
         name="jax",
         xp=xp,
         index_dtype=xp.int32,
-        best_of=best_of,
+        best_of=jax_ops.best_of,
         popcount=jax.lax.population_count,
         array_type=jax.Array,
         is_float=_is_float,
         is_dense=_is_always_dense,
-        rank_rows=rank_rows,
-        strike=strike,
+        rank=jax_ops.rank,
+        rank_rows=jax_ops.rank_rows,
+        strike=jax_ops.strike,
         clip=xp.clip,
-        gather=xp.take_along_axis,
-        take=partial(xp.take, axis=0),
+        gather=jax_ops.take_along,
+        take=jax_ops.take,
+        blocks=JAX_BLOCKS,
+        align=JAX_BLOCKS[-1][1],
+        shortcut=jax_ops.shortcut,
     )

@@ -52,7 +52,7 @@ def step(
             the allowed children alone. None: the logits are log-probabilities already.
         temperature: divides the logits before they are normalized; a number from 1e-8 to 1e8. It must be 1 if
             `normalize` is None. Make it static in `jax.jit`.
-        kernel: the implementation: "auto", "array", "native" or "triton". All give the same result.
+        kernel: the implementation: "auto", "array", "native", "triton" or "pallas". All give the same result.
         constraints: one constraint set for all requests, or for each request its set or None; or the result of
             `prepare_constraints`, which is prepared once for all steps and can be traced.
         exclude: for each request the ids of items to exclude, or None. With prepared constraints, pass it to

@@ -7,6 +7,7 @@ so it can be traced by torch.compile, torch.export, CUDA graphs and jax.jit.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from hedgerow.decode.beams import DEAD, Beams
@@ -19,6 +20,10 @@ from hedgerow.decode.prepared import LevelConstraints
 from hedgerow.index.level import WORD_BITS
 
 Normalize = Literal["codes", "allowed"] | None
+# Where a sum of exponentials is between these, no float32 in it was too large or too small to be exact.
+LEAST_SUM, LARGEST_SUM = 1e-20, 1e30
+# How many logits of a row give a number near its largest one.
+SAMPLE = 32
 # Finite logits are clipped to +-LARGEST: the sum of 255 of them, the most levels there are, does not overflow float32.
 LARGEST = 1e30
 INF = float("inf")
@@ -36,6 +41,7 @@ class StepInput(NamedTuple):
         normalize: as for `step`.
         constraints: the sets and exclusions of the batch at this level, or None.
         columns: None: all of them. Only the array step takes others.
+        log_sums: the normalizers of the rows, as `_log_sums` returns them. Only the array step has them.
     """
 
     ops: Ops
@@ -46,19 +52,31 @@ class StepInput(NamedTuple):
     normalize: Normalize
     constraints: LevelConstraints | None
     columns: Columns | None = None
+    log_sums: tuple[Array, Array] | None = None
 
 
 def array_step(inputs: StepInput) -> Beams:
     """Compute a step: gather the children of the beams, or on a dense level scan the bitmap."""
-    inputs = inputs._replace(logits=bounded(inputs.ops, inputs.logits))
-    return _gather_step(inputs) if inputs.level.allowed is None else _scan_step(inputs)
+    logits = bounded(inputs.ops, inputs.logits)
+    inputs = inputs._replace(logits=logits, log_sums=_log_sums(inputs))
+    if inputs.level.allowed is None:
+        return gather_step(inputs, _gathered_scores)
+    return scan_step(inputs, _best_scanned)
 
 
-def _gather_step(inputs: StepInput) -> Beams:
-    """Gather the children of every beam and their logits: K candidates per beam."""
+def gather_step(inputs: StepInput, scores_of: Callable[[StepInput, Array, Array], Array]) -> Beams:
+    """Gather the children of every beam and their logits: K candidates per beam.
+
+    Args:
+        inputs: the step, at a level that is not dense.
+        scores_of: (inputs, columns [B, m, K], valid [B, m, K]) -> the scores of the candidates by these columns of the
+            logits; -inf for candidates that are not valid.
+    """
     ops, level, beams, logits = inputs.ops, inputs.level, inputs.beams, inputs.logits
     xp = ops.xp
     start, count, branch, skipped = own_children(ops, level, beams.states, inputs.columns)
+    if branch >= ops.align * ops.align:
+        branch = -(-branch // ops.align) * ops.align
     child = ops.arange(branch, logits, ndim=3)
     valid = child < xp.expand_dims(count, axis=-1)
     nodes = xp.expand_dims(start, axis=-1) + xp.where(valid, child, 0)
@@ -66,15 +84,25 @@ def _gather_step(inputs: StepInput) -> Beams:
     valid = not_excluded(ops, inputs.constraints, beams.states, alive, skipped)
     codes = codes_of(ops, level, nodes)
     columns, valid = own_columns(ops, inputs.columns, codes, valid)
-    scores = _scores(inputs, ops.take_along(logits, columns), valid)
-    top, positions, live = best(ops, scores, start, inputs.beam_width)
+    top, positions, live = best(ops, scores_of(inputs, columns, valid), start, inputs.beam_width)
     states, codes = ops.take_along(_flat(ops, nodes), positions), ops.take_along(_flat(ops, codes), positions)
     return continued(ops, beams, top, live, positions // branch, states, codes)
 
 
-def _scan_step(inputs: StepInput) -> Beams:
-    """Scan all C codes of every beam under the bitmap. The time does not depend on the branch factor."""
-    ops, level, beams, logits = inputs.ops, inputs.level, inputs.beams, inputs.logits
+def _gathered_scores(inputs: StepInput, columns: Array, valid: Array) -> Array:
+    return _scores(inputs, inputs.ops.take_along(inputs.logits, columns), valid)
+
+
+def scan_step(
+    inputs: StepInput, best_scanned: Callable[[StepInput, Array, Array], tuple[Array, Array, Array]]
+) -> Beams:
+    """Scan all C codes of every beam under the bitmap. The time does not depend on the branch factor.
+
+    Args:
+        inputs: the step, at a dense level.
+        best_scanned: (inputs, valid [B, m, C], first [B, m]) -> what `best` returns of the scores of all codes.
+    """
+    ops, level, beams = inputs.ops, inputs.level, inputs.beams
     xp = ops.xp
     size, skipped = level.codebook_size, None
     if inputs.columns is not None:
@@ -85,12 +113,16 @@ def _scan_step(inputs: StepInput) -> Beams:
     place = beams.states * 0
     if beams.states.shape[1] > 1:
         place = xp.argsort(xp.argsort(beams.states, axis=-1), axis=-1) * size
-    top, positions, live = best(ops, _scores(inputs, logits, valid), place, inputs.beam_width)
+    top, positions, live = best_scanned(inputs, valid, place)
     parents, codes = positions // size, xp.astype(positions % size, xp.int32)
     if inputs.columns is not None:
         codes = codes + inputs.columns.first
     states = ranked_children(ops, level, ops.take_along(beams.states, parents), codes)
     return continued(ops, beams, top, live, parents, states, codes)
+
+
+def _best_scanned(inputs: StepInput, valid: Array, first: Array) -> tuple[Array, Array, Array]:
+    return best(inputs.ops, _scores(inputs, inputs.logits, valid), first, inputs.beam_width)
 
 
 def _scanned(inputs: StepInput) -> Array:
@@ -112,7 +144,10 @@ def _scores(inputs: StepInput, candidates: Array, valid: Array) -> Array:
     """Scores of all candidates, [B, m, K] or [B, m, C] as their logits; -inf for candidates that are not valid."""
     ops, xp = inputs.ops, inputs.ops.xp
     gather = None if inputs.columns is None else inputs.columns.gather
-    if inputs.normalize == "codes":
+    if inputs.log_sums is not None:
+        shift, log_sum = inputs.log_sums
+        candidates = candidates - shift - log_sum
+    elif inputs.normalize == "codes":
         candidates = minus_normalizer(ops, candidates, inputs.logits, gather)
     elif inputs.normalize == "allowed":
         candidates = minus_normalizer(ops, candidates, xp.where(valid, candidates, -INF), gather)
@@ -138,6 +173,12 @@ def log_softmax(ops: Ops, logits: Array) -> Array:
 
 def minus_normalizer(ops: Ops, logits: Array, over: Array, gather: Gather | None = None) -> Array:
     """Subtract the log of the sum of exponentials of `over` along the last axis, and over all ranks."""
+    top, log_sum = _log_sum(ops, over, gather)
+    return logits - top - log_sum
+
+
+def _log_sum(ops: Ops, over: Array, gather: Gather | None = None) -> tuple[Array, Array]:
+    """The largest of `over` along the last axis, and the log of the sum of exponentials after subtracting it."""
     xp = ops.xp
     highest = xp.max(over, axis=-1, keepdims=True)
     top = xp.where(highest > -INF, highest, 0.0)
@@ -148,7 +189,36 @@ def minus_normalizer(ops: Ops, logits: Array, over: Array, gather: Gather | None
         top = xp.max(highest, axis=0)
         top = xp.where(top > -INF, top, 0.0)
         total = xp.sum(total * xp.exp(highest - top), axis=0)
-    return logits - top - xp.log(xp.where(total > 0, total, 1.0))
+    return top, xp.log(xp.where(total > 0, total, 1.0))
+
+
+def _log_sums(inputs: StepInput) -> tuple[Array, Array] | None:
+    """The normalizers of the rows of a step, or None where `_scores` computes them.
+
+    A compiler bounds the logits for each of three passes, or writes them down. The quick way is one pass over the
+    logits as they are.
+    """
+    ops, divided = inputs.ops, inputs.columns is not None
+    if ops.shortcut is None or inputs.normalize != "codes" or divided:
+        return None
+
+    def exact(given: Array) -> tuple[Array, Array]:
+        return _log_sum(ops, bounded(ops, given))
+
+    return ops.shortcut(lambda given: _quick_log_sum(ops, given), exact, inputs.logits)
+
+
+def _quick_log_sum(ops: Ops, logits: Array) -> tuple[tuple[Array, Array], Array]:
+    """The same as `_log_sum` of the bounded logits, from a number near the largest one; and whether it is right.
+
+    A row with a logit that bounds would change has a sum that is NaN, infinite or 0.
+    """
+    xp = ops.xp
+    wide = xp.astype(logits, xp.float32, copy=False)
+    highest = xp.max(wide[..., :SAMPLE], axis=-1, keepdims=True)
+    shift = xp.where(xp.abs(highest) < LARGEST_SUM, highest, 0.0)
+    total = xp.sum(xp.exp(wide - shift), axis=-1, keepdims=True)
+    return (shift, xp.log(total)), (total > LEAST_SUM) & (total < LARGEST_SUM)
 
 
 def best(ops: Ops, scores: Array, first: Array, beam_width: int) -> tuple[Array, Array, Array]:
@@ -162,10 +232,14 @@ def best(ops: Ops, scores: Array, first: Array, beam_width: int) -> tuple[Array,
         first: [B, m], the place of each beam's first candidate in the order of SIDs; the others follow it.
         beam_width: M.
     """
-    xp = ops.xp
     _, width, span = scores.shape
-    top, positions = ops.top_k(scores, first, min(beam_width, width * span))
-    missing = beam_width - width * span
+    return completed(ops, *ops.top_k(scores, first, min(beam_width, width * span)), beam_width)
+
+
+def completed(ops: Ops, top: Array, positions: Array, beam_width: int) -> tuple[Array, Array, Array]:
+    """The same as `best`, of at most M candidates in order: their scores and positions."""
+    xp = ops.xp
+    missing = beam_width - top.shape[1]
     if missing > 0:
         top, positions = (_filled(ops, x, missing, value) for x, value in ((top, -INF), (positions, 0)))
     live = top > -INF

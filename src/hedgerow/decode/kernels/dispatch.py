@@ -19,8 +19,8 @@ from hedgerow.decode.ops import Array
 from hedgerow.errors import BackendError, install_command
 
 LOGGER = logging.getLogger(__name__)
-KernelName = Literal["auto", "array", "native", "triton"]
-KERNELS = ("auto", "array", "native", "triton")
+KernelName = Literal["auto", "array", "native", "triton", "pallas"]
+KERNELS = ("auto", "array", "native", "triton", "pallas")
 # The name of the native kernel when Numba compiled it.
 FORMER_NAME = "numba"
 Kernel = Callable[[StepInput], Beams]
@@ -37,8 +37,9 @@ def kernel_for(name: KernelName, index: DeviceIndex, beams: Beams, logits: Array
 
     Args:
         name: "array": the definition, over the array API. "native": a compiled kernel for arrays on a CPU. "triton":
-            compiled kernels for PyTorch tensors on a GPU. "auto": on a GPU, triton if it can run, otherwise array; on
-            a CPU, native if it can run, otherwise array.
+            compiled kernels for PyTorch tensors on a GPU. "pallas": kernels for JAX arrays on a TPU. "auto": on a GPU,
+            triton if it can run, otherwise array; on a TPU, pallas likewise; on a CPU, native if it can run, otherwise
+            array.
         index: the trie on its device.
         beams: the beams [B, m] of the step.
         logits: [B, m, C].
@@ -50,12 +51,10 @@ def kernel_for(name: KernelName, index: DeviceIndex, beams: Beams, logits: Array
     """
     name = "native" if name == FORMER_NAME else name
     check_choice(name, "kernel", KERNELS)
-    if index.backend == "jax" and name in ("auto", "array"):
-        from hedgerow.decode.kernels.jax_mesh import sharded_array_step
-
-        return sharded_array_step
-    if divided and name in ("native", "triton"):
+    if divided and name in ("native", "triton", "pallas"):
         raise BackendError(f"the {name} kernel takes the logits of all codes, not a code_range. Use kernel='auto'.")
+    if name == "pallas" or (name in ("auto", "array") and index.backend == "jax"):
+        return _jax_kernel("array" if divided else name, index, beams, logits)
     if name == "array" or divided:
         return array_step
     if name == "triton" or (name == "auto" and _on_gpu(index)):
@@ -67,6 +66,26 @@ def kernel_for(name: KernelName, index: DeviceIndex, beams: Beams, logits: Array
         return _array_step_instead(index, "native", obstacle)
     _log_once("steps run in the native kernel")
     return native_step
+
+
+def _jax_kernel(name: KernelName, index: DeviceIndex, beams: Beams, logits: Array) -> Kernel:
+    """The kernel of JAX arrays, or an error if "pallas" is named for others."""
+    if index.backend != "jax":
+        raise BackendError(
+            f"the pallas kernels cannot run: the index is on the backend {index.backend!r}, and these kernels need JAX "
+            "arrays. Use kernel='auto'."
+        )
+    from hedgerow.decode.kernels import jax_mesh, jax_tpu
+
+    if name == "array" or (name == "auto" and not jax_tpu.is_automatic()):
+        return jax_mesh.sharded_array_step
+    obstacle = jax_tpu.obstacle_of(index.levels[beams.level], logits)
+    if obstacle and name == "pallas":
+        raise BackendError(f"the pallas kernels cannot run: {obstacle}. Use kernel='auto'.")
+    if obstacle:
+        _log_once(f"steps run in the array kernel, because the pallas kernels cannot: {obstacle}")
+        return jax_mesh.sharded_array_step
+    return jax_tpu.kernel_of(name)
 
 
 def _triton_kernel(name: KernelName, index: DeviceIndex, logits: Array) -> Kernel:

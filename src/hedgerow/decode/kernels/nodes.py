@@ -22,8 +22,9 @@ def children(ops: Ops, level: DeviceLevel, states: Array) -> tuple[Array, Array]
         start = ops.take(level.child_start, parents)
         stop = ops.take(level.child_start, parents + 1)
     elif level.forks is not None:
-        start = parents + ops.rank(level.forks, parents)
-        stop = parents + 1 + ops.rank(level.forks, parents + 1)
+        bounds = xp.stack([parents, parents + 1])
+        bounds = bounds + ops.rank(level.forks, bounds)
+        start, stop = bounds[0], bounds[1]
     else:
         start, stop = parents, parents + 1
     return start, xp.where(live, stop - start, 0)
