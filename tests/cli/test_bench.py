@@ -129,8 +129,9 @@ def test_build(tmp_path):
     assert "bytes per item" in result.output
     with (tmp_path / "build-quick.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["method"] for row in rows if row["scope"] == "build"][:2] == [
+    assert [row["method"] for row in rows if row["scope"] == "build"][:3] == [
         "hedgerow",
+        "hedgerow, compact",
         "lexsort + STATIC as published",
     ]
     assert [row["bound_nodes"] for row in rows if row["scope"] != "build"] == ["64", "2000", "2000"]

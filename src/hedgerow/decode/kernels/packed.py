@@ -59,12 +59,15 @@ def _positions(ops: Ops, vector: Array, before: Array, numbers: Array, *, of_one
     words, rest = ops.take(vector, block), numbers - ops.take(before, block)
     words = words if of_ones else ~words
     counts = xp.astype(ops.popcount(words), xp.int32)
-    through = xp.cumulative_sum(counts, axis=-1, dtype=xp.int32)
-    passed = xp.astype(through <= xp.expand_dims(rest, axis=-1), xp.int32)
-    word = ops.clip(xp.sum(passed, axis=-1, dtype=xp.int32), 0, BLOCK_WORDS - 1)
-    place = xp.expand_dims(word, axis=-1)
-    rest = rest - ops.take_along(through - counts, place)[..., 0]
-    bits, position = ops.take_along(words, place)[..., 0], block * BLOCK_BITS + word * WORD_BITS
+    word = passed = through = rest * 0
+    # Not a cumulative sum: Dynamo warns of that of array-api-compat.
+    for number in range(BLOCK_WORDS - 1):
+        through = through + counts[..., number]
+        is_passed = through <= rest
+        word, passed = word + xp.astype(is_passed, xp.int32), xp.where(is_passed, through, passed)
+    rest = rest - passed
+    bits = ops.take_along(words, xp.expand_dims(word, axis=-1))[..., 0]
+    position = block * BLOCK_BITS + word * WORD_BITS
     for width in (16, 8, 4, 2, 1):
         below = xp.astype(ops.popcount(bits & ((1 << width) - 1)), xp.int32)
         above = rest >= below
