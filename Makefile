@@ -66,7 +66,7 @@ test-bounds: .venv/.dev
 	CFLAGS="$(SANITIZE)" LDFLAGS="$(SANITIZE)" $(BIN)/python setup.py -q build_ext --inplace --force
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so.6)" ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=1 \
 		$(BIN)/pytest -n auto --dist worksteal tests/decode tests/constraints tests/hf/test_processor.py \
-		tests/index/test_order.py tests/index/test_verify.py tests/index/test_merge.py --ignore tests/decode/kernels; \
+		tests/index/test_order.py tests/index/test_verify.py tests/index/test_merge.py tests/index/test_compact.py --ignore tests/decode/kernels; \
 		status=$$?; $(BIN)/python setup.py -q build_ext --inplace --force; exit $$status
 
 # Random examples, which differ from run to run, in place of the fixed ones of `make test`.

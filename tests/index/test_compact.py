@@ -14,6 +14,7 @@ from saved import contents, file_of, load_error, replace_part, same_index, sha25
 from support import catalogs, dense_levels_of
 
 import hedgerow as hr
+from hedgerow._compiled import native
 from hedgerow.index import compact, packed
 from hedgerow.index.compact import Coding, bits_of, code_bits, coding_of, compact_level, nbytes_of
 from hedgerow.index.fanout import fan_out
@@ -30,7 +31,7 @@ from hedgerow.index.verify import verify_trie
 def functions(request, monkeypatch):
     if request.param == "numpy":
         monkeypatch.setattr(packed, "native", None)
-    elif packed.native is None:
+    elif native is None:
         pytest.skip("hedgerow was built without a C compiler")
 
 
