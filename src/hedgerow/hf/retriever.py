@@ -17,6 +17,7 @@ from hedgerow.decode.kernels.dispatch import KernelName
 from hedgerow.decode.step import tempered
 from hedgerow.errors import ArgumentError
 from hedgerow.hf.answering import Answering
+from hedgerow.hf.compiled import CompiledLayers
 from hedgerow.hf.generation import GenerationScores
 from hedgerow.hf.graphs import Graphs, check_capture, check_one_device
 from hedgerow.hf.history import prompt_of_history
@@ -123,6 +124,7 @@ class Retriever(Answering):
         chat_template_kwargs: Mapping[str, Any] | None = None,
         prefix: Any = None,
         cuda_graphs: bool = False,
+        compile: bool = False,
     ) -> None:
         check_choice(normalize, "normalize", NORMALIZE)
         check_choice(decoding, "decoding", DECODING)
@@ -135,7 +137,7 @@ class Retriever(Answering):
         tokens = TokenMap.detect(tokenizer) if tokens is None else tokens
         check_token_map(tokens)
         self._live = index if isinstance(index, LiveIndex) else None
-        code_model = CodeModel(model.eval(), tokens.of_index(trie))
+        code_model = CodeModel(model.eval(), tokens.of_index(trie), CompiledLayers() if compile else None)
         device_index = (version or trie).to("torch", code_model.device)
         # Check the temperature before the trial runs.
         tempered(device_index, torch.zeros(0), temperature, "codes")

@@ -87,7 +87,7 @@ class Searcher:
             return self
         model, tokens = self.search.model, self.tokens.of_index(index)
         if tokens != model.tokens:
-            model = CodeModel(model.model, tokens)
+            model = CodeModel(model.model, tokens, model.compiled)
             probe(model, self.search.decoding)
         device_index = (version or index).to("torch", model.device)
         search = replace(self.search, model=model, index=index, device_index=device_index)
