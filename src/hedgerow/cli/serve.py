@@ -95,6 +95,9 @@ def serve(
     ] = None,
     otel: Annotated[bool, typer.Option("--otel", help="Send traces with OpenTelemetry, as OTEL_* say.")] = False,
     cuda_graphs: Annotated[bool, typer.Option("--cuda-graphs", help="Capture searches in CUDA graphs.")] = False,
+    compile_layers: Annotated[
+        bool, typer.Option("--compile", help="Compile the model's layers; on a CPU, this needs g++.")
+    ] = False,
 ) -> None:
     """Serve a model and an index over HTTP: items with scores, rules per request, metrics, and a page at /ui."""
     if (model is None) != (index is None):
@@ -140,6 +143,7 @@ def serve(
         "dtype": dtype,
         "prefix": prefix,
         "cuda_graphs": cuda_graphs,
+        "compile": compile_layers,
     }
 
     def opened() -> tuple[Retriever, hr.LiveIndex | None]:

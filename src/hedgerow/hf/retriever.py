@@ -83,6 +83,10 @@ class Retriever(Answering):
             rules, unless it has candidates. Prompts are then padded to multiples of 64 tokens, and batches to powers of
             two. If parameters are replaced, or adapters are changed, graphs are captured again. With the `headroom` of
             a live index, versions share the graphs.
+        compile: run the layers of the model through `torch.compile`, each as one graph, with their small operations
+            fused: for Qwen3, Llama, Gemma 3 and other models that are searched with a tree. The model itself is not
+            changed. It is tried with compiled layers here, and refused if their logits differ. `warm_up` compiles all
+            that searches need. On a CPU, it needs a C++ compiler. Changed adapters and hooks are compiled again.
 
     Attributes:
         max_tokens: the maximum size of a batch in tokens.
@@ -124,7 +128,7 @@ class Retriever(Answering):
         chat_template_kwargs: Mapping[str, Any] | None = None,
         prefix: Any = None,
         cuda_graphs: bool = False,
-        compile: bool = False,
+        compile: bool = False,  # noqa: A002
     ) -> None:
         check_choice(normalize, "normalize", NORMALIZE)
         check_choice(decoding, "decoding", DECODING)
