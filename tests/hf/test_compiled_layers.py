@@ -37,9 +37,9 @@ def assert_same(retriever: Retriever, model, prompts, **options) -> None:
         np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-4)
 
 
-def rules() -> dict:
-    ids = index().item_ids.to_pylist()
-    return {"constraints": [None, index().constraint(ids=ids[:40])], "exclude": [ids[::3], None]}
+def rules(searched: hr.TrieIndex) -> dict:
+    ids = searched.item_ids.to_pylist()
+    return {"constraints": [None, searched.constraint(ids=ids[:40])], "exclude": [ids[::3], None]}
 
 
 @pytest.mark.parametrize("name", ["qwen3", "gemma3"])
@@ -49,7 +49,7 @@ def test_answers_as_without(name, monkeypatch):
     retriever = Retriever(model, index(), TOKENS, compile=True)
     before = compilations()
     assert_same(retriever, model, prompts_of(9, 17, 4), beam_width=12)
-    assert_same(retriever, model, prompts_of(7, 19), beam_width=5, **rules())
+    assert_same(retriever, model, prompts_of(7, 19), beam_width=5, **rules(index()))
     assert compilations() == before, "other lengths and rules were compiled"
     assert "forward" not in vars(model.model.layers[0])
 
@@ -92,7 +92,7 @@ class TestWarmUp:
         assert_same(retriever, model_of("llama"), prompts_of(*lengths), beam_width=width)
 
     def test_rules(self, retriever):
-        assert_same(retriever, model_of("llama"), prompts_of(7, 19), beam_width=5, **rules())
+        assert_same(retriever, model_of("llama"), prompts_of(7, 19), beam_width=5, **rules(retriever.index))
         candidates = [index().item_ids.to_pylist()[:20]] * 2
         assert_same(retriever, model_of("llama"), prompts_of(7, 19), beam_width=5, candidates=candidates)
 

@@ -27,7 +27,8 @@ SHAPES = {"use_duck_shape": False}
 # Hooks on the parts of a layer are compiled with it, so a form is for the hooks that it has.
 TRACING = {"recompile_limit": MAX_FORMS, "accumulated_recompile_limit": MAX_FORMS, "skip_nnmodule_hook_guards": False}
 _ACTIVE = threading.local()
-_INSTALLATION = threading.Lock()
+# The guards of PyTorch can fail in a thread while another checks them, and the layer would be compiled again.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class CompiledLayers:
@@ -83,14 +84,16 @@ class CompiledLayers:
             self._compiled = _compiled()
         name = next((name for name, value in kwargs.items() if isinstance(value, Cache)), None)
         if name is None:
-            return self._compiled(layer, args, kwargs, None, None, None, 0, 0)[0]
+            with _ONE_AT_A_TIME:
+                return self._compiled(layer, args, kwargs, None, None, None, 0, 0)[0]
         stored = _stored(kwargs[name], place)
         stored.begin(len(args[0] if args else kwargs["hidden_states"]))
         kwargs = kwargs | {name: None}
         used = stored.used
-        output, keys, values, end = self._compiled(
-            layer, args, kwargs, name, stored.keys, stored.values, used, stored.capacity
-        )
+        with _ONE_AT_A_TIME:
+            output, keys, values, end = self._compiled(
+                layer, args, kwargs, name, stored.keys, stored.values, used, stored.capacity
+            )
         if keys is not None:
             stored.keys, stored.values, stored.is_initialized = keys, values, True
         stored.used = end
@@ -184,13 +187,13 @@ def _layers_of(model: Any) -> Iterator[tuple[int, Any]]:
 @contextmanager
 def _installed(layers: list[tuple[int, Any]]) -> Iterator[None]:
     """Put the stand-ins on layers, unless another thread has, and remove them when the last thread leaves."""
-    with _INSTALLATION:
+    with _ONE_AT_A_TIME:
         for place, layer in layers:
             layer.__dict__.setdefault("forward", _Forward(layer, place)).users += 1
     try:
         yield
     finally:
-        with _INSTALLATION:
+        with _ONE_AT_A_TIME:
             for _, layer in layers:
                 forward = layer.__dict__["forward"]
                 forward.users -= 1

@@ -260,6 +260,7 @@ class Searcher:
 
         return retried(self.search, attempt, rows)
 
+    @torch.inference_mode()
     def free(self, prompts: list[Ids], beam_width: int, rows: list[int]) -> tuple[Tensor, Tensor]:
         """SIDs [B, M, L], -1 after the end of a ragged SID, and scores [B, M] of an unconstrained search."""
 
