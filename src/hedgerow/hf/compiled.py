@@ -89,7 +89,10 @@ class CompiledLayers:
             with _ONE_AT_A_TIME:
                 return self._compiled(layer, args, kwargs, None, None, None, 0, 0)[0]
         stored = _stored(kwargs[name], place)
-        stored.begin(len(args[0] if args else kwargs["hidden_states"]))
+        if stored.keys is None:
+            # The memory is never full, for which the code would have another form.
+            stored.capacity += 1
+            stored.begin(len(args[0] if args else kwargs["hidden_states"]))
         kwargs = kwargs | {name: None}
         used = stored.used
         with _ONE_AT_A_TIME:

@@ -42,8 +42,7 @@ class TreeLayer(DynamicLayer):
         self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
 
     def _empty(self, states: Tensor) -> Tensor:
-        # It is never full: compiled code would have another form for it.
-        return states.new_empty((*states.shape[:2], self.capacity + 1, states.shape[-1]))
+        return states.new_empty((*states.shape[:2], self.capacity, states.shape[-1]))
 
     def get_seq_length(self) -> int:
         """Number of positions so far."""
