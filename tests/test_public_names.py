@@ -279,6 +279,7 @@ RETRIEVER = [
 BENCH = ["--backend", "--device", "--items", "--out", "--quick", "--reference", "--threads"]
 MODEL = [
     "--beam-width",
+    "--compile",
     "--device",
     "--dtype",
     "--end",
@@ -460,6 +461,7 @@ COMMANDS = {
         "--allow-where",
         "--beam-width",
         "--canary",
+        "--compile",
         "--cuda-graphs",
         "--deadline-ms",
         "--device",

@@ -66,12 +66,13 @@ class CompiledLayers:
         import torch.fx.experimental._config
         from torch._dynamo.exc import TorchDynamoException
 
-        if key is None or key is not self._found[0]:
-            self._found = key, list(_layers_of(model))
+        found = self._found
+        if key is None or key is not found[0]:
+            self._found = found = key, list(_layers_of(model))
         with ExitStack() as stack:
             stack.enter_context(torch._dynamo.config.patch(TRACING))
             stack.enter_context(torch.fx.experimental._config.patch(SHAPES))  # pyright: ignore
-            stack.enter_context(_installed(self._found[1]))
+            stack.enter_context(_installed(found[1]))
             _ACTIVE.run = self._run
             try:
                 yield
