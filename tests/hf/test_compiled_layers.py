@@ -137,8 +137,8 @@ class TestWarmUp:
         assert all("forward" not in vars(layer) for layer in model.model.layers)
 
 
-def test_changed_models():
-    """A search uses the model as it is then: its weights, hooks and adapters."""
+def test_changed_weights():
+    """A search uses the weights as they are then, without compiling."""
     model, prompts = new_model("qwen3"), prompts_of(9, 4)
     retriever = Retriever(model, index(), TOKENS, compile=True)
     before = compilations()
@@ -149,6 +149,13 @@ def test_changed_models():
     projection.weight = torch.nn.Parameter(torch.randn_like(projection.weight) / 4)
     assert_same(retriever, model, prompts, beam_width=12)
     assert compilations() == before
+
+
+@SLOW
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`")
+def test_changed_hooks_and_adapters():
+    model, prompts = new_model("qwen3"), prompts_of(9, 4)
+    retriever = Retriever(model, index(), TOKENS, compile=True)
     handle = model.model.layers[0].mlp.register_forward_hook(lambda _, __, output: output * -2)
     assert_same(retriever, model, prompts, beam_width=12)
     handle.remove()
@@ -161,6 +168,7 @@ def test_changed_models():
         assert_same(retriever, model, prompts, beam_width=12)
 
 
+@SLOW
 def test_prefix():
     prompts = [[*range(1, 13), *prompt] for prompt in prompts_of(3, 9)]
     retriever = Retriever(model_of("llama"), index(), TOKENS, compile=True, prefix=list(range(1, 13)))
