@@ -1,5 +1,8 @@
 """The thresholds of the shortlist, in Triton's interpreter, which an environment variable enables for a process."""
 
+# PyTorch and Triton are imported where they are used: in the process of the interpreter.
+# pyright: reportPossiblyUnbound=false
+
 import os
 import subprocess
 import sys
@@ -49,7 +52,7 @@ def test_in_the_interpreter():
 class TestThresholds:
     def test_as_many_peaks_as_wanted_reach_it(self):
         rng, out = np.random.default_rng(0), torch.zeros(2, dtype=torch.int32)
-        dead = int(ordered(np.float32([-np.inf]))[0])
+        dead = int(ordered(np.array([-np.inf], np.float32))[0])
         for case in range(200):
             size, wanted = int(rng.integers(1, 65)), int(rng.integers(1, 70))
             scores = (rng.normal(size=size) * (1, 1e30, 1e-30, 1)[case % 4]).astype(np.float32)
@@ -72,7 +75,7 @@ class TestThresholds:
         for case in range(100):
             numbers = ((50, 2**20, LARGEST - 1)[case % 3] - rng.permutation(50)[: 1 + case % 50]).astype(np.int32)
             wanted = int(rng.integers(1, len(numbers) + 1))
-            padded = torch.from_numpy(np.append(numbers, np.int32([LARGEST] * 3)))
+            padded = torch.from_numpy(np.append(numbers, np.full(3, LARGEST, np.int32)))
             last_number[(1,)](padded, out, len(padded), wanted, BLOCK=64)  # pyright: ignore
             assert (numbers <= int(out[0])).sum() == wanted
 
