@@ -1,7 +1,7 @@
 """The thresholds of the shortlist, in Triton's interpreter, which an environment variable enables for a process."""
 
 # PyTorch and Triton are imported where they are used: in the process of the interpreter.
-# pyright: reportPossiblyUnbound=false
+# pyright: reportPossiblyUnboundVariable=false
 
 import os
 import subprocess
