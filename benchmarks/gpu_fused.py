@@ -1,8 +1,7 @@
-"""Two ways to fuse the small kernels of a model, to measure what they would gain a Retriever.
+"""Kernels that fuse the small kernels of Qwen3, to compare with a `Retriever(compile=True)`.
 
 At a level, transformers runs 52 small kernels per layer of Qwen3. With its norms, rotary angles and SwiGLU as one
-kernel each, 13 are left. In a CUDA graph, each takes two microseconds, or the time of its bytes. torch.compile does the
-same for the norms and SwiGLU of any model.
+kernel each, 13 are left. In a CUDA graph, each takes two microseconds, or the time of its bytes.
 """
 
 # Triton's language is typed at compile time, which type checkers cannot follow.
@@ -89,17 +88,3 @@ def fused_kernels() -> Iterator[None]:
         mock.patch.object(qwen3, "apply_rotary_pos_emb", _apply_rotary),
     ):
         yield
-
-
-@contextmanager
-def compiled_layers(model: torch.nn.Module, backend: str) -> Iterator[None]:
-    """Within it, torch.compile computes the norms and MLPs of a model: each class once for each way it is called."""
-    layers = [layer for layer in model.modules() if type(layer).__name__.endswith(("RMSNorm", "MLP"))]
-    with torch._dynamo.config.patch(recompile_limit=64):
-        for layer in layers:
-            layer.forward = torch.compile(layer.forward, dynamic=True, backend=backend)
-        try:
-            yield
-        finally:
-            for layer in layers:
-                del layer.forward

@@ -1,5 +1,7 @@
 """Compare the Retriever with `generate(num_beams=..., prefix_allowed_tokens_fn=...)`, and their logits processors.
 
+The model is a Qwen3, and for a part of the rows a T5, whose encoder reads the prompt.
+
     python benchmarks/hf_generate.py            on a CPU: 512-token prompts, 4 requests, 50 beams, 4 levels of 256 codes
     python benchmarks/hf_generate.py --quick    a small model and short prompts, under a minute
 
@@ -23,18 +25,26 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from transformers import LogitsProcessorList, PrefixConstrainedLogitsProcessor, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    LogitsProcessorList,
+    PrefixConstrainedLogitsProcessor,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 import hedgerow as hr
 from hedgerow.bench.machine import conditions, memory_bytes, reset_peak, set_threads
 from hedgerow.bench.records import Report, Row
 from hedgerow.bench.tables import console_for_tables, show_rows
 from hedgerow.bench.timing import Budget, measure
-from hedgerow.hf import CatalogLogitsProcessor, Retriever
+from hedgerow.hf import CatalogLogitsProcessor, Retriever, generate
 
 RESULTS = Path(__file__).parent / "results"
 TEXT = 8_000
 TOLERANCE = 1e-4
+PARTS = {"qwen3": "search", "t5": "search with T5"}
 HEADINGS = {
     "what": "what",
     "median_ms": "median ms",
@@ -66,20 +76,22 @@ QUICK = Setting(prompt=64, beams=20, items=10_000, hidden=64, layers=2)
 
 @dataclass(frozen=True)
 class Problem:
-    """A model with random weights, a catalog with random SIDs, and prompts."""
+    """A model with random weights, a catalog with random SIDs, and prompts.
+
+    `written` is the number of tokens before a SID in the sequence that the model writes.
+    """
 
     setting: Setting
+    written: int
     model: Any
     index: hr.TrieIndex
     tokens: hr.TokenMap
     prompts: torch.Tensor
 
 
-def problem_of(setting: Setting) -> Problem:
-    torch.manual_seed(0)
-    rng = np.random.default_rng(0)
+def qwen3(setting: Setting, size: int) -> Any:
     config = Qwen3Config(
-        vocab_size=TEXT + setting.levels * setting.codes,
+        vocab_size=size,
         hidden_size=setting.hidden,
         intermediate_size=3 * setting.hidden,
         num_hidden_layers=setting.layers,
@@ -90,12 +102,33 @@ def problem_of(setting: Setting) -> Problem:
         bos_token_id=None,
         eos_token_id=None,
     )
-    model = Qwen3ForCausalLM(config).eval()
+    return Qwen3ForCausalLM(config).eval()
+
+
+def t5(setting: Setting, size: int) -> Any:
+    config = T5Config(
+        vocab_size=size,
+        d_model=setting.hidden,
+        d_kv=32,
+        d_ff=3 * setting.hidden,
+        num_layers=setting.layers,
+        num_heads=setting.hidden // 32,
+        decoder_start_token_id=0,  # pyright: ignore[reportCallIssue]
+        pad_token_id=0,
+        eos_token_id=None,
+    )
+    return T5ForConditionalGeneration(config).eval()
+
+
+def problem_of(setting: Setting, model_of: Callable[[Setting, int], Any] = qwen3) -> Problem:
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    model = model_of(setting, TEXT + setting.levels * setting.codes)
     sids = rng.integers(0, setting.codes, (setting.items, setting.levels))
     index = hr.build_index(hr.Catalog(sids, codebook_sizes=setting.codes))
     tokens = hr.TokenMap.from_offsets([TEXT + level * setting.codes for level in range(setting.levels)], setting.codes)
     prompts = torch.tensor(rng.integers(1, TEXT, (setting.requests, setting.prompt)))
-    return Problem(setting, model, index, tokens, prompts)
+    return Problem(setting, 1 if model_of is t5 else setting.prompt, model, index, tokens, prompts)
 
 
 def allowed_function(problem: Problem) -> Callable[[int, torch.Tensor], list[int]]:
@@ -105,11 +138,11 @@ def allowed_function(problem: Problem) -> Callable[[int, torch.Tensor], list[int
         for level in range(len(row)):
             allowed.setdefault(tuple(row[:level]), set()).add(row[level])
     lists = {prefix: sorted(tokens) for prefix, tokens in allowed.items()}
-    start = problem.setting.prompt
+    start = problem.written
     return lambda _, ids: lists[tuple(ids[start:].tolist())]
 
 
-def generated(problem: Problem, function: Any) -> tuple[np.ndarray, np.ndarray]:
+def generated(problem: Problem, **options: Any) -> tuple[np.ndarray, np.ndarray]:
     """SIDs [B, M, L] and scores [B, M] of `generate`, best first."""
     setting = problem.setting
     output = problem.model.generate(
@@ -120,22 +153,34 @@ def generated(problem: Problem, function: Any) -> tuple[np.ndarray, np.ndarray]:
         max_new_tokens=setting.levels,
         do_sample=False,
         length_penalty=0.0,
-        prefix_allowed_tokens_fn=function,
         return_dict_in_generate=True,
-        output_scores=True,
+        **options,
     )
-    codes = problem.tokens.decode(output.sequences[:, setting.prompt :].numpy())
+    codes = problem.tokens.decode(output.sequences[:, problem.written :].numpy())
     shape = setting.requests, setting.beams
     return codes.reshape(*shape, -1), output.sequences_scores.numpy().reshape(shape)
+
+
+def by_function(problem: Problem, function: Any) -> tuple[np.ndarray, np.ndarray]:
+    """As `generated`, with the function of a user."""
+    return generated(problem, prefix_allowed_tokens_fn=function, output_scores=True)
+
+
+def by_search(problem: Problem, retriever: Retriever) -> tuple[np.ndarray, np.ndarray]:
+    """As `generated`, with the search of a Retriever as the decoding loop."""
+    return generated(problem, custom_generate=generate, retriever=retriever)
 
 
 def check_answers(problem: Problem, retriever: Retriever, function: Any) -> float:
     """Compare the results and return the largest difference of scores. Exits if SIDs or scores differ."""
     worst = 0.0
     answers = retriever.retrieve(problem.prompts, beam_width=problem.setting.beams, k=None)
-    for results, sids, scores in zip(answers, *generated(problem, function), strict=True):
+    retrieved = [(results.sids, results.scores) for results in answers]
+    by_custom = zip(*by_search(problem, retriever), strict=True)
+    expected = list(zip(*by_function(problem, function), strict=True))
+    for found, (sids, scores) in [*zip(retrieved, expected, strict=True), *zip(by_custom, expected, strict=True)]:
         theirs = {tuple(sid): score for sid, score in zip(sids.tolist(), scores.tolist(), strict=True)}
-        ours = {tuple(sid): score for sid, score in zip(results.sids.tolist(), results.scores.tolist(), strict=True)}
+        ours = {tuple(sid): score for sid, score in zip(found[0].tolist(), found[1].tolist(), strict=True)}
         differing = set(theirs) ^ set(ours)
         worst = max(worst, *(abs(theirs[sid] - ours[sid]) for sid in set(theirs) & set(ours)))
         if differing or worst > TOLERANCE:
@@ -143,23 +188,22 @@ def check_answers(problem: Problem, retriever: Retriever, function: Any) -> floa
     return worst
 
 
-def compare_searches(problem: Problem, budget: Budget) -> list[Row]:
+def compare_searches(problem: Problem, budget: Budget, part: str) -> list[Row]:
     retriever = Retriever(problem.model, problem.index, problem.tokens, normalize="vocab")
     by_codes = Retriever(problem.model, problem.index, problem.tokens)
     function = allowed_function(problem)
     worst = check_answers(problem, retriever, function)
-    beams = problem.setting.beams
+    options: dict[str, Any] = {"beam_width": problem.setting.beams, "k": None}
     samples = measure(
         {
-            "generate, prefix_allowed_tokens_fn": lambda: generated(problem, function),
-            "Retriever, normalize='vocab' (the same scores)": lambda: retriever.retrieve(
-                problem.prompts, beam_width=beams, k=None
-            ),
-            "Retriever, normalize='codes'": lambda: by_codes.retrieve(problem.prompts, beam_width=beams, k=None),
+            "generate, prefix_allowed_tokens_fn": lambda: by_function(problem, function),
+            "generate, custom_generate=hedgerow.hf.generate": lambda: by_search(problem, retriever),
+            "Retriever, normalize='vocab' (the same scores)": lambda: retriever.retrieve(problem.prompts, **options),
+            "Retriever, normalize='codes'": lambda: by_codes.retrieve(problem.prompts, **options),
         },
         budget,
     )
-    return _rows(samples, "search", {"worst_score_difference": worst})
+    return _rows(samples, part, {"worst_score_difference": worst})
 
 
 def compare_processors(problem: Problem, budget: Budget) -> list[Row]:
@@ -199,26 +243,29 @@ def _rows(samples: Any, what: str, facts: Row) -> list[Row]:
     return rows
 
 
-def peak_megabytes(method: str, *, quick: bool) -> float:
+def peak_megabytes(part: str, method: str, *, quick: bool) -> float:
     """Run one search in a separate process, and return its peak memory minus the memory before it, in MB."""
-    command = [sys.executable, __file__, "--peak", method] + ["--quick"] * quick
+    command = [sys.executable, __file__, "--peak", f"{part}: {method}"] + ["--quick"] * quick
     process = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(process.stdout.splitlines()[-1])
 
 
 def run_for_peak(method: str, setting: Setting) -> None:
-    problem = problem_of(setting)
+    problem = problem_of(setting, t5 if method.startswith(PARTS["t5"] + ":") else qwen3)
     function = allowed_function(problem)
     normalize: Any = "codes" if "codes" in method else "vocab"
     retriever = Retriever(problem.model, problem.index, problem.tokens, normalize=normalize)
     # A first, small search loads what is loaded on first use.
     sizes = dataclasses.replace(setting, prompt=8, requests=1)
-    small = dataclasses.replace(problem, prompts=problem.prompts[:1, :8], setting=sizes)
+    written = min(problem.written, sizes.prompt)
+    small = dataclasses.replace(problem, prompts=problem.prompts[:1, :8], setting=sizes, written=written)
     for sized in (small, problem):
         before = memory_bytes()
         reset_peak()
-        if method.startswith("generate"):
-            generated(sized, allowed_function(small) if sized is small else function)
+        if "prefix_allowed_tokens_fn" in method:
+            by_function(sized, allowed_function(small) if sized is small else function)
+        elif "custom_generate" in method:
+            by_search(sized, retriever)
         else:
             retriever.retrieve(sized.prompts, beam_width=setting.beams, k=None)
     print(json.dumps((memory_bytes(peak=True) - before) / 1e6))
@@ -239,9 +286,10 @@ def main() -> None:
     started = time.perf_counter()
     problem = problem_of(setting)
     budget = Budget(repeats=20, warmup=1, seconds=5.0) if options.quick else Budget(repeats=20, warmup=1, seconds=60.0)
-    rows = compare_searches(problem, budget)
+    rows = compare_searches(problem, budget, PARTS["qwen3"])
+    rows += compare_searches(problem_of(setting, t5), budget, PARTS["t5"])
     for row in rows:
-        row["peak_mb"] = peak_megabytes(row["what"], quick=options.quick)
+        row["peak_mb"] = peak_megabytes(row["part"], row["what"], quick=options.quick)
     rows += compare_processors(problem, budget)
     facts = {"backend": "torch", "device": "cpu", "quick": options.quick, "setting": vars(setting)}
     report = Report("hf-generate", conditions() | facts, [row | vars(setting) for row in rows])

@@ -280,6 +280,7 @@ RETRIEVER = [
 BENCH = ["--backend", "--device", "--items", "--out", "--quick", "--reference", "--threads"]
 MODEL = [
     "--beam-width",
+    "--compile",
     "--device",
     "--dtype",
     "--end",
@@ -478,6 +479,7 @@ COMMANDS = {
         "--allow-where",
         "--beam-width",
         "--canary",
+        "--compile",
         "--cuda-graphs",
         "--deadline-ms",
         "--device",

@@ -82,6 +82,12 @@ class TestRetrieve:
         assert "no token of the vocabulary looks like '<{level}_{code}>'" in stderr
         assert call("retrieve", "-p", "w5", "--tokens", "<s_{level}_{code}>", "--dtype", "bfloat16")[0] == 0
 
+    def test_compile_needs_a_compiler(self, call, shop, monkeypatch):  # noqa: ARG002
+        monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
+        code, _, stderr = call("retrieve", "-p", "w5", "--compile")
+        assert code == 1
+        assert "needs a C++ compiler" in stderr
+
 
 def test_says_that_the_films_demo_answers(call):
     for words in (("retrieve", "-k", "1"), ("explain", "--item", "title=Alien")):

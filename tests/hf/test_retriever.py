@@ -35,7 +35,8 @@ from hedgerow.hf import Retriever
 from hedgerow.hf.graphs import bucket
 from hedgerow.hf.masking import Masking
 from hedgerow.hf.model import CodeModel
-from hedgerow.hf.tree import TreeDecoder, TreeLayer
+from hedgerow.hf.stored import TreeLayer
+from hedgerow.hf.tree import TreeDecoder
 
 TREE = [
     ("qwen3", "sdpa"),

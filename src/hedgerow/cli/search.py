@@ -103,6 +103,9 @@ class SearchOptions:
     dtype: Annotated[
         str, typer.Option(metavar="NAME", help="The type of the weights: float32, bfloat16 or float16.")
     ] = "float32"
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Compile the model's layers; on a CPU, this needs g++.")
+    ] = False
     as_json: AsJson = False
 
     def with_folders(self, words: Sequence[str]) -> SearchOptions:
@@ -167,6 +170,7 @@ class SearchOptions:
             "dtype": self.dtype,
             "normalize": self.normalize,
             "temperature": self.temperature,
+            "compile": self.compile,
         }
 
     def request_options(self, index: hr.TrieIndex) -> RequestOptions:

@@ -66,6 +66,9 @@ class ServiceOptions:
         str | None, typer.Option(metavar="TEXT", help="Text that many prompts begin with; it is computed once.")
     ] = None
     cuda_graphs: Annotated[bool, typer.Option("--cuda-graphs", help="Capture searches in CUDA graphs.")] = False
+    compile_layers: Annotated[
+        bool, typer.Option("--compile", help="Compile the model's layers; on a CPU, this needs g++.")
+    ] = False
 
     @property
     def settings(self) -> Settings:
@@ -109,6 +112,7 @@ class ServiceOptions:
             "dtype": self.dtype,
             "prefix": self.prefix,
             "cuda_graphs": self.cuda_graphs,
+            "compile": self.compile_layers,
         }
 
 

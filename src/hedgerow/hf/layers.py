@@ -15,6 +15,10 @@ from hedgerow.errors import ArgumentError
 ADAPTER_STATE = ("_active_adapter", "_disable_adapters", "merged_adapters", "scaling")
 
 
+class TemporaryForward:
+    """A method of a module that a search replaces while it runs. In other threads, it does what the method does."""
+
+
 def device_of(model: Any) -> torch.device:
     """Find the device of the token ids that a model reads."""
     devices = (device for device in _devices(model) if device.type != "meta")
@@ -110,8 +114,9 @@ def state_key(model: Any) -> tuple[Any, ...]:
         if attributes["_forward_hooks"]:
             modules += map(id, attributes["_forward_hooks"].values())
         # What replaces the method of the class.
-        if "forward" in attributes or attributes.get("_compiled_call_impl") is not None:
-            modules += (id(attributes.get("forward")), id(attributes.get("_compiled_call_impl")))
+        forward, compiled = attributes.get("forward"), attributes.get("_compiled_call_impl")
+        if not isinstance(forward, TemporaryForward | None) or compiled is not None:
+            modules += (id(forward), id(compiled))
     return tuple(modules), tuple(map(id, ends)), weights, input_size(model), attention, device_of(model)
 
 

@@ -43,11 +43,12 @@ class LogitsFn:
         if beams.level == 0:
             return retried(self._search, lambda search: self._start(search, beams), range(len(self._prompts)))
         assert self._decoder is not None
-        return self._started.logits_of(self._decoder(beams), beams.level)
+        return _logits(self._started, self._decoder, beams, beams.level)
 
     def _start(self, search: ModelSearch, beams: Beams) -> Outcome[Tensor]:
-        self._started, self._decoder = search, search.decoder(self._prompts, self._beam_width)
-        logits = search.logits_of(self._decoder(beams), 0)
+        with torch.inference_mode():
+            self._started, self._decoder = search, search.decoder(self._prompts, self._beam_width)
+        logits = _logits(search, self._decoder, beams, 0)
         return logits, _none_invalid(logits), self._decoder.deviation
 
     def _check(self, beams: Beams) -> None:
@@ -77,14 +78,23 @@ def logits_after(search: ModelSearch, prompts: list[Ids], num_codes: int) -> Ten
         if search.model.is_encoder_decoder:
             texts = [prompt[: len(prompt) - num_codes] for prompt in prompts]
             written = [prompt[len(prompt) - num_codes :] for prompt in prompts]
-            decoder = EncodedDecoder(search.model, texts, has_cache=False, written=written)
+            with torch.inference_mode():
+                decoder = EncodedDecoder(search.model, texts, has_cache=False, written=written)
         else:
             decoder = PlainDecoder(search.model, prompts)
-        features = decoder(init_beams(search.device_index, len(prompts)))
-        logits = search.logits_of(features, num_codes)[:, 0]
+        beams = init_beams(search.device_index, len(prompts))
+        logits = _logits(search, decoder, beams, num_codes)[:, 0]
         return logits, _none_invalid(logits), decoder.deviation
 
     return retried(search, attempt, range(len(prompts)))
+
+
+def _logits(search: ModelSearch, decoder: Decoder, beams: Beams, level: int) -> Tensor:
+    """The logits of a level. The model runs in inference mode, as in every search; callers may change the logits."""
+    with torch.inference_mode():
+        features = decoder(beams)
+    logits = search.logits_of(features, level)
+    return logits.clone() if logits.is_inference() else logits
 
 
 def _none_invalid(logits: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hedgerow.errors import ArgumentError
+from hedgerow.hf.compiled import CompiledLayers
 from hedgerow.hf.layers import cache_argument, check_loaded, device_of, input_size, is_plain_linear
 from hedgerow.hf.masking import Masking
 from hedgerow.token_tables import NO_TOKEN
@@ -70,9 +71,10 @@ class CodeModel:
         cache_argument: the name of the model's argument for stored keys and values.
         probed: the result of the last trial; None: there was no trial.
         trusts_rows: whether "rows" may be used; False after a search in which they gave other logits than the model.
+        compiled: the compiled layers; None if they are not compiled.
     """
 
-    def __init__(self, model: Any, tokens: TokenMap) -> None:
+    def __init__(self, model: Any, tokens: TokenMap, compiled: CompiledLayers | None = None) -> None:
         """Check that the model has a head and the tokens.
 
         Raises:
@@ -85,7 +87,7 @@ class CodeModel:
         self.read_tokens(tokens)
         self.cache_argument = cache_argument(model)
         self.probed: Probed | None = None
-        self.trusts_rows = True
+        self.trusts_rows, self.compiled = True, compiled
 
     def read_tokens(self, tokens: TokenMap) -> None:
         """Put the tokens of each level's codes on the device.
@@ -228,10 +230,12 @@ class CodeModel:
         Raises:
             ArgumentError: the output has no such logits.
         """
-        # Not compiled: the shapes of a search are new at every level, and compiled code does not see hooks.
+        # Not as its owner has compiled it: the shapes of a search are new at every level, and the code sees no hooks.
         model = getattr(self.model, "_orig_mod", self.model)
         call = model if getattr(model, "_compiled_call_impl", None) is None else model._call_impl
-        logits = getattr(call(**inputs), "logits", None)
+        key = None if self.probed is None else self.probed.key
+        with nullcontext() if self.compiled is None else self.compiled.applied(model, key):
+            logits = getattr(call(**inputs), "logits", None)
         if not isinstance(logits, Tensor) or logits.ndim != 3:
             raise ArgumentError(
                 f"the output of {type(self.model).__name__} has no logits [R, T, V]; pass a ...ForCausalLM of "

@@ -14,7 +14,7 @@ from transformers.cache_utils import Cache
 from hedgerow.hf.layers import capture_key, modules_of
 from hedgerow.hf.model import CodeModel
 from hedgerow.hf.prompts import Ids
-from hedgerow.hf.tree import Stored, TreeLayer
+from hedgerow.hf.stored import Stored, TreeLayer
 
 # Shorter beginnings are not worth another mask.
 MIN_TOKENS = 8

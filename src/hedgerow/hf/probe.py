@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hedgerow.decode.beams import Beams
 from hedgerow.errors import ArgumentError
+from hedgerow.hf.compiled import CompiledLayers, check_compiler
 from hedgerow.hf.encoded import EncodedDecoder, decoder_start
 from hedgerow.hf.layers import check_loaded, state_key
 from hedgerow.hf.masking import Masking
@@ -65,8 +66,9 @@ def probe(model: CodeModel, decoding: Decoding) -> None:
         return
     check_loaded(model.model)
     model.check_vocabulary(model.vocabulary_size)
-    # Another thread may use the model during the trial.
+    # Another thread may use the model during the trial. It also finds what compiled layers have to give.
     trial = copy.copy(model)
+    trial.compiled = None
     with torch.no_grad():
         ids, own = _own_logits(trial)
         model.check_vocabulary(own.shape[-1])
@@ -75,6 +77,8 @@ def probe(model: CodeModel, decoding: Decoding) -> None:
         if trial.is_encoder_decoder:
             _check_encoder(trial)
         found, reason = _choose_decoder(trial, decoding)
+    if model.compiled is not None:
+        _check_compiled(trial, found, model.compiled, reason)
     if reason:
         # Level 3 is the caller of Retriever().
         warnings.warn(reason, stacklevel=3)
@@ -278,6 +282,34 @@ def find_masking(model: CodeModel) -> Masking:
         message = f"it cannot run with 4-D masks and position ids: {type(error).__name__}: {error}".rstrip(".")
         raise ArgumentError(f"{message}.") from None
     return masking
+
+
+@torch.inference_mode()
+def _check_compiled(model: CodeModel, found: Probed, compiled: CompiledLayers, reason: str) -> None:
+    """Check that compiled layers give the model's own features in a tree of beams.
+
+    Raises:
+        ArgumentError: they do not, or cannot be compiled; or the model is not searched with a tree.
+    """
+    name = type(model.model).__name__
+    if found.masking is None:
+        reason = reason or "decoding='plain' was given" if not model.is_encoder_decoder else "it has an encoder"
+        raise ArgumentError(f"compile=True needs a model that is searched with decoding='tree'; {reason}.")
+    check_compiler(model.device)
+    prompts, lengths = _random_ids(model, (2, PROMPTS[-1])), torch.tensor(PROMPTS, device=model.device)
+    trial = copy.copy(model)
+    trial.probed = found
+    own = TreeDecoder(trial, found.masking, prompts, lengths, WIDTH)
+    trial = copy.copy(trial)
+    trial.compiled = compiled
+    decoder = TreeDecoder(trial, found.masking, prompts, lengths, WIDTH)
+    for beams in _searches(model, len(lengths))[:2]:
+        difference = float(relative_difference(decoder(beams), own(beams)))
+        if not difference <= _tolerance(model):
+            raise ArgumentError(
+                f"compile=True does not support {name}: its logits differ by {difference:.1e} of the largest when its "
+                "layers are compiled. Leave compile off."
+            )
 
 
 def _check_takes_positions(model: CodeModel) -> None:

@@ -17,6 +17,7 @@ from hedgerow.decode.kernels.dispatch import KernelName
 from hedgerow.decode.step import tempered
 from hedgerow.errors import ArgumentError
 from hedgerow.hf.answering import Answering
+from hedgerow.hf.compiled import CompiledLayers
 from hedgerow.hf.generation import GenerationScores
 from hedgerow.hf.graphs import Graphs, check_capture, check_one_device
 from hedgerow.hf.history import prompt_of_history
@@ -83,6 +84,10 @@ class Retriever(Answering):
             rules, unless it has candidates. Prompts are then padded to multiples of 64 tokens, and batches to powers of
             two. If parameters are replaced, or adapters are changed, graphs are captured again. With the `headroom` of
             a live index, versions share the graphs.
+        compile: run the layers of the model through `torch.compile`, each as one graph, with their small operations
+            fused: for Qwen3, Llama, Gemma 3 and other models that are searched with a tree. The model itself is not
+            changed. It is tried with compiled layers here, and refused if their logits differ. `warm_up` compiles all
+            that searches need. On a CPU, it needs a C++ compiler. Changed adapters and hooks are compiled again.
 
     Attributes:
         max_tokens: the maximum size of a batch in tokens.
@@ -124,6 +129,7 @@ class Retriever(Answering):
         chat_template_kwargs: Mapping[str, Any] | None = None,
         prefix: Any = None,
         cuda_graphs: bool = False,
+        compile: bool = False,  # noqa: A002
     ) -> None:
         check_choice(normalize, "normalize", NORMALIZE)
         check_choice(decoding, "decoding", DECODING)
@@ -136,7 +142,7 @@ class Retriever(Answering):
         tokens = TokenMap.detect(tokenizer) if tokens is None else tokens
         check_token_map(tokens)
         self._live = index if isinstance(index, LiveIndex) else None
-        code_model = CodeModel(model.eval(), tokens.of_index(trie))
+        code_model = CodeModel(model.eval(), tokens.of_index(trie), CompiledLayers() if compile else None)
         device_index = (version or trie).to("torch", code_model.device)
         # Check the temperature before the trial runs.
         tempered(device_index, torch.zeros(0), temperature, "codes")

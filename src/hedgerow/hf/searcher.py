@@ -88,7 +88,7 @@ class Searcher:
             return self
         model, tokens = self.search.model, self.tokens.of_index(index)
         if tokens != model.tokens:
-            model = CodeModel(model.model, tokens)
+            model = CodeModel(model.model, tokens, model.compiled)
             probe(model, self.search.decoding)
         device_index = (version or index).to("torch", model.device)
         search = replace(self.search, model=model, index=index, device_index=device_index)
@@ -261,6 +261,7 @@ class Searcher:
 
         return retried(self.search, attempt, rows)
 
+    @torch.inference_mode()
     def free(self, prompts: list[Ids], beam_width: int, rows: list[int]) -> tuple[Tensor, Tensor]:
         """SIDs [B, M, L], -1 after the end of a ragged SID, and scores [B, M] of an unconstrained search."""
 

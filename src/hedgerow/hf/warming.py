@@ -57,8 +57,9 @@ def _searches(searcher: Searcher, shapes: Shapes) -> list[tuple[int, int, int, K
         # Kernels are compiled for kinds of searches and not for sizes. The last two allocate memory.
         sizes = [(shapes.batch_size, shapes.prompt_length, True), (1, shapes.prompt_length, False)]
         searches = [(shapes.batch_size, 1, width, (*kind, False)) for width, kind in product(shapes.beam_widths, kinds)]
-        widest = max(shapes.beam_widths)
-        return searches + [(size, length, widest, (False, False, False, mixed)) for size, length, mixed in sizes]
+        widest, none = max(shapes.beam_widths), (False, False, False)
+        searches += [(size, length, widest, (*none, mixed)) for size, length, mixed in sizes]
+        return searches + _forms(searcher, shapes)
     sizes = shapes.sizes()
     # Each twice: requests of a batch can have different widths.
     num_graphs = 2 * len(sizes) * len(shapes.beam_widths) * len(shapes.rules)
@@ -67,6 +68,14 @@ def _searches(searcher: Searcher, shapes: Shapes) -> list[tuple[int, int, int, K
         (*size, width, (*kind, mixed))
         for size, width, kind, mixed in product(sizes, shapes.beam_widths, kinds, (False, True))
     ]
+
+
+def _forms(searcher: Searcher, shapes: Shapes) -> list[tuple[int, int, int, Kind]]:
+    """Searches for each form of compiled layers: of one request, prompt token or beam, and of several."""
+    if searcher.search.model.compiled is None:
+        return []
+    sizes = product({1, shapes.batch_size}, {1, shapes.prompt_length}, {1, max(shapes.beam_widths)})
+    return [(batch, length, width, (False, False, False, False)) for batch, length, width in sizes]
 
 
 def _search(searcher: Searcher, batch_size: int, length: int, beam_width: int, kind: Kind) -> None:

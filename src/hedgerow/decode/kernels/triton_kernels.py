@@ -8,7 +8,7 @@ Candidates are numbered in the order of the states of their beams. So of equal s
 """
 
 # Triton's language is typed at compile time, which type checkers cannot follow.
-# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
+# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
 # ruff: noqa: N803
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ from hedgerow.decode.kernels.triton_common import (
 )
 from hedgerow.decode.kernels.triton_compact import codes_of, vector_children
 from hedgerow.decode.kernels.triton_limits import dead_children, ranks, set_of, unmasked
+
+# Bits of a count of values: a block of Triton has at most 2^20.
+FIELD, TWO_FIELDS, FIELD_MASK = tl.constexpr(21), tl.constexpr(42), tl.constexpr(2**21 - 1)
 
 
 @triton.jit
@@ -265,38 +268,64 @@ def measure_rows(
 
 
 @triton.jit
-def _threshold(peaks, wanted):
-    """A threshold that `wanted` peaks reach, or more if peaks are equal. If fewer peaks are live, all of them reach it.
-
-    Also returns how many reach it. Bisection, which stops at the first threshold that exactly `wanted` peaks reach.
-    """
-    dead = ordered(tl.full([], -INF, tl.float32))
-    low = tl.min(tl.where(peaks > dead, peaks, LARGEST_INT)).to(tl.int64)
-    high = tl.max(peaks).to(tl.int64)
-    reached = tl.sum((peaks > dead).to(tl.int32))
-    # With fewer live groups than wanted, all candidates are kept, not only those as good as the peaks.
-    low = tl.where(reached < wanted, dead.to(tl.int64) + 1, low)
-    while (low < high) & (reached > wanted):
-        middle = (low + high + 1) >> 1
-        count = tl.sum((peaks >= middle).to(tl.int32))
-        enough = count >= wanted
-        low = tl.where(enough, middle, low)
-        reached = tl.where(enough, count, reached)
-        high = tl.where(enough, high, middle - 1)
-    return low.to(tl.int32), reached
+def _unsigned(values):
+    """Int32 as uint32 of the same order, in which differences do not overflow."""
+    return values.to(tl.uint32, bitcast=True) ^ 0x80000000
 
 
 @triton.jit
-def _smallest(numbers, wanted):
-    """The smallest threshold that at least `wanted` of the numbers do not exceed, by bisection."""
-    low = tl.full([], 0, tl.int64)
-    high = tl.full([], 0, tl.int64) + LARGEST_INT
-    while low < high:
-        middle = (low + high) >> 1
-        enough = tl.sum((numbers <= middle).to(tl.int32)) >= wanted
-        high = tl.where(enough, middle, high)
-        low = tl.where(enough, low, middle + 1)
-    return low.to(tl.int32)
+def _narrow(values, low, high, reached, wanted):
+    """The largest threshold from `low` to `high` that `wanted` values reach, and how many reach it; all of them uint32.
+
+    Each round counts the values that reach three thresholds, in one sum of three fields, and leaves a quarter of the
+    range. It stops at the first threshold that exactly `wanted` values reach. `reached` is the number for `low`.
+    """
+    while (low < high) & (reached > wanted):
+        width = high - low
+        part = (width >> 2) + 1
+        first = low + tl.minimum(part, width)
+        second = low + tl.minimum(part * 2, width)
+        third = low + tl.minimum(part * 3, width)
+        fields = (values >= first).to(tl.int64) + ((values >= second).to(tl.int64) << FIELD)
+        counts = tl.sum(fields + ((values >= third).to(tl.int64) << TWO_FIELDS))
+        first_count = (counts & FIELD_MASK).to(tl.int32)
+        second_count = ((counts >> FIELD) & FIELD_MASK).to(tl.int32)
+        third_count = (counts >> TWO_FIELDS).to(tl.int32)
+        high = tl.where(third_count >= wanted, high, third - 1)
+        high = tl.where(second_count >= wanted, high, second - 1)
+        high = tl.where(first_count >= wanted, high, first - 1)
+        reached = tl.where(first_count >= wanted, first_count, reached)
+        reached = tl.where(second_count >= wanted, second_count, reached)
+        reached = tl.where(third_count >= wanted, third_count, reached)
+        low = tl.where(first_count >= wanted, first, low)
+        low = tl.where(second_count >= wanted, second, low)
+        low = tl.where(third_count >= wanted, third, low)
+    return low, reached
+
+
+@triton.jit
+def _threshold(peaks, wanted):
+    """A threshold that `wanted` peaks reach, or more if peaks are equal. If fewer peaks are live, all of them reach it.
+
+    Also returns how many reach it.
+    """
+    dead = ordered(tl.full([], -INF, tl.float32))
+    reached = tl.sum((peaks > dead).to(tl.int32))
+    low = tl.min(tl.where(peaks > dead, peaks, LARGEST_INT))
+    # With fewer live groups than wanted, all candidates are kept, not only those as good as the peaks.
+    low = tl.where(reached < wanted, dead + 1, low)
+    low, reached = _narrow(_unsigned(peaks), _unsigned(low), _unsigned(tl.max(peaks)), reached, wanted)
+    return _unsigned(low).to(tl.int32, bitcast=True), reached
+
+
+@triton.jit
+def _last_number(numbers, wanted):
+    """A number that exactly `wanted` of the numbers do not exceed. Numbers below LARGEST_INT are distinct."""
+    values = (numbers ^ LARGEST_INT).to(tl.uint32, bitcast=True)
+    low = tl.full([], 0, tl.uint32)
+    high = low + LARGEST_INT
+    low, _ = _narrow(values, low, high, tl.full([], LARGEST_INT, tl.int32), wanted)
+    return low.to(tl.int32, bitcast=True) ^ LARGEST_INT
 
 
 @triton.jit(do_not_specialize=["num_blocks", "width", "span", "beam_width", "capacity", "set_words", "room"])
@@ -325,7 +354,7 @@ def shortlist(
     if reached > beam_width:
         number = tl.load(numbers + group, mask=group < width * GROUPS, other=LARGEST_INT)
         ties_wanted = beam_width - tl.sum((all_peaks > least).to(tl.int32))
-        last_number = _smallest(tl.where(all_peaks == least, number, LARGEST_INT), ties_wanted)
+        last_number = _last_number(tl.where(all_peaks == least, number, LARGEST_INT), ties_wanted)
     alive, free_word = set_of(alive, set_rows, free, request, set_words, SETS)
     for start_beam in range(tl.program_id(1) * ROWS, width, tl.num_programs(1) * ROWS):
         beam = start_beam + tl.arange(0, ROWS)[:, None]
