@@ -25,7 +25,7 @@ RUN_VLLM := VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind HF_HUB_OFF
 FUZZ_SECONDS ?= 20
 SOAK_SECONDS ?= 60
 
-.PHONY: demo serve vllm test test-docs test-vllm test-triton test-compiled test-serve test-distributed test-bounds explore test-wheel test-lowest test-newest fuzz soak check lint lint-imports docs format clean
+.PHONY: demo serve vllm test test-docs test-vllm test-triton test-compiled test-layouts test-serve test-distributed test-bounds explore test-wheel test-lowest test-newest fuzz soak check lint lint-imports docs format clean
 
 demo: .venv/.demo
 	@echo "Running the demo: it loads 17,472 films and a model of 3.9 M parameters; no network, no GPU."
@@ -77,6 +77,13 @@ explore: .venv/.dev
 # The Triton kernels in Triton's interpreter, which is slow.
 test-triton: .venv/.dev
 	HEDGEROW_TEST_TRITON=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal tests/decode/kernels
+
+# The contract of searches on the compact layout.
+test-layouts: .venv/.dev
+	HEDGEROW_TEST_LAYOUTS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal tests/decode tests/live/test_live.py \
+		tests/index/test_compact.py --ignore tests/decode/kernels
+	HEDGEROW_TEST_LAYOUTS=1 HEDGEROW_TEST_TRITON=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal \
+		tests/decode/kernels -k "layout or compact or split"
 
 # The code that torch.compile generates for each family of models: a minute.
 test-compiled: .venv/.dev

@@ -37,7 +37,11 @@ def real_catalog(request: pytest.FixtureRequest):
     return hr.Catalog.from_parquet(path, sid=column, attributes=[])
 
 
-@pytest.fixture(params=("plain", "compact", "split"))
+# The others take twice as long as all other tests: make test-layouts.
+LAYOUTS = ("compact", "split") if os.environ.get("HEDGEROW_TEST_LAYOUTS") else ("plain",)
+
+
+@pytest.fixture(params=LAYOUTS)
 def layout(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The layout of every index that a test builds. "split": compact, and the codes of every level are split."""
     import hedgerow as hr

@@ -385,6 +385,18 @@ static PyObject *py_sort_keys(PyObject *module, PyObject *const *a, Py_ssize_t c
     return buffers.failed ? NULL : PyBool_FromLong(in_scratch);
 }
 
+/* Places that do not ascend, or of which the last is not below `limit`, are those of a damaged index. */
+static void check_places(Buffers *buffers, const int64_t *places, int64_t count, int64_t limit) {
+    if (buffers->failed)
+        return;
+    for (int64_t i = 0; i < count; i++)
+        if (places[i] < (i ? places[i - 1] : 0) || places[i] >= limit) {
+            PyErr_SetString(PyExc_ValueError, "places must ascend within the array");
+            buffers->failed = 1;
+            return;
+        }
+}
+
 static PyObject *py_splice(PyObject *module, PyObject *const *a, Py_ssize_t count) {
     (void)module;
     if (!expects(count, 5))
@@ -398,6 +410,8 @@ static PyObject *py_splice(PyObject *module, PyObject *const *a, Py_ssize_t coun
     const char *added = read_from(&buffers, a[2], item_size, num_inserted);
     const int64_t *removed = read_from(&buffers, a[3], 8, 0);
     int64_t num_removed = length_of(&buffers);
+    check_places(&buffers, inserted, num_inserted, length + 1);
+    check_places(&buffers, removed, num_removed, length);
     char *out = write_to(&buffers, a[4], item_size, length + num_inserted - num_removed);
     if (!buffers.failed) {
         Py_BEGIN_ALLOW_THREADS

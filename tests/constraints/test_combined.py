@@ -97,3 +97,14 @@ def test_the_complement_has_no_bits_past_the_end(items):
     none = index.constraint(np.zeros(items, bool), order="index")
     assert len(~none) == items
     assert ~~none == none
+
+
+def test_chains_of_the_same_sets_do_not_grow(index):
+    a, b = (index.constraint(mask_of(seed), order="index") for seed in (1, 2))
+    made = a
+    for _ in range(40):
+        made = made & b & made
+    assert made == a & b
+    assert {part._key for part in made._parts} == {a._key, b._key}
+    assert len(made._parts) == 2
+    assert len(made.name) == 200

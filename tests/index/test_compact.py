@@ -290,3 +290,31 @@ def test_manifests_with_wrong_keys_are_refused(key, tmp_path):
         holder[key] = value
         (tmp_path / "manifest.json").write_text(json.dumps(changed | {"sha256": digest_of(changed)}))
         load_error(tmp_path)
+
+
+@pytest.mark.parametrize("at_the_end", [False, True])
+def test_a_node_that_lost_its_only_child_is_refused(at_the_end, tmp_path):
+    # Nearly all nodes have one child, so the fan-out is decoded as forks.
+    rows = [(number // 64, number % 64, number % 7) for number in range(2000)]
+    rows += [(number // 64, number % 64, 500) for number in range(0, 1980, 10)]
+    rows += [(*rows[1999][:2], 600)] * at_the_end
+    index = hr.build_index(hr.Catalog(rows, codebook_sizes=(64, 64, 2048)), layout="compact")
+    level = index.levels[2]
+    assert level.bits is not None
+    assert level.forks is not None
+    index.save(tmp_path / "index")
+    (path,) = (tmp_path / "index").glob("trie-*")
+    arrays = read_tensors(np.fromfile(path, np.uint8), path)
+    bits = np.unpackbits(arrays["high.2"].copy().view(np.uint8).reshape(-1), bitorder="little")
+    one = int(level.bits.ones(level.children(np.array([1991]))[0])[0])
+    # The only child of node 1,991 becomes a second child of the next node, within a block of the directory.
+    assert bits[one - 1 : one + 2].tolist() == [0, 1, 0]
+    bits[one : one + 2] = bits[one : one + 2][::-1]
+    content = bytearray(path.read_bytes())
+    old = arrays["high.2"].tobytes()
+    place = content.find(old)
+    content[place : place + len(old)] = np.packbits(bits, bitorder="little").tobytes()
+    path.write_bytes(content)
+    for options in ({}, {"mmap": True}):
+        with pytest.raises(hr.IndexFileError):
+            hr.load_index(tmp_path / "index", **options)

@@ -21,6 +21,7 @@ from hedgerow.index.lookup import row_of_id
 from hedgerow.index.trie import Trie
 
 KEY_BYTES = 16
+MAX_NAME = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +158,8 @@ class ConstraintSet(ReadOnlyArrays):
     def __and__(self, other: ConstraintSet) -> ConstraintSet:
         both = self._with(other, "&", np.bitwise_and)
         if both is not NotImplemented:
-            both.__dict__["_intersected"] = (*self._parts, *other._parts)
+            distinct = {part._expression: part for part in (*self._parts, *other._parts)}
+            both.__dict__["_intersected"] = tuple(distinct.values())
         return both
 
     def __or__(self, other: ConstraintSet) -> ConstraintSet:
@@ -204,7 +206,7 @@ class ConstraintSet(ReadOnlyArrays):
         """The combination of sets whose expressions are `parts`, computed once for each expression."""
         combination = blake2b(b"".join([sign.encode(), *parts]), digest_size=KEY_BYTES).digest()
         entry = cache_of(self.index).rule(("combination", combination), lambda: Combined(compute()))
-        made = ConstraintSet(self.index, entry.words, name)
+        made = ConstraintSet(self.index, entry.words, shortened(name))
         made.__dict__.update(_combination=combination, _entry=entry)
         return made
 
@@ -228,6 +230,11 @@ class ConstraintSet(ReadOnlyArrays):
 def key_of(words: np.ndarray) -> bytes:
     """Digest of the items of a set."""
     return blake2b(words.data, digest_size=KEY_BYTES).digest()
+
+
+def shortened(name: str) -> str:
+    """The name of a combination. Those of long chains are cut."""
+    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 3]}..."
 
 
 def as_part(name: str) -> str:

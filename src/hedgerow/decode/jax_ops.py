@@ -62,6 +62,7 @@ def _best_if_distinct(x: Array, _: Array, k: int) -> tuple[tuple[Array, Array], 
 
 
 def _best_of(x: Array, places: Array, k: int) -> tuple[Array, Array]:
+    """The same in any case. Positions are int32, also where JAX has 64-bit integers, as those of `lax.top_k` are."""
     batch, rows, n = x.shape
     # lax.top_k puts 0.0 before -0.0.
     x = jnp.where(x == 0, 0.0, x)
@@ -69,7 +70,7 @@ def _best_of(x: Array, places: Array, k: int) -> tuple[Array, Array]:
         values, positions = lax.top_k(jnp.reshape(x, (batch, n)), k)
         return values, positions
     # lax.top_k is stable, so it gets the rows in the order of their places.
-    order = jnp.argsort(places[..., 0], axis=-1)
+    order = jnp.argsort(places[..., 0], axis=-1).astype(jnp.int32)
     ordered = take_along(x, order[..., None], 1)
     values, positions = lax.top_k(jnp.reshape(ordered, (batch, rows * n)), k)
     return values, take_along(order, positions // n, -1) * n + positions % n

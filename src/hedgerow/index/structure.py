@@ -108,6 +108,8 @@ def _largest_fan_out(start: np.ndarray | None, forks: np.ndarray | None, parents
         return _largest_step(start)
     if forks is None:
         return min(1, children)
+    if len(forks) != children - parents or not len(forks):
+        return None
     if forks[0] < 0 or forks[-1] >= parents or not (forks[:-1] <= forks[1:]).all():
         return None
     last_of_run = np.flatnonzero(forks[:-1] != forks[1:])
