@@ -245,3 +245,14 @@ def test_live_verify_names_the_damaged_versions(folder):
     assert "version 2: " in done.output
     done = runner.invoke(app, ["live", "verify", str(folder / "x.live"), "--json"])
     assert list(json.loads(done.stdout)["damaged"]) == ["2"]
+
+
+def test_publish_names_what_it_replaces(folder):
+    path, plain = folder / "items.live", folder / "items.hedgerow"
+    hr.concat([hr.load_index(plain)], layout="compact").save(folder / "compact.hedgerow")
+    run("live", "init", path, folder / "compact.hedgerow")
+    run("live", "add", path, folder / "new.parquet")
+    said = " ".join(run("live", "publish", path, plain).split())
+    assert "3 items in place of the 4 of version 2" in said
+    assert "the layout was compact and is now plain: build it with --compact" in said
+    assert "the layout was" not in run("live", "publish", path, plain)

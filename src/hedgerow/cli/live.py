@@ -138,8 +138,14 @@ def _pulled(source: str, path: Path, keep: int, before: VersionInfo | None) -> V
 def publish(path: LivePath, index: IndexPath, allow: Allow = None) -> None:
     """Make an index that was built separately the current version."""
     live_index = hr.LiveIndex.open(path)
-    live_index.publish(hr.load_index(index, mmap=True), allow=allow or ())
+    before = live_index.version
+    after = live_index.publish(hr.load_index(index, mmap=True), allow=allow or ())
     print_current(live_index)
+    out.print(f"{after.num_items:,} items in place of the {before.num_items:,} of version {before.number}")
+    old, new = before.index.layout, after.index.layout
+    if old != new:
+        advice = ": build it with --compact to keep that of the live index" if old == "compact" else ""
+        print_warning(f"the layout was {old} and is now {new}{advice}.")
 
 
 @live.command(epilog="Example: hedgerow live add items.live new.parquet")

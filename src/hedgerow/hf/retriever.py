@@ -142,6 +142,8 @@ class Retriever(Answering):
         tokens = TokenMap.detect(tokenizer) if tokens is None else tokens
         check_token_map(tokens)
         self._live = index if isinstance(index, LiveIndex) else None
+        if not isinstance(compile, bool):
+            raise ArgumentError(f"compile must be True or False; got {compile!r}.")
         code_model = CodeModel(model.eval(), tokens.of_index(trie), CompiledLayers() if compile else None)
         device_index = (version or trie).to("torch", code_model.device)
         # Check the temperature before the trial runs.
