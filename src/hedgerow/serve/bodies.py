@@ -17,6 +17,8 @@ JSON_TYPES = ("application/json", "application/x-www-form-urlencoded", "text/pla
 # Integers that orjson may read as floats have at least so many digits.
 LONG = re.compile(rb"[0-9]{19}")
 LEAST, MOST = -(2**63), 2**64 - 1
+# Names in a body may have any length.
+MOST_OF_PATH = 100
 GZIP = b"\x1f\x8b"
 
 
@@ -84,7 +86,7 @@ def _check_integers(content: bytes) -> None:
 
     for path, value in _values([], json.loads(content, parse_int=parsed)):
         if isinstance(value, _TooLong):
-            where = ".".join(map(str, path))
+            where = ".".join(map(str, path))[:MOST_OF_PATH]
             message = f"{where}: the integer {value:.40} has more than 64 bits. Ids that are text are in quotes."
             raise RefusedError(400, "invalid_request", message, param=where)
 
