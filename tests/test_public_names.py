@@ -474,6 +474,7 @@ COMMANDS = {
     "hedgerow bench scale": BENCH,
     "hedgerow bench branch": BENCH,
     "hedgerow bench peers": BENCH,
+    "hedgerow bench first-call": ["--items", "--out", "--quick", "--repeats"],
     "hedgerow bench build": ["--codebook-sizes", "--items", "--levels", "--out", "--quick", "--reference", "--repeats"],
     "hedgerow serve": [
         "--allow-where",

@@ -257,6 +257,7 @@ class TestSearch:
         return total
 
 
+@pytest.mark.filterwarnings("ignore:a codebook of 4,096 codes for")
 def test_pipeline_from_tables_to_results(shop, tmp_path, monkeypatch):
     """Run all programs in order, on generated data."""
     monkeypatch.setattr("coldstart.evaluate.BEAM_WIDTHS", (4, 12))

@@ -16,6 +16,7 @@ pytest.importorskip("transformers")
 import torch
 from tiny import TOKENS, index, model_of, new_model, prompts_of
 from torch._dynamo.utils import counters
+from torch._inductor import config as inductor_config
 
 from hedgerow.hf import Retriever, Shapes, compiled
 
@@ -207,6 +208,6 @@ class TestErrors:
 
     def test_without_a_compiler(self, monkeypatch):
         monkeypatch.setattr(compiled, "BACKEND", "inductor")
-        monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
-        with pytest.raises(hr.ArgumentError, match=r"needs a C\+\+ compiler, and none is found"):
+        missing = inductor_config.patch({"cpp.cxx": ("no-such-compiler",)})
+        with missing, pytest.raises(hr.ArgumentError, match=r"needs a C\+\+ compiler, and none is found"):
             Retriever(model_of("llama"), index(), TOKENS, compile=True)

@@ -149,7 +149,7 @@ def test_rejects_a_newer_format(folder):
     (folder / "manifest.json").write_text(json.dumps(manifest))
     message = load_error(folder)
     assert "version 4" in message
-    assert "up to 2" in message
+    assert "up to 3" in message
     assert "Upgrade" in message
 
 

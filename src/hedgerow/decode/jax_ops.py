@@ -90,7 +90,7 @@ def rank_rows(ascending: Array, values: Array) -> Array:
 def rank(ascending: Array, values: Array) -> Array:
     """`Ops.rank`. On a CPU, XLA takes longer for a round of a search than for PIVOTS comparisons."""
     size = ascending.shape[0]
-    pivot = jnp.arange(1, PIVOTS + 1, dtype=jnp.int32)
+    pivot = jnp.arange(1, PIVOTS + 1, dtype=jnp.int32).reshape((1,) * values.ndim + (PIVOTS,))
     found, left = values * 0, size
     while left:
         # The answer is one of the numbers from `found` to `found` + `left`.
