@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Collection
+import bisect
+import datetime as dt
+import re
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,6 +18,11 @@ from hedgerow.catalog.types import is_text
 TIME = r"([ T][0-9]{1,2}:[0-9]{2}.*)?$"
 DAY_LAST = rf"^([0-9]{{4}})[/.-]([0-9]{{1,2}})[/.-]([0-9]{{1,2}}){TIME}"
 YEAR_LAST = rf"^([0-9]{{1,2}})[/.-]([0-9]{{1,2}})[/.-]([0-9]{{4}}){TIME}"
+# Without leading zeros, numbers with hyphens are more often SIDs and codes.
+SHORT_YEAR = (
+    rf"^(?:(?:0?[1-9]|[12][0-9]|3[01])[/.](?:0?[1-9]|[12][0-9]|3[01])[/.][0-9]{{2}}"
+    rf"|(?:0[1-9]|[12][0-9]|3[01])-(?:0[1-9]|[12][0-9]|3[01])-[0-9]{{2}}){TIME}"
+)
 # The pattern of an order, and the same date as ISO 8601 writes it, but without leading zeros.
 ORDERS = {"dmy": (YEAR_LAST, r"\3-\2-\1\4"), "mdy": (YEAR_LAST, r"\3-\1-\2\4"), "ymd": (DAY_LAST, r"\1-\2-\3\4")}
 LEADING_ZEROS = (
@@ -26,6 +32,9 @@ LEADING_ZEROS = (
 )
 ISO = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}($|[ T])"
 # How DuckDB reads them.
+# Microseconds since 1970 of the first moment of the year 1, and of that after the year 9999: the dates of Python.
+FIRST, AFTER_LAST = ((day - dt.date(1970, 1, 1)).days * 86_400_000_000 for day in (dt.date.min, dt.date.max))
+AFTER_LAST += 86_400_000_000
 FORMATS = {"dmy": "%d/%m/%Y", "mdy": "%m/%d/%Y", "ymd": "%Y/%m/%d"}
 # The share of the values of a column of dates that are dates: others may be "unknown".
 MOST = 0.9
@@ -47,10 +56,41 @@ def as_dates(column: pa.ChunkedArray, order: DateOrder) -> pa.ChunkedArray | Non
     written, has_values = iso_dates(column, order), column.null_count < len(column)
     for type_ in (pa.date32(), pa.timestamp("us"), pa.timestamp("us", "UTC")) if has_values else ():
         try:
-            return written.cast(type_)
+            found = written.cast(type_)
         except pa.ArrowException:
             continue
+        return found if in_calendar(found) else None
     return None
+
+
+def in_calendar(column: pa.ChunkedArray) -> bool:
+    """Whether all dates or timestamps of a column are in the years 1 to 9999."""
+    try:
+        moments = pc.min_max(column.cast(pa.timestamp("us")).cast(pa.int64())).as_py()
+    except pa.ArrowException:
+        return False
+    return moments["min"] is None or FIRST <= moments["min"] <= moments["max"] < AFTER_LAST
+
+
+def first_failing(column: pa.ChunkedArray, order: DateOrder) -> int | None:
+    """The first row of a column of text whose value is no date in an order; None if all are dates."""
+    if column.null_count == len(column) or as_dates(column, order) is not None:
+        return None
+    first = pc.index(column.is_valid(), True).as_py()
+    stops = range(first + 1, len(column) + 1)
+    return first + bisect.bisect_left(stops, True, key=lambda stop: as_dates(column[:stop], order) is None)
+
+
+def has_short_year(text: str) -> bool:
+    """Whether a text is a date whose year has two digits."""
+    return re.match(SHORT_YEAR, text) is not None
+
+
+def way_out(date: str) -> str:
+    """How a column with a date as text becomes a column of dates."""
+    if has_short_year(date):
+        return "Years of two digits do not say the century: write them with four digits in the file, as 2020-12-31"
+    return "Read the file again with dates='dmy', 'mdy' or 'ymd' (--dates)"
 
 
 def text_date(column: pa.ChunkedArray) -> str | None:
@@ -82,46 +122,11 @@ def sampled_dates(column: pa.ChunkedArray) -> str | None:
 
 def _is_date(values: pa.ChunkedArray) -> pa.ChunkedArray:
     """Bool per text: whether it is written as a date."""
-    return pc.or_(*(pc.match_substring_regex(values, pattern) for pattern in (DAY_LAST, YEAR_LAST)))
+    return pc.match_substring_regex(values, "|".join((DAY_LAST, YEAR_LAST, SHORT_YEAR)))
 
 
 def format_of(date: str) -> str:
     """The format with which SQL reads a date of `text_date`: the day first, unless the date says otherwise."""
     order = next((order for order in DATE_ORDERS if as_dates(pa.chunked_array([[date]]), order) is not None), "dmy")
     mark = next(mark for mark in "/.-" if mark in date)
-    return FORMATS[order].replace("/", mark)
-
-
-def warn_of_text_dates(table: pa.Table, known: Collection[str] = ()) -> None:
-    """Warn of the columns of text that hold dates.
-
-    Args:
-        table: the rows of files.
-        known: the columns that are text on purpose.
-
-    Warns:
-        UserWarning: for each such column: what to do.
-    """
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        if name in known or (date := text_date(column)) is None:
-            continue
-        warnings.warn(
-            f"column {name!r} looks like dates, for example {date!r}, but stays text, which is not in the order of "
-            f"time. {_advice(column)}",
-            UserWarning,
-            stacklevel=3,
-        )
-
-
-def _advice(column: pa.ChunkedArray) -> str:
-    """How to read a column of text as dates."""
-    orders = [order for order in DATE_ORDERS if as_dates(column, order) is not None]
-    if orders:
-        choices = {"dmy": "the day is first", "mdy": "the month is first", "ymd": "the year is first"}
-        each = " or ".join(f"dates={order!r} (--dates {order}) if {choices[order]}" for order in orders)
-        return f"Pass {each}."
-    values = column.to_pylist()
-    row = pc.index(_is_date(column), False).as_py()
-    if row < 0:
-        return "Its values have no common order of day, month and year: write them as 2020-12-31."
-    return f"Row {row} has {values[row]!r}: leave such values empty; pass dates= (--dates) if the year is not first."
+    return FORMATS[order].replace("/", mark).replace("%Y", "%y" if has_short_year(date) else "%Y")
