@@ -98,6 +98,11 @@ def test_dates_that_an_order_does_not_read(read, values, problem):
         assert read(values, dates="dmy").attributes["released"].to_pylist() == values
 
 
+def test_years_of_two_digits_do_not_become_the_type_of_an_index():
+    with pytest.raises(hr.CatalogError, match=r"row 0 of column 'released': '31/12/20'.*do not say the century"):
+        csv(["31/12/20"], types={"released": pa.date32()})
+
+
 def test_years_are_1_to_9999():
     assert csv(["0000-01-01", "2020-01-01"], text=["released"]).attributes["released"].type == pa.string()
     with pytest.warns(UserWarning, match="Row 0"):

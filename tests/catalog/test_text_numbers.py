@@ -33,11 +33,25 @@ def test_numbers_that_stay_text_are_a_warning(values, advice):
 
 
 @pytest.mark.parametrize(
-    "values", [["01234", "98765"], ["12345", "K1A"], ["1.2.3", "1.10.2"], ["01.5", "2"], ["A", "1,5"], ["USD", "EUR"]]
+    "values",
+    [
+        ["01234", "98765"],
+        ["12345", "K1A"],
+        ["1.2.3", "1.10.2"],
+        ["01.5", "2"],
+        ["A", "1,5"],
+        ["USD", "EUR"],
+        ["SKU123", "ABC 124"],
+    ],
 )
 def test_other_text_is_no_number(values):
     assert text_number(pa.chunked_array([values])) is None
     assert csv(values).attributes["price"].to_pylist() == values
+
+
+def test_the_example_shows_the_decimal_mark():
+    for values, example in ((["9.50", "1,114", "9,5"], "9,5"), (["9.50", "$9"], "$9"), (["9.50", "8.1"], "9.50")):
+        assert text_number(pa.chunked_array([values])) == example
 
 
 def test_text_on_purpose_is_no_warning():
@@ -96,6 +110,8 @@ class TestRules:
             ("price IN (1, 2)", "'price' is text, for example '114,70', and cannot be compared with a number"),
             ("brand < 5", "'brand' is text, for example 'Ace', and cannot be compared with a number.*TRY_CAST"),
             ("brand <> 'x' AND price = 50.5", "'price' is text, for example '114,70', and cannot"),
+            ("price * 2 = 4", "'price' is text, for example '114,70', and cannot be used as a number.*TRY_CAST"),
+            ("round(usd) = 4", "'usd' is text, for example '.1,114.70', and cannot be used as a number"),
             ("brand = stock", "'brand' is text, for example 'Ace', and cannot be compared with a number"),
         ],
     )
@@ -103,6 +119,10 @@ class TestRules:
         with pytest.raises(hr.ConstraintError, match=held) as caught:
             index.where(expression)
         assert "Binder Error" not in str(caught.value)
+
+    def test_other_errors_of_functions_stay(self, index):
+        with pytest.raises(hr.ConstraintError, match="No function matches"):
+            index.where("round(brand) = 4")
 
     def test_the_way_out(self, index):
         for name, ids in (("price", [1]), ("usd", [1]), ("quoted", [1])):

@@ -137,3 +137,6 @@ def test_histories_in_another_order_name_the_row(folder):
     (folder / "clicks.csv").write_text("user,item_id,timestamp\n7,0,1/2/2021\n7,1,31/02/2024\n")
     with pytest.raises(hr.ArgumentError, match=r"Row 1: '31/02/2024' is not a date in the order dmy\. Correct"):
         read_histories("clicks.csv", index, dates="dmy")
+    (folder / "clicks.csv").write_text("user,item_id,timestamp\n7,0,1/2/2021\n7,1,n/a\n")
+    with pytest.raises(hr.ArgumentError, match=r"Row 1: 'n/a' is not a date in the order dmy\. Correct"):
+        read_histories("clicks.csv", index, dates="dmy")

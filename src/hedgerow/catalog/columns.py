@@ -219,7 +219,7 @@ def column_of(table: pa.Table, name: str, what: str) -> pa.Array:
         sids = [name for name in table.column_names if what == "SID" and _can_hold_sids(table, name)]
         hint = f" Columns that can hold SIDs: {', '.join(sids)}." if sids else ""
         if what == "SID" and not sids:
-            hint = " None of them can hold SIDs: make SIDs from embeddings or texts with hedgerow semantic-ids."
+            hint = " To make SIDs from embeddings or texts, run hedgerow semantic-ids first."
         raise CatalogError(
             f"there is no {what} column {name!r}; the columns are {', '.join(table.column_names)}.{hint}"
         )

@@ -11,7 +11,7 @@ from decimal import Decimal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hedgerow.catalog.dates import as_dates, in_calendar, iso_dates, text_date
+from hedgerow.catalog.dates import as_dates, has_short_year, in_calendar, iso_dates, text_date
 from hedgerow.catalog.exact import same_values
 from hedgerow.catalog.sources import DateOrder
 from hedgerow.catalog.types import is_text
@@ -84,6 +84,8 @@ def typed(column: pa.ChunkedArray, field: pa.Field, *, widens: bool, dates: Date
     stops = range(len(column) + 1)
     row = bisect.bisect_left(stops, True, key=lambda stop: _converted(column[:stop], type_) is None) - 1
     hint = "" if dates is not None or text_date(given) is None else "For dates like that, pass dates= (--dates). "
+    if _pattern(type_) == DATE and has_short_year(given[row].as_py()):
+        hint = "Years of two digits do not say the century. "
     raise CatalogError(
         f"row {row} of column {field.name!r}: {given[row].as_py()!r} cannot be converted to {type_}, the expected "
         f"type of this column, without a change. {hint}Change the value, or leave out the row."

@@ -13,14 +13,14 @@ import pyarrow.compute as pc
 from hedgerow.catalog.dates import MOST, SAMPLE
 from hedgerow.catalog.types import is_text
 
-CURRENCY = r"(?:[$€£¥₹]|[A-Z]{3}|kr|zł)"
+CURRENCY = r"(?:[$€£¥₹]|EUR|USD|GBP|CHF|JPY|CNY|INR|SEK|NOK|DKK|PLN|CZK|CAD|AUD|kr|zł)"
 PLAIN = r"^[-+]?(0|[1-9][0-9]*)(\.[0-9]+)?$"
 # Digits in groups of three, or a decimal point or comma.
 GROUPED = r"[1-9][0-9]{0,2}(?:[,.' \x{a0}][0-9]{3})+(?:[.,][0-9]+)?"
 DECIMAL = r"(?:0|[1-9][0-9]*)[.,][0-9]+"
 MARKED = rf"^[-+]?(?:{GROUPED}|{DECIMAL})$"
-PRICE = rf"^(?:{CURRENCY}\s*[-+]?(?:{GROUPED}|{DECIMAL}|[0-9]+)|[-+]?(?:{GROUPED}|{DECIMAL}|[0-9]+)\s*[€$£¥₹%])$"
-AMOUNT = rf"^[-+]?(?:{GROUPED}|{DECIMAL})\s*{CURRENCY}$"
+NUMBER = rf"(?:{GROUPED}|{DECIMAL}|[0-9]+)"
+AMOUNT = rf"^[-+]?{CURRENCY}\s*[-+]?{NUMBER}$|^[-+]?{NUMBER}\s*(?:{CURRENCY}|%)$"
 
 
 def text_number(column: pa.ChunkedArray) -> str | None:
@@ -31,11 +31,14 @@ def text_number(column: pa.ChunkedArray) -> str | None:
     values = column.drop_null()
     if not is_text(column.type) or not len(values):
         return None
-    marked = _any_of(values, MARKED, PRICE, AMOUNT)
+    marked = pc.match_substring_regex(values, f"{MARKED}|{AMOUNT}")
     numbers = pc.or_(marked, pc.match_substring_regex(values, PLAIN))
     if not pc.any(marked).as_py() or pc.mean(numbers).as_py() < MOST:
         return None
-    return values.filter(marked)[0].as_py()
+    # The mark of the others shows what a value such as 1,234 means.
+    found = values.filter(marked)[:SAMPLE].to_pylist()
+    others = (value for value in found if re.match(PLAIN, value) is None)
+    return next(filter(has_decimal_comma, found), None) or next(others, found[0])
 
 
 def sampled_text_number(column: pa.ChunkedArray) -> str | None:
@@ -64,8 +67,3 @@ def number_in_sql(name: str, example: str) -> str:
 def has_decimal_comma(example: str) -> bool:
     """Whether a number as text has a decimal comma. A lone comma before three digits separates thousands."""
     return re.search(r",(?![0-9]{3}(?![0-9]))[0-9]+\D*$|[.' ][0-9]{3},[0-9]+\D*$", example) is not None
-
-
-def _any_of(values: pa.ChunkedArray, *patterns: str) -> pa.ChunkedArray:
-    """Bool per text: whether a pattern matches."""
-    return pc.match_substring_regex(values, "|".join(patterns))

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from hedgerow.catalog.dates import as_dates, first_failing, has_short_year, text_date
 from hedgerow.catalog.sources import DATE_ORDERS, DateOrder
-from hedgerow.catalog.text_numbers import has_decimal_comma, not_plain, text_number
+from hedgerow.catalog.text_numbers import has_decimal_comma, not_plain, sampled_text_number, text_number
 
 CHOICES = {"dmy": "the day is first", "mdy": "the month is first", "ymd": "the year is first"}
 
@@ -36,7 +36,7 @@ def warn_of_text(table: pa.Table, known: Collection[str] = (), dates: DateOrder 
                 f"looks like dates, for example {date!r}, but stays text, which is not in the order of time. "
                 f"{advice_on_dates(column, dates)}"
             )
-        elif text_number(column) is not None and (found := not_plain(column)) is not None:
+        elif sampled_text_number(column) and text_number(column) and (found := not_plain(column)) is not None:
             problem = f"looks like numbers, but {found[1]!r} keeps it text: {_advice_on_number(*found)}"
         else:
             continue
@@ -71,7 +71,7 @@ def advice_on_dates(column: pa.ChunkedArray, dates: DateOrder | None) -> str:
     return f"Its values have no common order of day, month and year. {each}. Write them as 2020-12-31."
 
 
-def _failure(column: pa.ChunkedArray, row: int, order: DateOrder) -> str:
+def _failure(column: pa.ChunkedArray, row: int, order: str) -> str:
     return f"Row {row}: {column[row].as_py()!r} is not a date in the order {order}"
 
 

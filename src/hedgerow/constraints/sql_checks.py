@@ -15,7 +15,8 @@ QUOTED = re.compile(r"'(?:[^']|'')*'|\$\$.*?\$\$|--[^\n]*|/\*.*?\*/", re.DOTALL)
 NUMERIC = r"(?:\w*INT\w*|DECIMAL\S*|DOUBLE|FLOAT)"
 MIXED = re.compile(
     rf"Cannot (?:compare|mix) values of type (?:VARCHAR and (?:type )?{NUMERIC}|{NUMERIC} and (?:type )?VARCHAR)"
-    rf"|Could not convert string .* to {NUMERIC} when casting from source column (?P<column>\S+)",
+    rf"|Could not convert string .* to {NUMERIC} when casting from source column (?P<column>\S+)"
+    rf"|No function matches the given name and argument types '(?P<function>[^'(]+)\([^']*VARCHAR",
     re.DOTALL,
 )
 # Without spaces, as nobody writes differences and quotients.
@@ -71,20 +72,28 @@ def text_and_number(error: str, expression: str, items: pa.Table) -> str | None:
 
     if not (mixed := MIXED.search(error)):
         return None
-    texts = [name for name in columns_in(expression, items.column_names) if is_text(items.column(name).type)]
-    # DuckDB names the column if a value cannot be converted.
-    name = next((name for name in texts if mixed["column"] in (None, name)), None)
-    if name is None or (mixed["column"] is None and len(texts) > 1 and not (name := _beside_number(expression, texts))):
+    numbers = {name: sampled_text_number(items.column(name)) for name in columns_in(expression, items.column_names)}
+    texts = [name for name in numbers if is_text(items.column(name).type)]
+    if mixed["column"] is not None:
+        texts = [name for name in texts if name == mixed["column"]]
+    elif mixed["function"] is not None:
+        # Of other text, functions are refused for other reasons.
+        texts = [name for name in texts if numbers[name] is not None]
+    elif len(texts) > 1:
+        texts = _beside_number(expression, texts)
+    if not texts:
         return None
+    name = texts[0]
+    use = "used as" if mixed["function"] is not None else "compared with"
+    if (number := numbers[name]) is not None:
+        return f"column {name!r} is text, for example {number!r}, and cannot be {use} a number. " + (
+            _numbers_out(name, number)
+        )
     values = items.column(name).drop_null()
-    example = sampled_text_number(items.column(name)) or (values[0].as_py() if len(values) else None)
-    held = "it has no values" if example is None else f"for example {example!r}"
-    problem = f"column {name!r} is text, {held}, and cannot be compared with a number. "
-    return problem + (
-        _numbers_out(name, example)
-        if example is not None and sampled_text_number(items.column(name)) is not None
-        else f"Compare it with text in single quotes: {_quoted(name)} = '5'; or convert it: "
-        f"TRY_CAST({_quoted(name)} AS DOUBLE) < 5"
+    held = f"for example {values[0].as_py()!r}" if len(values) else "without values"
+    return (
+        f"column {name!r} is text, {held}, and cannot be {use} a number. Compare it with text in single quotes: "
+        f"{_quoted(name)} = '5'; or convert it: TRY_CAST({_quoted(name)} AS DOUBLE) < 5"
     )
 
 
@@ -97,15 +106,13 @@ def _numbers_out(name: str, example: str) -> str:
     )
 
 
-def _beside_number(expression: str, names: list[str]) -> str | None:
-    """The first of the columns that is compared with a number."""
+def _beside_number(expression: str, names: list[str]) -> list[str]:
+    """The columns that are compared with a number."""
     bare = QUOTED.sub("''", expression)
     signs = r"\s*(?:[<>=!]+|(?:not\s+)?(?:between|in\s*\()|is\s+(?:not\s+)?distinct\s+from)\s*"
-    for name in names:
-        column = _column(name)
-        if re.search(rf"{column}{signs}[-+]?[0-9.]|[0-9.]{signs}{column}", bare, re.IGNORECASE):
-            return name
-    return None
+    beside = (rf"{_column(name)}{signs}[-+]?[0-9.]|[0-9.]{signs}{_column(name)}" for name in names)
+    found = (re.search(pattern, bare, re.IGNORECASE) for pattern in beside)
+    return [name for name, match in zip(names, found, strict=True) if match]
 
 
 def columns_in(expression: str, names: Iterable[str]) -> list[str]:

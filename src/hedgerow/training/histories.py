@@ -273,14 +273,14 @@ def _columns(table: pa.Table, user: str, item: str, timestamp: str | None) -> _C
 
 def _check_dates(table: pa.Table, timestamp: str | None, dates: DateOrder | None) -> None:
     """Check that the times are dates in the order that was given, if they are text."""
-    from hedgerow.catalog.dates import text_date
+    from hedgerow.catalog.dates import first_failing
     from hedgerow.catalog.text_warnings import advice_on_dates
-    from hedgerow.catalog.types import is_text
+    from hedgerow.catalog.types import is_text, one_array
 
     if dates is None or timestamp is None or table.column_names.count(timestamp) != 1:
         return
     column = table.column(timestamp)
-    if is_text(column.type) and text_date(column) is not None:
+    if is_text(column.type) and first_failing(column, dates) is not None and is_text(_parsed(one_array(column)).type):
         raise ArgumentError(f"column {timestamp!r} must hold times. {advice_on_dates(column, dates)}")
 
 
