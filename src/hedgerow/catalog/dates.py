@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import bisect
 import datetime as dt
 import re
 
@@ -31,10 +30,11 @@ LEADING_ZEROS = (
     (r"([ T])([0-9]):", r"\10\2:"),
 )
 ISO = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}($|[ T])"
-# How DuckDB reads them.
+TYPES = (pa.date32(), pa.timestamp("us"), pa.timestamp("us", "UTC"))
 # Microseconds since 1970 of the first moment of the year 1, and of that after the year 9999: the dates of Python.
 FIRST, AFTER_LAST = ((day - dt.date(1970, 1, 1)).days * 86_400_000_000 for day in (dt.date.min, dt.date.max))
 AFTER_LAST += 86_400_000_000
+# How DuckDB reads the orders.
 FORMATS = {"dmy": "%d/%m/%Y", "mdy": "%m/%d/%Y", "ymd": "%Y/%m/%d"}
 # The share of the values of a column of dates that are dates: others may be "unknown".
 MOST = 0.9
@@ -53,14 +53,42 @@ def iso_dates(column: pa.ChunkedArray, order: DateOrder) -> pa.ChunkedArray:
 
 def as_dates(column: pa.ChunkedArray, order: DateOrder) -> pa.ChunkedArray | None:
     """A column of text as dates or timestamps; None if a value is no date in this order, or there are no values."""
-    written, has_values = iso_dates(column, order), column.null_count < len(column)
-    for type_ in (pa.date32(), pa.timestamp("us"), pa.timestamp("us", "UTC")) if has_values else ():
-        try:
-            found = written.cast(type_)
-        except pa.ArrowException:
-            continue
-        return found if in_calendar(found) else None
-    return None
+    if column.null_count == len(column):
+        return None
+    written = iso_dates(column, order)
+    converted = (_cast(written, type_) for type_ in TYPES)
+    return next((found for found in converted if found is not None), None)
+
+
+def first_failing(column: pa.ChunkedArray, order: DateOrder) -> int | None:
+    """The first row of a column of text whose value is no date in an order; None if all are dates."""
+    written = iso_dates(column, order)
+    rows = [row for type_ in TYPES if (row := _first_failing(written, type_)) is not None]
+    # The type that most rows have fails last.
+    return max(rows) if len(rows) == len(TYPES) else None
+
+
+def _first_failing(written: pa.ChunkedArray, type_: pa.DataType) -> int | None:
+    """The first row that has no value of a type; None if all have."""
+    if _cast(written, type_) is not None:
+        return None
+    start, stop = 0, len(written)
+    while stop - start > 1:
+        middle = (start + stop) // 2
+        if _cast(written[start:middle], type_) is None:
+            stop = middle
+        else:
+            start = middle
+    return start
+
+
+def _cast(written: pa.ChunkedArray, type_: pa.DataType) -> pa.ChunkedArray | None:
+    """Texts as dates or timestamps; None if a text is none, or out of the calendar."""
+    try:
+        found = written.cast(type_)
+    except pa.ArrowException:
+        return None
+    return found if in_calendar(found) else None
 
 
 def in_calendar(column: pa.ChunkedArray) -> bool:
@@ -70,15 +98,6 @@ def in_calendar(column: pa.ChunkedArray) -> bool:
     except pa.ArrowException:
         return False
     return moments["min"] is None or FIRST <= moments["min"] <= moments["max"] < AFTER_LAST
-
-
-def first_failing(column: pa.ChunkedArray, order: DateOrder) -> int | None:
-    """The first row of a column of text whose value is no date in an order; None if all are dates."""
-    if column.null_count == len(column) or as_dates(column, order) is not None:
-        return None
-    first = pc.index(column.is_valid(), True).as_py()
-    stops = range(first + 1, len(column) + 1)
-    return first + bisect.bisect_left(stops, True, key=lambda stop: as_dates(column[:stop], order) is None)
 
 
 def has_short_year(text: str) -> bool:

@@ -50,15 +50,15 @@ def advice_on_dates(column: pa.ChunkedArray, dates: DateOrder | None) -> str:
         column: the column.
         dates: the order with which it was read, and stayed text.
     """
-    orders = [order for order in DATE_ORDERS if as_dates(column, order) is not None]
+    rows = {order: first_failing(column, order) for order in DATE_ORDERS}
+    failing = {order: row for order, row in rows.items() if row is not None}
+    orders = [order for order in DATE_ORDERS if order not in failing]
     choices = " or ".join(f"dates={order!r} (--dates {order}) if {CHOICES[order]}" for order in orders)
-    if dates is not None and dates not in orders:
-        row = first_failing(column, dates)
-        what = "" if row is None else _failure(column, row, dates)
-        return f"{what}. Pass {choices}." if orders else f"{what}. {_remedy(column, row)}"
+    if dates in failing:
+        row = failing[dates]
+        return f"{_failure(column, row, dates)}. " + (f"Pass {choices}." if orders else _remedy(column, row))
     if orders:
         return f"Pass {choices}."
-    failing = {order: row for order in DATE_ORDERS if (row := first_failing(column, order)) is not None}
     # The order that reads most rows fails last.
     best = max(failing, key=lambda order: failing[order])
     for row in (failing[best], *failing.values()):
@@ -67,7 +67,7 @@ def advice_on_dates(column: pa.ChunkedArray, dates: DateOrder | None) -> str:
                 f"Row {row} has {column[row].as_py()!r}, which is not a date. {_remedy(column, row)} Pass dates= "
                 "(--dates) if the year is not first."
             )
-    each = ", ".join(_failure(column, row, order) for order, row in failing.items() if row is not None)
+    each = ", ".join(_failure(column, row, order) for order, row in failing.items())
     return f"Its values have no common order of day, month and year. {each}. Write them as 2020-12-31."
 
 
@@ -75,9 +75,9 @@ def _failure(column: pa.ChunkedArray, row: int, order: str) -> str:
     return f"Row {row}: {column[row].as_py()!r} is not a date in the order {order}"
 
 
-def _remedy(column: pa.ChunkedArray, row: int | None) -> str:
+def _remedy(column: pa.ChunkedArray, row: int) -> str:
     """What to do about a value that is no date."""
-    if row is not None and has_short_year(column[row].as_py()):
+    if has_short_year(column[row].as_py()):
         return "Years of two digits do not say the century: write them with four digits."
     return "Correct such values, or leave them empty."
 
