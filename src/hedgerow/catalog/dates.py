@@ -70,9 +70,13 @@ def first_failing(column: pa.ChunkedArray, order: DateOrder) -> int | None:
 
 def _first_failing(written: pa.ChunkedArray, type_: pa.DataType) -> int | None:
     """The first row that has no value of a type; None if all have."""
-    if _cast(written, type_) is not None:
+    # In parts that grow: Arrow takes long over parts of which many rows fail.
+    start, size = 0, 1
+    while start < len(written) and _cast(written[start : start + size], type_) is not None:
+        start, size = start + size, 2 * size
+    if start >= len(written):
         return None
-    start, stop = 0, len(written)
+    stop = min(start + size, len(written))
     while stop - start > 1:
         middle = (start + stop) // 2
         if _cast(written[start:middle], type_) is None:
