@@ -64,17 +64,23 @@ class Picking:
 
 
 def check_order(column: pa.ChunkedArray, name: str, what: str) -> None:
-    """Check that an attribute is no text that holds dates.
+    """Check that an attribute is no text that holds dates or numbers.
 
     Raises:
         ArgumentError: it is.
     """
-    from hedgerow.catalog.dates import sampled_text_date
+    from hedgerow.catalog.dates import sampled_text_date, way_out
+    from hedgerow.catalog.text_numbers import sampled_text_number
 
     if (date := sampled_text_date(column)) is not None:
         raise ArgumentError(
-            f"{what}: attribute {name!r} is text, for example {date!r}, whose order is not that of time. Read the file "
-            "again with dates='dmy', 'mdy' or 'ymd' (--dates), or convert the column to dates."
+            f"{what}: attribute {name!r} is text, for example {date!r}, whose order is not that of time. "
+            f"{way_out(date)}, or convert the column to dates."
+        )
+    if (number := sampled_text_number(column)) is not None:
+        raise ArgumentError(
+            f"{what}: attribute {name!r} is text, for example {number!r}, whose order is not that of numbers. Write "
+            "numbers as 1234.50 in the file, or convert the column to numbers."
         )
 
 

@@ -69,12 +69,63 @@ def test_the_type_of_an_index_is_kept():
         (["1/2/2020", "3/4/2021"], r"dates='dmy'.*day is first.*dates='mdy'.*month is first"),
         (["2020/12/31", "2020/1/1"], r"dates='ymd'[^']*$"),
         ([*["2020-12-31"] * 19, "unknown"], r"Row 19 has 'unknown'"),
-        (["31/12/2020", "12/31/2020"], r"no common order"),
+        (["31/12/2020", "12/31/2020"], r"no common order.*Row 1: '12/31/2020' is not a date in the order dmy"),
+        ([*["31/12/2020"] * 19, "n/a"], r"Row 19 has 'n/a', which is not a date"),
+        (["15/1/2024", "31/02/2024", "1/3/2024"], r"Row 1 has '31/02/2024', which is not a date"),
+        (["31/02/2024", "15/1/2024"], r"Row 0 has '31/02/2024', which is not a date"),
+        (["1/1/0000", "2/1/2020"], r"Row 0 has '1/1/0000', which is not a date"),
+        (["31/12/20", "1/2/21"], r"Row 0 has '31/12/20'.*two digits do not say the century"),
+        (["31/12/20 9:05", "1.2.21", "03-04-21"], r"Years of two digits"),
     ],
 )
 def test_text_that_looks_like_dates_is_a_warning(read, values, advice):
     with pytest.warns(UserWarning, match=advice):
         assert pa.types.is_string(read(values).attributes["released"].type)
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        (["12/31/2020", "1/2/2020"], r"Row 0: '12/31/2020' is not a date in the order dmy\. Pass dates='mdy'"),
+        (["1/2/2020", "31/02/2024"], r"Row 1: '31/02/2024' is not a date in the order dmy\. Correct such values"),
+        ([*["1/2/2020"] * 10, "n/a"], r"Row 10: 'n/a' is not a date in the order dmy\. Correct such values"),
+        (["1/2/2020", "02/10/20"], r"Row 1: '02/10/20' is not a date in the order dmy\. Years of two digits"),
+    ],
+)
+@pytest.mark.parametrize("read", [csv, jsonl])
+def test_dates_that_an_order_does_not_read(read, values, problem):
+    with pytest.warns(UserWarning, match=problem):
+        assert read(values, dates="dmy").attributes["released"].to_pylist() == values
+
+
+def test_years_of_two_digits_do_not_become_the_type_of_an_index():
+    with pytest.raises(hr.CatalogError, match=r"row 0 of column 'released': '31/12/20'.*do not say the century"):
+        csv(["31/12/20"], types={"released": pa.date32()})
+
+
+def test_years_are_1_to_9999():
+    assert csv(["0000-01-01", "2020-01-01"], text=["released"]).attributes["released"].type == pa.string()
+    with pytest.warns(UserWarning, match="Row 0"):
+        assert csv(["1/1/0000", "2/1/2020"], dates="dmy").attributes["released"].type == pa.string()
+    assert csv(["0000-01-01", "2020-01-01"]).attributes["released"].type == pa.string()
+    assert csv(["0000-01-01T00:00:00", "2020-01-01T00:00:00"]).attributes["released"].type == pa.string()
+    # In UTC, it is in the year 10000.
+    assert csv(["9999-12-31T23:00:00-05:00"]).attributes["released"].type == pa.string()
+    edges = csv(["1/1/0001", "31/12/9999 23:59"], dates="dmy").attributes["released"].to_pylist()
+    assert edges == [dt.datetime(1, 1, 1), dt.datetime(9999, 12, 31, 23, 59)]
+
+
+@pytest.mark.parametrize("order", [None, "dmy"])
+def test_sids_and_ids_are_no_dates(order):
+    for sid, item in (("1-2-2020", "1/2/2020"), ("2020-10-12", "2020-10-12")):
+        catalog = hr.Catalog.from_csv(
+            io.BytesIO(f"codes,id\n{sid},{item}\n".encode()), sid="codes", item_id="id", dates=order
+        )
+        assert catalog.item_ids.to_pylist() == [item]
+        assert catalog.sids.tolist() == [[int(code) for code in sid.split("-")]]
+        row = json.dumps([{"codes": sid, "id": item}]).encode()
+        catalog = hr.Catalog.from_json(io.BytesIO(row), sid="codes", item_id="id", dates=order)
+        assert catalog.item_ids.to_pylist() == [item]
 
 
 def test_a_wrong_order_is_a_warning_and_stays_text():
@@ -115,7 +166,13 @@ def test_as_dates_refuses_days_that_do_not_exist():
 
 @pytest.mark.parametrize(
     ("date", "written"),
-    [("31/12/2020", "%d/%m/%Y"), ("12/31/2020", "%m/%d/%Y"), ("31.12.2020", "%d.%m.%Y"), ("2020/12/31", "%Y/%m/%d")],
+    [
+        ("31/12/20", "%d/%m/%y"),
+        ("31/12/2020", "%d/%m/%Y"),
+        ("12/31/2020", "%m/%d/%Y"),
+        ("31.12.2020", "%d.%m.%Y"),
+        ("2020/12/31", "%Y/%m/%d"),
+    ],
 )
 def test_the_format_for_sql(date, written):
     assert format_of(date) == written
@@ -193,6 +250,18 @@ class TestRules:
         pytest.importorskip("duckdb")
         found = index.where(expression)
         assert sorted(index.item_ids.filter(found.mask).to_pylist()) == ids
+
+    def test_years_of_two_digits(self):
+        pytest.importorskip("duckdb")
+        table = pa.table({"sid": [[0], [1]], "added": ["31/12/20", "02/10/23"]})
+        index = hr.build_index(hr.Catalog.from_arrow(table))
+        with pytest.raises(
+            hr.ConstraintError, match=r"'31/12/20'.*do not say the century.*'%d/%m/%y'\) .* 69 to 99 as"
+        ):
+            index.where("added > '01/01/23'")
+        assert index.where("try_strptime(added, '%d/%m/%y') > DATE '2023-01-01'").num_items == 1
+        with pytest.raises(hr.ConstraintError, match="do not say the century"):
+            index.newest("added", days=7)
 
     def test_orders(self, index):
         beams = hr.beam_search(index, lambda _: np.array([[[0.4, 0.6]]]), batch_size=1, beam_width=2)

@@ -89,3 +89,54 @@ def test_histories(folder):
     assert index.item_ids.take(pa.array(histories[0])).to_pylist() == [1, 0]
     with pytest.raises(hr.ArgumentError, match="dates must be one of"):
         read_histories("clicks.csv", index, dates="us")  # pyright: ignore[reportArgumentType]
+
+
+def refused(*words):
+    done = CliRunner().invoke(app, list(map(str, words)), env={"COLUMNS": "300"})
+    assert done.exit_code != 0, done.output
+    return " ".join((done.output + str(done.exception)).split())
+
+
+def test_sids_and_ids_are_no_dates(folder):
+    (folder / "items.csv").write_text(
+        "item_id,sid,released\n1/2/2020,1-2-2020,31/12/2020\n3/4/2021,0-1-2021,1/2/2021\n"
+    )
+    assert "warning" not in run("build", "items.csv", "-o", "a.hedgerow", "--dates", "dmy")
+    index = hr.load_index("a.hedgerow")
+    found = zip(index.item_ids.to_pylist(), index.attributes["released"].to_pylist(), strict=True)
+    assert dict(found) == {"1/2/2020": DAYS[0], "3/4/2021": DAYS[1]}
+    run("build", "items.csv", "-o", "b.hedgerow", "--dates", "dmy", "--as-text", "released")
+    assert set(hr.load_index("b.hedgerow").attributes["released"].to_pylist()) == {"31/12/2020", "1/2/2021"}
+
+
+def test_prices_as_text(folder):
+    (folder / "items.csv").write_text('item_id,sid,price\n0,0-1,"114,70"\n1,1-1,"9,50"\n')
+    printed = run("build", "items.csv", "-o", "a.hedgerow")
+    assert "column 'price' looks like numbers, but '114,70' keeps it text: use a decimal point" in printed
+
+
+def test_a_missing_sid_column_names_no_dates(folder):
+    (folder / "items.csv").write_text("item_id,added\n0,31/12/2020\n1,1/2/2021\n")
+    message = refused("build", "items.csv", "-o", "a.hedgerow")
+    assert "hedgerow semantic-ids" in message
+    assert "Columns that can hold SIDs" not in message
+
+
+def test_histories_in_another_order_name_the_row(folder):
+    pytest.importorskip("torch")
+    from hedgerow.training import read_histories
+
+    run("build", "items.csv", "-o", "a.hedgerow", "--dates", "dmy")
+    index = hr.load_index("a.hedgerow")
+    (folder / "clicks.csv").write_text("user,item_id,timestamp\n1/2/2020,0,1/2/2021\n1/2/2020,1,17/03/2026\n")
+    with pytest.raises(
+        hr.ArgumentError, match=r"Row 1: '17/03/2026' is not a date in the order mdy\. Pass dates='dmy'"
+    ):
+        read_histories("clicks.csv", index, dates="mdy")
+    assert read_histories("clicks.csv", index, dates="dmy").users.to_pylist() == ["1/2/2020"]
+    (folder / "clicks.csv").write_text("user,item_id,timestamp\n7,0,1/2/2021\n7,1,31/02/2024\n")
+    with pytest.raises(hr.ArgumentError, match=r"Row 1: '31/02/2024' is not a date in the order dmy\. Correct"):
+        read_histories("clicks.csv", index, dates="dmy")
+    (folder / "clicks.csv").write_text("user,item_id,timestamp\n7,0,1/2/2021\n7,1,n/a\n")
+    with pytest.raises(hr.ArgumentError, match=r"Row 1: 'n/a' is not a date in the order dmy\. Correct"):
+        read_histories("clicks.csv", index, dates="dmy")

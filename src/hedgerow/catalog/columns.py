@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hedgerow.catalog.codes import codes_of_rows, num_codes
+from hedgerow.catalog.dates import sampled_dates
 from hedgerow.catalog.distinct import are_distinct
 from hedgerow.catalog.exact import exact_array, exact_cast
 from hedgerow.catalog.ragged import ENDED, as_int64
@@ -25,8 +26,6 @@ from hedgerow.errors import CatalogError
 
 # The key of the metadata of a SID column: the codebook size of each level, as JSON.
 CODEBOOK_SIZES = b"hedgerow.codebook_sizes"
-# Dates look like SIDs of three numbers.
-ISO_DATE = r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$"
 # The row labels of a pandas frame that was cut, sorted or given other labels.
 ROW_LABELS = re.compile(r"__index_level_\d+__")
 
@@ -219,6 +218,8 @@ def column_of(table: pa.Table, name: str, what: str) -> pa.Array:
     if name not in table.column_names:
         sids = [name for name in table.column_names if what == "SID" and _can_hold_sids(table, name)]
         hint = f" Columns that can hold SIDs: {', '.join(sids)}." if sids else ""
+        if what == "SID" and not sids:
+            hint = " To make SIDs from embeddings or texts, run hedgerow semantic-ids first."
         raise CatalogError(
             f"there is no {what} column {name!r}; the columns are {', '.join(table.column_names)}.{hint}"
         )
@@ -228,12 +229,12 @@ def column_of(table: pa.Table, name: str, what: str) -> pa.Array:
 
 
 def _can_hold_sids(table: pa.Table, name: str) -> bool:
-    """Whether a column holds lists, or text that starts with a SID and is not all dates."""
+    """Whether a column holds lists, or text that starts with a SID and does not look like dates."""
     position = table.column_names.index(name)
     column = table.column(position)
     if not is_text(column.type) or not len(column):
         return is_list(column.type)
-    return num_codes(column[0].as_py()) > 0 and pc.all(pc.match_substring_regex(column, ISO_DATE)).as_py() is False
+    return num_codes(column[0].as_py()) > 0 and sampled_dates(column) is None
 
 
 def checked_item_ids(item_ids: Any, num_items: int, *, copy: bool = False) -> pa.Array:

@@ -193,7 +193,7 @@ class FromSources:
                 value.
 
         Warns:
-            UserWarning: a column looks like dates, but stays text.
+            UserWarning: a column looks like dates or numbers, but stays text.
 
         Examples:
             ```python
@@ -209,8 +209,9 @@ class FromSources:
 
         _check_dates(dates)
         exact = [options.get("item_id") or ITEM_ID]
-        parts = csv_files.read_csv(source, text, types, exact, dates)
-        _warn_of_text_dates(parts, options.get("attributes"), {*text, *csv_files.fields_of(types)})
+        ids = _id_columns(options)
+        parts = csv_files.read_csv(source, text, types, exact, dates, ids)
+        _warn_of_text(parts, options.get("attributes"), {*text, *csv_files.fields_of(types), *ids}, dates)
         return readers.catalog_of(cls._from_file, parts, options)
 
     @classmethod
@@ -243,7 +244,7 @@ class FromSources:
                 the file and the item or the line.
 
         Warns:
-            UserWarning: a column looks like dates, but stays text.
+            UserWarning: a column looks like dates or numbers, but stays text.
 
         Examples:
             ```python
@@ -259,10 +260,11 @@ class FromSources:
         from hedgerow.catalog.mappings import rows_of_mapping
 
         _check_dates(dates)
-        content = source if isinstance(source, Mapping) else readers.read_json(source, dates)
+        ids = _id_columns(options)
+        content = source if isinstance(source, Mapping) else readers.read_json(source, dates, ids)
         shared = {"codebook_sizes": codebook_sizes, "ragged": ragged}
         if not isinstance(content, Mapping):
-            _warn_of_text_dates(content, options.get("attributes"))
+            _warn_of_text(content, options.get("attributes"), ids, dates)
             return readers.catalog_of(cls._from_file, content, options | shared)
         if options:
             raise CatalogError(f"{', '.join(options)}: only for files with one object per item; got one mapping.")
@@ -278,11 +280,19 @@ def _check_dates(dates: str | None) -> None:
         check_choice(dates, "dates", DATE_ORDERS)
 
 
-def _warn_of_text_dates(parts: Sequence[Part], attributes: Sequence[str] | None, known: Collection[str] = ()) -> None:
-    """Warn of the attributes that look like dates, but are text."""
-    from hedgerow.catalog.dates import warn_of_text_dates
+def _id_columns(options: Mapping[str, Any]) -> set[str]:
+    """The columns of SIDs and item ids."""
+    sid = options.get("sid", "sid")
+    return {options.get("item_id") or ITEM_ID, *([sid] if isinstance(sid, str) else sid)}
+
+
+def _warn_of_text(
+    parts: Sequence[Part], attributes: Sequence[str] | None, known: Collection[str], dates: DateOrder | None
+) -> None:
+    """Warn of the attributes that look like dates or numbers, but are text."""
     from hedgerow.catalog.parts import concatenated
+    from hedgerow.catalog.text_warnings import warn_of_text
 
     rows = concatenated(parts)
     names = rows.column_names if attributes is None else attributes
-    warn_of_text_dates(rows, {*known, *(name for name in rows.column_names if name not in names)})
+    warn_of_text(rows, {*known, *(name for name in rows.column_names if name not in names)}, dates)

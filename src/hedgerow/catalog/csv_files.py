@@ -24,6 +24,7 @@ def read_csv(
     types: Types | None = None,
     exact: Collection[str] = (),
     dates: DateOrder | None = None,
+    ids: Collection[str] = (),
 ) -> list[Part]:
     """The CSV files of a source, each with its name.
 
@@ -37,6 +38,7 @@ def read_csv(
         types: the types of columns by name; a column may get a wider type of the same kind.
         exact: the columns of `types` that must not get another type.
         dates: the order of day, month and year in dates that are not written as 2020-12-31.
+        ids: the columns of SIDs and ids, which do not become dates unless `types` says so.
 
     Raises:
         CatalogError: a file cannot be read, or a value does not have the type of its column. The message names the
@@ -59,7 +61,7 @@ def read_csv(
             return column
         if name in fields:
             return typed(column, fields[name], widens=name not in exact, dates=dates)
-        return inferred(column, dates)
+        return inferred(column, dates, is_id=name in ids)
 
     try:
         columns = [typed_column(*named) for named in zip(rows.column_names, rows.columns, strict=True)]

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Collection
+import datetime as dt
+import re
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,6 +17,11 @@ from hedgerow.catalog.types import is_text
 TIME = r"([ T][0-9]{1,2}:[0-9]{2}.*)?$"
 DAY_LAST = rf"^([0-9]{{4}})[/.-]([0-9]{{1,2}})[/.-]([0-9]{{1,2}}){TIME}"
 YEAR_LAST = rf"^([0-9]{{1,2}})[/.-]([0-9]{{1,2}})[/.-]([0-9]{{4}}){TIME}"
+# Without leading zeros, numbers with hyphens are more often SIDs and codes.
+SHORT_YEAR = (
+    rf"^(?:(?:0?[1-9]|[12][0-9]|3[01])[/.](?:0?[1-9]|[12][0-9]|3[01])[/.][0-9]{{2}}"
+    rf"|(?:0[1-9]|[12][0-9]|3[01])-(?:0[1-9]|[12][0-9]|3[01])-[0-9]{{2}}){TIME}"
+)
 # The pattern of an order, and the same date as ISO 8601 writes it, but without leading zeros.
 ORDERS = {"dmy": (YEAR_LAST, r"\3-\2-\1\4"), "mdy": (YEAR_LAST, r"\3-\1-\2\4"), "ymd": (DAY_LAST, r"\1-\2-\3\4")}
 LEADING_ZEROS = (
@@ -25,7 +30,11 @@ LEADING_ZEROS = (
     (r"([ T])([0-9]):", r"\10\2:"),
 )
 ISO = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}($|[ T])"
-# How DuckDB reads them.
+TYPES = (pa.date32(), pa.timestamp("us"), pa.timestamp("us", "UTC"))
+# Microseconds since 1970 of the first moment of the year 1, and of that after the year 9999: the dates of Python.
+FIRST, AFTER_LAST = ((day - dt.date(1970, 1, 1)).days * 86_400_000_000 for day in (dt.date.min, dt.date.max))
+AFTER_LAST += 86_400_000_000
+# How DuckDB reads the orders.
 FORMATS = {"dmy": "%d/%m/%Y", "mdy": "%m/%d/%Y", "ymd": "%Y/%m/%d"}
 # The share of the values of a column of dates that are dates: others may be "unknown".
 MOST = 0.9
@@ -44,13 +53,67 @@ def iso_dates(column: pa.ChunkedArray, order: DateOrder) -> pa.ChunkedArray:
 
 def as_dates(column: pa.ChunkedArray, order: DateOrder) -> pa.ChunkedArray | None:
     """A column of text as dates or timestamps; None if a value is no date in this order, or there are no values."""
-    written, has_values = iso_dates(column, order), column.null_count < len(column)
-    for type_ in (pa.date32(), pa.timestamp("us"), pa.timestamp("us", "UTC")) if has_values else ():
-        try:
-            return written.cast(type_)
-        except pa.ArrowException:
-            continue
-    return None
+    if column.null_count == len(column):
+        return None
+    written = iso_dates(column, order)
+    converted = (_cast(written, type_) for type_ in TYPES)
+    return next((found for found in converted if found is not None), None)
+
+
+def first_failing(column: pa.ChunkedArray, order: DateOrder) -> int | None:
+    """The first row of a column of text whose value is no date in an order; None if all are dates."""
+    written = iso_dates(column, order)
+    rows = [row for type_ in TYPES if (row := _first_failing(written, type_)) is not None]
+    # The type that most rows have fails last.
+    return max(rows) if len(rows) == len(TYPES) else None
+
+
+def _first_failing(written: pa.ChunkedArray, type_: pa.DataType) -> int | None:
+    """The first row that has no value of a type; None if all have."""
+    # In parts that grow: Arrow takes long over parts of which many rows fail.
+    start, size = 0, 1
+    while start < len(written) and _cast(written[start : start + size], type_) is not None:
+        start, size = start + size, 2 * size
+    if start >= len(written):
+        return None
+    stop = min(start + size, len(written))
+    while stop - start > 1:
+        middle = (start + stop) // 2
+        if _cast(written[start:middle], type_) is None:
+            stop = middle
+        else:
+            start = middle
+    return start
+
+
+def _cast(written: pa.ChunkedArray, type_: pa.DataType) -> pa.ChunkedArray | None:
+    """Texts as dates or timestamps; None if a text is none, or out of the calendar."""
+    try:
+        found = written.cast(type_)
+    except pa.ArrowException:
+        return None
+    return found if in_calendar(found) else None
+
+
+def in_calendar(column: pa.ChunkedArray) -> bool:
+    """Whether all dates or timestamps of a column are in the years 1 to 9999."""
+    try:
+        moments = pc.min_max(column.cast(pa.timestamp("us")).cast(pa.int64())).as_py()
+    except pa.ArrowException:
+        return False
+    return moments["min"] is None or FIRST <= moments["min"] <= moments["max"] < AFTER_LAST
+
+
+def has_short_year(text: str) -> bool:
+    """Whether a text is a date whose year has two digits."""
+    return re.match(SHORT_YEAR, text) is not None
+
+
+def way_out(date: str) -> str:
+    """How a column with a date as text becomes a column of dates."""
+    if has_short_year(date):
+        return "Years of two digits do not say the century: write them with four digits in the file, as 2020-12-31"
+    return "Read the file again with dates='dmy', 'mdy' or 'ymd' (--dates)"
 
 
 def text_date(column: pa.ChunkedArray) -> str | None:
@@ -82,46 +145,11 @@ def sampled_dates(column: pa.ChunkedArray) -> str | None:
 
 def _is_date(values: pa.ChunkedArray) -> pa.ChunkedArray:
     """Bool per text: whether it is written as a date."""
-    return pc.or_(*(pc.match_substring_regex(values, pattern) for pattern in (DAY_LAST, YEAR_LAST)))
+    return pc.match_substring_regex(values, "|".join((DAY_LAST, YEAR_LAST, SHORT_YEAR)))
 
 
 def format_of(date: str) -> str:
     """The format with which SQL reads a date of `text_date`: the day first, unless the date says otherwise."""
     order = next((order for order in DATE_ORDERS if as_dates(pa.chunked_array([[date]]), order) is not None), "dmy")
     mark = next(mark for mark in "/.-" if mark in date)
-    return FORMATS[order].replace("/", mark)
-
-
-def warn_of_text_dates(table: pa.Table, known: Collection[str] = ()) -> None:
-    """Warn of the columns of text that hold dates.
-
-    Args:
-        table: the rows of files.
-        known: the columns that are text on purpose.
-
-    Warns:
-        UserWarning: for each such column: what to do.
-    """
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        if name in known or (date := text_date(column)) is None:
-            continue
-        warnings.warn(
-            f"column {name!r} looks like dates, for example {date!r}, but stays text, which is not in the order of "
-            f"time. {_advice(column)}",
-            UserWarning,
-            stacklevel=3,
-        )
-
-
-def _advice(column: pa.ChunkedArray) -> str:
-    """How to read a column of text as dates."""
-    orders = [order for order in DATE_ORDERS if as_dates(column, order) is not None]
-    if orders:
-        choices = {"dmy": "the day is first", "mdy": "the month is first", "ymd": "the year is first"}
-        each = " or ".join(f"dates={order!r} (--dates {order}) if {choices[order]}" for order in orders)
-        return f"Pass {each}."
-    values = column.to_pylist()
-    row = pc.index(_is_date(column), False).as_py()
-    if row < 0:
-        return "Its values have no common order of day, month and year: write them as 2020-12-31."
-    return f"Row {row} has {values[row]!r}: leave such values empty; pass dates= (--dates) if the year is not first."
+    return FORMATS[order].replace("/", mark).replace("%Y", "%y" if has_short_year(date) else "%Y")

@@ -128,7 +128,7 @@ def read_parquet(source: Any, lists: str | None = None) -> list[Part]:
     return list(parquet_files(source).tables(lists))
 
 
-def read_json(source: Any, dates: DateOrder | None = None) -> Mapping[str, Any] | list[Part]:
+def read_json(source: Any, dates: DateOrder | None = None, ids: Collection[str] = ()) -> Mapping[str, Any] | list[Part]:
     """The JSON files of a source: one mapping, or the rows of each file with its name.
 
     A file contains one object (a mapping), a list of objects (rows), or one object per line (rows).
@@ -136,6 +136,7 @@ def read_json(source: Any, dates: DateOrder | None = None) -> Mapping[str, Any] 
     Args:
         source: see `files_of`.
         dates: the order of day, month and year in columns of text that become dates. None: they stay text.
+        ids: the columns of SIDs and ids, which do not become dates.
 
     Raises:
         CatalogError: a file cannot be read, or contains something else. The message names the file and the line.
@@ -154,14 +155,14 @@ def read_json(source: Any, dates: DateOrder | None = None) -> Mapping[str, Any] 
                 parts.append((file.name, _table_of_records(content)))
     if parts and mapping:
         raise CatalogError("expected files of one layout; some contain one mapping, others rows.")
-    return _with_dates(parts, dates) if parts and dates is not None else parts or mapping
+    return _with_dates(parts, dates, ids) if parts and dates is not None else parts or mapping
 
 
-def _with_dates(parts: Sequence[Part], dates: DateOrder) -> list[Part]:
+def _with_dates(parts: Sequence[Part], dates: DateOrder, ids: Collection[str]) -> list[Part]:
     """The rows with the columns of text that are dates as such."""
     rows = concatenated(parts)
     for position, (name, column) in enumerate(zip(rows.column_names, rows.columns, strict=True)):
-        if is_text(column.type) and (found := as_dates(column, dates)) is not None:
+        if name not in ids and is_text(column.type) and (found := as_dates(column, dates)) is not None:
             rows = rows.set_column(position, name, found)
     return divided(rows, parts)
 

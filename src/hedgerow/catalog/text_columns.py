@@ -11,7 +11,7 @@ from decimal import Decimal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hedgerow.catalog.dates import as_dates, iso_dates, text_date
+from hedgerow.catalog.dates import as_dates, has_short_year, in_calendar, iso_dates, text_date
 from hedgerow.catalog.exact import same_values
 from hedgerow.catalog.sources import DateOrder
 from hedgerow.catalog.types import is_text
@@ -36,18 +36,20 @@ PATTERNS = {
 INFERRED = (pa.int64(), pa.float64(), pa.bool_(), pa.date32(), pa.timestamp("us"), pa.timestamp("us", "UTC"))
 
 
-def inferred(column: pa.ChunkedArray, dates: DateOrder | None = None) -> pa.ChunkedArray:
+def inferred(column: pa.ChunkedArray, dates: DateOrder | None = None, *, is_id: bool = False) -> pa.ChunkedArray:
     """Convert a column of text to the type that all its values have; it stays text if there is none.
 
     Args:
         column: the column.
         dates: the order of day, month and year in dates that are not written as 2020-12-31.
+        is_id: whether the values are SIDs or ids, which are no dates.
     """
     if column.null_count == len(column):
         return column
-    converted = (_converted(column, type_) for type_ in INFERRED)
+    types = [type_ for type_ in INFERRED if not (is_id and pa.types.is_temporal(type_))]
+    converted = (_converted(column, type_) for type_ in types)
     found = next((found for found in converted if found is not None), None)
-    if found is None and dates is not None:
+    if found is None and dates is not None and not is_id:
         found = as_dates(column, dates)
     return column if found is None else found
 
@@ -82,6 +84,8 @@ def typed(column: pa.ChunkedArray, field: pa.Field, *, widens: bool, dates: Date
     stops = range(len(column) + 1)
     row = bisect.bisect_left(stops, True, key=lambda stop: _converted(column[:stop], type_) is None) - 1
     hint = "" if dates is not None or text_date(given) is None else "For dates like that, pass dates= (--dates). "
+    if _pattern(type_) == DATE and has_short_year(given[row].as_py()):
+        hint = "Years of two digits do not say the century. "
     raise CatalogError(
         f"row {row} of column {field.name!r}: {given[row].as_py()!r} cannot be converted to {type_}, the expected "
         f"type of this column, without a change. {hint}Change the value, or leave out the row."
@@ -103,6 +107,8 @@ def _converted(column: pa.ChunkedArray, type_: pa.DataType) -> pa.ChunkedArray |
     try:
         converted = column.cast(type_)
     except pa.ArrowException:
+        return None
+    if pattern == DATE and not in_calendar(converted):
         return None
     return converted if not pa.types.is_floating(type_) or _keeps_digits(values, type_) else None
 

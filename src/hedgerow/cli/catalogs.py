@@ -214,13 +214,14 @@ def read_rows(
         CatalogError: the files cannot be read, or do not have these columns.
     """
     from hedgerow.catalog.columns import column_of
-    from hedgerow.catalog.dates import warn_of_text_dates
+    from hedgerow.catalog.text_warnings import warn_of_text
 
-    rows = _rows_of(paths, dates, types=types, exact=[item_id])
+    rows = _rows_of(paths, dates, [item_id], types=types, exact=[item_id])
     if rows is None:
         raise CatalogError(f"{', '.join(map(str, paths))}: expected rows with named columns.")
     with printed_warnings():
-        warn_of_text_dates(rows if columns is None else rows.select(set(columns) & {*rows.column_names}), known=types)
+        kept = rows if columns is None else rows.select([name for name in rows.column_names if name in columns])
+        warn_of_text(kept, {*types, item_id}, dates)
     return rows if columns is None else {name: column_of(rows, name, "attribute") for name in (item_id, *columns)}
 
 
@@ -239,7 +240,9 @@ def types_of(index: hr.TrieIndex, item_id: str, attributes: Sequence[str]) -> di
     return types if index.num_items else {name: type_ for name, type_ in types.items() if is_text(type_)}
 
 
-def _rows_of(paths: Sequence[Path], dates: DateOrder | None = None, **csv_options: Any) -> pa.Table | None:
+def _rows_of(
+    paths: Sequence[Path], dates: DateOrder | None = None, ids: Sequence[str] = (), **csv_options: Any
+) -> pa.Table | None:
     """The rows of files; None if they have no columns."""
     from hedgerow.catalog import csv_files, readers
     from hedgerow.catalog.parts import concatenated
@@ -247,8 +250,8 @@ def _rows_of(paths: Sequence[Path], dates: DateOrder | None = None, **csv_option
 
     kind, files = kind_of(paths), [str(path) for path in paths]
     if kind == "csv":
-        return concatenated(csv_files.read_csv(files, dates=dates, **csv_options))
-    parts = readers.read_json(files, dates) if kind == "json" else {}
+        return concatenated(csv_files.read_csv(files, dates=dates, ids=ids, **csv_options))
+    parts = readers.read_json(files, dates, ids) if kind == "json" else {}
     if kind == "parquet":
         parts = readers.read_parquet(files)
     return None if isinstance(parts, Mapping) else concatenated(parts)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hedgerow as hr
+from hedgerow.catalog.constructors import ITEM_ID
 from hedgerow.cli.common import read_npy
 from hedgerow.errors import ArgumentError, CatalogError
 from hedgerow.index.build import Progress
@@ -19,13 +20,16 @@ if TYPE_CHECKING:
 EMBEDDING = "embedding"
 
 
-def read_table(source: Path, text_columns: list[str] | None = None, dates: DateOrder | None = None) -> pa.Table | None:
+def read_table(
+    source: Path, text_columns: Sequence[str] = (), dates: DateOrder | None = None, ids: Sequence[str] = (ITEM_ID,)
+) -> pa.Table | None:
     """Read the rows of files.
 
     Args:
         source: Parquet, CSV or JSON files with rows, a folder or a pattern; or one .npy file.
-        text_columns: columns of a CSV file to keep as text.
+        text_columns: columns to keep as text.
         dates: as for `Catalog.from_csv` and `Catalog.from_json`.
+        ids: the columns of SIDs and ids, which are no dates.
 
     Returns:
         The table; None for .npy, which has no columns.
@@ -34,26 +38,26 @@ def read_table(source: Path, text_columns: list[str] | None = None, dates: DateO
         CatalogError: a file does not exist, cannot be read, or has another extension.
 
     Warns:
-        UserWarning: a column looks like dates, but stays text.
+        UserWarning: a column looks like dates or numbers, but stays text.
     """
     from hedgerow.catalog import csv_files, readers
-    from hedgerow.catalog.dates import warn_of_text_dates
     from hedgerow.catalog.parts import concatenated
     from hedgerow.catalog.sources import kind_of
+    from hedgerow.catalog.text_warnings import warn_of_text
 
     kind = kind_of(source)
     if kind == "npy":
         return None
     if kind == "json":
-        parts = readers.read_json(source, dates)
+        parts = readers.read_json(source, dates, {*ids, *text_columns})
         if isinstance(parts, Mapping):
             raise CatalogError(f"{source} contains one mapping; expected a list of objects, or one object per line.")
     elif kind == "csv":
-        parts = csv_files.read_csv(source, text_columns or (), dates=dates)
+        parts = csv_files.read_csv(source, text_columns, dates=dates, ids=ids)
     else:
         return concatenated(readers.read_parquet(source))
     rows = concatenated(parts)
-    warn_of_text_dates(rows, known=text_columns or ())
+    warn_of_text(rows, {*ids, *text_columns}, dates)
     return rows
 
 

@@ -63,7 +63,7 @@ class Given:
         Raises:
             HedgerowError: a file cannot be read, a column does not exist, or the files do not fit each other.
         """
-        table = read_table(source, text, dates)
+        table = read_table(source, text or (), dates, (item_id or ITEM_ID, sid))
         output_table = _output_table(table, drop, sid)
         categories = None if category is None else column_named(table, category)
         if item_id is not None:

@@ -106,14 +106,11 @@ def _comparable(column: pa.ChunkedArray, attribute: str) -> tuple[np.ndarray, np
 
 def _hint_on_text(column: pa.ChunkedArray) -> str:
     """How text that holds dates becomes dates."""
-    from hedgerow.catalog.dates import sampled_dates
+    from hedgerow.catalog.dates import sampled_dates, way_out
 
     if (date := sampled_dates(column)) is None:
         return " For other types use index.where(...)."
-    return (
-        f" It has dates as text, for example {date!r}: read the file again with the order of day, month and year, "
-        "dates='dmy', 'mdy' or 'ymd' (--dates), or convert the column to dates."
-    )
+    return f" It has dates as text, for example {date!r}. {way_out(date)}, or convert the column to dates."
 
 
 def _microseconds(column: pa.ChunkedArray) -> np.ndarray:

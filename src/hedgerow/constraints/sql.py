@@ -15,7 +15,7 @@ import numpy as np
 
 from hedgerow.constraints.cache import cache_of
 from hedgerow.constraints.sets import ConstraintSet, key_of
-from hedgerow.constraints.sql_checks import misread_date
+from hedgerow.constraints.sql_checks import misread_date, text_and_number
 from hedgerow.constraints.sql_functions import GUARDED_FUNCTIONS, GUARDS, TIME_FUNCTIONS
 from hedgerow.errors import ConstraintError, MissingDependencyError
 from hedgerow.index.bits import packed
@@ -172,7 +172,8 @@ class _Query:
                 raise self._error(f"it needs more than {MEMORY_LIMIT} of memory")
             if not isinstance(self.error, self.duckdb.Error):
                 raise self.error
-            raise self._error(str(self.error) + _hint(str(self.error))) from None
+            problem = text_and_number(str(self.error), self.expression, self.index.items_table)
+            raise self._error(problem or str(self.error) + _hint(str(self.error))) from None
         return self.table
 
     def stop(self) -> None:

@@ -186,8 +186,9 @@ def read_histories(
     columns = {"user": user, "item": item, "timestamp": timestamp}
     if dates is not None:
         check_choice(dates, "dates", ("dmy", "mdy", "ymd"))
-    table = _read(source, item, trie.item_ids.type, dates)
+    table = _read(source, user, item, trie.item_ids.type, dates)
     try:
+        _check_dates(table, timestamp, dates)
         return Histories.from_arrow(table, trie, **columns, unknown=unknown, duplicates=duplicates)
     except ArgumentError as error:
         raise ArgumentError(f"{source}: {error}") from None
@@ -216,7 +217,7 @@ class _Interactions(NamedTuple):
         return _Interactions(self.users[places], self.items[places], times, self.ranks[places], self.rows[places])
 
 
-def _read(source: Source, item: str, id_type: pa.DataType, dates: DateOrder | None) -> pa.Table:
+def _read(source: Source, user: str, item: str, id_type: pa.DataType, dates: DateOrder | None) -> pa.Table:
     from collections.abc import Mapping
 
     from hedgerow.catalog import csv_files, readers
@@ -229,11 +230,11 @@ def _read(source: Source, item: str, id_type: pa.DataType, dates: DateOrder | No
     if kind == "csv":
         # Without this, the text id "12" would become a number.
         types = {item: id_type} if has_text_form(id_type) and not is_text(id_type) else {}
-        parts = csv_files.read_csv(source, types={item: id_type}, exact=types, dates=dates)
+        parts = csv_files.read_csv(source, types={item: id_type}, exact=types, dates=dates, ids={user, item})
     elif kind == "npy":
         raise ArgumentError(f"{source}: a .npy file has no columns. Pass a Parquet, CSV or JSON-lines file.")
     else:
-        parts = readers.read_parquet(source) if kind == "parquet" else readers.read_json(source, dates)
+        parts = readers.read_parquet(source) if kind == "parquet" else readers.read_json(source, dates, {user, item})
     if isinstance(parts, Mapping):
         raise ArgumentError(f"{source}: expected rows, one JSON object per line; got one object.")
     return concatenated(parts)
@@ -268,6 +269,19 @@ def _columns(table: pa.Table, user: str, item: str, timestamp: str | None) -> _C
             f"column {user!r} must hold ids that can be ordered; it holds {users.type}: {error}"
         ) from None
     return _Columns(pa.DictionaryArray.from_arrays(pc.index_in(users, distinct), distinct), found["item"], times)
+
+
+def _check_dates(table: pa.Table, timestamp: str | None, dates: DateOrder | None) -> None:
+    """Check that the times are dates in the order that was given, if they are text."""
+    from hedgerow.catalog.dates import first_failing
+    from hedgerow.catalog.text_warnings import advice_on_dates
+    from hedgerow.catalog.types import is_text, one_array
+
+    if dates is None or timestamp is None or table.column_names.count(timestamp) != 1:
+        return
+    column = table.column(timestamp)
+    if is_text(column.type) and first_failing(column, dates) is not None and is_text(_parsed(one_array(column)).type):
+        raise ArgumentError(f"column {timestamp!r} must hold times. {advice_on_dates(column, dates)}")
 
 
 def _parsed(times: pa.Array) -> pa.Array:
