@@ -16,7 +16,7 @@ from support import catalogs, dense_levels_of
 import hedgerow as hr
 from hedgerow._compiled import native
 from hedgerow.index import compact, packed
-from hedgerow.index.compact import Coding, bits_of, code_bits, coding_of, compact_level, nbytes_of
+from hedgerow.index.compact import Coding, CompactLevel, bits_of, code_bits, coding_of, compact_level, nbytes_of
 from hedgerow.index.fanout import fan_out
 from hedgerow.index.level import Level
 from hedgerow.index.manifest import digest_of
