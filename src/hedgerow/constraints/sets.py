@@ -158,7 +158,7 @@ class ConstraintSet(ReadOnlyArrays):
     def __and__(self, other: ConstraintSet) -> ConstraintSet:
         both = self._with(other, "&", np.bitwise_and)
         if both is not NotImplemented:
-            distinct = {part._expression: part for part in (*self._parts, *other._parts)}
+            distinct = {part._stack_key: part for part in (*self._parts, *other._parts)}
             both.__dict__["_intersected"] = tuple(distinct.values())
         return both
 
