@@ -387,7 +387,12 @@ class TestInterpreted:
 
         launched = []
         compute = triton._compute
-        monkeypatch.setattr(triton, "_compute", lambda *arguments: launched.append(1) or compute(*arguments))
+
+        def counted(*arguments, **options):
+            launched.append(1)
+            return compute(*arguments, **options)
+
+        monkeypatch.setattr(triton, "_compute", counted)
         device_index = hr.build_index(hr.Catalog([[0, 1], [2, 0], [2, 2]])).to("torch")
         beams = hr.init_beams(device_index, 1)
 
