@@ -61,11 +61,6 @@ INLINE int64_t next_code(const Level *level, int size, int64_t node, Ones *ones)
     return with_high_bits(&level->compact, low, node, next_one(&level->compact, ones));
 }
 
-/* The code of a node of a level whose codes have no high bits. */
-INLINE int64_t whole_code_at(const Level *level, int size, int64_t node) {
-    return size == PACKED ? packed_at(level->codes, level->compact.low_bits, node) : code_at(level->codes, size, node);
-}
-
 /* Where `next_code` starts for the first child of a state. */
 INLINE Ones codes_from(const Level *level, int64_t state, int64_t start) {
     if (!level->compact.high_bits)
@@ -74,18 +69,19 @@ INLINE Ones codes_from(const Level *level, int64_t state, int64_t start) {
 }
 
 /* The code of any node. */
-INLINE int64_t code_of(const Level *level, int64_t node) {
+INLINE int64_t code_of(const Level *level, int size, int64_t node) {
     Ones ones = {0, 0};
     if (level->compact.high_bits)
         ones = ones_from(&level->compact, position_of(&level->compact, node, 1));
-    return next_code(level, level->code_size, node, &ones);
+    return next_code(level, size, node, &ones);
 }
 
-/* The first of the ascending codes from low to high - 1 that is at least `wanted`; high if there is none. */
-INLINE int64_t first_code_from(const void *codes, int size, int64_t low, int64_t high, int64_t wanted) {
+/* The first of the nodes from low to high - 1, which ascend by code, whose code is at least `wanted`; high if there is
+   none. */
+INLINE int64_t first_node_from(const Level *level, int size, int64_t low, int64_t high, int64_t wanted) {
     while (low < high) {
         int64_t middle = (low + high) / 2;
-        if (code_at(codes, size, middle) < wanted)
+        if (code_of(level, size, middle) < wanted)
             low = middle + 1;
         else
             high = middle;

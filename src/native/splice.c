@@ -57,8 +57,9 @@ int64_t splice_start(const int32_t *start, int64_t num_parents, const int64_t *i
 
 void lower_bounds(const void *codes, int code_size, const int64_t *start, const int64_t *stop, const int64_t *wanted,
                   int64_t rows, int64_t *out) {
+    const Level level = {.codes = codes};
     for (int64_t row = 0; row < rows; row++)
-        out[row] = first_code_from(codes, code_size, start[row], stop[row], wanted[row]);
+        out[row] = first_node_from(&level, code_size, start[row], stop[row], wanted[row]);
 }
 
 int64_t passing_rows(const uint64_t *values, int64_t rows, const uint32_t *bits, int shift, int64_t *out) {

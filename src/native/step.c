@@ -185,18 +185,6 @@ INLINE void offer_children(const Step *step, int64_t request, const Row *row, Po
         offer_child(step, request, row, pool, start, node, next_code(&step->level, code_size, node, &ones));
 }
 
-/* The first of the nodes from low to high - 1 whose code is at least `wanted`; high if there is none. */
-INLINE int64_t first_node_from(const Level *level, int code_size, int64_t low, int64_t high, int64_t wanted) {
-    while (low < high) {
-        int64_t middle = (low + high) / 2;
-        if (whole_code_at(level, code_size, middle) < wanted)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
 /* Candidates of a level with many children that is not dense. Those in words that cannot win are skipped. */
 INLINE void offer_words(const Step *step, int64_t request, const Row *row, Pool *pool, int code_size) {
     const float *tops = row->measures + MEASURES;
@@ -207,7 +195,7 @@ INLINE void offer_words(const Step *step, int64_t request, const Row *row, Pool 
             continue;
         node = first_node_from(&step->level, code_size, node, stop, word * WORD_BITS);
         for (; node < stop; node++) {
-            int64_t code = whole_code_at(&step->level, code_size, node);
+            int64_t code = code_of(&step->level, code_size, node);
             if (code >= (word + 1) * WORD_BITS)
                 break;
             offer_child(step, request, row, pool, start, node, code);
@@ -267,7 +255,7 @@ static void continue_codes(const Step *step, int64_t request) {
         }
         const int32_t *before = step->history + (request * step->width + step->parents[place]) * depth;
         memcpy(codes, before, (size_t)depth * sizeof(int32_t));
-        codes[depth] = (int32_t)code_of(&step->level, step->nodes[place]);
+        codes[depth] = (int32_t)code_of(&step->level, step->level.code_size, step->nodes[place]);
     }
 }
 

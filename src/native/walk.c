@@ -12,15 +12,8 @@ void child_rows(const Level *level, const int32_t *code_of_token, int64_t num_to
         if (states[row] < 0 || code < 0)
             continue;
         children_of(level, states[row], &low, &stop);
-        int64_t high = stop;
-        while (low < high) {
-            int64_t middle = (low + high) / 2;
-            if (code_of(level, middle) < code)
-                low = middle + 1;
-            else
-                high = middle;
-        }
-        if (low < stop && code_of(level, low) == code)
+        low = first_node_from(level, level->code_size, low, stop, code);
+        if (low < stop && code_of(level, level->code_size, low) == code)
             out[row] = (int32_t)low;
     }
 }
