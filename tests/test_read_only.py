@@ -33,6 +33,10 @@ def index():
     return found
 
 
+def compact():
+    return hr.build_index(hr.Catalog(SIDS, codebook_sizes=8), layout="compact")
+
+
 def constraint():
     found = index().constraint(ids=["i1", "i2"])
     assert found.num_sids
@@ -52,6 +56,7 @@ def loaded(tmp_path):
 MADE = {
     "catalog": lambda: hr.Catalog(SIDS, codebook_sizes=8),
     "index": index,
+    "compact": compact,
     "ragged": lambda: hr.build_index(hr.Catalog.from_json({"a": [1], "b": [1, 2]}, codebook_sizes=4, ragged=True)),
     "set": constraint,
     "device": lambda: index().to("numpy"),

@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from hedgerow.index.fanout import as_forks, as_start, child_spans, is_forked, parents_of
-from hedgerow.index.level import Level
+from hedgerow.index.level import Level, StoredLevel
 from hedgerow.index.packed import pack, packed_at, packed_words, unpack
 from hedgerow.index.select import BLOCK_WORDS, MAX_BITS, BitVector, blocks_of
 
@@ -106,7 +106,7 @@ def nbytes_of(parents: int, nodes: int, codebook_size: int, coding: Coding) -> i
 
 
 @dataclass(frozen=True, eq=False)
-class CompactLevel:
+class CompactLevel(StoredLevel):
     """One level of the trie, with the methods of `Level`, in the compact layout.
 
     Attributes:
@@ -135,10 +135,6 @@ class CompactLevel:
     max_branch: int
     end: int | None = None
 
-    def __post_init__(self) -> None:
-        for array in self.arrays.values():
-            array.setflags(write=False)
-
     @property
     def high_bits(self) -> int:
         """w - l, the number of bits of each code that are in the bit vector."""
@@ -153,11 +149,6 @@ class CompactLevel:
             vector = self.bits.words, self.bits.zeros_before, self.bits.ones_before
             arrays |= dict(zip(VECTOR_ARRAYS, vector, strict=True))
         return {name: array for name, array in arrays.items() if array is not None}
-
-    @property
-    def nbytes(self) -> int:
-        """The size of this level's arrays in bytes."""
-        return sum(array.nbytes for array in self.arrays.values())
 
     @property
     def representation(self) -> str:
@@ -225,19 +216,6 @@ class CompactLevel:
             return parents_of(self.stored_start, self.stored_forks, nodes)
         nodes = np.asarray(nodes, np.int64)
         return (self.bits.ones(nodes) - nodes - 1) >> self.high_bits
-
-    def find(self, parents: np.ndarray, codes: np.ndarray) -> np.ndarray:
-        """As `Level.find`."""
-        if self.num_nodes == 0:
-            return np.full(len(parents), -1, np.int64)
-        start, stop = self.children(np.maximum(parents, 0).astype(np.int64))
-        low, high, last = start.astype(np.int64), stop.astype(np.int64), self.num_nodes - 1
-        for _ in range(int(self.max_branch).bit_length()):
-            middle = (low + high) // 2
-            right = (low < high) & (self.codes_of(np.minimum(middle, last)) < codes)
-            low, high = np.where(right, middle + 1, low), np.where(right, high, middle)
-        matches = (low < stop) & (self.codes_of(np.minimum(low, last)) == codes) & (parents >= 0)
-        return np.where(matches, low, -1)
 
     def _buckets(self, bits: BitVector) -> Iterator[tuple[int, np.ndarray]]:
         """The bucket of each node, int64, in parts, each with the number of its first node."""

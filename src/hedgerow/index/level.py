@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -18,8 +19,50 @@ def words_of(codebook_size: int) -> int:
     return -(-codebook_size // WORD_BITS)
 
 
+class _Stored(Protocol):
+    """What `StoredLevel` needs of a level: see `Level`."""
+
+    @property
+    def num_nodes(self) -> int: ...
+    @property
+    def max_branch(self) -> int: ...
+    @property
+    def arrays(self) -> dict[str, np.ndarray]: ...
+    def children(self, parents: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+    def codes_of(self, nodes: np.ndarray) -> np.ndarray: ...
+
+
+class StoredLevel(ReadOnlyArrays):
+    """What the levels of all layouts have in common. Their arrays are read-only."""
+
+    def __post_init__(self: _Stored) -> None:
+        for array in self.arrays.values():
+            array.setflags(write=False)
+
+    @property
+    def nbytes(self: _Stored) -> int:
+        """The size of this level's arrays in bytes."""
+        return sum(array.nbytes for array in self.arrays.values())
+
+    def find(self: _Stored, parents: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """The child [R] int64 of each of `parents` [R] that has the code of `codes` [R], or -1.
+
+        A parent of -1 has no children.
+        """
+        if self.num_nodes == 0:
+            return np.full(len(parents), -1, np.int64)
+        start, stop = self.children(np.maximum(parents, 0).astype(np.int64))
+        low, high, last = start.astype(np.int64), stop.astype(np.int64), self.num_nodes - 1
+        for _ in range(int(self.max_branch).bit_length()):
+            middle = (low + high) // 2
+            right = (low < high) & (self.codes_of(np.minimum(middle, last)) < codes)
+            low, high = np.where(right, middle + 1, low), np.where(right, high, middle)
+        matches = (low < stop) & (self.codes_of(np.minimum(low, last)) == codes) & (parents >= 0)
+        return np.where(matches, low, -1)
+
+
 @dataclass(frozen=True, eq=False)
-class Level(ReadOnlyArrays):
+class Level(StoredLevel):
     """One level of the trie: E nodes, children of the P nodes of the level before (P = 1, the root, for level 0).
 
     Nodes are numbered from 0 in the lexicographic order of their prefixes. The children of a node are therefore
@@ -47,10 +90,6 @@ class Level(ReadOnlyArrays):
     max_branch: int
     end: int | None = None
 
-    def __post_init__(self) -> None:
-        for array in self.arrays.values():
-            array.setflags(write=False)
-
     @property
     def num_nodes(self) -> int:
         """E, the number of distinct prefixes that end at this level."""
@@ -66,11 +105,6 @@ class Level(ReadOnlyArrays):
         """The stored arrays, by field name."""
         arrays = {name: getattr(self, name) for name in ARRAYS}
         return {name: array for name, array in arrays.items() if array is not None}
-
-    @property
-    def nbytes(self) -> int:
-        """The size of this level's arrays in bytes."""
-        return sum(array.nbytes for array in self.arrays.values())
 
     @property
     def representation(self) -> str:
@@ -92,19 +126,3 @@ class Level(ReadOnlyArrays):
     def codes_of(self, nodes: np.ndarray) -> np.ndarray:
         """The codes of `nodes` [R]."""
         return self.codes[nodes]
-
-    def find(self, parents: np.ndarray, codes: np.ndarray) -> np.ndarray:
-        """The child [R] int64 of each of `parents` [R] that has the code of `codes` [R], or -1.
-
-        A parent of -1 has no children.
-        """
-        if self.num_nodes == 0:
-            return np.full(len(parents), -1, np.int64)
-        start, stop = self.children(np.maximum(parents, 0).astype(np.int64))
-        low, high = start.astype(np.int64), stop.astype(np.int64)
-        for _ in range(int(self.max_branch).bit_length()):
-            middle = (low + high) // 2
-            right = (low < high) & (self.codes[np.minimum(middle, self.num_nodes - 1)] < codes)
-            low, high = np.where(right, middle + 1, low), np.where(right, high, middle)
-        matches = (low < stop) & (self.codes[np.minimum(low, self.num_nodes - 1)] == codes) & (parents >= 0)
-        return np.where(matches, low, -1)

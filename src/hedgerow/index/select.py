@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hedgerow._read_only import ReadOnlyArrays
 from hedgerow.index.level import WORD_BITS
 
 BLOCK_WORDS = 8
@@ -23,7 +24,7 @@ def blocks_of(bits: int) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class BitVector:
+class BitVector(ReadOnlyArrays):
     """A bit vector that finds the position of a zero or a one by its number.
 
     Attributes:
