@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hedgerow.constraints.sets import ConstraintSet, as_part
+from hedgerow.constraints.sets import ConstraintSet, name_of
 from hedgerow.errors import ConstraintError
 from hedgerow.index.bits import packed
 from hedgerow.index.trie import Trie
@@ -82,14 +82,13 @@ class DeviceSet(ConstraintSet):
         return made
 
     def __invert__(self) -> ConstraintSet:
-        return self._holding(self.index, ~self.device_mask, f"~{as_part(self.name)}")
+        return self._holding(self.index, ~self.device_mask, name_of(None, "~", self))
 
     def _with(self, other: Any, sign: str, operation: Callable[..., Any]) -> ConstraintSet:
         if not isinstance(other, DeviceSet) or other.index is not self.index or not self._is_beside(other):
             return super()._with(other, sign, operation)
         signs = {"&": lambda a, b: a & b, "|": lambda a, b: a | b, "^": lambda a, b: a ^ b, "-": lambda a, b: a & ~b}
-        name = f"{as_part(self.name)} {sign} {as_part(other.name)}"
-        return self._holding(self.index, signs[sign](self.device_mask, other.device_mask), name)
+        return self._holding(self.index, signs[sign](self.device_mask, other.device_mask), name_of(self, sign, other))
 
     def _is_beside(self, other: DeviceSet) -> bool:
         """Whether two sets are on one device."""

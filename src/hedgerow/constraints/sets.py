@@ -178,7 +178,7 @@ class ConstraintSet(ReadOnlyArrays):
                 words[-1] &= np.uint32((1 << past % WORD_BITS) - 1)
             return words
 
-        return self._made("~", [self._expression], compute, f"~{as_part(self.name)}")
+        return self._made("~", [self._expression], compute, name_of(None, "~", self))
 
     def __contains__(self, item_id: object) -> bool:
         row = row_of_id(self.index, item_id)
@@ -197,7 +197,7 @@ class ConstraintSet(ReadOnlyArrays):
             )
         parts = [self._expression, other._expression]
         # Only a difference depends on the order.
-        name = f"{as_part(self.name)} {sign} {as_part(other.name)}"
+        name = name_of(self, sign, other)
         return self._made(
             sign, parts if sign == "-" else sorted(parts), lambda: operation(self._words, other._words), name
         )
@@ -206,7 +206,7 @@ class ConstraintSet(ReadOnlyArrays):
         """The combination of sets whose expressions are `parts`, computed once for each expression."""
         combination = blake2b(b"".join([sign.encode(), *parts]), digest_size=KEY_BYTES).digest()
         entry = cache_of(self.index).rule(("combination", combination), lambda: Combined(compute()))
-        made = ConstraintSet(self.index, entry.words, shortened(name))
+        made = ConstraintSet(self.index, entry.words, name)
         made.__dict__.update(_combination=combination, _entry=entry)
         return made
 
@@ -232,11 +232,14 @@ def key_of(words: np.ndarray) -> bytes:
     return blake2b(words.data, digest_size=KEY_BYTES).digest()
 
 
-def shortened(name: str) -> str:
+def name_of(first: ConstraintSet | None, sign: str, second: ConstraintSet) -> str:
     """The name of a combination. Those of long chains are cut."""
+    name = f"{sign}{_as_part(second.name)}"
+    if first is not None:
+        name = f"{_as_part(first.name)} {sign} {_as_part(second.name)}"
     return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 3]}..."
 
 
-def as_part(name: str) -> str:
+def _as_part(name: str) -> str:
     """A name as part of a longer one: in parentheses if it is an expression itself."""
     return name if re.fullmatch(r"~?[\w.:-]+", name) else f"({name})"
