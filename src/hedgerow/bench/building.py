@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +13,9 @@ from hedgerow.bench.baselines.base import Problem
 from hedgerow.bench.cases import PAPER, Case
 from hedgerow.bench.compare import OnStatus, problem_of
 from hedgerow.bench.machine import conditions
+from hedgerow.bench.processes import run_module
 from hedgerow.bench.records import Report, Row
 from hedgerow.bench.tables import show_footer, show_rows
-from hedgerow.errors import HedgerowError
 
 LABELS = {
     "hedgerow": "hedgerow",
@@ -79,12 +76,8 @@ def run_worker(method: str, case: Case, reference: Path | None) -> dict[str, Any
         HedgerowError: the build failed; the message ends with the last line of its error output.
     """
     numbers = [str(number) for number in (case.items, case.levels, case.codebook_size)]
-    command = [sys.executable, "-m", "hedgerow.bench.worker", method, *numbers, str(reference or "")]
-    process = subprocess.run(command, capture_output=True, text=True, check=False)
-    if process.returncode:
-        last_line = process.stderr.strip().splitlines()[-1:] or [f"signal {-process.returncode}"]
-        raise HedgerowError(f"building {case.items:,} items with {LABELS[method]} failed: {last_line[0]}")
-    return json.loads(process.stdout)
+    arguments = [method, *numbers, str(reference or "")]
+    return run_module("hedgerow.bench.worker", arguments, f"building {case.items:,} items with {LABELS[method]}")
 
 
 def level_rows(case: Case, problem: Problem) -> list[Row]:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -18,9 +15,10 @@ from rich.console import Console
 
 from hedgerow.bench.compare import OnStatus
 from hedgerow.bench.machine import conditions
+from hedgerow.bench.processes import run_module
 from hedgerow.bench.records import Report, Row
 from hedgerow.bench.tables import show_footer, show_rows
-from hedgerow.errors import HedgerowError, install_command
+from hedgerow.errors import install_command
 from hedgerow.trie_index import TrieIndex
 
 # What answers: its label, the packages that it needs, and the extra that installs them.
@@ -89,12 +87,9 @@ def _run(method: str, paths: Sequence[str], folder: str) -> dict[str, float]:
     """Run one process. Its caches are empty folders."""
     with tempfile.TemporaryDirectory(dir=folder) as empty:
         environment = os.environ | {name: str(Path(empty) / name) for name in CACHES}
-        command = [sys.executable, "-m", "hedgerow.bench.first_worker", method, str(time.time()), *paths]
-        process = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if process.returncode:
-        last_line = process.stderr.strip().splitlines()[-1:] or [f"signal {-process.returncode}"]
-        raise HedgerowError(f"the first call of {METHODS[method][0]} failed: {last_line[0]}")
-    return json.loads(process.stdout)
+        arguments = [method, str(time.time()), *paths]
+        what = f"the first call of {METHODS[method][0]}"
+        return run_module("hedgerow.bench.first_worker", arguments, what, environment)
 
 
 def _row(method: str, items: int, runs: Sequence[dict[str, float]]) -> Row:
