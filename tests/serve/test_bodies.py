@@ -103,7 +103,7 @@ def test_ids_of_another_type_name_their_field(client, numbered):
 
 @pytest.mark.parametrize(
     ("encoding", "body"),
-    [("gzip", gzip.compress(GOOD)), ("deflate", zlib.compress(GOOD)), ("br", GOOD), ("GZIP, identity", GOOD)],
+    [("gzip", gzip.compress(GOOD, mtime=0)), ("deflate", zlib.compress(GOOD)), ("br", GOOD), ("GZIP, identity", GOOD)],
 )
 def test_compressed_bodies(client, encoding, body):
     status, error = posted(client, "/v1/retrieve", body, content_encoding=encoding)
