@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from hedgerow.decode.beams import Beams
 from hedgerow.errors import ArgumentError
 from hedgerow.hf.compiled import CompiledLayers, check_compiler
+from hedgerow.hf.crossed import cross_attentions
 from hedgerow.hf.encoded import EncodedDecoder, decoder_start
 from hedgerow.hf.layers import check_loaded, state_key
 from hedgerow.hf.masking import Masking
@@ -200,7 +202,7 @@ def _choose_decoder(model: CodeModel, decoding: Decoding) -> tuple[Probed, str]:
         if decoding == "plain":
             return _without_tree(model), ""
         if model.is_encoder_decoder:
-            return replace(model.probed, cached=_cached(model)), ""
+            return replace(model.probed, cached=True, crossed=_crossed(model)), ""
         return replace(model.probed, masking=find_masking(model)), ""
     except ArgumentError as error:
         if decoding == "tree":
@@ -333,16 +335,38 @@ def _check_is_number(difference: float) -> None:
         raise ArgumentError("its logits are NaN in a trial on random tokens.")
 
 
-def _cached(model: CodeModel) -> bool:
-    """Whether the decoder of an encoder-decoder model can keep a cache.
+def _crossed(model: CodeModel) -> tuple[Any, ...]:
+    """Try the decoder of an encoder-decoder model with a cache.
+
+    Returns:
+        The cross-attention layers, if the beams of a prompt can share its keys and values.
 
     Raises:
-        ArgumentError: its logits differ from those of whole sequences. The message is a predicate about "it".
+        ArgumentError: it does not run with a cache, or gives other logits than for whole sequences. The message is a
+            predicate about "it".
     """
-    prompts = [row[:length].tolist() for row, length in zip(_random_ids(model, (2, 8)), PROMPTS, strict=True)]
+    layers = cross_attentions(model.model)
+    if layers:
+        with suppress(ArgumentError):
+            # Without padding there is no mask, and a layer could take the beams for the tokens of a sequence.
+            _check_cache(model, PROMPTS, layers)
+            _check_cache(model, (PROMPTS[0], PROMPTS[0]), layers)
+            return layers
+    _check_cache(model, PROMPTS, ())
+    return ()
+
+
+def _check_cache(model: CodeModel, lengths: tuple[int, ...], crossed: tuple[Any, ...]) -> None:
+    """Compare the decoder with a cache and without, on prompts of these lengths.
+
+    Raises:
+        ArgumentError: as for `_crossed`.
+    """
+    ids = _random_ids(model, (len(lengths), max(lengths)))
+    prompts = [row[:length].tolist() for row, length in zip(ids, lengths, strict=True)]
     whole = EncodedDecoder(model, prompts, has_cache=False)
     try:
-        cached = EncodedDecoder(model, prompts, has_cache=True)
+        cached = EncodedDecoder(model, prompts, has_cache=True, crossed=crossed)
         for beams in _searches(model, len(prompts)):
             difference = float(relative_difference(cached(beams), whole(beams)))
             _check_is_number(difference)
@@ -352,7 +376,6 @@ def _cached(model: CodeModel) -> bool:
         if isinstance(error, ArgumentError):
             raise
         raise ArgumentError(f"it cannot run with a cache: {type(error).__name__}: {error}") from None
-    return True
 
 
 def _searches(model: CodeModel, batch: int, *, shift: int = 0) -> list[Beams]:
