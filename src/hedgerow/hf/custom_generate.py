@@ -181,7 +181,7 @@ def _search(
     prompts: list[Ids],
     states: list[Tensor] | None,
     num_beams: int,
-    retriever: Retriever,
+    retriever: Any,
     constraints: Sets,
     exclude: Exclusions,
 ) -> list[Written]:

@@ -73,9 +73,10 @@ class EncodedDecoder:
         self.mask = (positions < lengths[:, None]).long()
         if states is None:
             encoder = model.model.get_encoder()
-            self.encoded = encoder(input_ids=ids, attention_mask=self.mask, return_dict=True)
+            self.encoded: Any = encoder(input_ids=ids, attention_mask=self.mask, return_dict=True)
         else:
-            self.encoded = BaseModelOutput(last_hidden_state=pad_sequence(list(states), batch_first=True))  # pyright: ignore
+            given: Any = pad_sequence(list(states), batch_first=True)
+            self.encoded = BaseModelOutput(last_hidden_state=given)
         start = [decoder_start(model.model), *model.tokens.begin]
         begun = [[*start, *tokens] for tokens in written or [[]] * len(prompts)]
         self.start = torch.tensor(begun, device=ids.device)[:, None]

@@ -20,6 +20,7 @@ class TemporaryForward:
         self.module, self.number, self.users = module, number, 0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Do what the method does, or what the thread has asked for."""
         run = getattr(_ACTIVE, "run", None)
         if run is None:
             return type(self.module).forward(self.module, *args, **kwargs)
