@@ -175,7 +175,7 @@ class Searcher:
             raise ConstraintError(f"constraints of a request must be one constraint set or None; got {given}.")
         lists = {"exclude": request.exclude, "candidates": request.candidates}
         for name, ids in lists.items():
-            if ids is not None:
+            if ids is not None and not (name == "exclude" and isinstance(ids, ConstraintSet)):
                 check_is_list(ids, name, ConstraintError)
         rules = self.rules(1, request.constraints, *([ids] for ids in lists.values()))
         picking = Picking(request.k, request.order_by, request.caps)
