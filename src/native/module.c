@@ -183,6 +183,11 @@ static PyObject *py_choose_rows(PyObject *module, PyObject *at_most) {
     return version == -1 && PyErr_Occurred() ? NULL : PyLong_FromLong(choose_rows((int)version));
 }
 
+static PyObject *py_join_openmp(PyObject *module, PyObject *unused) {
+    (void)module, (void)unused;
+    return PyBool_FromLong(join_openmp());
+}
+
 static PyObject *py_child_rows(PyObject *module, PyObject *const *a, Py_ssize_t count) {
     (void)module;
     if (!expects(count, 4 + OF_LEVEL))
@@ -528,6 +533,7 @@ static PyMethodDef functions[] = {
     FUNCTION(sort_keys),    FUNCTION(pack),           FUNCTION(unpack),
     FUNCTION(any_with_vector),
     {"choose_rows", py_choose_rows, METH_O, NULL},
+    {"join_openmp", py_join_openmp, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -539,5 +545,6 @@ static PyModuleDef definition = {
 
 PyMODINIT_FUNC PyInit__native(void) {
     choose_rows(4);
+    watch_forks();
     return PyModuleDef_Init(&definition);
 }
