@@ -13,7 +13,7 @@ setup(
         Extension(
             "hedgerow._native",
             [f"src/native/{name}.c" for name in NAMES],
-            depends=[f"src/native/{name}.h" for name in ("native", "compact", "step", "rows")],
+            depends=[f"src/native/{name}.h" for name in ("arguments", "native", "compact", "step", "rows")],
             extra_compile_args=FLAGS,
             extra_link_args=["-pthread"],
             py_limited_api=True,
