@@ -341,7 +341,7 @@ COMMANDS = {
     ],
     "hedgerow inspect": ["--json", "--where", "PATH"],
     "hedgerow verify": ["--json", "PATH"],
-    "hedgerow filter": ["--allow-empty", "--json", "--output", "--overwrite", "-o", "INDEX", "WHERE"],
+    "hedgerow filter": ["--allow-empty", "--json", "--output", "--overwrite", "--where", "-o", "EXPRESSION", "INDEX"],
     "hedgerow diff": ["--json", "--limit", "NEW", "OLD"],
     "hedgerow live": [],
     "hedgerow live init": ["INDEX", "PATH"],

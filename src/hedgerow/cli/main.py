@@ -37,7 +37,7 @@ COMMANDS = {
     "build": (build, "build items.parquet -o items.hedgerow --sid sid --item-id asin"),
     "inspect": (inspect, "inspect items.hedgerow --where 'year >= 2000' --where 'year < 1960'"),
     "verify": (verify, "verify items.hedgerow"),
-    "filter": (filter_index, "filter items.hedgerow 'year >= 2000' -o recent.hedgerow"),
+    "filter": (filter_index, "filter items.hedgerow --where 'year >= 2000' -o recent.hedgerow"),
     "diff": (diff, "diff old.hedgerow new.hedgerow"),
     "retrieve": (retrieve, "retrieve --model DIR --index items.hedgerow -p 'Recommend me a western'"),
     "explain": (explain, "explain -p 'Recommend me a western' --item title=Shane"),
