@@ -20,7 +20,7 @@ from hedgerow.hf.answering import Answering
 from hedgerow.hf.compiled import CompiledLayers
 from hedgerow.hf.generation import GenerationScores
 from hedgerow.hf.graphs import Graphs, check_capture, check_one_device
-from hedgerow.hf.history import prompt_of_history
+from hedgerow.hf.history import MissingItems, prompt_of_history
 from hedgerow.hf.model import CodeModel
 from hedgerow.hf.probe import DECODING, Decoding, probe
 from hedgerow.hf.prompts import Ids
@@ -30,7 +30,6 @@ from hedgerow.hf.searcher import Searcher
 from hedgerow.hf.shapes import Shapes
 from hedgerow.hf.tasks import Task, batches_of
 from hedgerow.hf.warming import warm_up
-from hedgerow.index.lookup import Missing
 from hedgerow.live.live import LiveIndex
 from hedgerow.live.version import Version
 from hedgerow.picking import OrderBy, Picking
@@ -374,7 +373,7 @@ class Retriever(Answering):
             prompts, add_special_tokens=add_special_tokens, chat_template_kwargs=chat_template_kwargs
         )
 
-    def history_prompt(self, item_ids: Any, *, missing: Missing = "raise") -> Ids:
+    def history_prompt(self, item_ids: Any, *, missing: MissingItems = "raise") -> Ids:
         """Write the history of a user as a prompt: the tokens of each item, as the model was trained to read them.
 
         The form is `retriever.tokens.history`, which `hedgerow train` stores with the model. Without one, a history is
@@ -383,7 +382,8 @@ class Retriever(Answering):
         Args:
             item_ids: the ids of the items that the user has seen, oldest first. Of a long history, the latest items are
                 used.
-            missing: "raise" an error for ids that are not in the index, or "ignore" them.
+            missing: for ids that are not in the index: "raise" an error; "warn": skip them, with a warning that names
+                their number and the first ones; or "ignore" them.
 
         Returns:
             The token ids of the prompt.
