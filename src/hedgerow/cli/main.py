@@ -23,6 +23,7 @@ from hedgerow.cli.retrieve import retrieve
 from hedgerow.cli.semantic_ids import semantic_ids
 from hedgerow.cli.serve import serve
 from hedgerow.cli.train import train
+from hedgerow.cli.warm_up import warm_up
 from hedgerow.errors import HedgerowError
 
 app = typer.Typer(
@@ -48,6 +49,7 @@ COMMANDS = {
     "train": (train, "train items.hedgerow clicks.parquet -o model --quantizer items.safetensors"),
     "evaluate": (evaluate, "evaluate model items.hedgerow clicks.parquet --text title --blend model,item-knn,text-knn"),
     "serve": (serve, "serve DIR items.live --follow --rules rules.toml"),
+    "warm-up": (warm_up, "warm-up --model DIR --index items.hedgerow --compile"),
     "demo": (demo, "demo --prompt 'Recommend me a western'"),
     "plan": (plan, "plan --items 20e6 --levels 8 --codebook-sizes 2048"),
 }
