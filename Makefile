@@ -86,7 +86,7 @@ test-layouts: .venv/.dev
 
 # Compiled layers of each family of models.
 test-compiled: .venv/.dev
-	HEDGEROW_TEST_COMPILED=1 OMP_NUM_THREADS=1 $(BIN)/pytest tests/hf/test_compiled_layers.py
+	HEDGEROW_TEST_COMPILED=1 OMP_NUM_THREADS=1 $(BIN)/pytest tests/hf/test_compiled_layers.py tests/cli/test_warm_up.py
 
 # The tests of the service: with many malformed requests, version switches, schemathesis, a soak, and the page in Chromium
 # where it is installed (Debian's chromium and chromium-driver).

@@ -2,7 +2,7 @@
 
 from setuptools import Extension, setup
 
-NAMES = ("module", "pool", "step", "rows_default", "rows_v3", "rows_v4", "walk", "lookup", "alive", "splice", "sort")
+NAMES = ("module", "pool", "openmp", "step", "rows_default", "rows_v3", "rows_v4", "walk", "lookup", "alive", "splice", "sort")
 NAMES += ("compact",)
 FLAGS = ["-std=c11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi", "-pthread"]
 # Names must not be those of other libraries in the process.
@@ -13,7 +13,7 @@ setup(
         Extension(
             "hedgerow._native",
             [f"src/native/{name}.c" for name in NAMES],
-            depends=[f"src/native/{name}.h" for name in ("native", "compact", "step", "rows")],
+            depends=[f"src/native/{name}.h" for name in ("arguments", "native", "compact", "step", "rows")],
             extra_compile_args=FLAGS,
             extra_link_args=["-pthread"],
             py_limited_api=True,

@@ -151,6 +151,41 @@ def test_interval_of_a_constant_and_of_one_value():
     assert metrics.bootstrap_ci([0.7]) == metrics.Estimate(0.7, 0.7, 0.7)
 
 
+def exact_end(count, level=0.95):
+    """The share of misses of which `count` misses in a row still have the probability (1 - level) / 2."""
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if middle**count < (1 - level) / 2 else (low, middle)
+    return low
+
+
+@pytest.mark.parametrize("count", [1, 3, 50, 2000])
+def test_intervals_without_hits_and_without_misses(count):
+    for value in metrics.summary([inf] * count).values():
+        assert (value.mean, value.low) == (0, 0)
+        assert value.high == pytest.approx(1 - exact_end(count))
+    for value in metrics.summary([[1.0] * count] * 2).values():
+        assert (value.mean, value.high) == (1, 1)
+        assert value.low == pytest.approx(exact_end(count))
+    assert metrics.bootstrap_ci([False] * count, level=0.9).high == pytest.approx(1 - exact_end(count, 0.9))
+
+
+def test_one_hit_has_at_least_the_interval_of_none():
+    none, one = (metrics.summary([rank] + [inf] * 49)["Recall@10"] for rank in (inf, 1))
+    assert one.low == none.low == 0
+    assert one.high >= none.high == pytest.approx(0.0711, abs=1e-4)
+
+
+def test_exact_intervals_contain_the_mean_at_the_confidence_level():
+    """At a mean of 0.03, a fifth of the samples of 50 have no hit; a bootstrap alone misses the mean in all of them."""
+    rng = np.random.default_rng(4)
+    found = [metrics.bootstrap_ci(rng.random(50) < 0.03, resamples=300, seed=trial) for trial in range(300)]
+    none = [value for value in found if value.mean == 0]
+    assert len(none) > 30
+    assert all(value.low <= 0.03 <= value.high for value in none)
+
+
 def test_no_values_give_nan():
     estimate = metrics.bootstrap_ci([])
     assert all(isnan(value) for value in (estimate.mean, estimate.low, estimate.high))

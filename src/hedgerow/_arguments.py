@@ -74,6 +74,23 @@ def positive_number(value: Any, name: str) -> float:
     return float(value)
 
 
+def check_unmasked(value: Any, what: str, advice: str, *, error: type[HedgerowError] = ArgumentError) -> None:
+    """Check that no entry of an array, or of the arrays of a list, is masked: NumPy's conversions drop the mask.
+
+    Args:
+        value: a value of any type; only a `numpy.ma.MaskedArray` has a mask.
+        what: its name in the message.
+        advice: a sentence with the way out.
+        error: the exception to raise.
+
+    Raises:
+        error: an entry is masked.
+    """
+    rows = value if isinstance(value, list | tuple) and value and isinstance(value[0], np.ndarray) else (value,)
+    if any(map(np.ma.is_masked, rows)):
+        raise error(f"{what} must not have masked entries, because masks are not read. {advice}")
+
+
 def distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """The object of JSON pairs: an `object_pairs_hook`.
 

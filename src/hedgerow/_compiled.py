@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -23,6 +24,12 @@ native = _loaded()
 PARALLEL_FROM = 2**16
 
 
+@cache
+def _join_openmp() -> bool:
+    """Let the compiled functions use the threads of PyTorch, where these are of an OpenMP runtime."""
+    return native is not None and native.join_openmp()
+
+
 def thread_count(size: int) -> int:
     """The number of threads for a call: that of PyTorch, or OMP_NUM_THREADS, or the cores that this process may use.
 
@@ -33,6 +40,7 @@ def thread_count(size: int) -> int:
         return 1
     of_torch = getattr(sys.modules.get("torch"), "get_num_threads", None)
     if of_torch is not None:
+        _join_openmp()
         return min(of_torch(), usable_cores())
     # Its first number is that of the outermost level.
     given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hedgerow._arguments import whole_number
+from hedgerow._arguments import check_unmasked, whole_number
 from hedgerow.constraints.requests import BatchRules
 from hedgerow.decode.beams import DEAD, Beams
 from hedgerow.decode.ops import to_numpy
@@ -89,6 +89,7 @@ def results_of(
 
 
 def _matrix(sequences: Any) -> np.ndarray:
+    check_unmasked(sequences, "generated", "Fill them with the padding token.")
     try:
         ids = to_numpy(sequences)
     except ValueError:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hedgerow._arguments import check_unmasked
 from hedgerow.errors import ArgumentError
 
 
@@ -80,8 +81,9 @@ def array_of(values: Any) -> np.ndarray:
     """An array of NumPy of a sequence, or of an array of another backend.
 
     Raises:
-        ArgumentError: the rows have different lengths.
+        ArgumentError: the rows have different lengths, or an entry is masked.
     """
+    check_unmasked(values, "values of metrics", "Drop these requests, or fill them.")
     try:
         # A PyTorch tensor can require a gradient, or be on a GPU.
         return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)

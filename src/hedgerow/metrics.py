@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from numbers import Real
 from typing import Any
@@ -269,6 +269,9 @@ def novelty(items: Any, counts: Any, users: int) -> np.ndarray:
 def summary(ranks: Any, ks: int | Sequence[int] = KS, *, ndcg_at: int = 10, seed: int = 0) -> dict[str, Estimate]:
     """Compute mean Recall@k, NDCG and MRR with 95% bootstrap intervals.
 
+    A bootstrap of 0 hits among 50 requests gives [0, 0]. The intervals therefore include the exact binomial interval
+    (Clopper-Pearson 1934) of no hit, up to 1 - 0.025^(1/B), and of hits only, down to 0.025^(1/B).
+
     Args:
         ranks: [B] for one run, or [runs, B] for several runs over the same requests. Runs are averaged per request, so
             that the interval is over requests.
@@ -289,20 +292,27 @@ def summary(ranks: Any, ks: int | Sequence[int] = KS, *, ndcg_at: int = 10, seed
         estimates = summary([1, 2, 4, float("inf")], ks=[1, 5])
         assert list(estimates) == ["Recall@1", "Recall@5", "NDCG@10", "MRR"]
         assert estimates["Recall@5"].mean == 0.75
+        assert f"{summary([float('inf')] * 50)['Recall@1']:.3f}" == "0.000 [0.000, 0.071]"
         ```
     """
     checked = checked_ranks(ranks)
     if checked.ndim not in (1, 2) or (checked.ndim == 2 and not len(checked)):
         raise ArgumentError(f"ranks must be [B], or [runs, B] with at least one run; got shape {checked.shape}.")
     metrics = _metrics(np.atleast_2d(checked), ks, ndcg_at)
-    return {name: bootstrap_ci(values.mean(axis=0), seed=seed) for name, values in metrics.items()}
+    return {
+        name: with_exact_ends(bootstrap_ci(values.mean(axis=0), seed=seed), values.shape[1])
+        for name, values in metrics.items()
+    }
 
 
 def bootstrap_ci(values: Any, *, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
     """Compute the mean of values and its percentile bootstrap interval (Efron 1979).
 
+    Equal values give an interval without width: a bootstrap says nothing about other values. Pass hits and misses as
+    bools, and the interval is at least the exact one of 0 or B hits, as in `summary`.
+
     Args:
-        values: [B] finite numbers, one per request.
+        values: [B] finite numbers, or bools, one per request.
         level: the confidence level, between 0 and 1.
         resamples: the number of bootstrap samples.
         seed: the seed of the samples.
@@ -337,7 +347,20 @@ def bootstrap_ci(values: Any, *, level: float = 0.95, resamples: int = RESAMPLES
     counts = [min(chunk, resamples - start) for start in range(0, resamples, chunk)]
     means = [vector[random.integers(0, len(vector), (count, len(vector)))].mean(axis=1) for count in counts]
     low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
-    return Estimate(*[float(np.ldexp(value, exponent)) for value in (vector.mean(), low, high)])
+    estimate = Estimate(*[float(np.ldexp(value, exponent)) for value in (vector.mean(), low, high)])
+    is_share = array_of(values).dtype.kind == "b"
+    return with_exact_ends(estimate, len(vector), level=float(level)) if is_share else estimate
+
+
+def with_exact_ends(estimate: Estimate, count: int, *, level: float = 0.95) -> Estimate:
+    """Widen the interval of a metric from 0 to 1 to include the exact binomial intervals of 0 and of `count` hits.
+
+    A request without a hit has the value 0, and one with a hit at most 1, so the mean is at most the share of hits.
+    """
+    if not count:
+        return estimate
+    end = ((1 - level) / 2) ** (1 / count)
+    return replace(estimate, low=min(estimate.low, end), high=max(estimate.high, 1 - end))
 
 
 def random_baseline(candidates: int, ks: int | Sequence[int] = KS, *, ndcg_at: int = 10) -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hedgerow._arguments import is_whole
+from hedgerow._arguments import check_unmasked, is_whole
 from hedgerow.catalog.codes import KNOWN_DELIMITERS, KNOWN_PATTERNS, label_key
 from hedgerow.errors import ArgumentError
 from hedgerow.index.compact import AnyLevel
@@ -177,6 +177,7 @@ def checked_table(level: int, values: Any) -> np.ndarray:
     Raises:
         ArgumentError: they are not integers [C] from -1, or two codes have the same token.
     """
+    check_unmasked(values, f"level {level}: token ids", "-1 is a code without a token: values.filled(-1).")
     table = np.array(values)
     if table.ndim != 1 or not table.size or table.dtype.kind not in "iu":
         raise ArgumentError(

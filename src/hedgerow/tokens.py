@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hedgerow import token_files
-from hedgerow._arguments import is_whole
+from hedgerow._arguments import check_unmasked, is_whole
 from hedgerow._read_only import ReadOnlyArrays
 from hedgerow.catalog.codes import KNOWN_PATTERNS
 from hedgerow.errors import ArgumentError
@@ -280,6 +280,7 @@ class TokenMap(ReadOnlyArrays):
             assert tokens.encode([[0, 3], [1, 1]]).tolist() == [[10, 23], [11, 21]]
             ```
         """
+        check_unmasked(sids, "sids", "Remove the rows without a SID.")
         return translated(np.asarray(sids), [encoder(table) for table in self.token_ids])
 
     def decode(self, token_ids: Any) -> np.ndarray:
@@ -302,6 +303,7 @@ class TokenMap(ReadOnlyArrays):
             assert tokens.decode([[10, 23], [11, 99]]).tolist() == [[0, 3], [1, -1]]
             ```
         """
+        check_unmasked(token_ids, "token_ids", "Remove these rows, or fill them: token_ids.filled(-1).")
         return translated(np.asarray(token_ids), [decoder(table) for table in self.token_ids])
 
     def code_logits(self, logits: Any, index: Trie) -> list[Any]:

@@ -22,6 +22,15 @@
 /* Run job(context, 0) to job(context, items - 1), on the calling thread and up to threads - 1 others. */
 void parallel_for(void (*job)(void *context, int64_t item), void *context, int64_t items, int threads);
 
+/* Look for the OpenMP runtime of PyTorch, for the next calls of parallel_for. Returns whether there is one. */
+int join_openmp(void);
+
+/* Called once: the children of this process do without that runtime. */
+void watch_forks(void);
+
+/* Call work(context) on all threads of that runtime. Returns 0 if it cannot, or if threads were late before. */
+int run_with_openmp(void (*work)(void *context), void *context, int threads);
+
 #include "compact.h"
 
 /* How the children of a state are found. */
@@ -143,9 +152,11 @@ typedef struct {
     int32_t *codes; /* [batch, beam_width, depth + 1] */
     float *best;    /* [batch, beam_width] */
     int32_t *nodes, *parents;
-    /* Of run_step: what rows measure, for how many words of 32 codes, and the candidates of each request. */
+    /* Of run_step: what rows measure, for how many words of 32 codes; of each request, how many parts of its rows are
+       measured, and its candidates. */
     float *room;
     int64_t num_tops;
+    void *measured;
     void *candidates;
     int64_t candidate_room;
 } Step;

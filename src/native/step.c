@@ -2,6 +2,8 @@
 
 #include "step.h"
 
+#include <stdatomic.h>
+
 #define DEAD -1
 /* The room for the candidates of a request, beside two for each beam: the best are selected when it is full. */
 #define MORE_CANDIDATES 256
@@ -281,16 +283,17 @@ int choose_rows(int at_most) {
     return version;
 }
 
-static void measure_job(void *context, int64_t item) {
+/* Measure some rows of a request. Who measures its last ones selects its best. */
+static void step_job(void *context, int64_t item) {
     const Step *step = context;
-    int64_t rows = step->batch * step->width, stop = (item + 1) * ROWS_AT_A_TIME;
-    for (int64_t row = item * ROWS_AT_A_TIME; row < (stop < rows ? stop : rows); row++)
+    int64_t parts = (step->width + ROWS_AT_A_TIME - 1) / ROWS_AT_A_TIME, request = item / parts;
+    int64_t row = request * step->width + item % parts * ROWS_AT_A_TIME, end = (request + 1) * step->width;
+    for (int64_t stop = row + ROWS_AT_A_TIME < end ? row + ROWS_AT_A_TIME : end; row < stop; row++)
         measure_row(step, row);
-}
-
-static void select_job(void *context, int64_t item) {
-    select_best(context, item);
-    continue_codes(context, item);
+    if (atomic_fetch_add((atomic_int *)step->measured + request, 1) + 1 < parts)
+        return;
+    select_best(step, request);
+    continue_codes(step, request);
 }
 
 static int has_many_children(const Level *level, int64_t size) {
@@ -305,14 +308,12 @@ int run_step(Step *step, int threads) {
     step->candidate_room = 2 * step->beam_width + MORE_CANDIDATES;
     step->room = malloc((size_t)rows * (size_t)(MEASURES + step->num_tops) * sizeof(float) + 1);
     step->candidates = malloc((size_t)(step->batch * step->candidate_room) * sizeof(Candidate) + 1);
-    if (step->room == NULL || step->candidates == NULL) {
-        free(step->room);
-        free(step->candidates);
-        return 0;
-    }
-    parallel_for(measure_job, step, (rows + ROWS_AT_A_TIME - 1) / ROWS_AT_A_TIME, threads);
-    parallel_for(select_job, step, step->batch, threads);
+    step->measured = calloc((size_t)step->batch + 1, sizeof(atomic_int));
+    int has_memory = step->room != NULL && step->candidates != NULL && step->measured != NULL;
+    if (has_memory)
+        parallel_for(step_job, step, step->batch * ((step->width + ROWS_AT_A_TIME - 1) / ROWS_AT_A_TIME), threads);
     free(step->room);
     free(step->candidates);
-    return 1;
+    free(step->measured);
+    return has_memory;
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 import hedgerow as hr
@@ -35,6 +36,17 @@ def test_plan_agrees_with_a_built_index(items, levels, codebook_size, layout):
         assert level.nodes == pytest.approx(nodes, rel=0.02, abs=3)
         assert level.bound_nodes >= nodes
         assert level.max_branch == pytest.approx(branch, rel=0.1, abs=1)
+
+
+@pytest.mark.parametrize("layout", ["plain", "compact"])
+def test_a_codebook_size_per_level(layout):
+    sizes = [300, 20, 5000, 2]
+    sids = np.random.default_rng(0).integers(0, sizes, (50_000, 4))
+    index = hr.build_index(hr.Catalog(sids, codebook_sizes=sizes), layout=layout)
+    planned = plan(50_000, 4, sizes, layout=layout)
+    assert [level.codebook_size for level in planned.levels] == sizes
+    assert planned.nbytes == pytest.approx(index.nbytes, rel=0.02)
+    assert planned.bound_nbytes >= index.nbytes
 
 
 def test_expected_nodes_is_balls_in_bins():

@@ -171,6 +171,15 @@ def test_plan():
     assert len(planned["levels"]) == 8
 
 
+def test_plan_with_a_codebook_size_per_level():
+    planned = json.loads(run("plan", "--items", "1e6", "--codebook-sizes", "256,2e3,64", "--json").output)
+    assert [level["codebook_size"] for level in planned["levels"]] == [256, 2000, 64]
+    words = ["plan", "--items", "1e6", "--levels", "4", "--codebook-sizes", "256,256,64"]
+    assert "expected 4 codebook sizes" in str(CliRunner().invoke(app, words).exception)
+    for sizes in ("256,,64", "256,many", "0", "256,0"):
+        assert CliRunner().invoke(app, ["plan", "--items", "1e6", "--codebook-sizes", sizes]).exit_code == 2
+
+
 @pytest.mark.parametrize("items", ["0", "-5", "1.5", "many", "1e-3"])
 def test_items_must_be_a_positive_integer(items):
     result = CliRunner().invoke(app, ["plan", f"--items={items}"])

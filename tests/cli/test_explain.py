@@ -12,6 +12,7 @@ pytest.importorskip("transformers")
 
 from tiny import TOKENS
 
+from hedgerow.cli.explain import LEGEND
 from hedgerow.hf import Retriever
 
 
@@ -22,10 +23,12 @@ class TestExplain:
             words = ("explain", "-p", "w5 w6", "--item", item, "--beam-width", "5", "-k", "2")
             code, stdout, stderr = call(*words)
             assert (code, stderr) == (0, "")
-            sentence, head, *rows = stdout.splitlines()
+            sentence, head, *rest = stdout.splitlines()
+            rows, legend = rest[: len(expected.sid)], rest[len(expected.sid) :]
             assert sentence == str(expected)
             assert head.split() == ["level", "code", "score", "rank", "candidates", "kept", "to", "beat"]
             assert [row.split()[1] for row in rows] == list(map(str, expected.sid))
+            assert " ".join(legend).split() == LEGEND.split()
             facts = json.loads(call(*words, "--json")[1])
             assert (facts["outcome"], facts["rank"], facts["text"]) == (expected.outcome, expected.rank, str(expected))
 

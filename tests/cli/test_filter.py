@@ -39,12 +39,24 @@ def path(tmp_path, catalog):
 
 class TestFilter:
     def test_equals_a_build_of_the_filtered_catalog(self, path, catalog, tmp_path):
-        shown = run("filter", path, "year >= 2000", "-o", tmp_path / "recent.hedgerow")
+        shown = run("filter", path, "--where", "year >= 2000", "-o", tmp_path / "recent.hedgerow")
         many = int((YEARS >= 2000).sum())
         assert f"{many} of 200 items" in shown
         hr.build_index(catalog.filter(YEARS >= 2000)).save(tmp_path / "built.hedgerow")
         assert_same_files(tmp_path / "recent.hedgerow", tmp_path / "built.hedgerow")
         run("verify", tmp_path / "recent.hedgerow")
+
+    def test_the_expression_as_an_argument(self, path, tmp_path):
+        run("filter", path, "--where", "year >= 2000", "-o", tmp_path / "option")
+        run("filter", path, "year >= 2000", "-o", tmp_path / "argument")
+        assert_same_files(tmp_path / "option", tmp_path / "argument")
+
+    @pytest.mark.parametrize(("words", "given"), [((), "neither"), (("year > 1", "--where", "year > 2"), "both")])
+    def test_one_expression(self, path, tmp_path, words, given):
+        done = CliRunner().invoke(app, ["filter", str(path), *words, "-o", str(tmp_path / "new")])
+        assert done.exit_code == 2
+        assert f"pass one SQL expression; got {given}" in " ".join(done.output.replace("│", " ").split())
+        assert not (tmp_path / "new").exists()
 
     def test_json_and_replacing_another_index(self, path, catalog, tmp_path):
         other = tmp_path / "other.hedgerow"

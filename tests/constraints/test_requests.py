@@ -164,6 +164,10 @@ class TestRows:
         with pytest.raises(hr.ConstraintError, match=r"rows must be integers \[R\] from 0 to 2, positions in index"):
             index.constraint(rows=rows)
 
+    def test_rejects_masked_rows(self, index):
+        with pytest.raises(hr.ConstraintError, match="rows must not have masked entries"):
+            index.constraint(rows=np.ma.array([0, 1], mask=[False, True]))
+
     def test_rejects_two_kinds(self, index):
         with pytest.raises(hr.ConstraintError, match="either a mask"):
             index.constraint(rows=[0], ids=[0])

@@ -57,6 +57,22 @@ def test_a_row_does_not_depend_on_other_rows():
     assert (alone[1] != beside[1]).any()
 
 
+@pytest.mark.parametrize("size", [64 * 32, 64 * 32 - 1, 70 * 2048, 2**18])
+@pytest.mark.parametrize("share", [1.0, 0.1, 0.0001])
+def test_top_k_of_groups(size, share):
+    """The values are the best, and their positions are right. A part of the values is finite, and many are equal."""
+    from hedgerow.decode import jax_ops
+
+    rng = np.random.default_rng(size)
+    for values in (rng.permutation(2 * size).reshape(2, size), rng.integers(0, 9, (2, size))):
+        x = np.where(rng.random((2, size)) < share, values, -INF).astype(np.float32)
+        for k in (1, 31, 71):
+            found, positions = map(np.asarray, jax.jit(jax_ops._top_k, static_argnums=1)(array_of("jax", x), k))
+            np.testing.assert_array_equal(found, -np.sort(-x, axis=1)[:, :k])
+            np.testing.assert_array_equal(np.take_along_axis(x, positions, 1), found)
+            assert all(len(np.unique(row)) == k for row in positions)
+
+
 @pytest.mark.parametrize("shift", [0.0, 60.0, -60.0, 1e4, -1e4])
 def test_large_logits(shift):
     logits = np.random.default_rng(1).normal(size=(2, 300)).astype(np.float32)

@@ -221,8 +221,14 @@ def test_vmap_does_not_depend_on_the_number_of_logits():
 
 
 FORK = """
-import os, numpy as np, hedgerow as hr
+import os, sys, numpy as np, hedgerow as hr
+from hedgerow import _compiled
 from hedgerow.decode.kernels import native
+if sys.argv[1] == "torch":
+    import torch
+    torch.set_num_threads(3)
+    torch.ones(1000, 1000).exp()
+    _compiled._join_openmp()
 native.thread_count = lambda _: 3
 index = hr.build_index(hr.Catalog([[0, 1], [1, 0]], codebook_sizes=2))
 logits = np.zeros((64, 1, 2), np.float32)
@@ -236,10 +242,54 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_process_starts_threads_of_its_own():
+@pytest.mark.parametrize("threads_of", ["hedgerow", "torch"])
+def test_a_forked_process_starts_threads_of_its_own(threads_of):
     require("numpy-native")
-    finished = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, check=True, timeout=60)
+    if threads_of == "torch":
+        pytest.importorskip("torch")
+    finished = subprocess.run(
+        [sys.executable, "-c", FORK, threads_of], capture_output=True, text=True, check=True, timeout=60
+    )
     assert finished.stdout.strip() == "0"
+
+
+THREADS = """
+import threading, numpy as np, torch, hedgerow as hr
+from hedgerow import _compiled
+_compiled.usable_cores = lambda: 3
+_compiled.PARALLEL_FROM = 1
+torch.set_num_threads(3)
+print(_compiled._join_openmp(), _compiled.thread_count(1))
+rng = np.random.default_rng(0)
+index = hr.build_index(hr.Catalog(rng.integers(0, 50, (500, 2)), codebook_sizes=50)).to("torch")
+logits = [torch.tensor(rng.normal(size=(3, width, 50)), dtype=torch.float32) for width in (1, 20)]
+
+def search(kernel, before=None):
+    beams = hr.init_beams(index, 3)
+    for level in logits:
+        if before is not None:
+            before.exp()
+        beams = hr.step(index, beams, level, beam_width=20, kernel=kernel)
+    return beams
+
+expected, found = search("array"), []
+def searches():
+    torch.set_num_threads(3)
+    found.extend(search("native", torch.ones(300, 300)) for _ in range(200))
+threads = [threading.Thread(target=searches) for _ in range(3)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(len(found), all(torch.equal(each.codes, expected.codes) for each in found),
+      all(torch.allclose(each.scores, expected.scores) for each in found))
+"""
+
+
+def test_on_the_threads_of_pytorch_and_of_several_callers():
+    require("torch-native")
+    finished = subprocess.run([sys.executable, "-c", THREADS], capture_output=True, text=True, check=True, timeout=60)
+    joined, searches = finished.stdout.splitlines()
+    assert joined in ("True 3", "False 3")
+    assert searches == "600 True True"
 
 
 class TestRejects:

@@ -98,7 +98,7 @@ NOT_RUN = {
 }
 RUN = ("python", "sh")
 # A fence of any other language would go untested.
-LANGUAGES = {*RUN, "text", "json", "yaml", "toml"}
+LANGUAGES = {*RUN, "text", "json", "yaml", "toml", "dockerfile"}
 FENCE = re.compile(
     r"^(?P<indent> *)(?P<fence>`{3,})(?P<info>[^`\n]*)\n(?P<body>.*?)^(?P=indent)(?P=fence) *$", re.S | re.M
 )

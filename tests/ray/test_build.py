@@ -64,6 +64,14 @@ def test_options_and_collisions(tmp_path, options):
     assert contents(tmp_path / "ray") == built(tmp_path / "items", tmp_path / "one", **options)
 
 
+def test_the_compact_layout(tmp_path):
+    write_files(tmp_path / "items", files=5, rows=300)
+    index = hedgerow.ray.build(tmp_path / "items", tmp_path / "ray", memory=50_000, layout="compact")
+    hr.build_index(hr.Catalog.from_parquet(tmp_path / "items"), layout="compact").save(tmp_path / "one")
+    assert index.layout == "compact"
+    assert contents(tmp_path / "ray") == contents(tmp_path / "one")
+
+
 def test_files_of_different_columns_and_without_rows(tmp_path):
     write_files(tmp_path / "items", files=4, rows=200)
     for number, path in enumerate(sorted((tmp_path / "items").iterdir())):

@@ -175,6 +175,21 @@ def test_a_version_is_named_by_each_answer(tmp_path):
     assert [outcome.version for outcome in outcomes] == [2, 1, 2]  # type: ignore[union-attr]
 
 
+def test_answers_count_the_unknown_ids_of_a_history(client):
+    gone = [f"gone {number}" for number in range(5)]
+    requests = [{"history": history} for history in (["t3", *gone], ["t3", "t77"], ["t3", gone[4]])]
+    found = client.post("/v1/retrieve", {"requests": [*requests, {"prompt": "w1", "exclude": gone}]}).document[
+        "results"
+    ]
+    assert [answer["unknown_history"] for answer in found] == [
+        {"count": 5, "first": gone[:3]},
+        None,
+        {"count": 1, "first": [gone[4]]},
+        None,
+    ]
+    assert client.post("/v1/retrieve", requests[0]).document["unknown_history"] == found[0]["unknown_history"]
+
+
 def test_a_history_in_place_of_a_prompt(client, reference):
     seen = ["t3", "t141", "no such item", "t77"]
     known = [item for item in seen if item != "no such item"]
@@ -190,5 +205,8 @@ def test_a_history_in_place_of_a_prompt(client, reference):
     explained = client.post("/v1/explain", {"history": seen, "item_id": "t3"})
     assert explained.status == 200
     assert "exclude" in str(explained.document)
+    unknown = {"count": 1, "first": ["no such item"]}
+    traced = client.post("/v1/trace", {"history": seen})
+    assert explained.document["unknown_history"] == traced.document["unknown_history"] == unknown
     for wrong in ({"history": ["t3"], "prompt": "w1"}, {}, {"history": []}, {"history": ["no such item"]}):
         assert client.post("/v1/retrieve", wrong).status == 400

@@ -2,6 +2,7 @@
 
 import gzip
 import http.client
+import itertools
 import json
 import zlib
 from urllib.parse import urlsplit
@@ -127,13 +128,23 @@ def test_other_content_types(client, kind):
 
 
 def test_other_charsets(client):
-    for charset in ("latin-1", "utf-16"):
-        status, error = posted(client, "/v1/retrieve", GOOD, content_type=f'application/json; charset="{charset}"')
+    for charset, quote in itertools.product(("latin-1", "utf-16"), ("", '"', "'")):
+        kind = f"application/json; charset={quote}{charset}{quote}"
+        status, error = posted(client, "/v1/retrieve", GOOD, content_type=kind)
         assert (status, error["message"]) == (415, f"JSON is sent in UTF-8; got charset '{charset}'.")
 
 
 @pytest.mark.parametrize(
-    "kind", ["application/json; charset=UTF-8", FORM, "text/plain", "application/problem+json", ""]
+    "kind",
+    [
+        "application/json; charset=UTF-8",
+        'application/json; charset="utf-8"',
+        "application/json; charset='utf-8'",
+        FORM,
+        "text/plain",
+        "application/problem+json",
+        "",
+    ],
 )
 def test_types_that_have_json(client, kind):
     assert posted(client, "/v1/retrieve", GOOD, content_type=kind, content_encoding="identity")[0] == 200

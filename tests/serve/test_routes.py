@@ -22,7 +22,7 @@ import hedgerow as hr
 from hedgerow.serve.rules import Rule
 
 ATTRIBUTES = ["title", "year", "kinds", "maker", "price", "released"]
-ANSWER = {"version", "items", "num_valid", "complete", "reason", "beam_width", "timings"}
+ANSWER = {"version", "items", "num_valid", "complete", "reason", "beam_width", "unknown_history", "timings"}
 METRICS = (
     "hedgerow_requests_total",
     "hedgerow_phase_seconds",
@@ -131,7 +131,7 @@ class TestExplain:
     def explain(self, client, **fields):
         reply = client.post("/v1/explain", {"prompt": [5, 6], "item_id": "t1"} | fields)
         assert reply.status == 200, reply.body
-        assert set(reply.document) == {"id", "version", "explanation"}
+        assert set(reply.document) == {"id", "version", "explanation", "unknown_history"}
         return reply.document["explanation"]
 
     def test_equals_the_explanation_of_the_retriever(self, client, reference):
@@ -190,7 +190,7 @@ class TestTrace:
     @pytest.mark.parametrize("rules", [{}, {"sets": ["recent"]}, {"exclude": ["t128", "t58"]}])
     def test_document(self, rules, client):
         document = self.trace(client, **rules)
-        assert set(document) == {"id", "version", "levels", "items"}
+        assert set(document) == {"id", "version", "levels", "items", "unknown_history"}
         retrieved = client.retrieve([5, 6], beam_width=4, k=3, **rules).document["items"]
         assert [item["item_id"] for item in document["items"]] == [item["item_id"] for item in retrieved]
         assert [level["level"] for level in document["levels"]] == [0, 1, 2]

@@ -104,6 +104,17 @@ class TestRows:
             evaluate_rankers({}, QUESTIONS, TRAINING, ITEMS)
 
 
+def test_intervals_without_hits():
+    found = evaluated([[1, 2, 3], [7, 0, 2], [1, 2, 4]], ks=[1])
+    nothing = found.row("fixed", "warm").metrics
+    assert (nothing["Recall@1"].mean, nothing["Recall@1"].low) == (0, 0)
+    assert nothing["Recall@1"].high == pytest.approx(1 - 0.025 ** (1 / 2))
+    assert found.row("fixed", "cold").metrics["Recall@1"].low == pytest.approx(0.025)
+    # Of one question: values that are no shares stay as they are.
+    novelty = found.row("fixed", "cold").metrics["novelty@10"]
+    assert novelty.low == novelty.mean == novelty.high
+
+
 def test_intervals_equal_those_of_the_metrics():
     values = np.random.default_rng(0).random((400, 3)) < [0.1, 0.5, 0.9]
     for column, estimate in enumerate(intervals(values.astype(float), 0)):

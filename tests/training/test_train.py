@@ -119,6 +119,13 @@ class TestHistoryPrompt:
         retriever = Retriever(model, index, hr.TokenMap(tokens.token_ids, history=form))
         assert retriever.history_prompt(["i0", "i3", "i14"]) == [1, 13, 30, 2, 14, 31, 2]
         assert retriever.history_prompt(["gone", "i3"], missing="ignore") == [1, 13, 30, 2]
+        unknown = r"4 of 5 items of the history are not in the index and were skipped; the first: 'a', 'b', 'c'\."
+        with pytest.warns(UserWarning, match=unknown) as warned:
+            assert retriever.history_prompt(np.array(["a", "i3", "b", "c", "d"]), missing="warn") == [1, 13, 30, 2]
+        assert warned[0].filename == __file__
+        assert retriever.history_prompt(["i3"], missing="warn") == [1, 13, 30, 2]
+        with pytest.raises(hr.ArgumentError, match="missing must be one of raise, warn, ignore; got 'skip'"):
+            retriever.history_prompt(["i3"], missing="skip")  # pyright: ignore[reportArgumentType]
         with pytest.raises(hr.ArgumentError, match=r"1 of 2 items of the history are not in the index.*'gone'"):
             retriever.history_prompt(["gone", "i3"])
         with pytest.raises(hr.ArgumentError, match="the history has no items"):

@@ -124,7 +124,7 @@ def test_many_clients_with_different_rules_get_their_own_answers(server, outside
 
 
 def test_several_requests_in_one_body_and_histories(client, outside):
-    parts = [{"prompt": prompt_of(3)}, {"prompt": ""}, {"history": ["i1", "i2"]}]
+    parts = [{"prompt": prompt_of(3)}, {"prompt": ""}, {"history": ["i1", "gone", "i2"]}]
     status, answer = client.send({"requests": [part | {"version": 1} for part in parts]})
     assert status == 200
     first, error, third = answer["results"]
@@ -132,6 +132,7 @@ def test_several_requests_in_one_body_and_histories(client, outside):
     assert error["error"]["code"] == "invalid_request"
     prompt = outside.history_prompt(["i1", "i2"])
     same_items(third, outside.retrieve(prompt, beam_width=WIDTH, exclude=["i1", "i2"])[0])
+    assert third["unknown_history"] == {"count": 1, "first": ["gone"]}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -51,17 +52,17 @@ class Samples:
 
 
 def measure(thunks: Mapping[str, Thunk], budget: Budget) -> dict[str, Samples]:
-    """Time each function up to `budget.repeats` times, round robin. Each round starts with a different function.
+    """Time each function up to `budget.repeats` times, once per round. Each round has another order.
 
+    A function leaves its data in the caches and its threads awake for the next one, so none may always follow another.
     On an accelerator, a function must wait for the device before it returns.
     """
-    names = list(thunks)
+    names, orders = list(thunks), random.Random(0)
     times: dict[str, list[float]] = {name: [] for name in names}
     for name in names:
         _warm(thunks[name], budget)
-    for round_number in range(budget.repeats):
-        first = round_number % len(names) if names else 0
-        for name in names[first:] + names[:first]:
+    for _ in range(budget.repeats):
+        for name in orders.sample(names, len(names)):
             if len(times[name]) >= MIN_REPEATS and sum(times[name]) >= budget.seconds:
                 continue
             times[name].append(elapsed(thunks[name]))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hedgerow._arguments import check_unmasked
 from hedgerow._read_only import ReadOnlyArrays
 from hedgerow.catalog.constructors import ITEM_ID, FromSources
 from hedgerow.catalog.ragged import ENDED, EndCodes, as_ragged_sids, end_codes_of, with_ends
@@ -170,8 +171,7 @@ class Catalog(ReadOnlyArrays, FromSources):
             assert catalog.filter([False, True]).item_ids.to_pylist() == ["b"]
             ```
         """
-        if np.ma.is_masked(mask):
-            raise CatalogError("the mask has masked entries; every item needs True or False. Use mask.filled(False).")
+        check_unmasked(mask, "the mask", "Fill them: mask.filled(False).", error=CatalogError)
         keep = np.asarray(mask)
         if keep.dtype != bool or keep.shape != (self.num_items,):
             raise CatalogError(f"the mask must be bool [{self.num_items}]; got {keep.dtype} {list(keep.shape)}.")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hedgerow._arguments import check_unmasked
 from hedgerow.errors import CatalogError
 
 MAX_LEVELS = 255
@@ -32,6 +33,7 @@ def as_sids(sids: Any, *, min_code: int = 0) -> np.ndarray:
     if isinstance(sids, np.ma.MaskedArray) and np.ma.is_masked(sids):
         row, level = ([*np.argwhere(np.ma.getmaskarray(sids))[0].tolist(), 0])[:2]
         raise CatalogError(f"row {row}, level {level}: the code is masked. Remove the rows without a SID.")
+    check_unmasked(sids, "sids", "Remove the rows without a SID.", error=CatalogError)
     if isinstance(sids, np.ndarray) and sids.dtype == object and sids.ndim == 1:
         sids = sids.tolist()  # An array of lists, as a column of a data frame gives it.
     matrix = np.asarray(sids) if isinstance(sids, np.ndarray) else _as_array(sids)
@@ -95,6 +97,7 @@ def row_without_length(sids: Sequence[Any]) -> str | None:
 
 
 def _as_sizes(sizes: Any, num_levels: int) -> tuple[int, ...]:
+    check_unmasked(sizes, "codebook_sizes", "Pass one size per level.", error=CatalogError)
     try:
         array = np.asarray(sizes)
     except ValueError:

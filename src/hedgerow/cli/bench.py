@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from hedgerow.bench.compare import OnStatus
     from hedgerow.bench.experiments import Options
     from hedgerow.bench.records import Report
+
+# The number of levels to plan for, if neither it nor a size per level is given.
+LEVELS = 8
 
 bench = typer.Typer(
     no_args_is_help=True,
@@ -39,6 +42,12 @@ def whole_number(text: str | int) -> int:
     if not (1 <= number <= 2**31 and number.is_integer()):
         raise typer.BadParameter(f"expected an integer from 1 to 2^31, for example 1000000 or 1e6; got {text!r}")
     return int(number)
+
+
+def sizes_of(text: str) -> int | list[int]:
+    """Parse codebook sizes, as `hedgerow build` takes them: one for all levels, or one per level."""
+    sizes = [whole_number(part) for part in text.split(",")]
+    return sizes if len(sizes) > 1 else sizes[0]
 
 
 Items = Annotated[int | None, typer.Option(parser=whole_number, metavar="N", help="Number of items, for example 1e6.")]
@@ -62,7 +71,6 @@ Threads = Annotated[
     int | None,
     typer.Option(min=1, max=os.cpu_count(), help="Number of threads. Default: all cores."),
 ]
-CodebookSizes = Annotated[int, typer.Option(parser=whole_number, metavar="C", help="The codebook size of every level.")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +158,9 @@ def build_(
     quick: Quick = False,
     items: Items = None,
     levels: Annotated[int, typer.Option(min=2, help="Number of levels.")] = 8,
-    codebook_sizes: CodebookSizes = 2048,
+    codebook_sizes: Annotated[
+        int, typer.Option(parser=whole_number, metavar="C", help="The codebook size of every level.")
+    ] = 2048,
     repeats: Annotated[
         int | None, typer.Option(min=1, help="Number of builds per method. Default: 3, or 1 with --quick.")
     ] = None,
@@ -298,8 +308,13 @@ def _served_index(path: Path | None) -> Callable[[int | None], TrieIndex] | None
 def plan(
     *,
     items: Annotated[int, typer.Option(parser=whole_number, metavar="N", help="Number of items, for example 20e6.")],
-    levels: Annotated[int, typer.Option(min=1, max=255, help="Number of levels: codes per SID.")] = 8,
-    codebook_sizes: CodebookSizes = 2048,
+    levels: Annotated[
+        int | None,
+        typer.Option(min=1, max=255, help="Number of levels: codes per SID. Default: one per codebook size, or 8."),
+    ] = None,
+    codebook_sizes: Annotated[
+        Any, typer.Option(parser=sizes_of, metavar="SIZES", help="One size for all levels, or per level 256,256,64.")
+    ] = "2048",
     rate: Annotated[
         Path | None,
         typer.Option(help="A JSON file of `hedgerow bench build`, to estimate the build time on this machine."),
@@ -310,6 +325,7 @@ def plan(
     """Estimate the bytes, branch factors and build time of an index of uniformly random SIDs."""
     from hedgerow.bench import planning
 
+    levels = levels or (len(codebook_sizes) if isinstance(codebook_sizes, list) else LEVELS)
     planned = planning.plan(items, levels, codebook_sizes, rate_file=rate, layout="compact" if compact else "plain")
     if as_json:
         print_json(planned.to_dict())

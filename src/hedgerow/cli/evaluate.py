@@ -212,4 +212,4 @@ def _show(evaluation: Evaluation) -> None:
         shown = ", ".join(f"{name} {weight:g}" for name, weight in values.items())
         out.print(f"{escape(label)}: weights {shown}", highlight=False)
     out.print("Percent; novelty of the first 10 items in bits, and their share of all items; NDCG@10.", highlight=False)
-    out.print("95 %: the interval by bootstrap over users. --csv has all figures.", highlight=False)
+    out.print("95 %: the interval by bootstrap over users; exact for 0 hits. --csv has all figures.", highlight=False)

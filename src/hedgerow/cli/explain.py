@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 # The number of similar ids that a message lists, and the number of ids that are compared.
 MAX_SIMILAR, MAX_COMPARED = 3, 100_000
-# The number of ids that a message lists if several items match.
+LEGEND = (
+    "score: of the item's prefix up to this code; rank: of this prefix among the candidates (-: it left the beam "
+    "earlier); kept: candidates that stayed in the beam; to beat: the lowest score among them"
+)
 
 
 @shared_options(SearchOptions, omit={"fill"})
@@ -79,6 +82,7 @@ def explain(
             out.print(escape(str(explanation)), soft_wrap=True)
             if explanation.levels:
                 out.print(_levels_table(explanation))
+                out.print(f"[dim]{LEGEND}[/]", highlight=False)
     if plot is not None:
         from hedgerow.hf.plot import plot_beams
 

@@ -25,8 +25,11 @@ from hedgerow.errors import ConstraintError
 
 def filter_index(
     index: ServedPath,
-    where: Annotated[str, typer.Argument(metavar="SQL", help="The items to keep: 'year >= 2000'.", show_default=False)],
+    expression: Annotated[
+        str | None, typer.Argument(metavar="SQL", help="The same as --where SQL.", show_default=False)
+    ] = None,
     *,
+    where: Annotated[str | None, typer.Option(metavar="SQL", help="The items to keep: 'year >= 2000'.")] = None,
     output: IndexOutput,
     allow_empty: Annotated[
         bool, typer.Option("--allow-empty", help="Write the index even if it has no items.")
@@ -35,12 +38,17 @@ def filter_index(
     as_json: AsJson = False,
 ) -> None:
     """Save the index of the items for which an SQL expression is true, as if built from the filtered catalog."""
+    if (expression is None) == (where is None):
+        given = "neither" if where is None else "both"
+        raise typer.BadParameter(f"pass one SQL expression; got {given}", param_hint="--where, SQL")
+    rule = expression if where is None else where
+    assert rule is not None
     check_index_output(output, [index], overwrite=overwrite)
     whole = Served.of(index).index
-    items = whole.where(where)
+    items = whole.where(rule)
     if items.num_items == 0 and not allow_empty:
         raise ConstraintError(
-            f"{where!r} is true for none of the {whole.num_items:,} items, so nothing was written. To write an empty "
+            f"{rule!r} is true for none of the {whole.num_items:,} items, so nothing was written. To write an empty "
             "index, pass --allow-empty."
         )
     filtered = whole.filter(items)

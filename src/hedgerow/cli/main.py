@@ -23,6 +23,7 @@ from hedgerow.cli.retrieve import retrieve
 from hedgerow.cli.semantic_ids import semantic_ids
 from hedgerow.cli.serve import serve
 from hedgerow.cli.train import train
+from hedgerow.cli.warm_up import warm_up
 from hedgerow.errors import HedgerowError
 
 app = typer.Typer(
@@ -37,7 +38,7 @@ COMMANDS = {
     "build": (build, "build items.parquet -o items.hedgerow --sid sid --item-id asin"),
     "inspect": (inspect, "inspect items.hedgerow --where 'year >= 2000' --where 'year < 1960'"),
     "verify": (verify, "verify items.hedgerow"),
-    "filter": (filter_index, "filter items.hedgerow 'year >= 2000' -o recent.hedgerow"),
+    "filter": (filter_index, "filter items.hedgerow --where 'year >= 2000' -o recent.hedgerow"),
     "diff": (diff, "diff old.hedgerow new.hedgerow"),
     "retrieve": (retrieve, "retrieve --model DIR --index items.hedgerow -p 'Recommend me a western'"),
     "explain": (explain, "explain -p 'Recommend me a western' --item title=Shane"),
@@ -48,6 +49,7 @@ COMMANDS = {
     "train": (train, "train items.hedgerow clicks.parquet -o model --quantizer items.safetensors"),
     "evaluate": (evaluate, "evaluate model items.hedgerow clicks.parquet --text title --blend model,item-knn,text-knn"),
     "serve": (serve, "serve DIR items.live --follow --rules rules.toml"),
+    "warm-up": (warm_up, "warm-up --model DIR --index items.hedgerow --compile"),
     "demo": (demo, "demo --prompt 'Recommend me a western'"),
     "plan": (plan, "plan --items 20e6 --levels 8 --codebook-sizes 2048"),
 }

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from hedgerow._compiled import native
-from hedgerow._read_only import ReadOnlyArrays
+from hedgerow._read_only import ReadOnlyArrays, set_read_only
 from hedgerow.index.bits import bits_before, packed, rank_of, unpacked
 from hedgerow.index.compact import AnyLevel, CompactLevel
 from hedgerow.index.level import WORD_BITS, words_of
@@ -58,7 +58,9 @@ class Alive(ReadOnlyArrays):
             [R] int64.
         """
         if level_number not in self.before:
-            self.before[level_number] = bits_before(words)
+            before = bits_before(words)
+            set_read_only(before)
+            self.before[level_number] = before
         return rank_of(words, self.before[level_number], positions)
 
 
@@ -148,6 +150,7 @@ def _last_children(owner: Trie | AnyLevel, start: np.ndarray, num_children: int)
     if words is None:
         words = np.zeros(words_of(num_children), np.uint32)
         native.last_of_runs(start, words)
+        set_read_only(words)
         LAST_CHILDREN[owner] = words
     return words
 

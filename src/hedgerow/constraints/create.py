@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hedgerow._arguments import check_choice
+from hedgerow._arguments import check_choice, check_unmasked
 from hedgerow.constraints.device_sets import DeviceSet, is_on_device, no_such_row, not_rows
 from hedgerow.constraints.masks import Order, mask_of
 from hedgerow.constraints.sets import ConstraintSet
@@ -51,6 +51,7 @@ def _mask_of_ids(index: Trie, ids: Any, missing: Missing) -> np.ndarray:
 def _of_rows(index: Trie, rows: Any, name: str, missing: Missing) -> ConstraintSet:
     if is_on_device(rows):
         return DeviceSet.of_rows(index, rows, name, missing)
+    check_unmasked(rows, "rows", "Remove them: rows.compressed().", error=ConstraintError)
     given = np.asarray(rows.detach() if hasattr(rows, "detach") else rows)
     given = given.astype(np.int64) if given.size == 0 else given
     if given.dtype.kind not in "iu" or given.ndim != 1:

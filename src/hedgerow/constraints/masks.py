@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hedgerow._arguments import check_choice
+from hedgerow._arguments import check_choice, check_unmasked
 from hedgerow.errors import CatalogError, ConstraintError, HedgerowError
 from hedgerow.index.lookup import Missing, as_ids, check_known, find_rows
 from hedgerow.index.trie import Trie
@@ -145,10 +145,7 @@ def _call(index: Trie, function: Callable[[Any], Any], error: type[HedgerowError
 
 
 def _checked(index: Trie, mask: Any, what: str, error: type[HedgerowError]) -> np.ndarray:
-    if np.ma.is_masked(mask):
-        raise error(
-            f"{what} has masked entries, but must be True or False for each item. Fill them: mask.filled(False)."
-        )
+    check_unmasked(mask, what, "Fill them: mask.filled(False).", error=error)
     if num_nulls := _count_nulls(mask):
         raise error(_nulls(what, num_nulls))
     if hasattr(mask, "detach"):

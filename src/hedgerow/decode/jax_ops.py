@@ -13,6 +13,8 @@ from jax import Array, lax
 INF = float("inf")
 # The entries that a search among sorted ones compares with at once.
 PIVOTS = 16
+# The values of a group, and how many times as many values as in k groups there must be, for a top-k of groups first.
+GROUP, WORTH_GROUPING = 32, 2
 
 
 def with_gradients_of(exact: Callable[..., Any], compute: Callable[..., Any]) -> Callable[..., Any]:
@@ -53,12 +55,24 @@ def best_of(x: Array, places: Array, k: int) -> tuple[Array, Array]:
 def _best_if_distinct(x: Array, _: Array, k: int) -> tuple[tuple[Array, Array], Array]:
     """The same without regard to places, and for each request whether no two of the first k + 1 values are equal."""
     batch, rows, n = x.shape
-    found = lax.top_k(jnp.reshape(x, (batch, rows * n)), min(k + 1, rows * n))
+    found = _top_k(jnp.reshape(x, (batch, rows * n)), min(k + 1, rows * n))
     # If XLA could merge these slices with that of its top-k, it would sort all values. A barrier for both crashes XLA
     # if it divides the requests among devices.
     values, positions = map(lax.optimization_barrier, found)
     distinct = (values[:, :-1] > values[:, 1:]) | (values[:, 1:] == -INF)
     return (values[:, :k], positions[:, :k]), jnp.all(distinct, axis=1, keepdims=True)
+
+
+def _top_k(x: Array, k: int) -> tuple[Array, Array]:
+    """`lax.top_k` of [B, n], but of equal values it takes any. The k best are in the k groups with the best maxima."""
+    batch, n = x.shape
+    if n % GROUP or n < WORTH_GROUPING * k * GROUP:
+        return lax.top_k(x, k)
+    grouped = jnp.reshape(x, (batch, n // GROUP, GROUP))
+    _, groups = _top_k(jnp.max(grouped, axis=-1), k)
+    candidates = take_along(grouped, groups[..., None], 1)
+    values, positions = lax.top_k(jnp.reshape(candidates, (batch, k * GROUP)), k)
+    return values, take_along(groups, positions // GROUP, -1) * GROUP + positions % GROUP
 
 
 def _best_of(x: Array, places: Array, k: int) -> tuple[Array, Array]:

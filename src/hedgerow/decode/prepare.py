@@ -10,6 +10,7 @@ from weakref import ref
 import numpy as np
 
 from hedgerow._arguments import whole_number
+from hedgerow._read_only import set_read_only
 from hedgerow.constraints.cache import cache_of
 from hedgerow.constraints.device_sets import DeviceSet
 from hedgerow.constraints.exclude import dead_nodes
@@ -123,6 +124,7 @@ def prepared(index: DeviceIndex, rules: BatchRules, room: Room = Room()) -> Prep
     constraints = PreparedConstraints(
         tuple(LevelConstraints(*requests, words, *lists) for words, lists in zip(alive, dead, strict=True))
     )
+    set_read_only([level.arrays for level in constraints.levels])
     OWNERS[constraints] = ref(rules.index), _dense_levels(index)
     return constraints
 

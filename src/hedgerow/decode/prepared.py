@@ -6,13 +6,14 @@ import math
 from dataclasses import dataclass, fields
 from weakref import ReferenceType, WeakKeyDictionary, WeakSet
 
+from hedgerow._read_only import ReadOnlyArrays
 from hedgerow.decode.ops import Array
 from hedgerow.errors import BackendError, ConstraintError
 from hedgerow.index.trie import Trie
 
 
 @dataclass(frozen=True, eq=False)
-class LevelConstraints:
+class LevelConstraints(ReadOnlyArrays):
     """The constraint sets and the exclusions of B requests at one level. A pytree in JAX and PyTorch.
 
     All attributes of sets are None if no request has a set, and those of dead nodes if no request excludes an item.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from hedgerow._arguments import check_choice, positive_number, whole_number
 from hedgerow.constraints.requests import Exclusions, Sets
 from hedgerow.decode.beams import MAX_BEAMS, Beams
@@ -189,6 +191,12 @@ def _check_array(index: DeviceIndex, beams: Beams, logits: Any) -> None:
                 f"the index is on the backend {index.backend!r}, but the {what} are {type(array).__name__}. Pass "
                 "arrays of one backend, or move the index with index.to(...)."
             )
+    # Also without masked entries: the logarithms of NumPy would mask some.
+    if isinstance(logits, np.ma.MaskedArray):
+        raise ArgumentError(
+            "logits must be a plain array, because masks are not read; got a MaskedArray. Ban the masked codes with "
+            "logits.filled(-np.inf)."
+        )
     if not index._ops.is_dense(logits):
         raise ArgumentError(
             f"logits must be a dense tensor; got a {'nested' if logits.is_nested else logits.layout} one. Use "

@@ -15,6 +15,7 @@ from transformers.cache_utils import Cache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from hedgerow.errors import ArgumentError
+from hedgerow.hf.caches import cache_folders
 from hedgerow.hf.layers import modules_of
 from hedgerow.hf.stored import TreeLayer
 from hedgerow.hf.temporary import is_replaceable, replaced
@@ -182,13 +183,15 @@ def _cannot_compile(model: Any, error: BaseException) -> str:
 
 
 def check_compiler(device: torch.device) -> None:
-    """Check that a compiler for the code of torch.compile is installed.
+    """Check that a compiler for the code of torch.compile is installed, and that it can store the code.
 
     Raises:
-        ArgumentError: there is none.
+        ArgumentError: there is none, or the folder cannot be written.
     """
     if BACKEND != "inductor":
         return
+    for folder in cache_folders(device.type, compiled=True):
+        folder.check()
     if device.type == "cpu":
         from torch._inductor.cpp_builder import get_cpp_compiler
         from torch._inductor.exc import InvalidCxxCompiler

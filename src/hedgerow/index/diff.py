@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hedgerow._read_only import ReadOnlyArrays, set_read_only
 from hedgerow.errors import ArgumentError, CatalogError
 from hedgerow.index.describe import level_facts
 from hedgerow.index.lookup import as_ids, changed_rows, leaves_of
@@ -23,7 +24,7 @@ BLOCK = 2**18
 
 
 @dataclass(frozen=True, eq=False)
-class Diff:
+class Diff(ReadOnlyArrays):
     """The differences between an old and a new index, as `diff` returns them.
 
     Item ids are Arrow arrays. `removed` is in the order of the old index, the others are in the order of the new one.
@@ -61,6 +62,9 @@ class Diff:
     columns_added: tuple[str, ...]
     columns_removed: tuple[str, ...]
     levels: tuple[tuple[dict[str, Any] | None, dict[str, Any] | None], ...]
+
+    def __post_init__(self) -> None:
+        set_read_only((self.sids_added, self.sids_removed))
 
     @property
     def counts(self) -> dict[str, int]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hedgerow._read_only import set_read_only
 from hedgerow.index.compact import AnyLevel
 from hedgerow.index.fanout import child_spans, first_children, parents_of
 from hedgerow.index.trie import Trie
@@ -26,6 +27,10 @@ class Edit:
 
     inserted: np.ndarray
     removed: np.ndarray
+
+    def __post_init__(self) -> None:
+        # An index whose items have not been read holds them.
+        set_read_only((self.inserted, self.removed))
 
     @property
     def growth(self) -> int:

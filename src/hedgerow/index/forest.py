@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hedgerow._read_only import set_read_only
 from hedgerow.index.build import level_of, new_nodes
 from hedgerow.index.fanout import fan_out
 from hedgerow.index.lookup import leaves_of
@@ -31,6 +32,10 @@ class Forest(Trie):
 
     rows: np.ndarray
     item_starts: np.ndarray
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        set_read_only((self.rows, self.item_starts))
 
     @property
     def num_requests(self) -> int:

@@ -31,9 +31,10 @@ class Lazy(Generic[T]):
 
 
 class _Made(Generic[T]):
-    """A function that returns a value."""
+    """A function that returns a value, whose arrays are read-only from now on."""
 
     def __init__(self, value: T) -> None:
+        set_read_only(value)
         self._value = value
 
     def __call__(self) -> T:
@@ -41,7 +42,6 @@ class _Made(Generic[T]):
 
 
 def _unpickled(value: T) -> Lazy[T]:
-    set_read_only(value)
     return made(value)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from hedgerow._arguments import check_unmasked
 from hedgerow._read_only import ReadOnlyArrays
 from hedgerow.catalog.constructors import ITEM_ID
 from hedgerow.catalog.ragged import ENDED, EndCodes, padded, resized, with_ends, without_ends
@@ -219,6 +220,7 @@ class Trie(ReadOnlyArrays):
         """
         if isinstance(prefix, int):
             raise ArgumentError(f"a prefix is a sequence of codes; got {prefix!r}. For one code, pass [{prefix!r}].")
+        check_unmasked(prefix, "the prefix", "Pass its codes alone.")
         depth = len(prefix)
         if depth >= self.num_levels:
             raise ArgumentError(f"a prefix of this index has 0 to {self.num_levels - 1} codes; got {depth}.")
@@ -374,6 +376,7 @@ def checked_leaves(trie: Trie, leaves: Any) -> np.ndarray:
     Raises:
         ArgumentError: a leaf is not 0 to S - 1.
     """
+    check_unmasked(leaves, "leaves", "Remove them: leaves.compressed().")
     array = np.asarray(leaves)
     if array.dtype.kind not in "iu" and array.size:
         raise ArgumentError(f"leaves must be integers; got {array.dtype}.")

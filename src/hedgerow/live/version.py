@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from hedgerow._read_only import set_read_only
 from hedgerow.constraints.requests import Exclusions, Sets, batch_rules
 from hedgerow.constraints.sets import ConstraintSet
 from hedgerow.decode.beams import Beams
@@ -115,6 +116,9 @@ class Version:
     _devices: Devices
     # Opens the version in another process, from its entry and its index.
     _open: Callable[[VersionInfo, TrieIndex], Version]
+
+    def __post_init__(self) -> None:
+        set_read_only(self.removed_rows)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the folder and the checksums of the version. A copy opens the same version, or raises an error."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from hedgerow._arguments import check_unmasked
 from hedgerow.errors import ArgumentError
 
 # Sums of squares of larger numbers overflow float32.
@@ -42,8 +43,7 @@ def as_embeddings(values: Any, *, dim: int | None = None) -> np.ndarray:
 
 
 def _as_array(values: Any) -> np.ndarray:
-    if np.ma.is_masked(values):
-        raise ArgumentError("embeddings must not have masked entries. Drop these rows, or fill them.")
+    check_unmasked(values, "embeddings", "Drop these rows, or fill them.")
     try:
         return np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -56,6 +56,7 @@ def as_array(values: Any, what: str) -> np.ndarray:
     Raises:
         ArgumentError: they cannot be converted, for example rows of different lengths; the message names `what`.
     """
+    check_unmasked(values, what, "Fill them: values.filled(...).")
     try:
         return np.asarray(values)
     except (TypeError, ValueError, OverflowError):

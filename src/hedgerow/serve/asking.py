@@ -92,6 +92,7 @@ class Answered:
         search_seconds: the time of its batch.
         batch_size: the number of requests in the batch.
         prompt_tokens: the number of tokens of the prompt.
+        unknown: as `Snapshot.unknown`.
     """
 
     version: int | None
@@ -101,6 +102,7 @@ class Answered:
     search_seconds: float = 0.0
     batch_size: int = 1
     prompt_tokens: int = 0
+    unknown: tuple[int, list[Any]] | None = None
 
 
 def refusal_of(error: HedgerowError, param: str | None = None) -> RefusedError:

@@ -14,6 +14,8 @@ from hedgerow.serve.asking import RefusedError
 
 # The content type that curl sends, and texts, can have JSON as well.
 JSON_TYPES = ("application/json", "application/x-www-form-urlencoded", "text/plain", "text/json")
+# Some clients quote the name, also with single quotes.
+CHARSET = re.compile(r"""charset=["']?([^"';\s]+)""")
 # Integers that orjson may read as floats have at least so many digits.
 LONG = re.compile(rb"[0-9]{19}")
 LEAST, MOST = -(2**63), 2**64 - 1
@@ -39,7 +41,7 @@ def check_headers(headers: Mapping[str, str]) -> None:
         message = f"content-encoding {encoding[:50]!r} is not supported: send the body as it is, not compressed."
         raise RefusedError(415, "unsupported_media_type", message)
     kind, _, parameters = headers.get("content-type", "").lower().partition(";")
-    kind, charset = kind.strip(), re.search(r'charset="?([^";\s]+)', parameters)
+    kind, charset = kind.strip(), CHARSET.search(parameters)
     if kind not in ("", *JSON_TYPES) and not re.fullmatch(r"application/[^/]+\+json", kind):
         message = f"content-type {kind[:50]!r} is not supported: send JSON, as application/json."
         raise RefusedError(415, "unsupported_media_type", message)

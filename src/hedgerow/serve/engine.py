@@ -154,6 +154,7 @@ class Engine:
         """Answer asks: one outcome for each. An ask that is invalid or fails does not change the others' answers."""
         outcomes: dict[int, Outcome] = {}
         tasks: dict[Snapshot, dict[int, Task]] = {}
+        unknown: dict[int, tuple[int, list[Any]] | None] = {}
         seconds: list[float] = []
         for number, ask in enumerate(asks):
             started = time.perf_counter()
@@ -161,6 +162,7 @@ class Engine:
                 snapshot = self.snapshot_for(ask)
                 task = snapshot.retriever._searcher.task(snapshot.request(ask, self.settings))
                 self._check_length(task.ids)
+                unknown[number] = snapshot.unknown(ask)
                 tasks.setdefault(snapshot, {})[number] = task
             except RefusedError as refusal:
                 outcomes[number] = refusal
@@ -174,7 +176,9 @@ class Engine:
             outcomes |= self._search(snapshot, of_snapshot)
         for number, outcome in outcomes.items():
             if isinstance(outcome, Answered):
-                outcomes[number] = replace(outcome, check_seconds=asks[number].where_seconds + seconds[number])
+                outcomes[number] = replace(
+                    outcome, check_seconds=asks[number].where_seconds + seconds[number], unknown=unknown.get(number)
+                )
         return [outcomes[number] for number in range(len(asks))]
 
     def _search(self, snapshot: Snapshot, tasks: Mapping[int, Task]) -> dict[int, Outcome]:
@@ -279,6 +283,10 @@ class Engine:
             return snapshot.number, trace, searcher.results([task], [0])[0]
         except HedgerowError as error:
             raise refusal_of(error) from error
+
+    def unknown(self, ask: Ask) -> tuple[int, list[Any]] | None:
+        """As `Snapshot.unknown`, on the version that answers an ask."""
+        return self.snapshot_for(ask).unknown(ask)
 
     def token_text(self, level: int, code: int) -> str:
         """The text of the token of a code; of a model without a tokenizer, the code."""

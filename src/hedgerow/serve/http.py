@@ -168,20 +168,35 @@ def add_inspection(app: FastAPI, web: Web) -> None:
         item = given.asked
         web.note(request, given.history if given.prompt is None else given.prompt)
         ask = await web.evaluate(ask)
-        version, explanation = await web.run(lambda engine: engine.explain(ask, item))
+        version, explanation, unknown = await web.run(lambda engine: (*engine.explain(ask, item), engine.unknown(ask)))
         request.state.version = version
         document = cast("schemas.Explanation", explanation.to_dict())
-        return respond(schemas.Explained(id=request.state.id, version=version, explanation=document))
+        return respond(
+            schemas.Explained(
+                id=request.state.id,
+                version=version,
+                explanation=document,
+                unknown_history=responses.unknown_of(unknown),
+            )
+        )
 
     @route(app, "POST", "/v1/trace")
     async def trace(request: Request) -> Response:
         given = parsed(TraceRequest, await web.body(request))
         web.note(request, given.history if given.prompt is None else given.prompt)
         ask = await web.evaluate(ask_of(given, service.settings, request.state.id))
-        version, found, results = await web.run(lambda engine: engine.trace(ask))
+        version, found, results, unknown = await web.run(lambda engine: (*engine.trace(ask), engine.unknown(ask)))
         request.state.version = version
         levels, items = responses.levels_of_trace(found), responses.items_of(results, None)
-        return respond(schemas.Traced(id=request.state.id, version=version, levels=levels, items=items))
+        return respond(
+            schemas.Traced(
+                id=request.state.id,
+                version=version,
+                levels=levels,
+                items=items,
+                unknown_history=responses.unknown_of(unknown),
+            )
+        )
 
 
 def add_index(app: FastAPI, web: Web) -> None:

@@ -102,6 +102,7 @@ def answer_of(answered: Answered, ask: Ask, fields: Sequence[str] | None, *, sec
         "complete": results.complete,
         "reason": results.reason,
         "beam_width": ask.beam_width,
+        "unknown_history": unknown_of(answered.unknown),
         "timings": {
             "queue_ms": _milliseconds(answered.queue_seconds),
             "check_ms": _milliseconds(answered.check_seconds),
@@ -110,6 +111,11 @@ def answer_of(answered: Answered, ask: Ask, fields: Sequence[str] | None, *, sec
             "batch_size": answered.batch_size,
         },
     }
+
+
+def unknown_of(unknown: tuple[int, list[Any]] | None) -> schemas.UnknownIds | None:
+    """The document about ids of a history that the index does not have."""
+    return None if unknown is None else {"count": unknown[0], "first": unknown[1]}
 
 
 def timings_of(*, queue: float, search: float, total: float) -> schemas.Timings:

@@ -44,8 +44,18 @@ class Timings(TypedDict):
     batch_size: int
 
 
+class UnknownIds(TypedDict):
+    """The number of ids of a history that the index does not have, and the first of them. They are not read."""
+
+    count: int
+    first: list[Any]
+
+
 class Answer(TypedDict):
-    """The answer of one of several requests. `reason` says why there are fewer than k items."""
+    """The answer of one of several requests. `reason` says why there are fewer than k items.
+
+    `unknown_history` is null if the index has all items of the history, or there is none.
+    """
 
     version: int | None
     items: list[Item]
@@ -53,6 +63,7 @@ class Answer(TypedDict):
     complete: bool
     reason: Reason | None
     beam_width: int
+    unknown_history: UnknownIds | None
     timings: Timings
 
 
@@ -121,6 +132,7 @@ class Explained(TypedDict):
     id: str
     version: int | None
     explanation: Explanation
+    unknown_history: UnknownIds | None
 
 
 class TracedBeam(TypedDict):
@@ -151,6 +163,7 @@ class Traced(TypedDict):
     version: int | None
     levels: list[TracedLevel]
     items: list[Item]
+    unknown_history: UnknownIds | None
 
 
 class NamedSet(TypedDict):

@@ -13,6 +13,7 @@ from typing import Any
 from hedgerow.constraints.sets import ConstraintSet
 from hedgerow.errors import ArgumentError
 from hedgerow.hf import Retriever, Shapes
+from hedgerow.hf.history import unknown_items
 from hedgerow.hf.warming import warm_up_index
 from hedgerow.index.lookup import as_ids, row_of_value
 from hedgerow.live.version import Version
@@ -147,6 +148,13 @@ class Snapshot:
         # Here, because the library calls them ids.
         as_ids(self.index, ask.history, "history", error=ArgumentError, skip_too_large=True)
         return self.retriever.history_prompt(ask.history, missing="ignore")
+
+    def unknown(self, ask: Ask) -> tuple[int, list[Any]] | None:
+        """The number of ids of a history that the index does not have, and the first ones; None if it has all."""
+        if ask.history is None:
+            return None
+        found = unknown_items(self.index.rows(ask.history, missing="ignore"), ask.history)
+        return found if found[0] else None
 
     def excluded(self, ask: Ask) -> list[Any] | None:
         """The ids that are not returned for an ask; None if there are none."""

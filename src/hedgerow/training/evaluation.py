@@ -15,7 +15,7 @@ import numpy as np
 from hedgerow import metrics
 from hedgerow._arguments import check_choice, whole_number
 from hedgerow.errors import ArgumentError
-from hedgerow.metrics import Estimate
+from hedgerow.metrics import Estimate, with_exact_ends
 from hedgerow.semantic.files import write_whole
 from hedgerow.training.baselines import item_counts
 from hedgerow.training.rankers import NO_ITEM, Done, Ranked, Ranker
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 KS = (1, 5, 10, 20)
 # The length of the lists of coverage and novelty, and the cutoff of NDCG.
 SHOWN = 10
+NOVELTY = f"novelty@{SHOWN}"
 TARGETS = ("all", "warm", "cold")
 AMONG = ("all", "cold")
 RESAMPLES = 2000
@@ -168,7 +169,8 @@ def evaluate_rankers(
     """Evaluate rankers on questions.
 
     The candidates are all items that are not in the history of a question. Intervals are 95 % intervals by bootstrap
-    over the questions, with the same samples for all methods and metrics (`hedgerow.metrics.bootstrap_ci`).
+    over the questions, with the same samples for all methods and metrics (`hedgerow.metrics.bootstrap_ci`), and
+    include the exact intervals of no hit and of hits only, as in `hedgerow.metrics.summary`. Coverage has none.
 
     Args:
         rankers: the methods by name.
@@ -285,7 +287,7 @@ def _values_of(
             **{f"Recall@{k}": metrics.recall(ranks, k) for k in ks},
             f"NDCG@{SHOWN}": metrics.ndcg(ranks, SHOWN),
             f"MRR@{last}": metrics.reciprocal_rank(np.where(ranks <= last, ranks, np.inf)),
-            f"novelty@{SHOWN}": metrics.novelty(found.items[:, :SHOWN], known, users),
+            NOVELTY: metrics.novelty(found.items[:, :SHOWN], known, users),
         }
     return values
 
@@ -305,6 +307,8 @@ def _rows(
             shown = found.items[group][:, :SHOWN]
             share = len(np.unique(shown[shown != NO_ITEM])) / num_candidates
             figures = {metric: by_name[method, metric] for metric in values[method]}
+            for metric in figures.keys() - {NOVELTY}:
+                figures[metric] = with_exact_ends(figures[metric], int(group.sum()))
             figures[f"coverage@{SHOWN}"] = Estimate(share, share, share)
             rows.append(EvaluationRow(method, targets, int(group.sum()), figures))
     return tuple(rows)

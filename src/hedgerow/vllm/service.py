@@ -118,6 +118,7 @@ class VllmQueue:
         found = unpack_answer(answer)
         searcher = cast("RemoteSearcher", snapshot.retriever._searcher)
         results = await loop.run_in_executor(self._threads, searcher.read, task, found)
+        unknown = await loop.run_in_executor(self._threads, snapshot.unknown, ask)
         queue_seconds = max(0.0, time.perf_counter() - checked - found.seconds)
         self._metrics.checked(seconds=checked - started)
         self._metrics.found(num_valid=results.num_valid or 0, beam_width=task.beam_width)
@@ -129,6 +130,7 @@ class VllmQueue:
             search_seconds=found.seconds,
             batch_size=found.batch_size,
             prompt_tokens=len(task.ids),
+            unknown=unknown,
         )
 
     def _checked(self, ask: Ask) -> tuple[Snapshot, Task, dict[str, Any]]:

@@ -5,6 +5,9 @@ import { el, showMessage } from "./dom.js";
 import { score, whole } from "./format.js";
 import { errorWords } from "./pane.js";
 
+const LEGEND =
+  "Score: of the item's prefix up to this code. To beat: the lowest score that stayed in the beam. Rank: of the prefix " +
+  "among the candidates of the level. Kept: candidates that stayed in the beam.";
 const FOUND = new Set(["returned", "beyond k"]);
 
 function levelsTable({ levels, level: lost }) {
@@ -31,7 +34,7 @@ function shown(explanation, version, title) {
     el("p", {},
       el("span", { class: `badge ${FOUND.has(outcome) ? "found" : "missing"}` }, outcome), " ", text,
       version === null ? null : el("span", { class: "note" }, ` Version ${version}.`)),
-    levels.length ? levelsTable(explanation) : null);
+    levels.length ? [levelsTable(explanation), el("p", { class: "note" }, LEGEND)] : null);
 }
 
 /**
