@@ -171,6 +171,12 @@ def by_search(problem: Problem, retriever: Retriever) -> tuple[np.ndarray, np.nd
     return generated(problem, custom_generate=generate, retriever=retriever)
 
 
+@torch.inference_mode()
+def encode(problem: Problem) -> None:
+    """Run the encoder on the prompts, as every search has to."""
+    problem.model.get_encoder()(problem.prompts, attention_mask=torch.ones_like(problem.prompts))
+
+
 def check_answers(problem: Problem, retriever: Retriever, function: Any) -> float:
     """Compare the results and return the largest difference of scores. Exits if SIDs or scores differ."""
     worst = 0.0
@@ -194,12 +200,14 @@ def compare_searches(problem: Problem, budget: Budget, part: str) -> list[Row]:
     function = allowed_function(problem)
     worst = check_answers(problem, retriever, function)
     options: dict[str, Any] = {"beam_width": problem.setting.beams, "k": None}
+    floor = {"the encoder alone, the floor": lambda: encode(problem)} if problem.model.config.is_encoder_decoder else {}
     samples = measure(
         {
             "generate, prefix_allowed_tokens_fn": lambda: by_function(problem, function),
             "generate, custom_generate=hedgerow.hf.generate": lambda: by_search(problem, retriever),
             "Retriever, normalize='vocab' (the same scores)": lambda: retriever.retrieve(problem.prompts, **options),
             "Retriever, normalize='codes'": lambda: by_codes.retrieve(problem.prompts, **options),
+            **floor,
         },
         budget,
     )
@@ -266,6 +274,8 @@ def run_for_peak(method: str, setting: Setting) -> None:
             by_function(sized, allowed_function(small) if sized is small else function)
         elif "custom_generate" in method:
             by_search(sized, retriever)
+        elif "encoder" in method:
+            encode(sized)
         else:
             retriever.retrieve(sized.prompts, beam_width=setting.beams, k=None)
     print(json.dumps((memory_bytes(peak=True) - before) / 1e6))

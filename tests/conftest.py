@@ -1,5 +1,4 @@
 import os
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -43,16 +42,8 @@ LAYOUTS = ("compact", "split") if os.environ.get("HEDGEROW_TEST_LAYOUTS") else (
 
 @pytest.fixture(params=LAYOUTS)
 def layout(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The layout of every index that a test builds. "split": compact, and the codes of every level are split."""
-    import hedgerow as hr
-    from hedgerow.index.compact import Coding, code_bits
+    """The layout of every index that a test builds: see `support.lay_out`."""
+    from support import lay_out
 
-    def split_coding(parents: int, nodes: int, codebook_size: int) -> Coding:
-        width = code_bits(codebook_size)
-        return Coding("elias-fano", width // 2) if nodes else Coding("sparse" if parents else "unary", width)
-
-    if request.param != "plain":
-        monkeypatch.setattr(hr, "build_index", partial(hr.build_index, layout="compact"))
-    if request.param == "split":
-        monkeypatch.setattr("hedgerow.index.compact.coding_of", split_coding)
+    lay_out(request.param, monkeypatch)
     return request.param

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import hedgerow as hr
 from hedgerow._compiled import native
 from hedgerow.decode.ops import to_numpy
+from hedgerow.index.compact import Coding, code_bits
 
 BACKENDS = ("numpy", "torch", "jax")
 # The kernels of the contract suite: the backend of their arrays, and their name.
@@ -26,6 +27,19 @@ def require(kernel: str) -> None:
     pytest.importorskip(backend)
     if name == "native" and native is None:
         pytest.skip("hedgerow was built without a C compiler")
+
+
+def lay_out(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set the layout of every index that is built. "split": compact, and the codes of every level are split."""
+
+    def split_coding(parents: int, nodes: int, codebook_size: int) -> Coding:
+        width = code_bits(codebook_size)
+        return Coding("elias-fano", width // 2) if nodes else Coding("sparse" if parents else "unary", width)
+
+    if layout != "plain":
+        monkeypatch.setattr(hr, "build_index", partial(hr.build_index, layout="compact"))
+    if layout == "split":
+        monkeypatch.setattr("hedgerow.index.compact.coding_of", split_coding)
 
 
 def array_of(backend: str, array: np.ndarray) -> Any:

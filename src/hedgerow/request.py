@@ -23,7 +23,8 @@ class Request:
         k: the maximum number of items. None: all items of the beams.
         beam_width: M, the number of SIDs to follow; at least k for k items.
         constraints: a constraint set, or None for all items.
-        exclude: the ids of items that are not returned, or None. Ids that no item has are ignored.
+        exclude: the ids of items that are not returned, a constraint set of them, or None. Ids that no item has are
+            ignored.
         candidates: the ids of the items that may be returned, or None for all items. Ids that no item has are ignored.
         order_by: as for `TrieIndex.results`.
         caps: as for `TrieIndex.results`.

@@ -130,7 +130,7 @@ class TrieIndex(RuledTrie):
             candidates: for each of B requests the ids of its candidates. Ids that no item has are ignored.
             constraints: one constraint set for all requests, or for each request its set or None. Candidates outside
                 of it are left out.
-            exclude: for each request the ids of items to leave out, or None.
+            exclude: for each request the ids or the constraint set of items to leave out, or None.
 
         Raises:
             ConstraintError: a request has no list, a set belongs to another index, the lists do not fit each other, or

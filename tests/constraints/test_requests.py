@@ -97,3 +97,79 @@ def test_the_list_of_one_request(ids):
 @pytest.mark.parametrize("lists", [None, "a", [["a"]], [None], [["a"], "b"], np.array([["a"]]), [[], []]])
 def test_lists_of_requests_and_other_values_stay(lists):
     assert of_one_request(lists, 1) is lists
+
+
+class TestExcludedSets:
+    def test_a_set_leaves_the_items_of_the_request(self, index):
+        first, both = index.constraint(ids=[0], name="first"), index.constraint(ids=[0, 1], name="both")
+        rules = batch_rules(index, 4, [both, None, both, None], [first, first, [0], None])
+        assert [None if items is None else items.mask.tolist() for items in rules.sets or ()] == [
+            [False, True, False],
+            [False, True, True],
+            [True, True, False],
+            None,
+        ]
+        assert [rows for _, rows in listed(rules)] == [[], [], [0], []]
+        first_set = rules.set_of(0)
+        assert first_set is not None
+        assert [part.name for part in first_set._parts] == ["both", "~first"]
+
+    def test_one_set_is_for_all_requests(self, index):
+        first, both = index.constraint(ids=[0]), index.constraint(ids=[0, 1])
+        assert batch_rules(index, 2, None, first).sets == (~first, ~first)
+        assert batch_rules(index, 2, [both, None], first).sets == (both & ~first, ~first)
+        assert batch_rules(index, 1, None, of_one_request(first, 1)).sets == (~first,)
+        assert batch_rules(index, 1, None, of_one_request([first], 1)).sets == (~first,)
+
+    def test_searches_and_results_equal_those_with_ids(self, index):
+        def logits(beams):
+            return np.zeros((*beams.states.shape, 2))
+
+        seen = index.constraint(ids=[1, 2])
+        by_set, by_ids = (
+            hr.beam_search(index, logits, batch_size=2, beam_width=4, exclude=exclude)
+            for exclude in ([seen, None], [[1, 2], None])
+        )
+        assert (by_set.codes == by_ids.codes).all()
+        found = index.results(by_set, exclude=[seen, None])
+        assert [results.item_ids for results in found] == [[0], [0, 1, 2]]
+        candidates = index.candidates([[0, 1], [1]], exclude=[seen, None])
+        beams = hr.beam_search(candidates.to("numpy"), logits, batch_size=2, beam_width=4)
+        assert [results.item_ids for results in candidates.results(beams)] == [[0], [1]]
+
+    def test_rejects(self, index):
+        first, other = index.constraint(ids=[0]), hr.build_index(hr.Catalog([[0, 1]])).constraint(ids=[0], name="sold")
+        with pytest.raises(hr.ConstraintError, match=r"exclude of request 1: .*'sold'.* is a set of another index"):
+            batch_rules(index, 2, None, [first, other])
+        with pytest.raises(hr.ConstraintError, match="there are 2 requests, but exclude for 1"):
+            batch_rules(index, 2, None, [first])
+
+
+class TestRows:
+    @pytest.mark.parametrize("rows", [[2, 0, 2], np.array([0, 2], np.uint8), (0, 2)])
+    def test_of_any_order_and_type(self, index, rows):
+        items = index.constraint(rows=rows)
+        assert items.mask.tolist() == [True, False, True]
+        assert items.name == "rows"
+        assert len(index.constraint(rows=[])) == 0
+
+    def test_rows_that_the_index_does_not_have(self, index):
+        for row in (3, -1):
+            with pytest.raises(hr.ConstraintError, match=f"rows must be from 0 to 2.*got {row}.*missing='ignore'"):
+                index.constraint(rows=[0, row])
+        assert index.constraint(rows=[0, 3, -1], missing="ignore").mask.tolist() == [True, False, False]
+
+    @pytest.mark.parametrize("rows", [[0.5], [True, False, True], ["a"], [[0]]])
+    def test_rejects_what_are_no_rows(self, index, rows):
+        with pytest.raises(hr.ConstraintError, match=r"rows must be integers \[R\] from 0 to 2, positions in index"):
+            index.constraint(rows=rows)
+
+    def test_rejects_masked_rows(self, index):
+        with pytest.raises(hr.ConstraintError, match="rows must not have masked entries"):
+            index.constraint(rows=np.ma.array([0, 1], mask=[False, True]))
+
+    def test_rejects_two_kinds(self, index):
+        with pytest.raises(hr.ConstraintError, match="either a mask"):
+            index.constraint(rows=[0], ids=[0])
+        with pytest.raises(hr.ConstraintError, match="ids and rows have any order"):
+            index.constraint(rows=[0], order="index")

@@ -182,7 +182,7 @@ class TestCreation:
 
     def test_rejects_both_mask_and_ids_and_neither(self, index):
         for arguments in ({}, {"mask": np.ones(4, bool), "ids": ["rope"]}):
-            with pytest.raises(hr.ConstraintError, match="not both"):
+            with pytest.raises(hr.ConstraintError, match=r"either a mask .*, or ids, or rows"):
                 index.constraint(**arguments)
 
 

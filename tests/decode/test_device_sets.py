@@ -45,7 +45,7 @@ def mask_of(index, seed, share=0.5):
     return np.random.default_rng(seed).random(index.num_items) < share
 
 
-def searched(index, backend, constraints):
+def searched(index, backend, constraints, exclude=None):
     model = FakeModel(SIZES)
     beams = hr.beam_search(
         index.to(backend),
@@ -53,6 +53,7 @@ def searched(index, backend, constraints):
         batch_size=BATCH,
         beam_width=WIDTH,
         constraints=constraints,
+        exclude=exclude,
     )
     return to_numpy(beams.codes), to_numpy(beams.scores)
 
@@ -94,6 +95,70 @@ def test_a_search_equals_that_with_a_set_of_the_host(backend, index):
     assert hash(device[0]) == hash(host[0])
     # An index elsewhere uses the copy on the host.
     assert (searched(index, "numpy", device)[0] == searched(index, "numpy", host)[0]).all()
+
+
+@pytest.fixture
+def no_copies(monkeypatch):
+    """Copies of items to the host are errors."""
+
+    def copied(_):
+        raise AssertionError("the items were copied to the host")
+
+    monkeypatch.setattr(DeviceSet, "_words", property(copied))
+
+
+@pytest.mark.usefixtures("on_device", "no_copies")
+def test_a_search_excludes_the_items_of_masks_and_rows(backend, index):
+    masks, rows = [mask_of(index, seed, 0.8) for seed in (1, 2)], np.flatnonzero(mask_of(index, 3, 0.7))
+    ids = index.item_ids.to_pylist()
+    lists = [[ids[row] for row in np.flatnonzero(mask)] for mask in masks]
+    by_mask = [index.constraint(array_of(backend, mask), order="index", name="seen") for mask in masks]
+    by_rows = index.constraint(rows=array_of(backend, rows), missing="ignore")
+    allowed, of_rows = index.constraint(mask_of(index, 4), order="index", name="new"), [ids[row] for row in rows]
+    allowed_there = index.constraint(array_of(backend, allowed.mask), order="index")
+    for constraints, exclude, expected in (
+        (None, by_mask, lists),
+        (None, by_rows, [of_rows, of_rows]),
+        # A set of the host is copied to the device, and not the other way.
+        ([allowed, None], [by_mask[0], by_rows], [lists[0], of_rows]),
+        (allowed_there, by_mask, lists),
+        ([None, allowed], [by_rows, lists[1]], [of_rows, lists[1]]),
+    ):
+        ours = searched(index, backend, constraints, exclude)
+        host = allowed if constraints is allowed_there else constraints
+        theirs = searched(index, backend, host, expected)
+        assert (ours[0] == theirs[0]).all()
+        assert (ours[1] == theirs[1]).all()
+
+
+@pytest.mark.usefixtures("on_device")
+def test_results_without_excluded_items(backend, index):
+    mask = mask_of(index, 1)
+    seen = index.constraint(array_of(backend, mask), order="index")
+    model = FakeModel(SIZES)
+    beams = hr.beam_search(
+        index.to(backend), lambda beams: array_of(backend, model(beams)), batch_size=1, beam_width=WIDTH, exclude=seen
+    )
+    (results,) = index.results(beams, exclude=seen)
+    assert len(results)
+    assert not mask[results.rows].any()
+
+
+@pytest.mark.usefixtures("on_device")
+def test_rows_on_a_device(backend, index):
+    rows = np.array([5, 0, 299, 5], np.int32)
+    there = index.constraint(rows=array_of(backend, rows))
+    assert isinstance(there, DeviceSet)
+    assert there == index.constraint(rows=rows)
+    some = np.array([5, -1, 300, 0], np.int64)
+    ignored = index.constraint(rows=array_of(backend, some), missing="ignore")
+    assert ignored == index.constraint(rows=some, missing="ignore") == index.constraint(rows=rows[:2])
+    assert len(index.constraint(rows=array_of(backend, rows[:0]))) == 0
+    with pytest.raises(hr.ConstraintError, match=r"rows must be from 0 to 299.*got -1\. missing='ignore' skips"):
+        index.constraint(rows=array_of(backend, some))
+    for wrong in (rows.astype(np.float32), rows[None], rows > 0):
+        with pytest.raises(hr.ConstraintError, match=r"rows must be integers \[R\] from 0 to 299.*; got "):
+            index.constraint(rows=array_of(backend, wrong))
 
 
 @pytest.mark.usefixtures("on_device")

@@ -46,6 +46,25 @@ def test_each_prompt_has_its_own_rules(retriever, recent):
         assert [results.item_ids for results in found] == [within.item_ids, free[1].item_ids, unseen.item_ids]
 
 
+def test_excluded_sets_equal_their_ids(retriever, recent):
+    index, prompt = retriever.index, PROMPTS[2]
+    seen = retriever.retrieve(prompt, k=5)[0].item_ids
+    items = index.constraint(ids=seen, name="seen")
+    (expected,) = retriever.retrieve(prompt, k=5, exclude=seen)
+    for exclude in (items, [items]):
+        assert retriever.retrieve(prompt, k=5, exclude=exclude)[0].item_ids == expected.item_ids
+    both = retriever.retrieve([prompt, prompt], k=5, constraints=[recent, None], exclude=items)
+    within = retriever.retrieve(prompt, k=5, constraints=recent, exclude=seen)[0]
+    assert [results.item_ids for results in both] == [within.item_ids, expected.item_ids]
+    (answer,) = retriever.answer([hr.Request(prompt, k=5, exclude=items)])
+    assert answer.item_ids == expected.item_ids
+    listed = retriever.retrieve(prompt, k=5, exclude=items, candidates=[*seen, *expected.item_ids[:2]])[0]
+    assert sorted(listed.item_ids) == sorted(expected.item_ids[:2])
+    explanation = retriever.explain(prompt, seen[0], constraints=recent, exclude=items)
+    assert explanation.outcome == "not in the set"
+    assert "~seen" in explanation.rules
+
+
 def test_order_and_caps(retriever):
     (found,) = retriever.retrieve("A film directed by Akira Kurosawa", k=10, caps={"director": 2}, order_by="year")
     directors = [name for name in found.attributes["director"].to_pylist() if name]

@@ -68,6 +68,37 @@ def test_an_encoder_decoder_model():
     np.testing.assert_allclose(found.sequences_scores, expected.sequences_scores, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("max_tokens", [1, 16_384])
+def test_the_encoder_runs_once(max_tokens):
+    model, calls = tiny.new_model("t5"), []
+    retriever = Retriever(model, tiny.index(), tiny.TOKENS, normalize="vocab", max_tokens=max_tokens)
+    model.encoder.register_forward_hook(lambda *_: calls.append(1))
+    # The hook is a change of the model, which is tried again.
+    retriever.retrieve(tiny.prompts_of(4))
+    calls.clear()
+    model.generate(**batch_of(5, 7), custom_generate=generate, retriever=retriever, **OPTIONS)
+    assert calls == [1]
+
+
+def test_states_of_another_encoder():
+    """The states that the caller gives `generate()` are those of the search."""
+    model = tiny.model_of("t5")
+    retriever = Retriever(model, tiny.index(), tiny.TOKENS, normalize="vocab")
+
+    def given() -> dict[str, Any]:
+        """The inputs, which `generate()` changes."""
+        with torch.no_grad():
+            states = model.get_encoder()(**batch_of(5))
+        states.last_hidden_state = states.last_hidden_state.flip(1) * 1.5
+        return {**batch_of(5), "encoder_outputs": states, **OPTIONS}
+
+    found = model.generate(**given(), custom_generate=generate, retriever=retriever)
+    processor = CatalogLogitsProcessor(tiny.index(), tiny.TOKENS, prompt_length=1)
+    expected = model.generate(**given(), logits_processor=[processor], output_scores=True)
+    assert torch.equal(found.sequences, expected.sequences)
+    np.testing.assert_allclose(found.sequences_scores, expected.sequences_scores, rtol=0, atol=1e-4)
+
+
 def test_delimiters():
     tokens = hr.TokenMap(tiny.TOKENS.token_ids, begin=(7, 8), end=(9,))
     retriever = Retriever(tiny.model_of("qwen3"), tiny.index(), tokens)

@@ -1,10 +1,10 @@
-"""DeviceSet: a constraint set whose mask is on a GPU or a TPU, copied to the host only where the host needs it."""
+"""DeviceSet: a constraint set whose items are on a GPU or a TPU, copied to the host only where the host needs them."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -13,17 +13,35 @@ import numpy as np
 from hedgerow.constraints.sets import ConstraintSet, name_of
 from hedgerow.errors import ConstraintError
 from hedgerow.index.bits import packed
+from hedgerow.index.lookup import Missing
 from hedgerow.index.trie import Trie
 
 
-def is_on_device(mask: Any) -> bool:
-    """Whether a mask is a tensor of PyTorch or an array of JAX on a device other than the CPU."""
+def is_on_device(array: Any) -> bool:
+    """Whether a mask or rows are a tensor of PyTorch or an array of JAX on a device other than the CPU."""
     torch, jax = sys.modules.get("torch"), sys.modules.get("jax")
-    if torch is not None and isinstance(mask, torch.Tensor):
-        return mask.device.type not in ("cpu", "meta")
-    if jax is not None and isinstance(mask, jax.Array):
-        return all(device.platform != "cpu" for device in mask.devices())
+    if torch is not None and isinstance(array, torch.Tensor):
+        return array.device.type not in ("cpu", "meta")
+    if jax is not None and isinstance(array, jax.Array):
+        return all(device.platform != "cpu" for device in array.devices())
     return False
+
+
+def not_rows(index: Trie, dtype: Any, shape: Sequence[int]) -> str:
+    """The message about an array that is not rows."""
+    return (
+        f"rows must be integers [R] from 0 to {index.num_items - 1}, positions in index.item_ids and "
+        f"index.attributes, which is not the order of the catalog; got {dtype} {list(shape)}. For item ids: "
+        "index.constraint(ids=[...])."
+    )
+
+
+def no_such_row(index: Trie, row: int) -> str:
+    """The message about a row that the index does not have."""
+    return (
+        f"rows must be from 0 to {index.num_items - 1}, positions in index.item_ids; got {row}. missing='ignore' skips "
+        "such rows."
+    )
 
 
 class DeviceSet(ConstraintSet):
@@ -55,6 +73,38 @@ class DeviceSet(ConstraintSet):
             )
         # An array of JAX cannot change.
         return cls._holding(index, mask.detach().clone() if hasattr(mask, "detach") else mask, name)
+
+    @classmethod
+    def of_rows(cls, index: Trie, rows: Any, name: str, missing: Missing) -> DeviceSet:
+        """Make a set from rows, on their device. With missing="ignore", the host does not wait for the device.
+
+        Raises:
+            ConstraintError: the rows are not integers [R], or with missing="raise" the index does not have one.
+        """
+        dtype, size = str(rows.dtype).removeprefix("torch."), index.num_items
+        if not dtype.startswith(("int", "uint")) or len(rows.shape) != 1:
+            raise ConstraintError(not_rows(index, dtype, rows.shape))
+        known = (rows >= 0) & (rows < size)
+        if missing == "raise" and not bool(known.all()):
+            raise ConstraintError(no_such_row(index, int(rows[~known][0])))
+        # Rows that do not exist go to one more entry.
+        if hasattr(rows, "detach"):
+            rows = rows.detach().long().masked_fill(~known, size)
+            mask = rows.new_zeros(size + 1, dtype=sys.modules["torch"].bool).index_fill_(0, rows, True)
+        else:
+            numpy = sys.modules["jax"].numpy
+            mask = numpy.zeros(size + 1, bool).at[numpy.where(known, rows, size)].set(True)
+        return cls._holding(index, mask[:size], name)
+
+    @classmethod
+    def beside(cls, items: ConstraintSet, other: ConstraintSet) -> ConstraintSet:
+        """A set on the device of another one: its mask is copied there from the host. Any set if `other` has none."""
+        if isinstance(items, DeviceSet) or not isinstance(other, DeviceSet):
+            return items
+        mask = other.device_mask
+        if hasattr(mask, "detach"):
+            return cls._holding(items.index, sys.modules["torch"].from_numpy(items.mask).to(mask.device), items.name)
+        return cls._holding(items.index, sys.modules["jax"].device_put(items.mask, mask.sharding), items.name)
 
     @classmethod
     def _holding(cls, index: Trie, mask: Any, name: str) -> DeviceSet:

@@ -91,7 +91,9 @@ def _per_request(rules: BatchRules, requests: np.ndarray, nodes: np.ndarray, cou
 
 
 def _groups(rules: BatchRules, requests: np.ndarray) -> Iterator[tuple[ConstraintSet | None, np.ndarray | slice]]:
-    """Each constraint set of the batch, and which of the pairs are of requests with it."""
+    """Each constraint set of the batch that has pairs, and which of the pairs are of requests with it."""
+    if not len(requests):
+        return
     sets = [rules.set_of(request) for request in range(rules.batch_size)]
     distinct = list({id(items): items for items in sets}.values())
     if len(distinct) == 1:
@@ -99,7 +101,10 @@ def _groups(rules: BatchRules, requests: np.ndarray) -> Iterator[tuple[Constrain
         return
     numbers = np.asarray([next(n for n, items in enumerate(distinct) if items is own) for own in sets])
     for number, items in enumerate(distinct):
-        yield items, numbers[requests] == number
+        chosen = numbers[requests] == number
+        # A set on a device is not read for a request that excludes nothing.
+        if chosen.any():
+            yield items, chosen
 
 
 def _count_items(index: Trie, constraint_set: ConstraintSet | None, leaves: np.ndarray) -> np.ndarray:

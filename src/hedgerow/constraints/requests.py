@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from hedgerow.constraints.device_sets import DeviceSet
 from hedgerow.constraints.sets import ConstraintSet
 from hedgerow.errors import ConstraintError
 from hedgerow.index.lookup import rows_of_lists
 from hedgerow.index.trie import Trie
 
 Sets = ConstraintSet | Sequence[ConstraintSet | None] | None
-Exclusions = Sequence[Any] | None
+Exclusions = ConstraintSet | Sequence[Any] | None
 Candidates = Sequence[Any] | None
 MAX_LISTED_IDS = 3
 NO_ROWS = np.zeros(0, np.int64)
@@ -68,7 +69,8 @@ def batch_rules(
         index: the index that is searched.
         batch_size: B.
         constraints: one constraint set for all requests, or for each request its set or None.
-        exclude: for each request the ids of items to exclude, or None. Ids that no item has are ignored.
+        exclude: for each request the ids of items to exclude, a constraint set of them, or None; or one set for all
+            requests. Ids that no item has are ignored.
         candidates: for each request the ids of the items that it may return, or None for all items. Ids that no item
             has are ignored.
 
@@ -76,7 +78,10 @@ def batch_rules(
         ConstraintError: a set belongs to another index, the lists do not fit the batch, or ids are not of the type of
             the index's ids.
     """
-    sets = _checked_sets(index, batch_size, constraints)
+    sets, (of_sets, exclude) = _checked_sets(index, batch_size, constraints), _sets_apart(exclude, batch_size)
+    if any(items is not None for items in of_sets):
+        excluded_sets = _checked_sets(index, batch_size, of_sets, "exclude")
+        sets = tuple(map(_without, sets, excluded_sets))
     excluded = _listed_rows(index, batch_size, exclude, "exclude")
     listed = _listed_rows(index, batch_size, candidates, "candidates")
     wanted = [None] * batch_size if candidates is None else candidates
@@ -92,7 +97,8 @@ def of_one_request(lists: Any, batch_size: int) -> Any:
         lists: one list of item ids per request; or of one request its list; or None.
         batch_size: B.
     """
-    if batch_size != 1 or lists is None or _is_id(lists) or hasattr(type(lists), "columns"):
+    is_set = isinstance(lists, ConstraintSet)
+    if batch_size != 1 or lists is None or is_set or _is_id(lists) or hasattr(type(lists), "columns"):
         return lists
     return [lists] if all(ids is not None and _is_id(ids) for ids in lists) else lists
 
@@ -126,7 +132,26 @@ def rules_of_rows(
     )
 
 
-def _checked_sets(index: Trie, batch_size: int, constraints: Any) -> tuple[ConstraintSet | None, ...]:
+def _sets_apart(exclude: Any, batch_size: int) -> tuple[list[ConstraintSet | None], Any]:
+    """The constraint sets among exclusions, one entry per request, and the lists of ids."""
+    if isinstance(exclude, ConstraintSet):
+        return [exclude] * batch_size, None
+    if not isinstance(exclude, list | tuple) or not any(isinstance(each, ConstraintSet) for each in exclude):
+        return [None] * batch_size, exclude
+    sets = [each if isinstance(each, ConstraintSet) else None for each in exclude]
+    return sets, [None if isinstance(each, ConstraintSet) else each for each in exclude]
+
+
+def _without(items: ConstraintSet | None, excluded: ConstraintSet | None) -> ConstraintSet | None:
+    """The items of a request's set that another set does not have, on the device of that set if it has one."""
+    if excluded is None:
+        return items
+    return ~excluded if items is None else DeviceSet.beside(items, excluded) & ~excluded
+
+
+def _checked_sets(
+    index: Trie, batch_size: int, constraints: Any, what: str = "constraints"
+) -> tuple[ConstraintSet | None, ...]:
     if constraints is None or isinstance(constraints, ConstraintSet):
         constraints = [constraints] * batch_size
     if isinstance(constraints, str | bytes | np.ndarray) or not isinstance(constraints, Sequence):
@@ -137,7 +162,7 @@ def _checked_sets(index: Trie, batch_size: int, constraints: Any) -> tuple[Const
         )
     if len(constraints) != batch_size:
         raise ConstraintError(
-            f"there are {batch_size} requests, but constraints for {len(constraints)}. Pass one set for all requests, "
+            f"there are {batch_size} requests, but {what} for {len(constraints)}. Pass one set for all requests, "
             "or a list with a set or None for each request."
         )
     for request, constraint_set in enumerate(constraints):
@@ -145,12 +170,12 @@ def _checked_sets(index: Trie, batch_size: int, constraints: Any) -> tuple[Const
             continue
         if not isinstance(constraint_set, ConstraintSet):
             raise ConstraintError(
-                f"constraints of request {request} must be a constraint set or None; got "
+                f"{what} of request {request} must be a constraint set or None; got "
                 f"{type(constraint_set).__name__}. Make a set with index.constraint(...)."
             )
         if constraint_set.index is not index:
             raise ConstraintError(
-                f"constraints of request {request}: {constraint_set!r} is a set of another index object. Make it from "
+                f"{what} of request {request}: {constraint_set!r} is a set of another index object. Make it from "
                 "the index that is searched. Two loads of one file give two index objects."
             )
     return tuple(constraints)

@@ -20,6 +20,7 @@ class RuledTrie(Trie):
         mask: Any = None,
         *,
         ids: Any = None,
+        rows: Any = None,
         order: Order = None,
         name: str | None = None,
         missing: Missing = "raise",
@@ -32,15 +33,19 @@ class RuledTrie(Trie):
                 with two columns, the ids and the mask. Or, with `order="index"`, bool [N] without ids. One of PyTorch
                 or JAX on a GPU or a TPU stays there, for searches on the same device.
             ids: item ids in any order, instead of a mask.
+            rows: int [R], positions in `index.item_ids`, as in `Results.rows`, in any order, instead of a mask. Rows of
+                PyTorch or JAX on a GPU or a TPU stay there, as a mask does. With `missing="ignore"`, the host does not
+                wait for the device.
             order: "index" says that a mask without ids is in the order of `index.item_ids` and `index.attributes`,
                 which is the order of SIDs, **not of the catalog's rows**. Without it, such a mask is an error. A pandas
                 Series whose index has integers and no name is such a mask: they may be row numbers.
             name: the label of the set in messages. Default: the kind of input.
-            missing: "raise" an error for ids that are not in the index, or "ignore" them.
+            missing: "raise" an error for ids or rows that are not in the index, or "ignore" them.
 
         Raises:
             ConstraintError: the mask is not bool [N], has neither ids nor an order, or does not have one entry for each
-                item; or an id is not in the index or not of the type of its ids.
+                item; or an id is not in the index or not of the type of its ids; or rows are not integers [R], or are
+                not in the index.
 
         Examples:
             ```python
@@ -53,9 +58,10 @@ class RuledTrie(Trie):
             assert "a" in cheap and "b" not in cheap
             assert cheap == index.constraint(ids=["a"])
             assert cheap == index.constraint(np.array([True, False]), order="index")
+            assert cheap == index.constraint(rows=[0])
             ```
         """
-        return create.constraint(self, mask, ids, order, name, missing)
+        return create.constraint(self, mask, ids, rows, order, name, missing)
 
     def where(
         self, expression: str, *, name: str | None = None, timezone: str = "UTC", timeout: float = 60

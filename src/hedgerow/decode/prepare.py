@@ -52,8 +52,9 @@ def prepare_constraints(
         index: the trie, on the device of the search.
         batch_size: B.
         constraints: one constraint set for all requests, or for each request its set or None.
-        exclude: for each request the ids of items to exclude, or None. Ids that no item has are ignored. A SID stays
-            allowed as long as one of its items in the request's set is not excluded.
+        exclude: for each request the ids of items to exclude, a constraint set of them, or None; or one set for all
+            requests. Ids that no item has are ignored. A SID stays allowed as long as one of its items in the request's
+            set is not excluded. Each set takes a pass over the nodes, on the device if its mask is there.
 
     Returns:
         The prepared constraints, or None if no request has a set or excludes an item.

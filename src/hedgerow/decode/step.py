@@ -57,8 +57,8 @@ def step(
         kernel: the implementation: "auto", "array", "native", "triton" or "pallas". All give the same result.
         constraints: one constraint set for all requests, or for each request its set or None; or the result of
             `prepare_constraints`, which is prepared once for all steps and can be traced.
-        exclude: for each request the ids of items to exclude, or None. With prepared constraints, pass it to
-            `prepare_constraints` instead.
+        exclude: for each request the ids of items to exclude, a constraint set of them, or None; or one set for all
+            requests. With prepared constraints, pass it to `prepare_constraints` instead.
         code_range: if the head of the model is divided among ranks by its columns: (first, stop), the codes of this
             level whose logits this rank has. `logits` is then [B, m, stop - first], and can be empty. The ranges of
             all ranks must contain each code once. In JAX, both can be traced; columns past the last code are ignored.

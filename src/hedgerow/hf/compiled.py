@@ -16,8 +16,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from hedgerow.errors import ArgumentError
 from hedgerow.hf.caches import cache_folders
-from hedgerow.hf.layers import TemporaryForward, modules_of
+from hedgerow.hf.layers import modules_of
 from hedgerow.hf.stored import TreeLayer
+from hedgerow.hf.temporary import is_replaceable, replaced
 
 BACKEND = "inductor"
 # A layer has one form for each combination of: the first pass or a level; one request or several; one token or
@@ -27,7 +28,6 @@ MAX_FORMS = 256
 SHAPES = {"use_duck_shape": False}
 # Hooks on the parts of a layer are compiled with it, so a form is for the hooks that it has.
 TRACING = {"recompile_limit": MAX_FORMS, "accumulated_recompile_limit": MAX_FORMS, "skip_nnmodule_hook_guards": False}
-_ACTIVE = threading.local()
 # The guards of PyTorch can fail in a thread while another checks them, and the layer would be compiled again.
 _ONE_AT_A_TIME = threading.Lock()
 
@@ -73,14 +73,11 @@ class CompiledLayers:
         with ExitStack() as stack:
             stack.enter_context(torch._dynamo.config.patch(TRACING))
             stack.enter_context(torch.fx.experimental._config.patch(SHAPES))  # pyright: ignore
-            stack.enter_context(_installed(found[1]))
-            _ACTIVE.run = self._run
+            stack.enter_context(replaced(found[1], self._run))
             try:
                 yield
             except TorchDynamoException as error:
                 raise ArgumentError(_cannot_compile(model, error)) from error
-            finally:
-                _ACTIVE.run = None
 
     def _run(self, layer: Any, place: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a compiled layer, and store the keys and values of the first pass in the cache."""
@@ -105,19 +102,6 @@ class CompiledLayers:
             stored.keys, stored.values, stored.is_initialized = keys, values, True
         stored.used = end
         return output
-
-
-class _Forward(TemporaryForward):
-    """Stands in for the method `forward` of a layer: compiled in threads that have asked for it."""
-
-    def __init__(self, layer: Any, place: int) -> None:
-        self.layer, self.place, self.users = layer, place, 0
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        run = getattr(_ACTIVE, "run", None)
-        if run is None:
-            return type(self.layer).forward(self.layer, *args, **kwargs)
-        return run(self.layer, self.place, args, kwargs)
 
 
 class _OneLayer:
@@ -180,32 +164,14 @@ def _layers_of(model: Any) -> Iterator[tuple[int, Any]]:
     found = [(place, layer) for place, layer in found if isinstance(layer, GradientCheckpointingLayer)]
     if not found:
         raise ArgumentError(f"compile=True does not support {name}: no layers of transformers are found in it.")
-    for _, layer in found:
-        forward = vars(layer).get("forward")
-        if isinstance(forward, TemporaryForward | None) and layer._compiled_call_impl is None:
-            yield _, layer
+    for place, layer in found:
+        if is_replaceable(layer):
+            yield place, layer
             continue
         raise ArgumentError(
             f"compile=True does not support {name}: another library has replaced the method of {type(layer).__name__}, "
             "for example to offload or to compile it. Load the model without that, or leave compile off."
         )
-
-
-@contextmanager
-def _installed(layers: list[tuple[int, Any]]) -> Iterator[None]:
-    """Put the stand-ins on layers, unless another thread has, and remove them when the last thread leaves."""
-    with _ONE_AT_A_TIME:
-        for place, layer in layers:
-            layer.__dict__.setdefault("forward", _Forward(layer, place)).users += 1
-    try:
-        yield
-    finally:
-        with _ONE_AT_A_TIME:
-            for _, layer in layers:
-                forward = layer.__dict__["forward"]
-                forward.users -= 1
-                if not forward.users:
-                    del layer.__dict__["forward"]
 
 
 def _cannot_compile(model: Any, error: BaseException) -> str:

@@ -59,7 +59,8 @@ def generate(
         retriever: a Retriever of this model.
         constraints: as for `Retriever.retrieve`.
         exclude: as for `Retriever.retrieve`.
-        model_kwargs: what `generate()` has prepared for the model, of which only the mask of the padding is used.
+        model_kwargs: what `generate()` has prepared for the model, of which the mask of the padding is used, and what
+            the encoder gave, if the model has one.
 
     Returns:
         Token ids [B * num_return_sequences, T + new tokens], best first, or with `return_dict_in_generate=True` an
@@ -95,8 +96,10 @@ def generate(
     count = generation_config.num_return_sequences
     rows_per_prompt = max(generation_config.num_beams, count)
     mask = model_kwargs.get("attention_mask")
-    prompts = _prompts(inputs_tensor, None if mask is None else mask[::rows_per_prompt])
-    written = _search(searcher, prompts, generation_config.num_beams, retriever, constraints, exclude)
+    kept = _kept(inputs_tensor, None if mask is None else mask[::rows_per_prompt])
+    prompts = [row[keep].tolist() for row, keep in zip(inputs_tensor.cpu(), kept.cpu(), strict=True)]
+    states = _states(model_kwargs.get("encoder_outputs"), kept, rows_per_prompt)
+    written = _search(searcher, prompts, states, generation_config.num_beams, retriever, constraints, exclude)
     start = input_ids[::rows_per_prompt].repeat_interleave(count, dim=0)
     rows = [row for found in written for row in [*found[:count], *[([], -float("inf"))] * (count - len(found))]]
     longest = max(len(ids) for ids, _ in rows)
@@ -156,16 +159,31 @@ def _check_inputs(model: Any, input_ids: Tensor, model_kwargs: dict[str, Any]) -
         raise ArgumentError(f"a search with a Retriever reads prompts of token ids alone; got {', '.join(given)}.")
 
 
-def _prompts(ids: Tensor, mask: Tensor | None) -> list[Ids]:
-    """Token ids without padding."""
+def _kept(ids: Tensor, mask: Tensor | None) -> Tensor:
+    """bool [B, T]: which tokens are no padding."""
     if ids.ndim != 2 or ids.is_floating_point():
         raise ArgumentError(f"prompts must be token ids [B, T]; got {ids.dtype} {list(ids.shape)}.")
-    kept = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
-    return [row[keep].tolist() for row, keep in zip(ids.cpu(), kept.cpu(), strict=True)]
+    return torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
+
+
+def _states(encoded: Any, kept: Tensor, rows_per_prompt: int) -> list[Tensor] | None:
+    """What the encoder gave for each prompt [T, D], without padding; None if it has to run again."""
+    if encoded is None:
+        return None
+    states = encoded[0][::rows_per_prompt]
+    if states.shape[:2] != kept.shape:
+        return None
+    return [row[keep.to(row.device)] for row, keep in zip(states, kept, strict=True)]
 
 
 def _search(
-    searcher: Searcher, prompts: list[Ids], num_beams: int, retriever: Any, constraints: Sets, exclude: Exclusions
+    searcher: Searcher,
+    prompts: list[Ids],
+    states: list[Tensor] | None,
+    num_beams: int,
+    retriever: Any,
+    constraints: Sets,
+    exclude: Exclusions,
 ) -> list[Written]:
     """The tokens after each prompt, and the score, of each SID that is found, best first."""
     width, rules, begun = searcher.width(num_beams), searcher.rules(len(prompts), constraints, exclude), []
@@ -175,7 +193,8 @@ def _search(
     for prompt, ids in zip(prompts, encoded, strict=True):
         begun.append(model.tokens.begin if model.is_encoder_decoder else ids[len(prompt) :])
     for rows in batches_of(searcher.search, tasks, retriever.max_tokens):
-        beams = searcher.beams([encoded[row] for row in rows], width, rules.take(rows), rows)[-1]
+        of_rows = None if states is None else [states[row] for row in rows]
+        beams = searcher.beams([encoded[row] for row in rows], width, rules.take(rows), rows, states=of_rows)[-1]
         for row, codes, scores in zip(rows, beams.codes.tolist(), beams.scores.tolist(), strict=True):
             live = [(sid, score) for sid, score in zip(codes, scores, strict=True) if score > -float("inf")]
             written[row] = [([*begun[row], *_tokens(searcher, sid)], score) for sid, score in live]

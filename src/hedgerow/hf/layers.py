@@ -10,13 +10,10 @@ import torch
 from torch import Tensor
 
 from hedgerow.errors import ArgumentError
+from hedgerow.hf.temporary import TemporaryForward
 
 # What adapters of peft change without replacing a module.
 ADAPTER_STATE = ("_active_adapter", "_disable_adapters", "merged_adapters", "scaling")
-
-
-class TemporaryForward:
-    """A method of a module that a search replaces while it runs. In other threads, it does what the method does."""
 
 
 def device_of(model: Any) -> torch.device:

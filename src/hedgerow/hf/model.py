@@ -43,6 +43,8 @@ class Probed:
         extra: the number of positions that the model adds to a sequence, for example virtual tokens of prompt tuning.
         masking: the masks of a tree of beams; None if the model is searched without a tree.
         cached: whether the decoder of an encoder-decoder model keeps a cache.
+        crossed: the cross-attention layers of an encoder-decoder model, if the beams of a prompt share its keys and
+            values; empty if each beam has a copy.
         alone: whether the logits of a sequence depend on the other ones of a batch, so that each is computed alone.
     """
 
@@ -51,6 +53,7 @@ class Probed:
     extra: int
     masking: Masking | None = None
     cached: bool = False
+    crossed: tuple[Any, ...] = ()
     alone: bool = False
 
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import copy
 import warnings
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from hedgerow.decode.beams import Beams
 from hedgerow.errors import ArgumentError
 from hedgerow.hf.compiled import CompiledLayers, check_compiler
+from hedgerow.hf.crossed import cross_attentions
 from hedgerow.hf.encoded import EncodedDecoder, decoder_start
 from hedgerow.hf.layers import check_loaded, state_key
 from hedgerow.hf.masking import Masking
 from hedgerow.hf.model import (
     HEAD_TOLERANCE,
     LOOSE,
-    TOLERANCE,
     CodeModel,
     HeadUse,
     ModelChangedError,
@@ -29,6 +29,15 @@ from hedgerow.hf.model import (
 )
 from hedgerow.hf.plain import PlainDecoder
 from hedgerow.hf.tree import TreeDecoder
+from hedgerow.hf.trials import (
+    PROMPTS,
+    WIDTH,
+    other_padding,
+    random_ids,
+    random_searches,
+    tolerance_of,
+    unchanged,
+)
 
 Decoding = Literal["auto", "tree", "plain"]
 DECODING = ("auto", "tree", "plain")
@@ -37,10 +46,6 @@ DECODING = ("auto", "tree", "plain")
 LEAK = 0.02
 # The trial of the head makes its logits so much larger that a cap on them shows, however small they are.
 LOUDER = 64
-PROMPTS = (5, 8)
-WIDTH = 3
-# The parent of each beam, at levels 1 and 2.
-PARENTS = ((0, 0, 0), (1, 0, 2))
 # The trial covers a window up to this length. For a longer one, it relies on the configuration.
 MAX_WINDOW = 256
 FAILURES = (
@@ -91,7 +96,7 @@ def _own_logits(model: CodeModel) -> tuple[Tensor, Tensor]:
     Raises:
         ArgumentError: the model cannot run.
     """
-    ids = _random_ids(model, (1, PROMPTS[-1]))
+    ids = random_ids(model, (1, PROMPTS[-1]))
     inputs = {"input_ids": ids, "decoder_input_ids": ids} if model.is_encoder_decoder else {"input_ids": ids}
     name = type(model.model).__name__
     try:
@@ -131,7 +136,7 @@ def _check_generates_from_ids(model: CodeModel, ids: Tensor, own: Tensor) -> Non
     except Exception:
         # Models without generate(), and those that need more to prepare their inputs.
         return
-    if logits.shape == own[:, -1].shape and relative_difference(logits, own[:, -1]) > _tolerance(model):
+    if logits.shape == own[:, -1].shape and relative_difference(logits, own[:, -1]) > tolerance_of(model):
         name = type(model.model).__name__
         raise ArgumentError(
             f"generate() runs {name} on more than token ids ({', '.join(sorted(given))}), which Retriever does not. "
@@ -200,7 +205,7 @@ def _choose_decoder(model: CodeModel, decoding: Decoding) -> tuple[Probed, str]:
         if decoding == "plain":
             return _without_tree(model), ""
         if model.is_encoder_decoder:
-            return replace(model.probed, cached=_cached(model)), ""
+            return replace(model.probed, cached=True, crossed=_crossed(model)), ""
         return replace(model.probed, masking=find_masking(model)), ""
     except ArgumentError as error:
         if decoding == "tree":
@@ -216,18 +221,18 @@ def _check_encoder(model: CodeModel) -> None:
     Raises:
         ArgumentError: it does not run, or has other logits, for example with virtual tokens before the prompt.
     """
-    ids, name = _random_ids(model, (1, PROMPTS[-1])), type(model.model).__name__
+    ids, name = random_ids(model, (1, PROMPTS[-1])), type(model.model).__name__
     written = torch.tensor([[decoder_start(model.model), *model.tokens.begin]], device=ids.device)
     own = model.logits_of(input_ids=ids, decoder_input_ids=written, use_cache=False)[:, -1].float()
     try:
-        features = EncodedDecoder(model, ids.tolist(), has_cache=False)(_searches(model, 1)[0])
+        features = EncodedDecoder(model, ids.tolist(), has_cache=False)(random_searches(model, 1)[0])
         difference = float(relative_difference(model.logits(features[:, 0]), own.to(ids.device)))
     except FAILURES as error:
         raise ArgumentError(
             f"{name} does not run on the states of its encoder alone: {type(error).__name__}: "
             f"{str(error).rstrip('.')}. Use hedgerow.hf.CatalogLogitsProcessor with generate()."
         ) from None
-    if difference > _tolerance(model):
+    if difference > tolerance_of(model):
         raise ArgumentError(
             f"{name} has other logits on the states of its encoder alone: they differ by {difference:.1e} of the "
             "largest. Use hedgerow.hf.CatalogLogitsProcessor with generate()."
@@ -239,11 +244,11 @@ def _without_tree(model: CodeModel) -> Probed:
     assert model.probed is not None
     if model.is_encoder_decoder:
         return model.probed
-    ids, rest = _random_ids(model, (4, PROMPTS[-1])), {"use_cache": False}
+    ids, rest = random_ids(model, (4, PROMPTS[-1])), {"use_cache": False}
     last = torch.full((len(ids),), ids.shape[1] - 1, device=ids.device)
     together = model.features(ids, last=last, **rest)
     each = torch.cat([model.features(row, last=last[:1], **rest) for row in ids.split(1)])
-    return replace(model.probed, alone=bool(relative_difference(together, each) > _tolerance(model)))
+    return replace(model.probed, alone=bool(relative_difference(together, each) > tolerance_of(model)))
 
 
 def find_masking(model: CodeModel) -> Masking:
@@ -257,21 +262,21 @@ def find_masking(model: CodeModel) -> Masking:
     masking = Masking.of(model.config)
     extra = masking.window if masking.window <= MAX_WINDOW else 0
     lengths = [length + extra for length in PROMPTS]
-    prompts = _random_ids(model, (len(lengths), max(lengths)))
+    prompts = random_ids(model, (len(lengths), max(lengths)))
     prompt_lengths = torch.tensor(lengths, device=model.device)
     plain = PlainDecoder(model, [row[:length].tolist() for row, length in zip(prompts, lengths, strict=True)])
     try:
         tree, other = (
             TreeDecoder(model, masking, ids, prompt_lengths, WIDTH)
-            for ids in (prompts, _other_padding(prompts, prompt_lengths))
+            for ids in (prompts, other_padding(prompts, prompt_lengths))
         )
-        searches = zip(_searches(model, len(lengths)), _searches(model, len(lengths), shift=1), strict=True)
+        searches = zip(random_searches(model, len(lengths)), random_searches(model, len(lengths), shift=1), strict=True)
         for beams, shifted in searches:
             features = tree(beams)
             difference = float(relative_difference(features, plain(beams)))
-            leak = float(relative_difference(_unchanged(other(shifted)), _unchanged(features)))
+            leak = float(relative_difference(unchanged(other(shifted)), unchanged(features)))
             _check_is_number(difference)
-            if difference > _tolerance(model) or leak > _tolerance(model) * LEAK:
+            if difference > tolerance_of(model) or leak > tolerance_of(model) * LEAK:
                 raise ArgumentError(
                     f"its logits in a tree of beams differ from the plain ones by {difference:.1e} of the largest, and "
                     f"by {leak:.1e} when another beam changes."
@@ -296,16 +301,16 @@ def _check_compiled(model: CodeModel, found: Probed, compiled: CompiledLayers, r
         reason = reason or "decoding='plain' was given" if not model.is_encoder_decoder else "it has an encoder"
         raise ArgumentError(f"compile=True needs a model that is searched with decoding='tree'; {reason}.")
     check_compiler(model.device)
-    prompts, lengths = _random_ids(model, (2, PROMPTS[-1])), torch.tensor(PROMPTS, device=model.device)
+    prompts, lengths = random_ids(model, (2, PROMPTS[-1])), torch.tensor(PROMPTS, device=model.device)
     trial = copy.copy(model)
     trial.probed = found
     own = TreeDecoder(trial, found.masking, prompts, lengths, WIDTH)
     trial = copy.copy(trial)
     trial.compiled = compiled
     decoder = TreeDecoder(trial, found.masking, prompts, lengths, WIDTH)
-    for beams in _searches(model, len(lengths))[:2]:
+    for beams in random_searches(model, len(lengths))[:2]:
         difference = float(relative_difference(decoder(beams), own(beams)))
-        if not difference <= _tolerance(model):
+        if not difference <= tolerance_of(model):
             raise ArgumentError(
                 f"compile=True does not support {name}: its logits differ by {difference:.1e} of the largest when its "
                 "layers are compiled. Leave compile off."
@@ -333,61 +338,44 @@ def _check_is_number(difference: float) -> None:
         raise ArgumentError("its logits are NaN in a trial on random tokens.")
 
 
-def _cached(model: CodeModel) -> bool:
-    """Whether the decoder of an encoder-decoder model can keep a cache.
+def _crossed(model: CodeModel) -> tuple[Any, ...]:
+    """Try the decoder of an encoder-decoder model with a cache.
+
+    Returns:
+        The cross-attention layers, if the beams of a prompt can share its keys and values.
 
     Raises:
-        ArgumentError: its logits differ from those of whole sequences. The message is a predicate about "it".
+        ArgumentError: it does not run with a cache, or gives other logits than for whole sequences. The message is a
+            predicate about "it".
     """
-    prompts = [row[:length].tolist() for row, length in zip(_random_ids(model, (2, 8)), PROMPTS, strict=True)]
+    layers = cross_attentions(model.model)
+    if layers:
+        with suppress(ArgumentError):
+            # Without padding there is no mask, and a layer could take the beams for the tokens of a sequence.
+            _check_cache(model, PROMPTS, layers)
+            _check_cache(model, (PROMPTS[0], PROMPTS[0]), layers)
+            return layers
+    _check_cache(model, PROMPTS, ())
+    return ()
+
+
+def _check_cache(model: CodeModel, lengths: tuple[int, ...], crossed: tuple[Any, ...]) -> None:
+    """Compare the decoder with a cache and without, on prompts of these lengths.
+
+    Raises:
+        ArgumentError: as for `_crossed`.
+    """
+    ids = random_ids(model, (len(lengths), max(lengths)))
+    prompts = [row[:length].tolist() for row, length in zip(ids, lengths, strict=True)]
     whole = EncodedDecoder(model, prompts, has_cache=False)
     try:
-        cached = EncodedDecoder(model, prompts, has_cache=True)
-        for beams in _searches(model, len(prompts)):
+        cached = EncodedDecoder(model, prompts, has_cache=True, crossed=crossed)
+        for beams in random_searches(model, len(prompts)):
             difference = float(relative_difference(cached(beams), whole(beams)))
             _check_is_number(difference)
-            if difference > _tolerance(model):
+            if difference > tolerance_of(model):
                 raise ArgumentError(f"its logits with a cache differ by {difference:.1e} of the largest.")
     except FAILURES as error:
         if isinstance(error, ArgumentError):
             raise
         raise ArgumentError(f"it cannot run with a cache: {type(error).__name__}: {error}") from None
-    return True
-
-
-def _searches(model: CodeModel, batch: int, *, shift: int = 0) -> list[Beams]:
-    """Random beams of levels 0 to 2. `shift` changes the codes of the last beam, which no other beam continues."""
-    generator = torch.Generator().manual_seed(7)
-    codes = torch.zeros((batch, 1, 0), dtype=torch.int64)
-    parents = torch.zeros((batch, 1), dtype=torch.int64)
-    levels = [(codes, parents)]
-    for size in model.tokens.codebook_sizes[: min(len(PARENTS), model.tokens.num_levels - 1)]:
-        parents = torch.tensor(PARENTS[len(levels) - 1]).expand(batch, WIDTH)
-        new = torch.randint(size, (batch, WIDTH, 1), generator=generator)
-        new[:, -1] = (new[:, -1] + shift) % size
-        codes = torch.cat([codes.gather(1, parents[..., None].expand(-1, -1, codes.shape[-1])), new], dim=-1)
-        levels.append((codes, parents))
-    return [_beams(codes.to(model.device), parents.to(model.device)) for codes, parents in levels]
-
-
-def _beams(codes: Tensor, parents: Tensor) -> Beams:
-    return Beams(codes.int(), torch.zeros_like(parents).float(), parents.int(), parents.int())
-
-
-def _other_padding(prompts: Tensor, lengths: Tensor) -> Tensor:
-    padding = torch.arange(prompts.shape[1], device=prompts.device) >= lengths[:, None]
-    return prompts.masked_fill(padding, 0)
-
-
-def _unchanged(features: Tensor) -> Tensor:
-    """Features without those of the last beam, which `shift` changes."""
-    return features if features.shape[1] == 1 else features[:, :-1]
-
-
-def _random_ids(model: CodeModel, shape: tuple[int, int]) -> Tensor:
-    generator = torch.Generator().manual_seed(3)
-    return torch.randint(model.vocabulary_size, shape, generator=generator).to(model.device)
-
-
-def _tolerance(model: CodeModel) -> float:
-    return TOLERANCE.get(model.dtype, LOOSE)

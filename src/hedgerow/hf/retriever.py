@@ -230,7 +230,8 @@ class Retriever(Answering, Prompting):
             beam_width: M, the number of SIDs to follow for each prompt; at least k for k items.
             k: the maximum number of items per prompt. None: all items of the beams.
             constraints: one constraint set for all prompts, or for each prompt its set or None.
-            exclude: for each prompt the ids of items to exclude, or None. Of one prompt, also its list of ids.
+            exclude: for each prompt the ids of items to exclude, a constraint set of them, or None; or one set for all
+                prompts. Of one prompt, also its list of ids.
             candidates: for each prompt the ids of the items that may be returned, or None for all items: see
                 `TrieIndex.candidates`. Of one prompt, also its list of ids.
             order_by: as for `TrieIndex.results`.

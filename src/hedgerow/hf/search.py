@@ -168,7 +168,7 @@ class ModelSearch:
     def batches(self, prompts: list[Ids], beam_width: int, max_tokens: int) -> list[list[int]]:
         """Group the rows of prompts into batches of at most `max_tokens` tokens, each of one `rope_group`."""
         beam_tokens = self.num_read * beam_width
-        if self.model.is_encoder_decoder:
+        if self.model.is_encoder_decoder and (self.model.probed is None or not self.model.probed.crossed):
             # The decoder keeps a prompt for each beam.
             beam_tokens, max_tokens = self.num_read, max(1, max_tokens // beam_width)
         groups: dict[Hashable, list[int]] = {}
@@ -181,13 +181,20 @@ class ModelSearch:
             of_all += [[rows[position] for position in batch] for batch in of_group]
         return of_all
 
-    def decoder(self, prompts: list[Ids], beam_width: int) -> Decoder:
-        """Start a search of prompts."""
+    def decoder(self, prompts: list[Ids], beam_width: int, states: Sequence[Tensor] | None = None) -> Decoder:
+        """Start a search of prompts.
+
+        Args:
+            prompts: the token ids of B prompts.
+            beam_width: M.
+            states: for each prompt what the encoder of the model gave [T, D]. Default: it reads the prompts.
+        """
         if rope_growth(self.model.config) < INF:
             reset_rope(self.model.model)
         assert self.model.probed is not None
         if self.model.is_encoder_decoder:
-            return EncodedDecoder(self.model, prompts, has_cache=self.model.probed.cached)
+            cached, crossed = self.model.probed.cached, self.model.probed.crossed
+            return EncodedDecoder(self.model, prompts, has_cache=cached, crossed=crossed, states=states)
         groups = {self.rope_group(prompt) for prompt in prompts}
         if self.masking is None or CROSSING in groups or len(groups) > 1:
             return PlainDecoder(self.model, prompts)

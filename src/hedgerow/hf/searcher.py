@@ -175,7 +175,7 @@ class Searcher:
             raise ConstraintError(f"constraints of a request must be one constraint set or None; got {given}.")
         lists = {"exclude": request.exclude, "candidates": request.candidates}
         for name, ids in lists.items():
-            if ids is not None:
+            if ids is not None and not (name == "exclude" and isinstance(ids, ConstraintSet)):
                 check_is_list(ids, name, ConstraintError)
         rules = self.rules(1, request.constraints, *([ids] for ids in lists.values()))
         picking = Picking(request.k, request.order_by, request.caps)
@@ -214,6 +214,7 @@ class Searcher:
         *,
         widths: Sequence[int] = (),
         candidates: CandidateIndex | None = None,
+        states: Sequence[Tensor] | None = None,
     ) -> list[Beams]:
         """The beams after every level of a search.
 
@@ -224,6 +225,7 @@ class Searcher:
             rows: the numbers of the prompts, for errors.
             widths: the number of beams of each request, at most M. Default: M.
             candidates: the index to search. Default: that of the retriever.
+            states: as for `ModelSearch.decoder`.
         """
         device = self.device_index.device
         if self.graphs is not None and candidates is None:
@@ -233,7 +235,7 @@ class Searcher:
         narrower = torch.tensor(widths, device=device) if len(set(widths)) > 1 else None
 
         def attempt(search: ModelSearch) -> Outcome[list[Beams]]:
-            decoder, written = search.decoder(prompts, beam_width), search.written(prompts)
+            decoder, written = search.decoder(prompts, beam_width, states), search.written(prompts)
             search = replace(search, device_index=index)
             found = search.run(decoder, len(prompts), beam_width, constraints, written, narrower)
             return found.history, found.invalid, found.deviation
