@@ -2,8 +2,8 @@
 
 from setuptools import Extension, setup
 
-NAMES = ("module", "pool", "openmp", "step", "rows_default", "rows_v3", "rows_v4", "walk", "lookup", "alive", "splice", "sort")
-NAMES += ("compact",)
+NAMES = ("module", "pool", "openmp", "step", "rows_default", "rows_v3", "rows_v4", "walk", "lookup", "alive")
+NAMES += ("splice", "sort", "compact")
 FLAGS = ["-std=c11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi", "-pthread"]
 # Names must not be those of other libraries in the process.
 FLAGS += ["-fvisibility=hidden"]
