@@ -291,15 +291,17 @@ class TestLimits:
 
     def test_an_end_at_the_time_limit(self, index, monkeypatch):
         """The evaluation ends, and closes its connection, between the time limit and the interruption."""
-        stop = sql._Query.stop
+        stop, connect, connections = sql._Query.stop, sql._Query._connection, []
 
         def stop_late(query):
-            connection = sql.GATE.running.get(query)
             query.done.wait(10)
-            sql.GATE.running[query] = connection
+            sql.GATE.running[query] = connections[0]
             stop(query)
             sql.GATE.running.pop(query)
 
+        monkeypatch.setattr(
+            sql._Query, "_connection", lambda query: connections.append(connect(query)) or connections[0]
+        )
         monkeypatch.setattr(sql._Query, "stop", stop_late)
         with pytest.raises(hr.ConstraintError, match="did not finish within 1e-09 seconds"):
             index.where("year > 1", timeout=1e-9)
@@ -344,6 +346,25 @@ class TestLimits:
         with pytest.raises(KeyboardInterrupt):
             index.where("(SELECT count(*) FROM range(100000000000)) > 0")
         assert time.monotonic() - started < 5
+
+    def test_a_query_that_is_stopped_before_it_begins(self, index, monkeypatch):
+        """Ctrl-C while DuckDB connects, which takes long where it imports modules: the query never runs."""
+        connect, connected, queries = sql._Query._connection, Event(), []
+
+        def connect_late(query):
+            queries.append(query)
+            connected.wait(10)
+            return connect(query)
+
+        monkeypatch.setattr(sql._Query, "_connection", connect_late)
+        timer = Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            index.where("(SELECT count(*) FROM range(100000000000)) > 0")
+        connected.set()
+        assert queries[0].done.wait(10)
+        assert queries[0].table is None
+        assert queries[0].error is None
 
     def test_several_threads(self, index):
         answers, start = [], Event()

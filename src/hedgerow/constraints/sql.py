@@ -33,8 +33,9 @@ CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "memory_limit": MEMORY_LIMIT,
     "threads": "4",
 }
-# Seconds to wait for DuckDB to obey an interrupt, and for all queries when the interpreter exits.
-GRACE = 1.0
+# How often a query is interrupted until it ends, with how many seconds between; and the seconds to wait for all queries
+# when the interpreter exits. A query that begins just then does not notice an interrupt.
+INTERRUPTS, BETWEEN = 20, 0.05
 EXIT_SECONDS = 10.0
 
 
@@ -94,20 +95,25 @@ class _Gate:
                 self.changed.wait()
             self.inside += 1
 
+    def join(self) -> None:
+        """Count one more thread, which works for a caller that has entered."""
+        with self.changed:
+            self.inside += 1
+
     def leave(self) -> None:
         with self.changed:
             self.inside -= 1
             self.changed.notify_all()
 
     def close(self) -> None:
-        """Interrupt all queries until they have ended. One that begins just then does not notice an interrupt."""
+        """Interrupt all queries until they have ended."""
         end = time.monotonic() + EXIT_SECONDS
         with self.changed:
             self.closed = True
             while self.inside and time.monotonic() < end:
-                for connection in list(self.running.values()):
-                    connection.interrupt()
-                self.changed.wait(0.05)
+                for query in list(self.running):
+                    query.interrupt()
+                self.changed.wait(BETWEEN)
 
 
 GATE = _Gate()
@@ -115,6 +121,8 @@ GATE = _Gate()
 
 class _Query:
     """An expression that DuckDB evaluates in a thread, so that the caller can stop waiting: for time, or Ctrl-C.
+
+    The caller does not call DuckDB: it loses the exception of a Ctrl-C that comes while it imports a module.
 
     Args:
         index: the index of the items.
@@ -130,7 +138,7 @@ class _Query:
             raise MissingDependencyError.of("index.where", "duckdb", "sql") from error
         self.duckdb, self.index, self.expression = duckdb, index, expression
         self.timezone, self.timeout = timezone, timeout
-        self.done, self.table, self.error = Event(), None, None
+        self.done, self.stopped, self.table, self.error = Event(), False, None, None
         self.row_column = _unused_column(index.items_table.column_names)
 
     def answer(self) -> np.ndarray:
@@ -153,10 +161,8 @@ class _Query:
         return mask
 
     def _run(self) -> Any:
-        connection = self._connection()
-        GATE.running[self] = connection
-        GATE.enter()
-        Thread(target=self._run_thread, args=(connection,), name="hedgerow-where", daemon=True).start()
+        GATE.join()
+        Thread(target=self._run_thread, name="hedgerow-where", daemon=True).start()
         try:
             is_done = self.done.wait(min(self.timeout, TIMEOUT_MAX))
         except BaseException:
@@ -178,12 +184,19 @@ class _Query:
 
     def stop(self) -> None:
         """Interrupt the evaluation, and wait until it has ended."""
+        self.stopped = True
+        for _ in range(INTERRUPTS):
+            self.interrupt()
+            if self.done.wait(BETWEEN):
+                return
+
+    def interrupt(self) -> None:
+        """Interrupt the evaluation, if it has begun and not ended."""
         connection = GATE.running.get(self)
         if connection is not None:
             # It may have ended just now, and closed its connection.
             with suppress(self.duckdb.Error):
                 connection.interrupt()
-            self.done.wait(GRACE)
 
     def _connection(self) -> Any:
         import pyarrow as pa
@@ -202,24 +215,29 @@ class _Query:
         connection.register("items", items.append_column(self.row_column, pa.array(np.arange(self.index.num_items))))
         return connection
 
-    def _run_thread(self, connection: Any) -> None:
+    def _run_thread(self) -> None:
         try:
-            self._evaluate(connection)
+            self._evaluate()
         finally:
             # Outside of the function whose variables belong to DuckDB.
             GATE.running.pop(self, None)
             self.done.set()
             GATE.leave()
 
-    def _evaluate(self, connection: Any) -> None:
+    def _evaluate(self) -> None:
+        connection = None
         try:
+            GATE.running[self] = connection = self._connection()
+            if self.stopped:
+                return
             chosen = self.duckdb.SQLExpression(self.expression).alias("chosen")
             relation = connection.table("items").select(chosen, self.duckdb.ColumnExpression(self.row_column))
             self.table = relation.to_arrow_table()
         except BaseException as error:
             self.error = error
         finally:
-            connection.close()
+            if connection is not None:
+                connection.close()
 
     def _error(self, reason: str) -> ConstraintError:
         columns = ", ".join(f"{field.name} ({field.type})" for field in self.index.items_table.schema)
