@@ -5,8 +5,10 @@
 #include <stdatomic.h>
 
 #define DEAD -1
-/* The room for the candidates of a request, beside two for each beam: the best are selected when it is full. */
-#define MORE_CANDIDATES 256
+/* The room for candidates of a request beside its beams: one for so many beams, and more. When it is full, the best are
+   selected. With less room the threshold follows the best more closely, with more it is selected less often. */
+#define BEAMS_OF_ONE 4
+#define MORE_CANDIDATES 32
 /* Above this mean number of children, and this part of the codebook, a level finds candidates by words of codes. */
 #define MANY_CHILDREN 64
 #define MANY_OF_CODES 16
@@ -305,7 +307,7 @@ int run_step(Step *step, int threads) {
     int64_t rows = step->batch * step->width;
     const Level *level = &step->level;
     step->num_tops = level->words ? level->words : has_many_children(level, step->size) ? (step->size + WORD_BITS - 1) / WORD_BITS : 0;
-    step->candidate_room = 2 * step->beam_width + MORE_CANDIDATES;
+    step->candidate_room = step->beam_width + step->beam_width / BEAMS_OF_ONE + MORE_CANDIDATES;
     step->room = malloc((size_t)rows * (size_t)(MEASURES + step->num_tops) * sizeof(float) + 1);
     step->candidates = malloc((size_t)(step->batch * step->candidate_room) * sizeof(Candidate) + 1);
     step->measured = calloc((size_t)step->batch + 1, sizeof(atomic_int));
