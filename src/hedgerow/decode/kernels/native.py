@@ -7,6 +7,9 @@ for later ones. On a dense level, the threshold starts at the M-th best of the l
 codes. A row is skipped if its largest logit is below the threshold; where nodes have many children, a word of 32 codes
 is. Loops run over each row's own children, so a node with many children slows down only its own rows. Constraint sets
 and exclusions are tested only for children above the threshold.
+
+Threads take rows, and the thread that measures the last rows of a request selects its best. They are those of PyTorch's
+OpenMP runtime if there is one (src/native/openmp.c), and otherwise our own (src/native/pool.c).
 """
 
 from __future__ import annotations
