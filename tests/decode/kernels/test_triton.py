@@ -20,6 +20,7 @@ import test_temperature
 import test_ties
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from interpreter import INTERPRETED, assert_passes_interpreted
 from support import FakeModel, catalogs, dense_levels_of
 
 import hedgerow as hr
@@ -27,7 +28,6 @@ from hedgerow.decode.kernels import dispatch
 from hedgerow.decode.ops import to_numpy
 
 KERNEL = "torch-triton"
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 SLOW = pytest.mark.skipif("HEDGEROW_TEST_TRITON" not in os.environ, reason="make test-triton runs these tests: minutes")
 INF = float("inf")
 SIZES = (8, 40, 300, 9)
@@ -142,10 +142,7 @@ print("triton" in sys.modules, "torch" in sys.modules)
 @SLOW
 @pytest.mark.skipif(INTERPRETED, reason="this is the process of the interpreter")
 def test_in_the_interpreter():
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{__file__}::TestInterpreted"]
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    finished = subprocess.run(command, env=environment, cwd=Path(__file__).parents[3], capture_output=True, text=True)
-    assert finished.returncode == 0, finished.stdout[-6000:] + finished.stderr[-2000:]
+    assert_passes_interpreted(f"{__file__}::TestInterpreted")
 
 
 @SLOW

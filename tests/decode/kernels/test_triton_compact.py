@@ -4,16 +4,13 @@
 # pyright: reportPossiblyUnboundVariable=false, reportArgumentType=false
 # ruff: noqa: N803
 
-import os
-import subprocess
-import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from interpreter import INTERPRETED, assert_passes_interpreted
 from shown import Request, assert_finds_allowed_items
 from support import catalogs, dense_levels_of, lay_out
 from test_contract import assert_equals_oracle
@@ -22,7 +19,6 @@ from test_triton import FORMS, KERNEL, SLOW, assert_equals_array, numbers
 import hedgerow as hr
 from hedgerow.index.compact import code_bits
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 SIZES = (8, 40, 300)
 
 pytestmark = pytest.mark.skipif(
@@ -58,11 +54,7 @@ if INTERPRETED:
 @SLOW
 @pytest.mark.skipif(INTERPRETED, reason="this is the process of the interpreter")
 def test_in_the_interpreter():
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{__file__}::TestInterpreted"]
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    finished = subprocess.run(command, env=environment, cwd=Path(__file__).parents[3], capture_output=True, text=True)
-    assert finished.returncode == 0, finished.stdout[-6000:] + finished.stderr[-2000:]
-    assert "passed" in finished.stdout
+    assert "passed" in assert_passes_interpreted(f"{__file__}::TestInterpreted")
 
 
 def skewed_catalog(items: int = 200) -> hr.Catalog:

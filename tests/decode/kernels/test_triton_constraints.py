@@ -1,15 +1,12 @@
 """Constraints in the Triton kernels, in Triton's interpreter, which needs its own process."""
 
-import os
-import subprocess
-import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from interpreter import INTERPRETED, assert_passes_interpreted
 from shown import Request, assert_finds_allowed_items, random_requests
 from support import catalogs, dense_levels_of
 from test_triton import SLOW
@@ -17,8 +14,6 @@ from test_triton import SLOW
 import hedgerow as hr
 
 KERNEL = "torch-triton"
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-TESTS = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.skipif(
     not (find_spec("torch") and find_spec("triton")), reason="PyTorch or Triton is not installed"
@@ -28,10 +23,7 @@ pytestmark = pytest.mark.skipif(
 @SLOW
 @pytest.mark.skipif(INTERPRETED, reason="this is the process of the interpreter")
 def test_in_the_interpreter():
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{__file__}::TestInterpreted"]
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    finished = subprocess.run(command, env=environment, cwd=TESTS.parent, capture_output=True, text=True)
-    assert finished.returncode == 0, finished.stdout[-6000:] + finished.stderr[-2000:]
+    assert_passes_interpreted(f"{__file__}::TestInterpreted")
 
 
 class TestInterpreted:

@@ -3,16 +3,12 @@
 # PyTorch and Triton are imported where they are used: in the process of the interpreter.
 # pyright: reportPossiblyUnboundVariable=false
 
-import os
-import subprocess
-import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
+from interpreter import INTERPRETED, assert_passes_interpreted
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 LARGEST = 2**31 - 1
 
 pytestmark = pytest.mark.skipif(
@@ -41,11 +37,7 @@ if INTERPRETED:
 
 @pytest.mark.skipif(INTERPRETED, reason="this is the process of the interpreter")
 def test_in_the_interpreter():
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(Path(__file__))]
-    process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert process.returncode == 0, process.stdout[-4000:]
-    assert "2 passed" in process.stdout
+    assert "2 passed" in assert_passes_interpreted(__file__)
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="test_in_the_interpreter starts a process for these")
